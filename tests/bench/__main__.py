@@ -74,10 +74,10 @@ def _build_parser() -> argparse.ArgumentParser:
 
 
 def _parse_topics(text: str) -> list[str]:
-    wanted = text.split(",")
-    if unknown := set(wanted) - TOPICS.keys():
+    topics = text.split(",")
+    if unknown := set(topics) - TOPICS.keys():
         raise argparse.ArgumentTypeError(f"unknown: {', '.join(sorted(unknown))}; known are {', '.join(TOPICS)}")
-    return wanted
+    return topics
 
 
 if __name__ == "__main__":

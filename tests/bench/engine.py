@@ -88,11 +88,11 @@ class EngineBench:
             for number, one in enumerate(self._call.screens)
         ]
         self._runner.runs.clear()
-        made: list[MuxedFile] = []
-        taken = time_action(lambda: made.append(self._engine.mux(audio, screens, job)))
+        results: list[MuxedFile] = []
+        taken = time_action(lambda: results.append(self._engine.mux(audio, screens, job)))
         self.renderings.append(rendering_seconds(taken, self._runner.runs))
         self.programs = Counter(what for what, _ in self._runner.runs)
-        self.method = "; ".join(made[0].reasons) or "copy"
+        self.method = "; ".join(results[0].reasons) or "copy"
         return taken
 
     def mux_bare_copy(self) -> float:

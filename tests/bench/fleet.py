@@ -141,7 +141,7 @@ def _measure_skewed(bench: FleetBench) -> Iterator[Figure]:
     yield ratio_figure("skewed load, static shards / fleet", static, fleet)
 
 
-def _serials_of_shard(number: int, shards: int, wanted: int) -> list[int]:
+def _serials_of_shard(number: int, shards: int, amount: int) -> list[int]:
     """Return the first serial numbers whose recordings fall on a shard."""
     plan = CallPlan("bench", 0)
-    return list(islice((one for one in count() if shard_of(plan.recording_id(one), shards) == number), wanted))
+    return list(islice((one for one in count() if shard_of(plan.recording_id(one), shards) == number), amount))

@@ -43,7 +43,7 @@ class Outcome:
 class LoggedRequest:
     """A request that the lab got."""
 
-    moment: float
+    time: float
     service: str
     method: str
     path: str
@@ -92,8 +92,8 @@ class BenchLab:
     def _add_call(self, call: Call, serial: int, start: datetime, **how: Any) -> AddedRecording:
         screens = [{"path": str(one.path), "offset": one.offset, "seconds": one.seconds} for one in call.screens]
         what = {"audio": str(call.audio), "seconds": call.seconds, "screens": screens}
-        made = self._call_lab("add", serial=serial, start=start.isoformat(), call=what, **how)
-        return AddedRecording(made["id"], start, made["audio"], tuple(made["screens"]))
+        added = self._call_lab("add", serial=serial, start=start.isoformat(), call=what, **how)
+        return AddedRecording(added["id"], start, added["audio"], tuple(added["screens"]))
 
     def add_finished(self, count: int, hours: float) -> None:
         """Add recordings with nothing to do, spread over the last ``hours``."""
@@ -110,8 +110,8 @@ class BenchLab:
 
     def fetch_progress(self) -> tuple[float | None, list[float]]:
         """Return when a muxer first looked at a recording by its id, and when muxed files were published."""
-        answer = self._call_lab("progress")
-        return answer["begun"], answer["published"]
+        response = self._call_lab("progress")
+        return response["started"], response["published"]
 
     def fail_at_random(self, part: float, seed: int) -> None:
         """Let this part of all requests fail; `seed` decides which."""
@@ -129,10 +129,10 @@ class BenchLab:
         assert self._process.stdin is not None and self._process.stdout is not None
         self._process.stdin.write(f"{json.dumps({'do': what, **arguments})}\n")
         self._process.stdin.flush()
-        answer: dict[str, Any] = json.loads(self._process.stdout.readline() or "null") or {}
+        response: dict[str, Any] = json.loads(self._process.stdout.readline() or "null") or {}
         if self._process.poll() is not None:
             raise RuntimeError("the lab's process has ended")
-        return answer
+        return response
 
 
 def migration_query(added: Sequence[AddedRecording]) -> str:

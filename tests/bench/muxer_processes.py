@@ -37,9 +37,9 @@ class Effort:
     def steady_rate(self, at_once: int) -> float:
         """Given how many are worked on at a time, return how many a minute are published while all are at work: without the
         first one of each, and without the last, when some have nothing left to do."""
-        moments = sorted(self.published)
-        first, last = at_once - 1, max(at_once, len(moments) - at_once - 1)
-        return 60 * (last - first) / (moments[last] - moments[first])
+        times = sorted(self.published)
+        first, last = at_once - 1, max(at_once, len(times) - at_once - 1)
+        return 60 * (last - first) / (times[last] - times[first])
 
     @property
     def whole_rate(self) -> float:
@@ -64,10 +64,10 @@ class MuxerProcesses:
         """Start a process with a configuration, in the folder of the program as the guide has it."""
         folder = ROOT / "muxer" if program == MUXER else ROOT
         command = [sys.executable, *program, f"--config-file={config}", *arguments]
-        said = (self._lab.folder / f"said-{len(self._processes)}.txt").open("wb")
-        with said:
+        output = (self._lab.folder / f"said-{len(self._processes)}.txt").open("wb")
+        with output:
             process = subprocess.Popen(
-                command, cwd=folder, env={**os.environ, **env}, stdin=subprocess.DEVNULL, stdout=said, stderr=said
+                command, cwd=folder, env={**os.environ, **env}, stdin=subprocess.DEVNULL, stdout=output, stderr=output
             )
         self._processes.append(process)
 
@@ -76,11 +76,11 @@ class MuxerProcesses:
         before = self._cpu_by_process()
         wait_until(lambda: self._has_published(count), RUN_SECONDS, f"{count} published recordings")
         after = self._cpu_by_process()
-        begun, published = self._lab.fetch_progress()
-        if begun is None or len(published) != count:
+        started, published = self._lab.fetch_progress()
+        if started is None or len(published) != count:
             raise RuntimeError(f"{len(published)} publications of {count} recordings")
         used = {name: after[name] - before[name] for name in after}
-        return Effort(count, max(published) - begun, used, published)
+        return Effort(count, max(published) - started, used, published)
 
     def stop(self) -> None:
         """End them all, as a service would."""
@@ -109,8 +109,8 @@ class MuxerProcesses:
 @contextmanager
 def run_processes(lab: BenchLab, broker: int | None = None) -> Iterator[MuxerProcesses]:
     """Yield a crew without processes; end what was started in it."""
-    made = MuxerProcesses(lab, broker)
+    processes = MuxerProcesses(lab, broker)
     try:
-        yield made
+        yield processes
     finally:
-        made.stop()
+        processes.stop()

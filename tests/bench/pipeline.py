@@ -51,7 +51,7 @@ class PipelineBench:
         if done.process.returncode or f" {len(added)} files muxed" not in done.out:
             raise RuntimeError(f"the muxer did not mux everything: {done.out}{done.err}")
         seen = self.lab.fetch_requests()
-        self.startups.append(seen[0].moment - started)
+        self.startups.append(seen[0].time - started)
         self.requests = {"RWS": len(seen), "WebDAV": _count_lines(log) - before}
         self.lab_cpu = self.lab.fetch_cpu_seconds() - cpu
         return taken

@@ -63,8 +63,8 @@ class _LabCommands:
         names, site = [], self._lab.site
         for number, (part, one) in enumerate(zip(parts, call["screens"], strict=True)):
             stored, pkcs7 = self._put_file(one["path"], SCREENS, f"{recording_id}_{number}.mp4", encrypted)
-            moment = begin + timedelta(seconds=part.offset)
-            media = metadata.screen_media(site, part, recording_id, moment, stored, pkcs7)
+            start_time = begin + timedelta(seconds=part.offset)
+            media = metadata.screen_media(site, part, recording_id, start_time, stored, pkcs7)
             self._store.add_screen_media(recording_id, site.region, media)
             names.append(stored.name)
         stored, pkcs7 = self._put_file(call["audio"], CALLS, f"{recording_id}.mp3", encrypted)
@@ -85,8 +85,8 @@ class _LabCommands:
             media = metadata.call_media(site, plan, recording_id, start, nothing, None) | {"mediaId": audio}
             self._store.add_call(metadata.call_recording(site, plan, recording_id, start, media))
             source = metadata.screen_media(site, plan.screens[0], recording_id, start, nothing, None) | {"mediaId": screen}
-            made = metadata.muxed_media(site, plan, recording_id, start, nothing, [audio, screen])
-            for one in (source, made | {"mediaId": f"{recording_id}_muxed.mp4"}):
+            muxed_entry = metadata.muxed_media(site, plan, recording_id, start, nothing, [audio, screen])
+            for one in (source, muxed_entry | {"mediaId": f"{recording_id}_muxed.mp4"}):
                 self._store.add_screen_media(recording_id, site.region, one)
         return {}
 
@@ -120,9 +120,11 @@ class _LabCommands:
     def progress(self) -> JSON:
         """Return the moments at which a recording was first looked at by its id, and at which muxed files were published."""
         seen = [one for one in list(self._store.seen) if one[1] == "rws" and "/screen-recordings" in one[3]]
-        begun = [moment for moment, _, _, path in seen if "/screen-recordings/" in path]
-        published = [moment for moment, _, method, path in seen if method == "POST" and path.endswith("/screen-recordings")]
-        return {"begun": min(begun, default=None), "published": published}
+        started = [start_time for start_time, _, _, path in seen if "/screen-recordings/" in path]
+        published = [
+            start_time for start_time, _, method, path in seen if method == "POST" and path.endswith("/screen-recordings")
+        ]
+        return {"started": min(started, default=None), "published": published}
 
     def _put_file(self, source: str, collection: str, name: str, encrypted: bool) -> tuple[Path, str | None]:
         """Put a file into the storage."""
@@ -138,19 +140,23 @@ class _LabCommands:
 def main(folder: str, options: str) -> int:
     """Given the lab's folder and its options as JSON (``dav``, ``switches``, ``delays``), serve until the input ends."""
     os.umask(0o022)
-    given = json.loads(options)
-    dav = ExternalDav(given["dav"]["url"], Path(given["dav"]["root"]), *given["dav"]["login"]) if "dav" in given else None
+    settings = json.loads(options)
+    dav = (
+        ExternalDav(settings["dav"]["url"], Path(settings["dav"]["root"]), *settings["dav"]["login"])
+        if "dav" in settings
+        else None
+    )
     lab, store = (
-        Lab(Path(folder), Switches(**given.get("switches", {})), dav=dav),
-        _RecordingStore(Delays(given.get("delays", {}))),
+        Lab(Path(folder), Switches(**settings.get("switches", {})), dav=dav),
+        _RecordingStore(Delays(settings.get("delays", {}))),
     )
     lab.site.store = store
     with lab:
         commands = _LabCommands(lab, store)
         for line in sys.stdin:
-            asked = json.loads(line)
-            answer = getattr(commands, asked.pop("do"))(**asked)
-            sys.stdout.write(f"{json.dumps(answer)}\n")
+            command = json.loads(line)
+            response = getattr(commands, command.pop("do"))(**command)
+            sys.stdout.write(f"{json.dumps(response)}\n")
             sys.stdout.flush()
     return 0
 

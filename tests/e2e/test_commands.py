@@ -76,9 +76,9 @@ def test_installed_script_is_the_same_program() -> None:
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory, kept_lab: type[Lab]):  # type: ignore[no-untyped-def]
-    with kept_lab(tmp_path_factory.mktemp("lab")) as made:
-        made.add_case(Case.PLAIN)
-        yield made
+    with kept_lab(tmp_path_factory.mktemp("lab")) as running:
+        running.add_case(Case.PLAIN)
+        yield running
 
 
 def run_on_terminal(*arguments: str, env: dict[str, str] | None = None) -> tuple[int, str]:

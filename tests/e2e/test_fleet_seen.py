@@ -16,9 +16,9 @@ from tests.support.page_reader import PageReader
 from tests.support.queues import VirtualHost
 
 
-def fleet_section(told: dict[str, Any]) -> dict[str, Any]:
+def fleet_section(status: dict[str, Any]) -> dict[str, Any]:
     """Return what ``status`` tells of the fleet, which is little before the poller has told anything."""
-    return told["state"]["fleet"] if told["state"] else {"lanes": {}, "workers": []}
+    return status["state"]["fleet"] if status["state"] else {"lanes": {}, "workers": []}
 
 
 class ObservedFleet:
@@ -40,11 +40,11 @@ class ObservedFleet:
 
     def wait_for_status(self, what: str, holds: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
         """Wait until something holds of what the command says, and return that: it is told every two seconds."""
-        told: list[dict[str, Any]] = []
+        status: list[dict[str, Any]] = []
         wait_until(
-            lambda: told.append(self.crew.run_json("status")) or holds(told[-1]), TIMEOUT_SECONDS, what, self.crew.log
+            lambda: status.append(self.crew.run_json("status")) or holds(status[-1]), TIMEOUT_SECONDS, what, self.crew.log
         )
-        return told[-1]
+        return status[-1]
 
     def wait_for_metric(self, name: str, value: float) -> None:
         """Wait until a metric of the fleet has a value."""
@@ -62,8 +62,10 @@ def test_fleet_is_shown_from_first_task_to_last(make_lab: Callable[..., Lab], vh
         seen.wait_for_metric("queued", len(calls))
         assert "no worker is running, and 2 muxed files wait for one" in readiness_reasons(port)[1]
         assert "No worker is running, and 2 muxed files wait for one" in seen.page_text()
-        told = seen.wait_for_status("the orders in their lanes", lambda one: sum(fleet_section(one)["lanes"].values()) == 2)
-        assert told["trouble"] == ["no worker is running, and 2 muxed files wait for one"]
+        status = seen.wait_for_status(
+            "the orders in their lanes", lambda one: sum(fleet_section(one)["lanes"].values()) == 2
+        )
+        assert status["trouble"] == ["no worker is running, and 2 muxed files wait for one"]
         lanes = [seen.read_metric(f'queue_messages{{queue="{QUEUE}{name}"}}') for name in ("", ".today", ".backlog")]
         assert sum(lanes) == 2
         assert (seen.read_metric("up"), seen.read_metric("workers"), seen.read_metric("dead_letters")) == (1, 0, 0)
@@ -72,20 +74,24 @@ def test_fleet_is_shown_from_first_task_to_last(make_lab: Callable[..., Lab], vh
         seen.wait_for_metric("running", 1)
         seen.wait_for_metric("workers", 1)
         assert readiness_reasons(port) == (200, [])
-        told = seen.wait_for_status(
+        status = seen.wait_for_status(
             "the running job", lambda one: any(each["running"] for each in fleet_section(one)["workers"])
         )
-        [told] = fleet_section(told)["workers"]
-        [job] = told["running"]
-        assert (told["pid"], told["threads"], job["recording"] in {one.id for one in calls}) == (worker.process.pid, 1, True)
+        [status] = fleet_section(status)["workers"]
+        [job] = status["running"]
+        assert (status["pid"], status["threads"], job["recording"] in {one.id for one in calls}) == (
+            worker.process.pid,
+            1,
+            True,
+        )
         text = seen.page_text()
-        assert f"{told['name']} version" in text and f"on {told['name']}" in text and job["recording"] in text
+        assert f"{status['name']} version" in text and f"on {status['name']}" in text and job["recording"] in text
         assert (seen.read_metric("oldest_message_age_seconds") or 0) > 0
 
         (tmp_path / "go").touch()
         seen.wait_for_metric("queued", 0)
         seen.wait_for_metric("running", 0)
-        label = told["name"].removesuffix(f"/{told['pid']}")
+        label = status["name"].removesuffix(f"/{status['pid']}")
         wait_until(
             lambda: (seen.read_metric(f'worker_targets_per_hour{{worker="{label}"}}') or 0) > 0, TIMEOUT_SECONDS, "the rate"
         )

@@ -62,9 +62,9 @@ def test_hostile_ids_are_treated_as_plain_ids(make_lab: Make, tmp_path: Path) ->
     for one, (entry,) in entries.items():
         assert MUXED_NAME.search(entry["mediaId"]) and len(entry["mediaId"]) < 100 and entry["mediaId"].isascii()
         assert one == call.id or entry["parameters"]["muxed_mediaIds"] == [f"{one}.mp3", f"{one}.mp4"]
-    made = {f"lab-0/dav/screens/{entry['mediaId']}" for (entry,) in entries.values()}
+    published = {f"lab-0/dav/screens/{entry['mediaId']}" for (entry,) in entries.values()}
     own = re.compile(r"lab-0/(log/|temp/(journal|muxer\.lock|padding/)|muxer\.cfg)")
-    assert {path for path in list_files(tmp_path) - before if not own.match(path)} == made
+    assert {path for path in list_files(tmp_path) - before if not own.match(path)} == published
     text = log.read_text()
     assert "a recording has no usable id: '..'" in text and "a screen file has no usable mediaId" in text
     assert "bulk" not in text and not {"\x1b", "\0", "\r", "\u202e"} & set(text)
@@ -90,8 +90,8 @@ def test_descriptor_to_another_server_fails_only_its_recording(make_lab: Make) -
     refused += [r"MetadataError: .* http or https address: .*etc", r"MetadataError: .*'ftp'"]
 
     def all_said() -> bool:
-        said = log_messages(log)
-        return all(any(re.search(one, line) for line in said) for one in refused)
+        messages = log_messages(log)
+        return all(any(re.search(one, line) for line in messages) for one in refused)
 
     with MuxerProcess(config) as muxer:
         wait_until(lambda: labelled_ids(lab) >= {call.id} and all_said(), TIMEOUT_SECONDS, "all outcomes", log)

@@ -150,8 +150,8 @@ def test_calls_with_nothing_to_do_are_unchanged(done: FinishedLab) -> None:
 
 def test_each_entry_is_posted_once_and_separately(done: FinishedLab) -> None:
     posted = [media["mediaId"] for post in done.lab.store.screen_posts for media in post["mediaFiles"]]
-    wanted = sum(len(agent_names(call)) for name, call in done.calls.items() if call.plan.screens and name != "muxed")
-    assert len(posted) == len(set(posted)) == wanted
+    expected = sum(len(agent_names(call)) for name, call in done.calls.items() if call.plan.screens and name != "muxed")
+    assert len(posted) == len(set(posted)) == expected
 
 
 def test_no_leftover_files_in_storage_or_temporary_folder(done: FinishedLab) -> None:

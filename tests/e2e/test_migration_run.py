@@ -76,9 +76,9 @@ def test_failed_recordings_are_named_and_retried_alone_by_next_run(make_lab: Mak
     assert done.process.returncode == 4, done.err
     assert parse_counts(done.out) == (4, 2, 0, 0, 3)
     assert set(done.out.strip().rpartition("failed: ")[2].split(", ")) == {bad.id, transfer.id, hidden.id}
-    told = [one for one in log_messages(log_of(config)) if one.startswith("failed: ")]
-    assert {one.split(": ")[1] for one in told} == {bad.id, transfer.id, hidden.id}
-    assert any(bad.screens[0].media_id in one for one in told)
+    failures = [one for one in log_messages(log_of(config)) if one.startswith("failed: ")]
+    assert {one.split(": ")[1] for one in failures} == {bad.id, transfer.id, hidden.id}
+    assert any(bad.screens[0].media_id in one for one in failures)
     assert [len(muxed_entries(lab, call.id)) for call in (good, bad, hidden, transfer)] == [1, 0, 0, 1]
     for path, content in saved.items():
         path.write_bytes(content)

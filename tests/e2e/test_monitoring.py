@@ -75,9 +75,9 @@ def test_metrics_match_rws_and_health_follows_services(make_lab: Make) -> None:
         with socket.create_connection((HOST, port)) as open_, socket.create_connection((HOST, port)) as slow:
             open_.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: keep-alive\r\n\r\n")
             slow.sendall(b"GET /metrics HTTP/1.1\r\n")
-            begun = time.monotonic()
+            started = time.monotonic()
             assert muxer.stop() == 0
-            assert time.monotonic() - begun < 10
+            assert time.monotonic() - started < 10
     assert not is_answering(port)
 
 
@@ -133,7 +133,7 @@ def test_monitoring_libraries_are_not_imported_without_port(make_lab: Make, tmp_
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"http_address": "0.0.0.0"}, "[monitoring] http_address = '0.0.0.0': other machines can reach it"),
         ({"certificate": "FOLDER/muxer.pem", "key": "FOLDER/other.key"}, "[monitoring] key = "),
@@ -141,7 +141,7 @@ def test_monitoring_libraries_are_not_imported_without_port(make_lab: Make, tmp_
     ],
 )
 def test_forbidden_or_unavailable_port_is_refused(
-    make_lab: Make, tmp_path: Path, options: dict[str, str], said: str
+    make_lab: Make, tmp_path: Path, options: dict[str, str], message: str
 ) -> None:
     lab = make_lab()
     create_certificate(tmp_path)
@@ -151,5 +151,5 @@ def test_forbidden_or_unavailable_port_is_refused(
         given = {f"monitoring__{name}": value.replace("FOLDER", str(tmp_path)) for name, value in options.items()}
         config, _ = write_config(lab, **given | {"monitoring__http_port": port})
         done = run_muxer(config, seconds=TIMEOUT_SECONDS)
-    assert done.process.returncode == 2 and said in done.err
+    assert done.process.returncode == 2 and message in done.err
     assert not lab.store.served_requests

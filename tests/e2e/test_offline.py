@@ -65,7 +65,7 @@ def test_an_installation_without_any_network(filled: Path, no_network: tuple[str
     assert not done.stderr
     assert done.stdout.splitlines()[-1].startswith("Start: ")
     env = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    for option, answer in (("--help", "usage: muxer_process.py"), ("--version", "Recording Muxer ")):
+    for option, expected in (("--help", "usage: muxer_process.py"), ("--version", "Recording Muxer ")):
         started = subprocess.run(
             [*no_network, "../venv/bin/python", "muxer_process.py", option],
             cwd=prefix / "muxer",
@@ -76,7 +76,7 @@ def test_an_installation_without_any_network(filled: Path, no_network: tuple[str
             check=False,
         )
         assert started.returncode == 0, started.stderr
-        assert started.stdout.startswith(answer)
+        assert started.stdout.startswith(expected)
     brought = prefix / openssl.relative_to(source)
     assert brought.read_bytes() == openssl.read_bytes()
     assert os.access(brought, os.X_OK)

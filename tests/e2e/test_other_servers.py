@@ -137,8 +137,8 @@ def test_clear_file_without_media_is_reported(make_lab: Make, has_rcs: bool) -> 
     config = write_config(lab, **MIGRATION, **({} if has_rcs else {"rcs__base_uri": ""}))
     done = run_muxer(config, seconds=TIMEOUT_SECONDS, **FAST_RETRY)
     assert done.process.returncode == 4 and not muxed_entries(lab, call.id)
-    said = log_of(config).read_text()
-    assert f"MediaError: {call.screens[0].media_id}: " in said and "is encrypted although" not in said
+    logged = log_of(config).read_text()
+    assert f"MediaError: {call.screens[0].media_id}: " in logged and "is encrypted although" not in logged
 
 
 def test_encrypted_media_are_fetched_by_second_family_of_paths(make_lab: Make, tmp_path: Path) -> None:

@@ -33,20 +33,20 @@ TIMEOUT_SECONDS = 60
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["--", "config-file=none.cfg"], "configuration file none.cfg: does not exist"),
         (["--config-file=none.cfg", "--muxer_id=0"], "command line: unrecognized arguments: --muxer_id=0"),
         ([], "command line: the following arguments are required: --config-file"),
     ],
 )
-def test_command_line_is_parsed_as_in_the_guide(tmp_path: Path, arguments: list[str], said: str) -> None:
+def test_command_line_is_parsed_as_in_the_guide(tmp_path: Path, arguments: list[str], message: str) -> None:
     """The log has the problems too: under LCA no one sees stderr."""
     command = [PYTHON, str(PACKAGE / "muxer_process.py"), *arguments]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=TIMEOUT_SECONDS)
     assert done.returncode == 2
-    assert said in done.stderr
-    assert f"cannot start: MUX-101 {said}" in (tmp_path / "recording-muxer-single.log").read_text()
+    assert message in done.stderr
+    assert f"cannot start: MUX-101 {message}" in (tmp_path / "recording-muxer-single.log").read_text()
 
 
 def test_all_mistakes_are_reported_at_once_with_code_2(tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_program_that_does_not_run_is_reported(make_lab: Make, tmp_path: Path, p
 
 
 @pytest.mark.parametrize(
-    ("program", "word", "said"),
+    ("program", "word", "message"),
     [
         ("ffmpeg", "libx264", "no libx264 encoder"),
         ("ffmpeg", "transpose", "this ffmpeg lacks nosuchthing"),
@@ -94,13 +94,13 @@ def test_program_that_does_not_run_is_reported(make_lab: Make, tmp_path: Path, p
         ("ffprobe", "show_entries", "this ffprobe lacks nosuchthing"),
     ],
 )
-def test_incomplete_build_is_refused_at_start(make_lab: Make, tmp_path: Path, program: str, word: str, said: str) -> None:
+def test_incomplete_build_is_refused_at_start(make_lab: Make, tmp_path: Path, program: str, word: str, message: str) -> None:
     build = write_lacking(tmp_path, program, word, "nosuchthing")
     config, log = write_config(make_lab(), **{f"processing__{program}": str(build)})
     done = run_muxer(config, seconds=TIMEOUT_SECONDS)
     assert done.process.returncode == 2
-    assert f"[processing] {program}" in done.err and said in done.err and "version 4.2 or later" in done.err
-    assert any("cannot start" in one and said in one for one in log_messages(log))
+    assert f"[processing] {program}" in done.err and message in done.err and "version 4.2 or later" in done.err
+    assert any("cannot start" in one and message in one for one in log_messages(log))
 
 
 def test_second_instance_on_same_temporary_folder_is_refused(make_lab: Make) -> None:

@@ -101,10 +101,10 @@ def make_site(tmp_path: Path) -> Iterator[Callable[..., S3Lab]]:
     with ExitStack() as stack:
 
         def on_s3rver(certificate: bool) -> tuple[str, Path | None]:
-            made = self_signed("store", HOST) if certificate else None
-            (path := tmp_path / "ca.pem").write_bytes(pem_bundle(made) if made else b"")
-            rver = stack.enter_context(S3rver(tmp_path / "s3rver", BUCKET, certificate=made))
-            return rver.url, path if made else None
+            signed = self_signed("store", HOST) if certificate else None
+            (path := tmp_path / "ca.pem").write_bytes(pem_bundle(signed) if signed else b"")
+            rver = stack.enter_context(S3rver(tmp_path / "s3rver", BUCKET, certificate=signed))
+            return rver.url, path if signed else None
 
         def on_moto() -> tuple[str, None]:
             return stack.enter_context(moto_server(HOST)), None
@@ -232,10 +232,10 @@ def test_keys_without_the_right_to_list_publish_everything(make_site: Make) -> N
     site = make_site("moto", BOTH, encryption_group="certificates")
     calls = site.lab.add_cases([Case.PLAIN, Case.ENCRYPTED])
 
-    def deny_missing(asked: S3Request) -> SubstituteResponse | None:
+    def deny_missing(request: S3Request) -> SubstituteResponse | None:
         """Do as AWS does: a missing object is forbidden."""
-        is_there = asked.path.removeprefix(f"/{BUCKET}/") in site.server.list_objects()
-        return DENIED if asked.method in ("GET", "HEAD") and not is_there else None
+        is_there = request.path.removeprefix(f"/{BUCKET}/") in site.server.list_objects()
+        return DENIED if request.method in ("GET", "HEAD") and not is_there else None
 
     with serve_front(deny_missing) as url:
         code, found, _ = run_command(site.write_config(endpoint_url=url), "check", "--write")
@@ -250,7 +250,7 @@ def test_keys_without_the_right_to_list_publish_everything(make_site: Make) -> N
 def test_keys_that_may_not_upload_are_named_and_nothing_is_set_aside(make_site: Make) -> None:
     site = make_site("moto", BOTH, encryption_group="certificates")
     (call,) = site.lab.add_case(Case.ENCRYPTED)
-    with serve_front(lambda asked: DENIED if asked.method in ("PUT", "POST") else None) as url:
+    with serve_front(lambda request: DENIED if request.method in ("PUT", "POST") else None) as url:
         config = site.write_config(endpoint_url=url)
         code, found, _ = run_command(config, "check", "--write")
         assert code == 1 and "lack the right s3:PutObject" in found

@@ -64,11 +64,11 @@ class ProcessWatcher:
 
 @pytest.fixture
 def lab(tmp_path: Path) -> Iterator[Lab]:
-    made = Lab(tmp_path / "lab")
+    running = Lab(tmp_path / "lab")
     for service, password in zip(("rws", "rcs", "dav"), PASSWORDS, strict=True):
-        setattr(made.site, f"{service}_account", ServiceAccount(service, password))
-    with made:
-        yield made
+        setattr(running.site, f"{service}_account", ServiceAccount(service, password))
+    with running:
+        yield running
 
 
 def secret_forms() -> Iterator[str]:

@@ -46,7 +46,7 @@ def test_command_line_overrides_file(make_lab: Make) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (("--muxer-id=3", "--total-muxers=3"), "[processing] muxer_id = '3': must be less than total_muxers (3)"),
         (("--muxer-id=1",), "[processing] muxer_id = '1': must be less than total_muxers (1)"),
@@ -56,13 +56,13 @@ def test_command_line_overrides_file(make_lab: Make) -> None:
         (("--muxer-id", "0", "--total-muxer=3"), "unrecognized arguments: --total-muxer=3"),
     ],
 )
-def test_wrong_combinations_are_refused(tmp_path: Path, arguments: tuple[str, ...], told: str) -> None:
+def test_wrong_combinations_are_refused(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
     config = tmp_path / "muxer.cfg"
     folders = f"[logfile]\nlogfile_path = {tmp_path}\n"
     config.write_text(f"[htcc]\nbase_uri = http://127.0.0.1:9\ncontact_center_id = cc\n{folders}")
     done = run_muxer(config, *arguments, seconds=TIMEOUT_SECONDS, cwd=tmp_path)
     assert done.process.returncode == 2
-    assert told in done.err and "Traceback" not in done.err
+    assert message in done.err and "Traceback" not in done.err
 
 
 def test_sharding_options_without_a_muxer_id_are_ignored_as_the_guide_says(make_lab: Make) -> None:
@@ -186,8 +186,8 @@ def _check_published_once(lab: Lab, calls: list[AddedCall], folder: Path) -> Non
         assert entry["parameters"]["muxed_mediaIds"] == [call.audio_id, call.screens[0].media_id]
         clear = folder / f"{call.id}.mp4"
         lab.decrypt_file(entry["pkcs7"], lab.site.media.folder / "screens" / entry["mediaId"], clear)
-        pictures = [picture for picture in read_frames(clear) if not picture.black]
-        assert pictures and {picture.agent for picture in pictures} == {1}
+        frames = [frame for frame in read_frames(clear) if not frame.black]
+        assert frames and {frame.agent for frame in frames} == {1}
 
 
 def _serials_of_shard(number: int, count: int) -> list[int]:

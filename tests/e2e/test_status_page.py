@@ -88,8 +88,8 @@ def watched(tmp_path_factory: pytest.TempPathFactory, kept_lab: type[Lab]) -> It
     port = free_port()
     with kept_lab(tmp_path_factory.mktemp("page") / "lab") as lab:
         start = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=10)
-        wanted = [(Case.PLAIN, plan, start + timedelta(seconds=at), 0) for at, plan in enumerate(PLANS)]
-        calls = {call.plan.name: call for call in build_calls(lab.site, wanted)[0]}
+        planned = [(Case.PLAIN, plan, start + timedelta(seconds=at), 0) for at, plan in enumerate(PLANS)]
+        calls = {call.plan.name: call for call in build_calls(lab.site, planned)[0]}
         screens = lab.site.media.folder / "screens"
         (screens / calls["broken"].screens[0].media_id).write_bytes(b"rubbish")
         (screens / calls["missing"].screens[0].media_id).unlink()

@@ -159,10 +159,10 @@ def test_idle_cleanup_waits_for_jobs_and_files_are_private(make_lab: Make, tmp_p
     with MuxerProcess(config, umask=0) as muxer:
         wait_until(lambda: "fetch done" in log_messages(log), TIMEOUT_SECONDS, "the fetch", log)
         wait_until(lambda: not early.exists(), TIMEOUT_SECONDS, "the clean-up after the start", log)
-        made = [path for path in temp.rglob("*") if not path.is_symlink()]
-        assert len(made) >= 5  # the job's folder and sources, the lock, publishing/, uploading/
-        assert {stat.S_IMODE(path.stat().st_mode) for path in made if path.is_dir()} == {0o700}
-        assert {stat.S_IMODE(path.stat().st_mode) for path in [*made, log] if path.is_file()} == {0o600}
+        created = [path for path in temp.rglob("*") if not path.is_symlink()]
+        assert len(created) >= 5  # the job's folder and sources, the lock, publishing/, uploading/
+        assert {stat.S_IMODE(path.stat().st_mode) for path in created if path.is_dir()} == {0o700}
+        assert {stat.S_IMODE(path.stat().st_mode) for path in [*created, log] if path.is_file()} == {0o600}
         assert stat.S_IMODE(temp.stat().st_mode) == 0o755
         dead = create_leftover(temp, "muxer-job-0_dead_0")
         time.sleep(1.5)
@@ -207,12 +207,12 @@ def test_full_disk_pauses_work_until_space_is_free(make_lab: Make) -> None:
             filler.unlink()
             wait_until(lambda: labelled_ids(lab) == {call.id for call in calls}, TIMEOUT_SECONDS, "the labels", log)
             assert muxer.stop() == 0
-    ((begun,), (ended,)) = matching_lines(log, FULL), matching_lines(log, ROOM)
-    assert (begun["level"], ended["level"]) == ("error", "warning")
+    ((started,), (ended,)) = matching_lines(log, FULL), matching_lines(log, ROOM)
+    assert (started["level"], ended["level"]) == ("error", "warning")
     for part in (str(temp), "0.0 MB are free", "1.2 MB must stay free", "1.3 MB are free"):
-        assert part in begun["message"]
+        assert part in started["message"]
     order = log_messages(log)
-    assert order.index(begun["message"]) < order.index(ended["message"]) < order.index("check done")
+    assert order.index(started["message"]) < order.index(ended["message"]) < order.index("check done")
 
 
 def test_stop_during_full_disk_is_immediate(make_lab: Make) -> None:

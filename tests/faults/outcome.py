@@ -69,8 +69,10 @@ def _content_problems(lab: Lab, envelope: str, stored: Path, recording: FaultRec
 
 def count_lost(lab: Lab, recordings: Iterable[FaultRecording]) -> int:
     """Return how many recordings have no muxed file of all their sources."""
-    made = [[one["parameters"]["muxed_mediaIds"] for one in muxed_entries(lab, recording.id)] for recording in recordings]
-    return sum(recording.sources not in one for recording, one in zip(recordings, made, strict=True))
+    published = [
+        [one["parameters"]["muxed_mediaIds"] for one in muxed_entries(lab, recording.id)] for recording in recordings
+    ]
+    return sum(recording.sources not in one for recording, one in zip(recordings, published, strict=True))
 
 
 def count_doubled(lab: Lab, recordings: Iterable[FaultRecording]) -> int:

@@ -168,15 +168,15 @@ class FaultProxy:
         if fault is Fault.WHOLE and request.header_value("Range"):
             self._count_fault(fault)
             request = request.without_headers("Range")
-        answer = await self._forward_request(request, method)
-        await self._send_response(fault, answer, reader, writer)
+        response = await self._forward_request(request, method)
+        await self._send_response(fault, response, reader, writer)
 
     def _next_fault(self, method: str) -> Fault | None:
         """Return the fault that a request is to meet. A planned one of TLS is for connections only."""
         with self._lock:
-            for place, (fault, wanted) in enumerate(self._planned):
+            for index, (fault, wanted) in enumerate(self._planned):
                 if (fault is Fault.TLS_ALERT) == (method == "TLS") and wanted in ("", method):
-                    del self._planned[place]
+                    del self._planned[index]
                     return fault
         chosen = [one for one in self._chosen if (one is Fault.TLS_ALERT) == (method == "TLS")]
         return random.choice(chosen) if chosen and random.random() < self._rate else None
@@ -193,9 +193,9 @@ class FaultProxy:
         elif fault is Fault.STALL:
             await reader.read(1)
         else:
-            answer = self._build_refusal(fault, request)
-            body = b"" if request.first.startswith("HEAD ") else answer.body
-            writer.write(answer.header_bytes() + body)
+            response = self._build_refusal(fault, request)
+            body = b"" if request.first.startswith("HEAD ") else response.body
+            writer.write(response.header_bytes() + body)
             await writer.drain()
 
     def _build_refusal(self, fault: Fault, request: HttpMessage) -> HttpMessage:
@@ -213,24 +213,24 @@ class FaultProxy:
         """Hand a request on and return the answer, whole."""
         reader, writer = await asyncio.open_connection(*self._target)
         try:
-            asked = request.without_headers("Connection", "Expect", "Keep-Alive")
-            asked.headers["Connection"] = "close"
-            if self._context and (destination := asked.header_value("Destination")):
-                asked = asked.without_headers("Destination")
-                asked.headers["Destination"] = destination.replace("https:", "http:", 1)
-            writer.write(asked.header_bytes() + asked.body)
+            forwarded = request.without_headers("Connection", "Expect", "Keep-Alive")
+            forwarded.headers["Connection"] = "close"
+            if self._context and (destination := forwarded.header_value("Destination")):
+                forwarded = forwarded.without_headers("Destination")
+                forwarded.headers["Destination"] = destination.replace("https:", "http:", 1)
+            writer.write(forwarded.header_bytes() + forwarded.body)
             await writer.drain()
             return _parse_response(await reader.read(-1), method)
         finally:
             writer.close()
 
     async def _send_response(
-        self, fault: Fault | None, answer: HttpMessage, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self, fault: Fault | None, response: HttpMessage, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         """Send an answer as its fault wants it; one that does not fit the answer is none."""
-        whole = answer.header_bytes() + answer.body
-        half = len(answer.header_bytes()) + len(answer.body) // 2 if answer.body else len(whole) // 2
-        if fault is Fault.TRUNCATED and not _is_structured(answer):
+        whole = response.header_bytes() + response.body
+        half = len(response.header_bytes()) + len(response.body) // 2 if response.body else len(whole) // 2
+        if fault is Fault.TRUNCATED and not _is_structured(response):
             fault = None
         if fault not in (None, Fault.WHOLE):
             self._count_fault(fault)
@@ -244,15 +244,15 @@ class FaultProxy:
             if fault is Fault.STALL_WITHIN:
                 await reader.read(1)
         elif fault is Fault.DRIP:
-            await _send_slowly(writer, answer.header_bytes(), answer.body)
+            await _send_slowly(writer, response.header_bytes(), response.body)
         elif fault is Fault.DRIP_HEAD:
-            await _send_slowly(writer, b"", _LONG_HEADER.join(answer.header_bytes().split(b"\r\n", 1)) + answer.body)
+            await _send_slowly(writer, b"", _LONG_HEADER.join(response.header_bytes().split(b"\r\n", 1)) + response.body)
         elif fault in (Fault.LENGTH, Fault.TRUNCATED):
-            body = answer.body[: len(answer.body) // 2] if fault is Fault.TRUNCATED else answer.body
-            length = len(body) if fault is Fault.TRUNCATED else int(answer.header_value("Content-Length") or 0) + 100
-            told = answer.without_headers("Content-Length")
-            told.headers["Content-Length"] = str(length)
-            writer.write(told.header_bytes() + body)
+            body = response.body[: len(response.body) // 2] if fault is Fault.TRUNCATED else response.body
+            length = len(body) if fault is Fault.TRUNCATED else int(response.header_value("Content-Length") or 0) + 100
+            changed = response.without_headers("Content-Length")
+            changed.headers["Content-Length"] = str(length)
+            writer.write(changed.header_bytes() + body)
             await writer.drain()
         else:
             writer.write(whole)
@@ -290,16 +290,16 @@ def _parse_response(raw: bytes, method: str) -> HttpMessage:
     response.begin()
     body = response.read()
     message = HttpMessage(f"HTTP/1.1 {response.status} {response.reason}", dict(response.getheaders()), body)
-    told = message.without_headers("Transfer-Encoding", "Connection", "Keep-Alive")
+    changed = message.without_headers("Transfer-Encoding", "Connection", "Keep-Alive")
     if method != "HEAD" and response.status not in (204, 304):
-        told = told.without_headers("Content-Length")
-        told.headers["Content-Length"] = str(len(body))
-    told.headers["Connection"] = "close"
-    return told
+        changed = changed.without_headers("Content-Length")
+        changed.headers["Content-Length"] = str(len(body))
+    changed.headers["Connection"] = "close"
+    return changed
 
 
-def _is_structured(answer: HttpMessage) -> bool:
-    return bool(answer.body) and any(kind in answer.header_value("Content-Type") for kind in ("json", "xml"))
+def _is_structured(response: HttpMessage) -> bool:
+    return bool(response.body) and any(kind in response.header_value("Content-Type") for kind in ("json", "xml"))
 
 
 def _reset_connection(writer: asyncio.StreamWriter) -> None:

@@ -46,7 +46,7 @@ class RecordingFactory:
         for call in calls:
             lab.store._calls.pop(call.id)
         self._sources = self._source_digests()
-        self.made: list[FaultRecording] = []
+        self.created: list[FaultRecording] = []
 
     def add_recording(self, *, superseded: bool = False, closed: bool = True, complete: bool = True) -> FaultRecording:
         """Add a recording; with ``superseded``, it was muxed before its second screen file came. One that is not
@@ -58,19 +58,19 @@ class RecordingFactory:
         for media in screens if complete else screens[:1]:
             lab.store.add_screen_media(id, lab.region, media)
         lab.store.add_call({**self._call, "id": id})
-        self.made.append(recording)
+        self.created.append(recording)
         return recording
 
     def remove_recordings(self) -> None:
         """Remove all recordings that were made; their files stay."""
-        for recording in self.made:
+        for recording in self.created:
             self._lab.store._calls.pop(recording.id)
-        self.made = []
+        self.created = []
 
     def restore_recording(self, recording: FaultRecording) -> None:
         """Add a recording again that was forgotten."""
         self._lab.store.add_call({**self._call, "id": recording.id})
-        self.made.append(recording)
+        self.created.append(recording)
 
     def complete_recording(self, recording: FaultRecording, *, closed: bool = True) -> None:
         """Add what a recording lacks."""

@@ -17,7 +17,7 @@ class RedirectTarget(ThreadingHTTPServer):
         super().__init__((HOST, 0), _Handler)
         # By name, another host than 127.0.0.1 is.
         self.url = f"http://localhost:{self.server_address[1]}"
-        self.asked: list[str] = []
+        self.requests: list[str] = []
         self.authorized: list[str] = []
         threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
 
@@ -30,7 +30,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: RedirectTarget
 
     def _send_page(self) -> None:
-        self.server.asked.append(self.path)
+        self.server.requests.append(self.path)
         if any(self.headers.get(name) for name in ("Authorization", "Cookie", "X-Amz-Security-Token")):
             self.server.authorized.append(f"{self.command} {self.path}")
         self.send_response(200)

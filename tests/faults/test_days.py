@@ -200,9 +200,9 @@ def test_weeks_of_polls_leak_no_resources(make_lab: Make, monkeypatch: pytest.Mo
     store = GeneratedRecordings(lab)
     weeks = SimulatedWeeks(store, config.processing.temp_dir or Path())
     weeks.stop = FastClockStop(monkeypatch, weeks.next_poll)
-    made = create_daemon(lab, config, weeks.stop, weeks.before_fetch, weeks.before_mux)
-    weeks.pool = made._executor  # type: ignore[assignment]
-    assert made.run() == 0
+    daemon = create_daemon(lab, config, weeks.stop, weeks.before_fetch, weeks.before_mux)
+    weeks.pool = daemon._executor  # type: ignore[assignment]
+    assert daemon.run() == 0
     before, after = weeks.held
     assert after.blocks - before.blocks < POLL_COUNT - WARM_UP_POLLS
     assert after.kilobytes - before.kilobytes < (POLL_COUNT - WARM_UP_POLLS)

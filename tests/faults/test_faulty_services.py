@@ -60,11 +60,11 @@ class ProxiedLab:
 
     def wrong_lines(self) -> list[str]:
         """Return the lines of the log that blame a recording for what a service did."""
-        said = [line["message"] for line in log_lines(self.victim.log)]
-        failed = [one for one in said if one.startswith("recording ")]
+        messages = [line["message"] for line in log_lines(self.victim.log)]
+        failed = [one for one in messages if one.startswith("recording ")]
         kinds = {one: getattr(errors, one.split(": ")[1].split()[-1], None) for one in failed if ": " in one}
         blamed = [one for one, kind in kinds.items() if not (kind and issubclass(kind, errors.Transient))]
-        return blamed + [one for one in said if "unexpected error" in one]
+        return blamed + [one for one in messages if "unexpected error" in one]
 
 
 @pytest.fixture(scope="module")

@@ -166,8 +166,8 @@ def test_broker_restart_and_kill_during_work(scene: FaultLab, vhost: VirtualHost
             vhost.node.start()
         check_recordings(scene, recordings, crew)
         assert {one.process.poll() for one in members} == {None}
-    told = [one["message"] for one in crew.poller_lines("RabbitMQ is")]
-    assert [one[:21] for one in told] == ["RabbitMQ is unavailab", "RabbitMQ is available"] * 2
+    messages = [one["message"] for one in crew.poller_lines("RabbitMQ is")]
+    assert [one[:21] for one in messages] == ["RabbitMQ is unavailab", "RabbitMQ is available"] * 2
 
 
 def test_network_between_worker_and_broker_fails(scene: FaultLab, vhost: VirtualHost, tmp_path: Path) -> None:

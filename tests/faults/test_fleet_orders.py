@@ -85,8 +85,8 @@ def copies(shared: RecordingCopies) -> Iterator[RecordingCopies]:
 
 def wait_for_all(copies: RecordingCopies, crew: FleetProcesses, ids: list[str] | None = None) -> None:
     """Wait until recordings are muxed."""
-    wanted = set(ids or copies.made)
-    wait_until(lambda: wanted <= copies.labelled_ids, max(TIMEOUT_SECONDS, len(wanted)), "the end of the work", crew.log)
+    expected = set(ids or copies.made)
+    wait_until(lambda: expected <= copies.labelled_ids, max(TIMEOUT_SECONDS, len(expected)), "the end of the work", crew.log)
     wait_until(lambda: not copies.unfinished_ids(ids), TIMEOUT_SECONDS, "the end of the work", crew.log)
 
 

@@ -79,5 +79,5 @@ def test_random_kills(scene: FaultLab, victim: KillableMuxer) -> None:
 
 
 def test_no_duplicates_or_leftovers_at_the_end(scene: FaultLab, victim: KillableMuxer) -> None:
-    assert [one for one in scene.mill.made if not outcome.is_done(scene.lab, one)] == []
+    assert [one for one in scene.mill.created if not outcome.is_done(scene.lab, one)] == []
     assert scene.find_leftovers(victim) == []

@@ -70,5 +70,5 @@ def test_random_kills_of_one_of_two_instances_on_the_same_window(
 
 
 def test_no_duplicates_or_leftovers_at_the_end(scene: FaultLab, victim: KillableMuxer, other: KillableMuxer) -> None:
-    assert [one for one in scene.mill.made if not outcome.is_done(scene.lab, one)] == []
+    assert [one for one in scene.mill.created if not outcome.is_done(scene.lab, one)] == []
     assert scene.find_leftovers(victim, other) == []

@@ -64,12 +64,12 @@ def screen_starts() -> list[float]:
 
 def expected_frames(starts: list[float]) -> list[tuple[float, int, int]]:
     """Return what must be seen: the second, the instant that the picture tells, the agent."""
-    made = []
+    expected = []
     for number, (start, following) in enumerate(pairwise([*starts, float(SECONDS)])):
         for frame in range(FILE_INTERVAL):
             if start + frame < min(following, SECONDS) - 0.0005:
-                made.append((start + frame, round((T0.timestamp() + frame) * 1000) % INSTANT_MODULUS, number % 2 + 1))
-    return made
+                expected.append((start + frame, round((T0.timestamp() + frame) * 1000) % INSTANT_MODULUS, number % 2 + 1))
+    return expected
 
 
 @pytest.mark.long
@@ -90,12 +90,12 @@ def test_four_hours_with_two_hundred_screen_files(four_hours: Path) -> None:
     assert muxed.reasons == ()
     for stream in streams(muxed.path).values():
         assert stream.seconds == pytest.approx(SECONDS, abs=0.15)
-    pictures = read_frames(muxed.path)
-    seen = [(one.pts, one.instant, one.agent) for one in pictures if not one.black]
-    wanted = expected_frames(starts)
-    assert [one[1:] for one in seen] == [one[1:] for one in wanted]
-    assert max(abs(one[0] - other[0]) for one, other in zip(seen, wanted, strict=True)) < 0.0001
-    black = [one.pts for one in pictures if one.black]
+    frames = read_frames(muxed.path)
+    seen = [(one.pts, one.instant, one.agent) for one in frames if not one.black]
+    expected = expected_frames(starts)
+    assert [one[1:] for one in seen] == [one[1:] for one in expected]
+    assert max(abs(one[0] - other[0]) for one, other in zip(seen, expected, strict=True)) < 0.0001
+    black = [one.pts for one in frames if one.black]
     gaps = [start + FILE_INTERVAL for start, following in pairwise(starts) if following - start >= FILE_INTERVAL + 1]
     assert all(any(abs(one - begin) < 0.0001 for one in black) for begin in gaps)
     assert not any(start + 0.0005 < one < start + FILE_INTERVAL - 0.0005 for one in black for start in starts)

@@ -283,10 +283,10 @@ def test_header_timeout_applies_over_tls(secure: ProxiedSite, tmp_path: Path, wh
 
 
 def test_source_on_another_host_is_requested_without_credentials(site: ProxiedSite, tmp_path: Path) -> None:
-    asked = len(site.other.asked)
+    request_count = len(site.other.requests)
     site.proxies["WebDAV"].plan_fault(Fault.REDIRECT, 1, "GET")
     assert retry_until_done(site, fetch_from("WebDAV"), tmp_path)
-    assert len(site.other.asked) == asked + 1 and site.other.authorized == []
+    assert len(site.other.requests) == request_count + 1 and site.other.authorized == []
 
 
 def test_redirect_target_detects_credentials() -> None:

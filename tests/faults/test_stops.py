@@ -60,12 +60,12 @@ def test_stop_while_job_hangs_in_each_step(make_lab: Make, tmp_path: Path) -> No
     """One process, eight recordings, each in another state: all steps, the wait before a request is tried again, and the
     wait before the recording is."""
     lab = make_lab()
-    *calls, asked, broken = add_short(lab, range(8))
+    *calls, retried, broken = add_short(lab, range(8))
     whole = screen_file(lab, broken).read_bytes()
     screen_file(lab, broken).write_bytes(b"<html>not found</html>")
     ffmpeg, muxing = write_hanging_program(tmp_path, "ffmpeg", "excerpts")
     openssl, encrypting = write_hanging_program(tmp_path, "openssl", "-encrypt")
-    lab.store.fail_next("rws", "GET", f"/screen-recordings/{asked.id}", 503, times=99, headers={"Retry-After": "29"})
+    lab.store.fail_next("rws", "GET", f"/screen-recordings/{retried.id}", 503, times=99, headers={"Retry-After": "29"})
     programs = {"processing__ffmpeg": str(ffmpeg), "processing__openssl": str(openssl)}
     config, log = write_config(lab, **programs, advanced__worker_threads="8", htcc__rws_timeout="120")
     others = "|".join(call.id for call in calls)
@@ -84,9 +84,9 @@ def test_stop_while_job_hangs_in_each_step(make_lab: Make, tmp_path: Path) -> No
         stop_in_time(muxer)
     assert not list((lab.folder / "temp").glob("muxer-job-*"))
     screen_file(lab, broken).write_bytes(whole)
-    while lab.store.take_failure("rws", "GET", f"/screen-recordings/{asked.id}"):
+    while lab.store.take_failure("rws", "GET", f"/screen-recordings/{retried.id}"):
         pass
-    restart_and_finish(lab, config, log, [*calls, asked, broken])
+    restart_and_finish(lab, config, log, [*calls, retried, broken])
 
 
 def encrypted_name(lab: Lab, call: AddedCall) -> str:

@@ -174,14 +174,14 @@ def test_superseded_file_is_deleted_after_new_file_is_published_and_verified(
     [new] = published_ids(lab, call)
     assert stored_muxed(lab) == [new] != [old]
     seen = [f"{one.service} {one.method} {one.path}" for one in lab.store.served_requests[earlier:] if one.status < 400]
-    wanted = [
+    expected = [
         *(f"dav {method} .*/part-.*{new}" for method in ("PUT", "PROPFIND", "MOVE")),
         f"dav PROPFIND .*/{new}",
         *("rws POST .*screen-recordings$", f"rws GET .*screen-recordings/{call.id}$", f"dav PROPFIND .*/{new}"),
         f"rws DELETE .*{old}",
     ]
     rest = iter(seen)
-    for step in wanted:
+    for step in expected:
         assert any(re.fullmatch(step, one) for one in rest), (step, seen)
     assert not [one for one in seen if "DELETE" in one and old not in one]
 

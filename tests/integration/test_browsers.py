@@ -46,9 +46,9 @@ class BrowserCase:
     then: Mapping[str, Any] | None = None
     late: float = 0.0
 
-    def expected_agent(self, moment: float) -> int | None:
+    def expected_agent(self, second: float) -> int | None:
         """The agent whose screen is seen at a moment, None for padding."""
-        seen = [n for n, (offset, length, _) in enumerate(self.screens, 1) if offset <= moment < offset + length]
+        seen = [n for n, (offset, length, _) in enumerate(self.screens, 1) if offset <= second < offset + length]
         return seen[0] if seen else None
 
 
@@ -77,11 +77,11 @@ CASES = {
 
 @pytest.fixture(scope="module")
 def films(tmp_path_factory: pytest.TempPathFactory) -> dict[str, browsers.BrowserFilm]:
-    made = {}
+    films = {}
     for name, case in CASES.items():
         path = create_muxed(tmp_path_factory.mktemp(name), case)
-        made[name] = browsers.BrowserFilm(path, case.seeks, case.play_from)
-    return made
+        films[name] = browsers.BrowserFilm(path, case.seeks, case.play_from)
+    return films
 
 
 def create_muxed(folder: Path, case: BrowserCase) -> Path:
@@ -136,9 +136,9 @@ def case(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def seen(report: browsers.BrowserReport, case: str) -> BrowserResult:
-    told = report.films[case]
-    assert "error" not in told, told["error"]
-    return BrowserResult(told)
+    observed = report.films[case]
+    assert "error" not in observed, observed["error"]
+    return BrowserResult(observed)
 
 
 def test_length_and_size_are_known_before_playback(seen: BrowserResult, case: str) -> None:
@@ -148,14 +148,14 @@ def test_length_and_size_are_known_before_playback(seen: BrowserResult, case: st
 
 
 def test_seek_shows_the_frame_of_its_time(seen: BrowserResult, case: str) -> None:
-    assert [picture.pts for picture in seen.seek_frames] == list(CASES[case].seeks)
-    for picture in seen.seek_frames:
-        expected = CASES[case].expected_agent(picture.pts)
-        assert picture.black == (expected is None), picture
+    assert [frame.pts for frame in seen.seek_frames] == list(CASES[case].seeks)
+    for frame in seen.seek_frames:
+        expected = CASES[case].expected_agent(frame.pts)
+        assert frame.black == (expected is None), frame
         if expected is not None:
-            assert picture.instant is not None and picture.agent == expected, picture
-            error = picture.instant / 1000 - (T0.timestamp() + picture.pts) % (2**32 / 1000)
-            assert abs(error) <= FRAME + 0.002, picture
+            assert frame.instant is not None and frame.agent == expected, frame
+            error = frame.instant / 1000 - (T0.timestamp() + frame.pts) % (2**32 / 1000)
+            assert abs(error) <= FRAME + 0.002, frame
 
 
 def test_playback_continues_across_a_join(seen: BrowserResult) -> None:

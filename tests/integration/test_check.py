@@ -123,8 +123,8 @@ def test_check_changes_nothing_and_write_check_leaves_nothing(site: CheckLab, ar
     sent = {(one.service, one.method) for one in site.lab.store.served_requests[seen:]}
     reads = {("rws", "GET"), ("rcs", "GET"), ("dav", "PROPFIND")}
     assert sent == (reads | {("dav", "PUT"), ("dav", "MOVE"), ("dav", "DELETE")} if arguments else reads)
-    told = found.line_of(f"WebDAV folder {site.lab.dav_url}/screens/").found
-    assert ("uploaded and deleted" if arguments else "writing not checked") in told
+    verdict = found.line_of(f"WebDAV folder {site.lab.dav_url}/screens/").found
+    assert ("uploaded and deleted" if arguments else "writing not checked") in verdict
 
 
 # ---- mistakes ----------------------------------------------------------------------------------------
@@ -271,8 +271,8 @@ def test_clocks_that_differ(site: CheckLab, monkeypatch: pytest.MonkeyPatch) -> 
 def test_disk_with_too_little_space(site: CheckLab) -> None:
     write_check_config(site.lab, site.folder)
     usage = shutil.disk_usage(site.lab.folder)
-    wanted = (usage.free + (usage.total - usage.free) // 2) >> 20
-    found = site.run_checks(processing__min_free_megabytes=str(wanted))
+    required = (usage.free + (usage.total - usage.free) // 2) >> 20
+    found = site.run_checks(processing__min_free_megabytes=str(required))
     assert "free space on the disk" in found.line_of("free space").advice and found.exit_code == 1
 
 
@@ -463,8 +463,8 @@ def test_refused_upload(site: CheckLab) -> None:
 
 @pytest.fixture
 def bucket(models_read_once: None, no_keys_around: None) -> Iterator[MotoBucket]:
-    with MotoBucket(checks_signatures=True) as made:
-        yield made
+    with MotoBucket(checks_signatures=True) as bucket:
+        yield bucket
 
 
 def test_buckets(make_lab: Make, bucket: MotoBucket, tmp_path: Path) -> None:

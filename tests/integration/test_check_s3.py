@@ -58,9 +58,9 @@ def test_store_that_refuses_nothing(site: S3CheckLab) -> None:
 
 
 def test_keys_without_the_right_to_list(site: S3CheckLab) -> None:
-    def deny_missing(asked: S3Request) -> SubstituteResponse | None:
-        is_missing = asked.path.strip("/").partition("/")[2] not in set(site.bucket.list_keys())
-        return DENIED if asked.method in ("GET", "HEAD") and is_missing else None
+    def deny_missing(request: S3Request) -> SubstituteResponse | None:
+        is_missing = request.path.strip("/").partition("/")[2] not in set(site.bucket.list_keys())
+        return DENIED if request.method in ("GET", "HEAD") and is_missing else None
 
     found = site.run_checks(deny_missing, "--write")
     line = found.line_of(f"S3 rights in {BUCKET_NAME}")
@@ -69,7 +69,7 @@ def test_keys_without_the_right_to_list(site: S3CheckLab) -> None:
 
 
 def test_keys_without_read_permission_are_not_reported_as_missing_file(site: S3CheckLab) -> None:
-    line = site.run_checks(lambda asked: DENIED if asked.method in ("GET", "HEAD") else None).line_of(FOLDER)
+    line = site.run_checks(lambda request: DENIED if request.method in ("GET", "HEAD") else None).line_of(FOLDER)
     assert line.status == "warning" and "or the keys may not read it" in line.found and "s3:GetObject" in line.advice
 
 
@@ -82,7 +82,9 @@ def test_keys_without_read_permission_are_not_reported_as_missing_file(site: S3C
     ],
 )
 def test_missing_write_permission_is_named(site: S3CheckLab, method: str, query: str, check: str, right: str) -> None:
-    found = site.run_checks(lambda asked: DENIED if asked.method == method and query in asked.query else None, "--write")
+    found = site.run_checks(
+        lambda request: DENIED if request.method == method and query in request.query else None, "--write"
+    )
     line = found.line_of(check)
     assert line.status == "failed" and right in line.found and found.exit_code == 1
 

@@ -373,10 +373,10 @@ def test_superseded_media_are_deleted_and_missing_media_are_no_error(make_lab: M
     assert lab.store.media_deletes == [("r", "a b#?.mp4")]
 
 
-@pytest.mark.parametrize("answer", [404, 400])
+@pytest.mark.parametrize("response", [404, 400])
 @pytest.mark.parametrize("envelope_only", [False, True])
-def test_missing_label_definition_is_created(make_lab: Make, answer: int, envelope_only: bool) -> None:
-    lab = make_lab(label_definition=False, label_missing_answer=answer, error_in_envelope=envelope_only)
+def test_missing_label_definition_is_created(make_lab: Make, response: int, envelope_only: bool) -> None:
+    lab = make_lab(label_definition=False, label_missing_answer=response, error_in_envelope=envelope_only)
     ids = add_calls(lab, 2)
     rws = create_rws(lab)
     assert [rws.add_label(one) for one in (*ids, ids[0])] == [True] * 3
@@ -505,13 +505,13 @@ def test_a_forbidden_request_differs_from_an_authentication_failure(make_lab: Ma
 def test_an_envelope_that_does_not_fit_the_stored_file_is_replaced(make_lab: Make, tmp_path: Path) -> None:
     lab = make_lab()
     publisher = Publisher(create_rws(lab), publishing_folder(tmp_path))
-    asked: list[int] = []
+    checks: list[int] = []
     for envelope in ("of another muxer", "ours", "ours"):
         entry = {**media_entry("muxed.mp4.bin", muxed_mediaIds=["a", "s"]), "pkcs7": envelope}
-        publisher.publish_entry("r", lab.region, entry, is_still_stored=lambda: asked.append(1))
+        publisher.publish_entry("r", lab.region, entry, is_still_stored=lambda: checks.append(1))
     (held,) = (lab.store.get_screen("r") or {})["mediaFiles"]
     assert held["pkcs7"] == "ours"
-    assert len(lab.store.screen_posts) == 2 and len(asked) == 4
+    assert len(lab.store.screen_posts) == 2 and len(checks) == 4
 
 
 def test_stale_read_is_repeated(make_lab: Make, tmp_path: Path) -> None:

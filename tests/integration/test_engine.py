@@ -97,23 +97,23 @@ def mux_sources(folder: Path, audio: Path, screens: Sequence[MediaInput], **opti
 def test_video_and_audio_are_in_sync_in_every_layout(tmp_path: Path, audio: Path, layout: str, encoding: str) -> None:
     parts = LAYOUTS[layout]
     screens = [create_screen(tmp_path, n, offset, seconds, ENCODINGS[encoding]) for n, (offset, seconds) in enumerate(parts)]
-    made = mux_sources(tmp_path, audio, screens)
+    result = mux_sources(tmp_path, audio, screens)
     shift = 1.0 if layout == "rounding overlap" else 0.1
     expected = expected_screens(parts)
     if layout == "rounding overlap":
-        assert av_sync.file_problems(made.path, T0, CALL_SECONDS, expected, frame=shift) == []
+        assert av_sync.file_problems(result.path, T0, CALL_SECONDS, expected, frame=shift) == []
     else:
-        assert av_sync.file_problems(made.path, T0, CALL_SECONDS, expected) == []
-    assert made.padding == round(1e6 * (CALL_SECONDS - sum(one.end - one.begin for one in expected)))
+        assert av_sync.file_problems(result.path, T0, CALL_SECONDS, expected) == []
+    assert result.padding == round(1e6 * (CALL_SECONDS - sum(one.end - one.begin for one in expected)))
 
 
 def test_equal_complete_clips_are_copied_frame_by_frame(tmp_path: Path, audio: Path) -> None:
     for name, extra in ENCODINGS.items():
         folder = tmp_path / name
         folder.mkdir()
-        made = mux_sources(folder, audio, [create_screen(folder, 0, 0, CALL_SECONDS, extra)])
-        assert made.reasons == ()
-        assert slice_packets(made.path) == slice_packets(folder / "screen-0.mp4")
+        result = mux_sources(folder, audio, [create_screen(folder, 0, 0, CALL_SECONDS, extra)])
+        assert result.reasons == ()
+        assert slice_packets(result.path) == slice_packets(folder / "screen-0.mp4")
 
 
 def slice_packets(path: Path) -> list[str]:
@@ -135,8 +135,8 @@ def slice_packets(path: Path) -> list[str]:
 
 def test_only_necessary_parts_are_re_encoded(tmp_path: Path, audio: Path) -> None:
     screens = [create_screen(tmp_path, 0, -1, 30, WITHOUT_B_FRAMES)]
-    made = mux_sources(tmp_path, audio, screens)
-    assert made.reasons == ("starts between keyframes",)
+    result = mux_sources(tmp_path, audio, screens)
+    assert result.reasons == ("starts between keyframes",)
     assert not list(tmp_path.glob("padding*"))
     assert probe_file(tmp_path / "encoded-0.mp4", "ffprobe", Runner()).video.length_us < 4_000_000
 
@@ -156,10 +156,10 @@ def test_only_necessary_parts_are_re_encoded(tmp_path: Path, audio: Path) -> Non
 def test_unequal_clips_are_placed_on_one_canvas(tmp_path: Path, audio: Path, kinds: list[dict[str, object]]) -> None:
     layout = [(0, 9), (11, 9)]
     screens = [create_screen(tmp_path, n, *layout[n], **{"extra": WITHOUT_B_FRAMES, **kind}) for n, kind in enumerate(kinds)]
-    made = mux_sources(tmp_path, audio, screens)
+    result = mux_sources(tmp_path, audio, screens)
     frame = 0.2 if any(kind.get("fps") == 5 for kind in kinds) else 0.1
-    assert av_sync.file_problems(made.path, T0, CALL_SECONDS, expected_screens(layout), frame=frame) == []
-    video = require_video(probe_file(made.path, "ffprobe", Runner()))
+    assert av_sync.file_problems(result.path, T0, CALL_SECONDS, expected_screens(layout), frame=frame) == []
+    video = require_video(probe_file(result.path, "ffprobe", Runner()))
     assert video.codec_name == "h264" and video.entry["pix_fmt"] == "yuv420p"
     sizes = [require_video(probe_file(one.path, "ffprobe", Runner())).display_size for one in screens]
     assert video.display_size == tuple((max(size[i] for size in sizes) + 1) // 2 * 2 for i in (0, 1))
@@ -169,8 +169,8 @@ def test_slice_length_does_not_change_the_frames(tmp_path: Path, audio: Path) ->
     for slice_ms in (1, 333, 5000, 60_000):
         folder = tmp_path / str(slice_ms)
         folder.mkdir()
-        made = mux_sources(folder, audio, [create_screen(folder, 0, 7, 6)], slice_ms=slice_ms)
-        assert av_sync.file_problems(made.path, T0, CALL_SECONDS, [av_sync.ExpectedScreen(7, 13, 1)]) == []
+        result = mux_sources(folder, audio, [create_screen(folder, 0, 7, 6)], slice_ms=slice_ms)
+        assert av_sync.file_problems(result.path, T0, CALL_SECONDS, [av_sync.ExpectedScreen(7, 13, 1)]) == []
 
 
 def test_still_screen_with_few_frames_keeps_its_duration(tmp_path: Path, audio: Path) -> None:
@@ -179,8 +179,8 @@ def test_still_screen_with_few_frames_keeps_its_duration(tmp_path: Path, audio: 
     keep = "select='eq(n,0)+eq(n,70)+eq(n,299)'"
     command = ["ffmpeg", "-v", "error", "-i", full.path, "-vf", keep, "-fps_mode", "passthrough", "-bf", "0", still]
     subprocess.run(command, check=True)
-    made = mux_sources(tmp_path, audio, [MediaInput(still, "still.mp4", T0)])
-    video = require_video(probe_file(made.path, "ffprobe", Runner()))
+    result = mux_sources(tmp_path, audio, [MediaInput(still, "still.mp4", T0)])
+    video = require_video(probe_file(result.path, "ffprobe", Runner()))
     assert abs(video.length_us - CALL_SECONDS * 1e6) <= 110_000
     assert [round(video.ticks_to_us(pts) / 1e6, 1) for pts in video.packets.pts][:2] == [0.0, 7.0]
 
@@ -199,25 +199,25 @@ def test_the_audio_keeps_its_channels_and_plays(
 ) -> None:
     other = tmp_path / f"other.{suffix}"
     subprocess.run(["ffmpeg", "-v", "error", "-i", audio, *arguments, other], check=True)
-    made = mux_sources(tmp_path, other, [create_screen(tmp_path, 0, 0, CALL_SECONDS)])
-    before, after = probe_file(other, "ffprobe", Runner()).audio, probe_file(made.path, "ffprobe", Runner()).audio
+    result = mux_sources(tmp_path, other, [create_screen(tmp_path, 0, 0, CALL_SECONDS)])
+    before, after = probe_file(other, "ffprobe", Runner()).audio, probe_file(result.path, "ffprobe", Runner()).audio
     assert before and after and after.codec_name == codec
     assert after.entry["channels"] == before.entry["channels"]
-    assert av_sync.file_problems(made.path, T0, CALL_SECONDS, [av_sync.ExpectedScreen(0, CALL_SECONDS, 1)]) == []
+    assert av_sync.file_problems(result.path, T0, CALL_SECONDS, [av_sync.ExpectedScreen(0, CALL_SECONDS, 1)]) == []
 
 
 def test_audio_codec_aac_re_encodes_the_audio(tmp_path: Path, audio: Path) -> None:
-    made = mux_sources(tmp_path, audio, [create_screen(tmp_path, 0, 0, CALL_SECONDS)], audio_codec="aac")
-    sound = probe_file(made.path, "ffprobe", Runner()).audio
+    result = mux_sources(tmp_path, audio, [create_screen(tmp_path, 0, 0, CALL_SECONDS)], audio_codec="aac")
+    sound = probe_file(result.path, "ffprobe", Runner()).audio
     assert sound and sound.codec_name == "aac" and sound.entry["channels"] == "2"
-    assert av_sync.file_problems(made.path, T0, CALL_SECONDS, [av_sync.ExpectedScreen(0, CALL_SECONDS, 1)]) == []
+    assert av_sync.file_problems(result.path, T0, CALL_SECONDS, [av_sync.ExpectedScreen(0, CALL_SECONDS, 1)]) == []
 
 
 def test_result_starts_with_index_and_has_creation_time(tmp_path: Path, audio: Path) -> None:
-    made = mux_sources(tmp_path, audio, [create_screen(tmp_path, 0, 0, CALL_SECONDS)])
-    content = made.path.read_bytes()
+    result = mux_sources(tmp_path, audio, [create_screen(tmp_path, 0, 0, CALL_SECONDS)])
+    content = result.path.read_bytes()
     assert 0 < content.index(b"moov") < content.index(b"mdat")
-    command = ["ffprobe", "-v", "error", "-show_entries", "format_tags=creation_time", "-of", "csv=p=0", str(made.path)]
+    command = ["ffprobe", "-v", "error", "-show_entries", "format_tags=creation_time", "-of", "csv=p=0", str(result.path)]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.startswith("2026-03-01T09:00:00")
 
 
@@ -226,8 +226,8 @@ def test_only_video_of_screen_with_audio_is_used(tmp_path: Path, audio: Path) ->
     loud = tmp_path / "loud.mp4"
     command = ["ffmpeg", "-v", "error", "-i", silent.path, "-f", "lavfi", "-i", "sine", "-shortest", "-c:v", "copy", loud]
     subprocess.run(command, check=True)
-    made = mux_sources(tmp_path, audio, [MediaInput(loud, "loud.mp4", silent.start)])
-    assert av_sync.file_problems(made.path, T0, CALL_SECONDS, [av_sync.ExpectedScreen(2, 12, 1)]) == []
+    result = mux_sources(tmp_path, audio, [MediaInput(loud, "loud.mp4", silent.start)])
+    assert av_sync.file_problems(result.path, T0, CALL_SECONDS, [av_sync.ExpectedScreen(2, 12, 1)]) == []
 
 
 def create_broken(folder: Path, kind: str) -> Path:
@@ -293,10 +293,10 @@ def test_a_wrong_copy_is_replaced_by_re_encoding(
 
     monkeypatch.setattr("muxer.media.engine.build_sample_table", drop_last_frames)
     layout = [(0, 9), (11, 9)]
-    made = mux_sources(tmp_path, audio, [create_screen(tmp_path, n, *one) for n, one in enumerate(layout)])
+    result = mux_sources(tmp_path, audio, [create_screen(tmp_path, n, *one) for n, one in enumerate(layout)])
     assert "muxing again" in caplog.text
-    assert made.reasons == ("everything is re-encoded",)
-    assert av_sync.file_problems(made.path, T0, CALL_SECONDS, expected_screens(layout)) == []
+    assert result.reasons == ("everything is re-encoded",)
+    assert av_sync.file_problems(result.path, T0, CALL_SECONDS, expected_screens(layout)) == []
 
 
 def test_a_file_shorter_than_its_metadata_is_reported(tmp_path: Path, audio: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -316,23 +316,23 @@ def test_end_close_to_a_frame_is_counted_consistently(tmp_path: Path, length: fl
     for offset in (0.0, 0.101, 1.0):
         folder = tmp_path / str(offset)
         folder.mkdir()
-        made = create_engine().mux(MediaInput(sound, "sound.wav", T0), [create_screen(folder, 0, offset, 3)], folder)
-        assert made.reasons == ("pcm_s16le audio does not play in browsers",)
+        result = create_engine().mux(MediaInput(sound, "sound.wav", T0), [create_screen(folder, 0, offset, 3)], folder)
+        assert result.reasons == ("pcm_s16le audio does not play in browsers",)
 
 
 def test_irregular_joins_are_no_reason_to_re_encode(tmp_path: Path, audio: Path) -> None:
     for slice_ms in (37, 333):
         folder = tmp_path / str(slice_ms)
         folder.mkdir()
-        made = mux_sources(folder, audio, [create_screen(folder, 0, 7.777, 4)], slice_ms=slice_ms)
-        assert made.reasons == ()
+        result = mux_sources(folder, audio, [create_screen(folder, 0, 7.777, 4)], slice_ms=slice_ms)
+        assert result.reasons == ()
 
 
 def test_many_screens_at_fractions_of_a_second_are_copied(tmp_path: Path, audio: Path) -> None:
     screens = [create_screen(tmp_path, n, n * 1.013, 0.7) for n in range(18)]
-    made = mux_sources(tmp_path, audio, screens)
-    assert made.reasons == ()
-    assert made.padding > 5_000_000
+    result = mux_sources(tmp_path, audio, screens)
+    assert result.reasons == ()
+    assert result.padding > 5_000_000
 
 
 def test_loader_warnings_on_stderr_are_no_failure(tmp_path: Path, audio: Path) -> None:
@@ -341,5 +341,5 @@ def test_loader_warnings_on_stderr_are_no_failure(tmp_path: Path, audio: Path) -
     noisy.write_text(f'#!/bin/sh\n{noise}\nexec {tested_tools().ffmpeg} "$@"\n')
     noisy.chmod(0o755)
     one = MediaEngine(replace(tested_tools(), ffmpeg=str(noisy)), Runner(), tolerance=2.0, slice_ms=5000, audio_codec="copy")
-    made = one.mux(MediaInput(audio, "audio", T0), [create_screen(tmp_path, 0, 2, 9)], tmp_path)
-    assert made.reasons == ()
+    result = one.mux(MediaInput(audio, "audio", T0), [create_screen(tmp_path, 0, 2, 9)], tmp_path)
+    assert result.reasons == ()

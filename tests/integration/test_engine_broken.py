@@ -57,9 +57,9 @@ def mux_files(
 
 
 def mux_error(folder: Path, audio: Path, screen: Path) -> str:
-    with pytest.raises(MediaError) as told:
+    with pytest.raises(MediaError) as caught:
         mux_files(folder, audio, screen)
-    message = str(told.value)
+    message = str(caught.value)
     assert message.startswith(f"{SCREEN_NAME}: ")
     return message.removeprefix(f"{SCREEN_NAME}: ")
 
@@ -68,10 +68,10 @@ def mux_error(folder: Path, audio: Path, screen: Path) -> str:
 def test_truncated_screen_with_index_at_end_is_reported(tmp_path: Path, audio: Path, screen: Path, cut: int) -> None:
     # Behind its tables an index only names the program that wrote it: a file that lacks this is whole.
     message = mux_error(tmp_path, audio, shorten_file(screen, tmp_path, cut, screen.read_bytes().index(b"udta") - 5))
-    wanted = (
+    expected = (
         ("the file is empty",) if cut == 0 else ("the file is not a readable media file", "the file has no video stream")
     )
-    assert message.startswith(wanted)
+    assert message.startswith(expected)
 
 
 @pytest.mark.parametrize("cut", range(CUT_COUNT))
@@ -79,8 +79,8 @@ def test_truncated_screen_with_index_in_front_is_reported(tmp_path: Path, audio:
     path = shorten_file(front, tmp_path, cut, front.stat().st_size - 1)
     has_index = path.stat().st_size >= front.read_bytes().index(b"mdat")
     message = mux_error(tmp_path, audio, path)
-    wanted = "the file is truncated" if has_index else "the file is empty" if cut == 0 else "the file is no readable"
-    assert message.startswith(wanted)
+    expected = "the file is truncated" if has_index else "the file is empty" if cut == 0 else "the file is no readable"
+    assert message.startswith(expected)
 
 
 def shorten_file(whole: Path, folder: Path, cut: int, most: int) -> Path:
@@ -147,9 +147,11 @@ def test_video_in_place_of_the_call_is_reported(tmp_path: Path, screen: Path) ->
 def test_the_available_part_of_a_truncated_call_is_used(tmp_path: Path, audio: Path, screen: Path) -> None:
     path = tmp_path / "cut.mp3"
     path.write_bytes(audio.read_bytes()[: audio.stat().st_size * 2 // 3])
-    made = mux_files(tmp_path, path, screen)
-    assert abs(made.length - 2_000_000) < 200_000
-    assert av_sync.file_problems(made.path, T0, made.length / 1e6 // 1, [av_sync.ExpectedScreen(0, 9, 1)], frame=1.0) == []
+    result = mux_files(tmp_path, path, screen)
+    assert abs(result.length - 2_000_000) < 200_000
+    assert (
+        av_sync.file_problems(result.path, T0, result.length / 1e6 // 1, [av_sync.ExpectedScreen(0, 9, 1)], frame=1.0) == []
+    )
 
 
 @pytest.mark.parametrize("codec", ["copy", "aac"])
@@ -165,13 +167,13 @@ def test_audio_after_damage_keeps_its_presentation_time(
     content[begin:end] = (filling * (end - begin))[: end - begin]
     path.write_bytes(content)
     with caplog.at_level(logging.WARNING):
-        made = mux_files(tmp_path, path, screen, codec=codec)
+        result = mux_files(tmp_path, path, screen, codec=codec)
     assert "the audio is damaged, places: 1, the first at 1.30 s; about 1.51 s of silence" in caplog.text
-    assert made.reasons == ("the audio is damaged",)
-    onsets = [pip.onset for pip in read_pips(made.path)]
+    assert result.reasons == ("the audio is damaged",)
+    onsets = [pip.onset for pip in read_pips(result.path)]
     assert [round(onset) for onset in onsets] == [0, 1, 3, 4, 5]
     assert max(abs(onset - round(onset)) for onset in onsets) < 0.1
-    assert abs(made.length - 6_000_000) < 80_000
+    assert abs(result.length - 6_000_000) < 80_000
 
 
 @pytest.mark.parametrize("gone", ["the call", SCREEN_NAME])

@@ -28,13 +28,13 @@ BEGIN, PART, SECONDS = -1.55, 2.0, 2.0
 
 def make_parts(folder: Path, ending: str, *options: str) -> list[Path]:
     """Make the two parts of a screen recording; the second is larger."""
-    made = []
+    result = []
     for number, size in enumerate(SIZES):
         base, part = folder / f"base-{number}.mp4", folder / f"part-{number}.{ending}"
         make_screen(base, T0 + timedelta(seconds=BEGIN + number * PART), PART, size=size, extra=("-qp", "10"))
         run_ffmpeg("-i", base, *options, part)
-        made.append(part)
-    return made
+        result.append(part)
+    return result
 
 
 def mux_screen(
@@ -55,8 +55,8 @@ def mux_screen(
     )
 
 
-def check_muxed(made: MuxedFile) -> None:
-    assert av_sync.file_problems(made.path, T0, SECONDS, [av_sync.ExpectedScreen(BEGIN, BEGIN + 2 * PART, 1)]) == []
+def check_muxed(result: MuxedFile) -> None:
+    assert av_sync.file_problems(result.path, T0, SECONDS, [av_sync.ExpectedScreen(BEGIN, BEGIN + 2 * PART, 1)]) == []
 
 
 def test_vp9_screen_is_cut_where_its_size_changes(tmp_path: Path) -> None:
@@ -75,9 +75,9 @@ def join_streams(parts: Sequence[Path], path: Path) -> Path:
 def test_a_screen_whose_parameter_sets_change_is_not_copied(tmp_path: Path) -> None:
     raw = join_streams(make_parts(tmp_path, "h264", *PLAIN, "-g", "10"), tmp_path / "raw.h264")
     run_ffmpeg("-framerate", "10", "-i", raw, "-c", "copy", tmp_path / "screen.mp4")
-    made = mux_screen(tmp_path, tmp_path / "screen.mp4")
-    assert made.reasons == ("h264 yuv420p cannot be copied",)
-    check_muxed(made)
+    result = mux_screen(tmp_path, tmp_path / "screen.mp4")
+    assert result.reasons == ("h264 yuv420p cannot be copied",)
+    check_muxed(result)
 
 
 @pytest.fixture
@@ -95,8 +95,10 @@ def test_edit_list_that_omits_frames_is_no_truncation(tmp_path: Path, screen: Pa
     timescale = int.from_bytes(data[times : times + 4], "big")
     data[at : at + 8] = struct.pack(">II", shown, round(skipped * timescale))
     screen.write_bytes(data)
-    made = mux_screen(tmp_path, screen, skipped)
-    assert av_sync.file_problems(made.path, T0, SECONDS, [av_sync.ExpectedScreen(skipped, skipped + shown / 1000, 1)]) == []
+    result = mux_screen(tmp_path, screen, skipped)
+    assert (
+        av_sync.file_problems(result.path, T0, SECONDS, [av_sync.ExpectedScreen(skipped, skipped + shown / 1000, 1)]) == []
+    )
 
 
 def test_screen_with_non_square_pixels_keeps_its_aspect_ratio(tmp_path: Path, screen: Path) -> None:
@@ -115,8 +117,8 @@ def test_video_start_offset_is_kept(tmp_path: Path, screen: Path) -> None:
     late = tmp_path / "late.mp4"
     # The frames of the first second are omitted.
     run_ffmpeg("-i", screen, "-f", "lavfi", "-i", "sine=d=4", "-vf", "trim=start=1", *PLAIN, late)
-    made = mux_screen(tmp_path, late, 0)
-    assert av_sync.file_problems(made.path, T0, SECONDS, [av_sync.ExpectedScreen(1, 4, 1)]) == []
+    result = mux_screen(tmp_path, late, 0)
+    assert av_sync.file_problems(result.path, T0, SECONDS, [av_sync.ExpectedScreen(1, 4, 1)]) == []
 
 
 @pytest.mark.parametrize("begin", [0, 1], ids=["a pause of the recorder", "cut from a longer recording"])
@@ -128,17 +130,17 @@ def test_empty_edit_counts_where_the_metadata_allow_it(
     # The frames of the first second are omitted; the file states that it is empty then.
     run_ffmpeg("-i", screen, "-vf", "trim=start=1", *codec, path)
     assert "start_time=1.0" in media_kinds.describe_file(path)
-    made = mux_screen(tmp_path, path, begin, stop=4)
-    assert av_sync.file_problems(made.path, T0, SECONDS, [av_sync.ExpectedScreen(1, 4, 1)]) == []
+    result = mux_screen(tmp_path, path, begin, stop=4)
+    assert av_sync.file_problems(result.path, T0, SECONDS, [av_sync.ExpectedScreen(1, 4, 1)]) == []
 
 
 def test_audio_start_offset_is_kept(tmp_path: Path, screen: Path) -> None:
     sound, late = tmp_path / "sound.wav", tmp_path / "late.mp4"
     make_audio(sound, T0, SECONDS, codec=("-c:a", "pcm_s16le"))
     run_ffmpeg("-i", screen, "-itsoffset", "1", "-i", sound, "-c:v", "copy", "-c:a", "aac", late)
-    made = mux_screen(tmp_path, screen, 0, audio=late)
-    assert made.reasons == ("the audio has gaps",)
-    assert [round(pip.onset, 1) for pip in read_pips(made.path)] == [1.0, 2.0]
+    result = mux_screen(tmp_path, screen, 0, audio=late)
+    assert result.reasons == ("the audio has gaps",)
+    assert [round(pip.onset, 1) for pip in read_pips(result.path)] == [1.0, 2.0]
 
 
 def test_padding_slice_is_as_long_as_its_recording_needs(tmp_path: Path, screen: Path) -> None:

@@ -59,9 +59,9 @@ def test_planned_commands_are_executed(
     plan = plan_sources(engine, sources, tmp_path)
     with record_commands() as ran:
         muxed = engine.execute_plan(plan, tmp_path)
-    wanted = [*plan.sources.commands, *ran]
-    assert [without_moment(one) for one in plan.all_commands] == [without_moment(one) for one in wanted]
-    assert [bool({"lavfi", "libx264", "framecrc"} & {*one}) for one in wanted].count(True) == 3
+    expected = [*plan.sources.commands, *ran]
+    assert [without_moment(one) for one in plan.all_commands] == [without_moment(one) for one in expected]
+    assert [bool({"lavfi", "libx264", "framecrc"} & {*one}) for one in expected].count(True) == 3
     assert (muxed.reasons, muxed.padding, muxed.timeline) == (plan.encode_reasons, plan.padding_us, plan.mux_timeline)
 
 

@@ -57,20 +57,20 @@ def mux_screens(folder: Path, audio: Path, *screens: tuple[Path, float], toleran
     return engine.mux(MediaInput(audio, audio.name, T0), inputs, folder)
 
 
-def check_result(made: MuxedFile, path: Path, begin: float, name: str) -> None:
+def check_result(result: MuxedFile, path: Path, begin: float, name: str) -> None:
     """Compare a result with its only source."""
     # A damaged frame is not shown: it is replaced by the one before. One that is copied is as each decoder makes it, and so
     # is what follows it. A decoder that runs ahead may come to damage behind a piece and complain: nothing is copied then.
-    copied = name == COPIED_DAMAGE and "everything is re-encoded" not in made.reasons
+    copied = name == COPIED_DAMAGE and "everything is re-encoded" not in result.reasons
     strict = ("-err_detect", "explode") if "damaged" in name and not copied else ()
     if "joined" in name:
         # Their frames as ffmpeg makes them follow one another, in a file of one clock.
         run_ffmpeg("-i", path, "-c:v", "ffv1", path.with_suffix(".mkv"))
         path = path.with_suffix(".mkv")
-    source = reference.decode_film(path, reference.canvas_size(made.path), *strict)
+    source = reference.decode_film(path, reference.canvas_size(result.path), *strict)
     if name in REARRANGED:
-        source = REARRANGED[name](reference.decode_film(path.with_name("made-0.mp4"), reference.canvas_size(made.path)))
-    [(_, start, length)] = made.timeline.screens
+        source = REARRANGED[name](reference.decode_film(path.with_name("made-0.mp4"), reference.canvas_size(result.path)))
+    [(_, start, length)] = result.timeline.screens
     # The last frame lasts as long as the file says, give or take a frame where it does not say so.
     assert abs(start / 1e6 + length / 1e6 - begin - LENGTHS.get(name, SCREEN_SECONDS)) <= 0.21
     shown = reference.ShownSource(
@@ -79,7 +79,9 @@ def check_result(made: MuxedFile, path: Path, begin: float, name: str) -> None:
     # A gap that is shorter than a frame is no gap.
     gap = 1.0 if "frame a second" in name else 0.1
     unjudged = [(begin + DAMAGED_AT, begin + SCREEN_SECONDS)] if copied else []
-    found = reference.film_problems(reference.decode_film(made.path), [shown], SECONDS, shortest_gap=gap, unjudged=unjudged)
+    found = reference.film_problems(
+        reference.decode_film(result.path), [shown], SECONDS, shortest_gap=gap, unjudged=unjudged
+    )
     assert found == []
 
 
@@ -128,12 +130,12 @@ def test_screens_of_different_rotation_are_shown_upright(tmp_path: Path, audio: 
         plain = ffmpeg_steps(("mp4", PLAIN))
         paths.append((rotated_file(plain, turn) if turn else plain)(place, base))
     begins = (-1.55, 3.2)
-    made = mux_screens(tmp_path, audio, *zip(paths, begins, strict=True))
-    canvas = reference.canvas_size(made.path)
+    result = mux_screens(tmp_path, audio, *zip(paths, begins, strict=True))
+    canvas = reference.canvas_size(result.path)
     shown = [
         reference.ShownSource(reference.decode_film(path, canvas), begin, begin, begin + SCREEN_SECONDS)
         for path, begin in zip(paths, begins, strict=True)
     ]
-    assert reference.film_problems(reference.decode_film(made.path), shown, SECONDS) == []
+    assert reference.film_problems(reference.decode_film(result.path), shown, SECONDS) == []
     # What can be copied is: the frames of one of them at least, when they fill the canvas.
-    assert name == "one turned" or any(piece.reason is None and piece.clip is not None for piece in made.timeline.pieces)
+    assert name == "one turned" or any(piece.reason is None and piece.clip is not None for piece in result.timeline.pieces)

@@ -149,14 +149,14 @@ def test_random_call_matches_plain_ffmpeg(tmp_path: Path, audio: Path, bases: li
     job = tmp_path / "job"
     job.mkdir()
     engine = MediaEngine(tested_tools(), Runner(), tolerance=0.0, slice_ms=700, audio_codec="copy")
-    made = engine.mux(MediaInput(audio, audio.name, T0), inputs, job)
-    result = reference.decode_film(made.path)
+    muxed = engine.mux(MediaInput(audio, audio.name, T0), inputs, job)
+    result = reference.decode_film(muxed.path)
     shown, unjudged = [], []
     for one, path in zip(drawn, paths, strict=True):
         strict = ("-err_detect", "explode") if one.is_damaged else ()
         # What ffmpeg makes of an edit list with a pause is another thing: the reference is the file without it.
         path = path.with_name(path.name.removeprefix("edited-")) if one.hold else path
-        film = reference.decode_film(path, reference.canvas_size(made.path), *strict)
+        film = reference.decode_film(path, reference.canvas_size(muxed.path), *strict)
         first, key, last = reference.packet_clock(path, film)
         film = reference.hold_frame(film, HOLD_AT_SECONDS, one.hold)
         # How long the last frame is shown, not every file says.
@@ -170,5 +170,5 @@ def test_random_call_matches_plain_ffmpeg(tmp_path: Path, audio: Path, bases: li
         reference.film_problems(result, shown, SECONDS, shortest_gap=max(one.frame for one in drawn), unjudged=unjudged)
         == []
     )
-    lengths = streams(made.path)
+    lengths = streams(muxed.path)
     assert all(abs(stream.seconds - SECONDS) <= 0.15 for stream in lengths.values())

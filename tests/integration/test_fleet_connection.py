@@ -220,8 +220,8 @@ def test_dead_letter_sets_target_aside_when_its_task_is_known_later(vhost: Virtu
 def poller_pool(vhost: VirtualHost) -> Iterator[FleetPool]:
     """Yield the poller's side of a fleet, with room for one order."""
     fleet, journal = replace(OPTIONS, broker_url=vhost.url, max_queue=1), Journal(None)
-    told = (journal, OutcomeRecorder(journal, False), Activity(), CircuitBreaker())
-    pool = FleetPool(fleet, "mark", 1, *told, threading.Event())
+    recorders = (journal, OutcomeRecorder(journal, False), Activity(), CircuitBreaker())
+    pool = FleetPool(fleet, "mark", 1, *recorders, threading.Event())
     try:
         yield pool
     finally:

@@ -75,11 +75,11 @@ def write_records(temp: Path, name: str) -> list[Path]:
         "uploading": {"place": place | {"storage": "awsS3", "bucket": "b"}, "upload": "1"},
         "deleting": {"recording": "recording-999999", "media": "x.mp4", "sources": ["a"], "place": place},
     }
-    made = []
+    records = []
     for folder in RECORD_FOLDERS:
-        made.append(temp / folder / name)
-        made[-1].write_text(json.dumps(content[folder]))
-    return made
+        records.append(temp / folder / name)
+        records[-1].write_text(json.dumps(content[folder]))
+    return records
 
 
 @pytest.mark.parametrize("methods", [("read_text",), ("unlink", "replace")], ids=["reading", "deleting"])

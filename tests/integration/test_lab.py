@@ -62,10 +62,10 @@ def test_the_media_match_the_metadata(lab: Lab, calls: dict[str, AddedCall]) -> 
     for name in ("before", "transfer"):
         call = calls[name]
         for screen in call.screens:
-            pictures = read_frames(lab.folder / "dav/screens" / screen.media_id)
-            assert len(pictures) == screen.part.seconds * 10
-            assert pictures[0].instant == instant_code(screen.start)
-            assert {picture.agent for picture in pictures} == {screen.part.agent.number}
+            frames = read_frames(lab.folder / "dav/screens" / screen.media_id)
+            assert len(frames) == screen.part.seconds * 10
+            assert frames[0].instant == instant_code(screen.start)
+            assert {frame.agent for frame in frames} == {screen.part.agent.number}
         pips = read_pips(lab.folder / "dav/calls" / call.audio_id)
         assert len(pips) == call.plan.seconds
         assert pips[0].second == second_code(call.start) and pips[0].onset <= 0.01
@@ -144,14 +144,14 @@ def test_rcs_plays_encrypted_and_clear_media(lab: Lab, calls: dict[str, AddedCal
     stored = lab.site.media.find_file(media)
     assert stored is not None
     lab.decrypt_file(media["pkcs7"], stored, tmp_path / "clear.mp4")
-    answer = request_media(lab, "user-screen-recordings", call.id, media["mediaId"])
-    assert answer.content == (tmp_path / "clear.mp4").read_bytes()
-    assert answer.headers["Content-Type"] == "video/mp4"
+    response = request_media(lab, "user-screen-recordings", call.id, media["mediaId"])
+    assert response.content == (tmp_path / "clear.mp4").read_bytes()
+    assert response.headers["Content-Type"] == "video/mp4"
     (tmp_path / "clear.mp3").write_bytes(request_media(lab, "user-recordings", call.id, call.audio_id).content)
     assert len(read_pips(tmp_path / "clear.mp3")) == 22
     plain = calls["plain"]
-    answer = request_media(lab, "user-recordings", plain.id, plain.audio_id)
-    assert answer.content == (lab.folder / "dav/calls" / plain.audio_id).read_bytes()
+    response = request_media(lab, "user-recordings", plain.id, plain.audio_id)
+    assert response.content == (lab.folder / "dav/calls" / plain.audio_id).read_bytes()
 
 
 def test_rcs_plays_what_openssl_encrypted(lab: Lab, tmp_path: Path) -> None:
@@ -214,10 +214,10 @@ def test_clear_media_is_available_through_rws(lab: Lab, calls: dict[str, AddedCa
         for recording in (lab.store.get_call(calls[name].id), lab.store.get_screen(calls[name].id)):
             assert recording is not None
             media = recording["mediaFiles"][0]
-            answer = requests.get(media["mediaUri"], auth=(account.username, account.password), timeout=10)
+            response = requests.get(media["mediaUri"], auth=(account.username, account.password), timeout=10)
             stored = lab.site.media.find_file(media)
-            assert stored is not None and answer.status_code == status
-            assert (answer.content == stored.read_bytes()) == (status == 200)
+            assert stored is not None and response.status_code == status
+            assert (response.content == stored.read_bytes()) == (status == 200)
 
 
 def test_files_are_found_without_a_descriptor_and_never_outside(lab: Lab, calls: dict[str, AddedCall]) -> None:
@@ -248,9 +248,9 @@ def test_the_storage_can_be_made_to_fail(lab: Lab) -> None:
     lab.store.fail_next("dav", "PUT", "/screens/x", 507, headers={"Retry-After": "2"}, body=b"full")
     with requests.Session() as session:
         session.auth = (account.username, account.password)
-        answers = [session.put(f"{lab.dav_url}/screens/x", data=b"x" * 100_000, timeout=10) for _ in range(2)]
-    assert [answer.status_code for answer in answers] == [507, 201]
-    assert answers[0].content == b"full" and answers[0].headers["Retry-After"] == "2"
+        responses = [session.put(f"{lab.dav_url}/screens/x", data=b"x" * 100_000, timeout=10) for _ in range(2)]
+    assert [response.status_code for response in responses] == [507, 201]
+    assert responses[0].content == b"full" and responses[0].headers["Retry-After"] == "2"
 
 
 def test_another_server_can_be_the_storage(tmp_path: Path) -> None:

@@ -46,9 +46,9 @@ def test_scripted_failures_come_first_and_the_given_number_of_times(server: LabS
     server.store.fail_next("rws", "GET", "/a?x", 503, times=2, headers={"Retry-After": "1"})
     server.store.fail_next("rcs", "GET", "/a", 500)
     server.store.fail_next("rws", "POST", "/a", 500)
-    answers = [get_response(server, path) for path in ("/a", "/a?x=1", "/a?x=2", "/a?x=3")]
-    assert [answer.status_code for answer in answers] == [200, 503, 503, 200]
-    assert answers[1].headers["Retry-After"] == "1" and answers[1].json()["statusCode"] == 4
+    responses = [get_response(server, path) for path in ("/a", "/a?x=1", "/a?x=2", "/a?x=3")]
+    assert [response.status_code for response in responses] == [200, 503, 503, 200]
+    assert responses[1].headers["Retry-After"] == "1" and responses[1].json()["statusCode"] == 4
 
 
 def test_bodies_may_be_short_and_connections_cut(server: LabServer) -> None:
@@ -62,8 +62,8 @@ def test_bodies_may_be_short_and_connections_cut(server: LabServer) -> None:
 
 
 def test_an_error_in_the_lab_itself_is_a_response(server: LabServer, caplog: pytest.LogCaptureFixture) -> None:
-    answer = get_response(server, "/break")
-    assert (answer.status_code, answer.json()["statusCode"]) == (500, 4)
+    response = get_response(server, "/break")
+    assert (response.status_code, response.json()["statusCode"]) == (500, 4)
     assert "broken" in caplog.text
 
 

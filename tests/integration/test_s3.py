@@ -54,15 +54,15 @@ pytestmark = pytest.mark.usefixtures("models_read_once", "no_keys_around")
 @pytest.fixture(scope="module")
 def server() -> Iterator[S3Server]:
     with moto_server() as url:
-        made = S3Server(url)
-        made.client.create_bucket(Bucket=BUCKET)
-        yield made
+        moto = S3Server(url)
+        moto.client.create_bucket(Bucket=BUCKET)
+        yield moto
 
 
 @contextmanager
 def refusing_front(query: str, status: int) -> Iterator[str]:
     """Yield the address of a second door to moto, which refuses requests with this query, and they only."""
-    with serve_front(lambda asked: SubstituteResponse(status) if query in asked.query else None) as url:
+    with serve_front(lambda request: SubstituteResponse(status) if query in request.query else None) as url:
         yield url
 
 

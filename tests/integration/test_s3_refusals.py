@@ -43,10 +43,10 @@ OTHER_BUCKET = "other-bucket"
 @pytest.fixture(scope="module")
 def server() -> Iterator[S3Server]:
     with moto_server() as url:
-        made = S3Server(url)
+        moto = S3Server(url)
         for bucket in (BUCKET, OTHER_BUCKET):
-            made.client.create_bucket(Bucket=bucket)
-        yield made
+            moto.client.create_bucket(Bucket=bucket)
+        yield moto
 
 
 def without_list(server: S3Server) -> Rule:
@@ -254,8 +254,8 @@ def test_archived_object_is_not_reported_as_wrong_keys(tmp_path: Path) -> None:
 @contextmanager
 def nginx_for(folder: Path, text: str) -> Iterator[str]:
     """Yield the port of a server of nginx with TLS. `text` is for its block `server`."""
-    made, port = self_signed("store", HOST), free_port()
-    key, chain = write_file(folder / "key.pem", made.key_pem), write_file(folder / "chain.pem", pem_bundle(made))
+    moto, port = self_signed("store", HOST), free_port()
+    key, chain = write_file(folder / "key.pem", moto.key_pem), write_file(folder / "chain.pem", pem_bundle(moto))
     with run_nginx(f"listen {HOST}:{port} ssl; ssl_certificate {chain}; ssl_certificate_key {key}; {text}"):
         yield f"{HOST}:{port}"
 

@@ -25,10 +25,10 @@ RIGHTS = ("s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartU
 @pytest.fixture(scope="module")
 def admin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     with SeaweedFS(tmp_path_factory.mktemp("seaweedfs"), {USER: [f"{one}:{OTHER}" for one in ("Read", "Write")]}) as running:
-        made = S3Server(running.url, access_key(ADMIN), secret_key(ADMIN))
+        store = S3Server(running.url, access_key(ADMIN), secret_key(ADMIN))
         for bucket in (BUCKET, OTHER):
-            made.client.create_bucket(Bucket=bucket)
-        yield made
+            store.client.create_bucket(Bucket=bucket)
+        yield store
 
 
 @pytest.fixture

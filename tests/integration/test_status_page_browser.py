@@ -66,11 +66,11 @@ class ViewPort:
 
 @pytest.fixture(scope="module")
 def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ViewPort]:
-    made = ViewPort(free_port())
+    served = ViewPort(free_port())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(application, "gather_status", lambda _: made.view)
-        with open_server(create_sources(tmp_path_factory.mktemp("port"), monitoring__http_port=made.number)):
-            yield made
+        patch.setattr(application, "gather_status", lambda _: served.view)
+        with open_server(create_sources(tmp_path_factory.mktemp("port"), monitoring__http_port=served.number)):
+            yield served
 
 
 @pytest.fixture(scope="module")
@@ -92,8 +92,8 @@ def page_problems(tab: BrowserTab, host: str) -> list[object]:
     complaints = tab.received_events(
         "Log.entryAdded", "Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Audits.issueAdded"
     )
-    asked = [one["request"]["url"] for one in tab.received_events("Network.requestWillBeSent")]
-    return [*complaints, *(one for one in asked if urlsplit(one).netloc != host and not one.startswith("data:"))]
+    urls = [one["request"]["url"] for one in tab.received_events("Network.requestWillBeSent")]
+    return [*complaints, *(one for one in urls if urlsplit(one).netloc != host and not one.startswith("data:"))]
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
@@ -152,9 +152,9 @@ def test_a_screen_reader_can_read_the_page(port: ViewPort, browser: BrowserTab, 
     assert {"Service", "State", "Last success"} <= {one["name"] for one in spoken if one["role"] == "columnheader"}
     [bar] = [one for one in spoken if one["role"] == "progressbar"]
     assert (bar["name"], float(bar["value"])) == ("mux of call-1", 75.0)
-    pictures = {one["name"]: one["description"] for one in spoken if one["role"] == "image"}
-    assert pictures["Recordings finished, by hour"].startswith("300 muxed files")
-    assert pictures.keys() == {"Recordings finished, by hour", "Backlog", "Age of the oldest call"}
+    charts = {one["name"]: one["description"] for one in spoken if one["role"] == "image"}
+    assert charts["Recordings finished, by hour"].startswith("300 muxed files")
+    assert charts.keys() == {"Recordings finished, by hour", "Backlog", "Age of the oldest call"}
     links = [one["name"] for one in spoken if one["role"] == "link"]
     assert "Timeline of call-1-file, file " + file_name("call-1-file")[-30:-22] in links
     assert len(links) == len(set(links))
@@ -185,9 +185,9 @@ def test_a_screen_reader_can_read_a_timeline(port: ViewPort, browser: BrowserTab
     port.view = EVERYTHING
     browser.open_page(port.url + RECORDING)
     spoken = browser.accessibility_nodes()
-    [picture] = [one for one in spoken if one["role"] == "image"]
-    assert picture["name"] == "Timeline"
-    assert picture["description"].startswith("10:00 min of audio with 200 screen files: ")
+    [chart] = [one for one in spoken if one["role"] == "image"]
+    assert chart["name"] == "Timeline"
+    assert chart["description"].startswith("10:00 min of audio with 200 screen files: ")
     headings = [(one["name"], one["level"]) for one in spoken if one["role"] == "heading"]
     assert [level for _, level in headings] == [1, 2, 2, 2, 2]
     assert len([one for one in spoken if one["role"] == "rowheader"]) == 200

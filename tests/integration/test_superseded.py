@@ -67,9 +67,9 @@ def create_superseded(lab: Lab, folder: Path) -> SupersededCleaner:
 
 def leave_record(lab: Lab, folder: Path, sources: list[str]) -> None:
     """Leave what a process that died leaves."""
-    place = asdict(parse_descriptor(lab.site.media.screen_descriptor(OLD)))
+    location = asdict(parse_descriptor(lab.site.media.screen_descriptor(OLD)))
     (folder / "deleting").mkdir(exist_ok=True)
-    content = {"recording": NAME, "media": OLD, "place": place, "sources": sources}
+    content = {"recording": NAME, "media": OLD, "place": location, "sources": sources}
     (folder / "deleting" / "note.json").write_text(json.dumps(content))
 
 
@@ -97,11 +97,11 @@ def test_a_record_whose_entry_exists_is_dropped(lab: Lab, tmp_path: Path) -> Non
 
 
 def test_a_file_whose_publication_failed_stays_until_a_fuller_one_is_published(lab: Lab, tmp_path: Path) -> None:
-    deleting, place = create_superseded(lab, tmp_path), parse_descriptor(lab.site.media.screen_descriptor(OLD))
+    deleting, location = create_superseded(lab, tmp_path), parse_descriptor(lab.site.media.screen_descriptor(OLD))
     for name in (OLD, NEW):
         lab.store.delete_screen_media(NAME, name)
     lab.store.add_screen_media(NAME, lab.region, muxed_entry(lab, "another_muxed.mp4", ["x"]))
-    with pytest.raises(ServiceUnavailable), deleting.track_unpublished(NAME, OLD, ["a", "b"], place):
+    with pytest.raises(ServiceUnavailable), deleting.track_unpublished(NAME, OLD, ["a", "b"], location):
         raise ServiceUnavailable("RWS is down")
     deleting.recover_deletions()
     assert stored_path(lab, OLD).exists() and len(list_records(tmp_path)) == 1
@@ -111,10 +111,10 @@ def test_a_file_whose_publication_failed_stays_until_a_fuller_one_is_published(l
 
 
 def test_a_file_that_is_published_in_the_end_stays(lab: Lab, tmp_path: Path) -> None:
-    deleting, place = create_superseded(lab, tmp_path), parse_descriptor(lab.site.media.screen_descriptor(OLD))
-    with pytest.raises(ServiceUnavailable), deleting.track_unpublished(NAME, OLD, ["a", "b"], place):
+    deleting, location = create_superseded(lab, tmp_path), parse_descriptor(lab.site.media.screen_descriptor(OLD))
+    with pytest.raises(ServiceUnavailable), deleting.track_unpublished(NAME, OLD, ["a", "b"], location):
         raise ServiceUnavailable("RWS is down")
-    with deleting.track_unpublished(NAME, OLD, ["a", "b"], place):
+    with deleting.track_unpublished(NAME, OLD, ["a", "b"], location):
         pass
     assert stored_path(lab, OLD).exists() and list_records(tmp_path) == []
 
@@ -123,8 +123,8 @@ def test_a_file_that_stays_unpublished_is_reported_after_a_week(
     lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     lab.store.delete_screen_media(NAME, OLD)
-    deleting, place = create_superseded(lab, tmp_path), parse_descriptor(lab.site.media.screen_descriptor(OLD))
-    with pytest.raises(ServiceUnavailable), deleting.track_unpublished(NAME, OLD, ["d"], place):
+    deleting, location = create_superseded(lab, tmp_path), parse_descriptor(lab.site.media.screen_descriptor(OLD))
+    with pytest.raises(ServiceUnavailable), deleting.track_unpublished(NAME, OLD, ["d"], location):
         raise ServiceUnavailable("RWS is down")
     monkeypatch.setattr(module, "MAX_RECORD_AGE_SECONDS", -1.0)
     deleting.recover_deletions()

@@ -25,9 +25,9 @@ pytestmark = pytest.mark.usefixtures("models_read_once", "no_keys_around")
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     with Swift(tmp_path_factory.mktemp("swift")) as running:
-        made = S3Server(running.url, swift.KEY, swift.SECRET, region=swift.REGION)
-        made.client.create_bucket(Bucket=BUCKET)
-        yield made
+        swift_server = S3Server(running.url, swift.KEY, swift.SECRET, region=swift.REGION)
+        swift_server.client.create_bucket(Bucket=BUCKET)
+        yield swift_server
 
 
 def swift_storage(server: S3Server, **options: Any) -> S3Storage:

@@ -310,11 +310,11 @@ def test_replaced_certificate_is_accepted_by_the_same_client(
     client: Client, serve: Serve, bundle: Bundle, pki: CertificateSet
 ) -> None:
     front = serve(pki.lonely)
-    made = client(bundle(pki.root))
+    created = client(bundle(pki.root))
     with pytest.raises(ServiceUnavailable):
-        made.fetch_bytes(f"{front.url}/media.mp4")
+        created.fetch_bytes(f"{front.url}/media.mp4")
     front.send_chain(pki.good)
-    assert made.fetch_bytes(f"{front.url}/media.mp4") == MEDIA
+    assert created.fetch_bytes(f"{front.url}/media.mp4") == MEDIA
 
 
 def test_a_server_without_tls_is_unavailable(
@@ -340,9 +340,9 @@ def strict_python(monkeypatch: pytest.MonkeyPatch) -> None:
     original = ssl.create_default_context
 
     def create_strict(*args: object, **kwargs: object) -> ssl.SSLContext:
-        made = original(*args, **kwargs)
-        made.verify_flags |= ssl.VERIFY_X509_STRICT | ssl.VERIFY_X509_PARTIAL_CHAIN
-        return made
+        created = original(*args, **kwargs)
+        created.verify_flags |= ssl.VERIFY_X509_STRICT | ssl.VERIFY_X509_PARTIAL_CHAIN
+        return created
 
     monkeypatch.setattr(ssl, "create_default_context", create_strict)
 

@@ -56,8 +56,8 @@ _NOTES = tempfile.TemporaryDirectory(prefix="muxer-notes-")  # removed when the 
 
 @pytest.fixture
 def lab(tmp_path: Path) -> Iterator[Lab]:
-    with Lab(tmp_path / "lab") as made:
-        yield made
+    with Lab(tmp_path / "lab") as running:
+        yield running
 
 
 def create_notes_folder() -> Path:

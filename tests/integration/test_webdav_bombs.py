@@ -70,8 +70,8 @@ def gzip_bomb() -> Iterator[bytes]:
 def test_endless_response_meets_a_limit(
     tmp_path: Path, status: int, pieces: Callable[[], Iterator[bytes]], headers: dict[str, str], fetch: bool
 ) -> None:
-    made = list(pieces())
-    with canned_server(status, lambda: iter(made), **headers) as url:
+    body = list(pieces())
+    with canned_server(status, lambda: iter(body), **headers) as url:
         storage = WebdavStorage(
             WebdavOptions(username="a", password="b", trusted_ca=False), "t", tmp_path, threading.Event()
         )

@@ -21,14 +21,14 @@ PASSWORD = "the password of the storage"
 @pytest.fixture
 def servers() -> Iterator[Callable[[], MediaServer]]:
     """Return a function that starts a server that remembers its requests."""
-    made: list[MediaServer] = []
+    started: list[MediaServer] = []
 
     def start_server() -> MediaServer:
-        made.append(MediaServer())
-        return made[-1]
+        started.append(MediaServer())
+        return started[-1]
 
     yield start_server
-    for one in made:
+    for one in started:
         one.__exit__()
 
 

@@ -104,11 +104,11 @@ def check_refusal(error: MuxerError) -> None:
 
 def test_only_exact_file_name_exists(guide: ExternalDav, screens: Path, tmp_path: Path) -> None:
     (screens / "X.mp4.bin").write_bytes(b"another file")
-    store, asked = create_storage(guide, tmp_path), location_of(guide, "X.mp4")
-    assert store.head(asked) is None
+    store, location = create_storage(guide, tmp_path), location_of(guide, "X.mp4")
+    assert store.head(location) is None
     with pytest.raises(MediaNotFound, match=r"X\.mp4\.bin"):
-        store.download_file(asked, tmp_path / "x")
-    store.delete_file(asked)
+        store.download_file(location, tmp_path / "x")
+    store.delete_file(location)
     assert stored_contents(guide) == {"X.mp4.bin": b"another file"}
     store.delete_file(location_of(guide, "X.mp4.bin"))
     assert stored_contents(guide) == {}

@@ -18,9 +18,9 @@ class EventLoop:
         self._coming: list[tuple[float, int, Action, tuple[Any, ...]]] = []
         self._number = count()
 
-    def schedule_action(self, moment: float, action: Action, *arguments: Any) -> None:
+    def schedule_action(self, time: float, action: Action, *arguments: Any) -> None:
         """Let an action happen at a moment, which is not in the past."""
-        heapq.heappush(self._coming, (moment, next(self._number), action, arguments))
+        heapq.heappush(self._coming, (time, next(self._number), action, arguments))
 
     def run(self) -> None:
         """Let everything happen, until nothing more will."""

@@ -110,10 +110,10 @@ class SimulatedPoller:
     def run(self) -> Iterator[float]:
         """Poll until all is over."""
         while not self._site.is_over():
-            begun = self._site.now
+            started = self._site.now
             yield from self._poll()
-            self.polls.append(self._site.now - begun)
-            while (left := begun + self._window.interval - self._site.now) > 0:
+            self.polls.append(self._site.now - started)
+            while (left := started + self._window.interval - self._site.now) > 0:
                 yield min(left, MIN_REST_SECONDS)
                 if self._is_starved and self._site.has_capacity_again():
                     break
@@ -134,15 +134,15 @@ class SimulatedPoller:
     def _pass(self, reach: PollWindow, known: int, newest: PollWindow | None) -> Iterator[float]:
         """Read a window; in between, whenever the interval of the polls is over, the newest calls again. Order what was
         found at the end of each."""
-        begun, self._number = self._site.now, self._number + 1
-        what = pass_cost(reach, reach.count_recordings(self._day, begun), known, self._page_seconds)
-        self._site.record_requests(what.pages + what.slices, what.seconds)
-        left, read, requests = self._places(reach, begun), 0.0, what.pages + what.slices
+        started, self._number = self._site.now, self._number + 1
+        cost = pass_cost(reach, reach.count_recordings(self._day, started), known, self._page_seconds)
+        self._site.record_requests(cost.pages + cost.slices, cost.seconds)
+        left, read, requests = self._places(reach, started), 0.0, cost.pages + cost.slices
         while read < 1.0:
-            due = self._newest_at + self._window.interval - self._site.now if newest else what.seconds
+            due = self._newest_at + self._window.interval - self._site.now if newest else cost.seconds
             # At least a slice lies between two looks at the newest ones.
-            part = min(1.0 - read, max(min(due, CHECK_INTERVAL) / what.seconds, 2 / requests))
-            yield part * what.seconds
+            part = min(1.0 - read, max(min(due, CHECK_INTERVAL) / cost.seconds, 2 / requests))
+            yield part * cost.seconds
             read += part
             self._read_until(left, read if read < 1.0 - 1e-9 else 1.0, newest is None)
             if self._found and self._site.needs_work():
