@@ -1,5 +1,5 @@
-"""Files that are fetched while they are still being uploaded: awaited, muxed whole when they are complete, and as far as
-they go when they no longer grow. The real process on the lab; results are decoded."""
+"""Files that are fetched while they are still being uploaded: the muxer waits for them, muxes complete files, and muxes the
+available part when they no longer grow. The real process on the lab; results are decoded."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ def screen_path(lab: Lab, call: AddedCall) -> Path:
 
 
 def truncate_file(path: Path, part: float = 0.5) -> bytes:
-    """Leave the first part of a file; return the whole of it."""
+    """Truncate a file to its first `part`. Returns its complete content."""
     whole = path.read_bytes()
     path.write_bytes(whole[: int(len(whole) * part)])
     return whole
 
 
 def remux_file(path: Path, *flags: str) -> None:
-    """Write a screen file in another form, by plain ffmpeg."""
+    """Remux a screen file with ffmpeg into another container layout."""
     other = path.with_name("other.mp4")
     subprocess.run(["ffmpeg", "-v", "error", "-y", "-i", path, "-c", "copy", *flags, other], check=True)
     other.replace(path)
@@ -113,7 +113,7 @@ def test_truncated_call_is_awaited_and_muxed_in_full(lab: Lab, size: str) -> Non
         wait_until(lambda: incomplete_messages(log), TIMEOUT_SECONDS, "the wait", log)
         wait_for_polls(log, 3)
         assert not muxed_entries(lab, call.id)
-        # While it is being tried, it is not among them.
+        # During an attempt it is not listed.
         found: list[dict[str, Any]] = []
         wait_until(lambda: found.extend(list_failed(config)) or found, TIMEOUT_SECONDS, "the list of what has failed", log)
         (failure,) = found

@@ -1,4 +1,4 @@
-"""``[advanced] blank_paused`` with the real process: what is published when it is switched, and when masks change."""
+"""``[advanced] blank_paused`` with the real process: what is published after it is switched, and after masks change."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.muxer_runs import log_messages, muxed_entries, write_config
 
 Make = Callable[..., Lab]
 TIMEOUT_SECONDS = 120
-# What the masks of the lab say of these calls, in seconds of the call.
+# The paused spans in the masks of the lab's calls, in seconds of the call.
 GAPS, TRANSFER = [(8.25, 10.5), (29.0, 36.0)], [(5.0, 7.0), (20.0, 22.5)]
 
 
@@ -39,7 +39,7 @@ def stored_names(lab: Lab) -> set[str]:
 
 
 def black_spans(lab: Lab, entry: dict) -> list[tuple[float, float]]:
-    """Return from when to when the picture of a muxed file is black."""
+    """Return the spans (begin, end), in seconds, in which the frames of a muxed file are black."""
     clear = lab.folder / "clear.mp4"
     lab.decrypt_file(entry["pkcs7"], lab.site.media.folder / "screens" / entry["mediaId"], clear)
     frames = read_frames(clear)
@@ -53,7 +53,7 @@ def black_spans(lab: Lab, entry: dict) -> list[tuple[float, float]]:
 
 
 def covers_spans(found: Sequence[tuple[float, float]], spans: Sequence[tuple[float, float]]) -> bool:
-    """Whether each span lies within what was found, within a tick."""
+    """Return whether each span lies within a found span, with a tolerance of one tick."""
     return all(any(one[0] <= begin + 0.0001 and end <= one[1] + 0.0001 for one in found) for begin, end in spans)
 
 
@@ -90,7 +90,7 @@ def test_switching_blank_paused_replaces_only_affected_files(lab: Lab) -> None:
 
 
 def wait_for_polls(log: Path) -> None:
-    """Wait until another poll has begun and ended."""
+    """Wait until another poll has started and ended."""
     polls = log_messages(log).count("poll done")
     wait_until(lambda: log_messages(log).count("poll done") > polls + 1, TIMEOUT_SECONDS, "polls", log)
 

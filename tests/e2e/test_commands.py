@@ -1,4 +1,4 @@
-"""The commands as processes: the frame around them, ``check`` and ``config`` on a terminal and in a pipe."""
+"""The commands as processes: help, version and errors; ``check`` and ``config`` on a terminal and in a pipe."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory, kept_lab: type[Lab]):  # type:
 
 
 def run_on_terminal(*arguments: str, env: dict[str, str] | None = None) -> tuple[int, str]:
-    """Run a command on a pseudo-terminal of its own; return its exit code and what it has shown."""
+    """Run a command on a separate pseudo-terminal. Returns its exit code and its output."""
     controller, terminal = pty.openpty()
     environment = {**os.environ, "COLUMNS": str(COLUMNS), "TERM": "xterm-256color", "PYTHONUTF8": "1", **(env or {})}
     process = subprocess.Popen(
@@ -93,7 +93,7 @@ def run_on_terminal(*arguments: str, env: dict[str, str] | None = None) -> tuple
     try:
         while piece := os.read(controller, 65536):
             shown += piece
-    except OSError:  # how Linux says that the other side is closed
+    except OSError:  # Linux reports a closed pseudo-terminal like this
         pass
     finally:
         os.close(controller)

@@ -35,7 +35,7 @@ ENVIRONMENT.pop("CREDENTIALS_DIRECTORY", None)
 
 @dataclass
 class ProgramCopy:
-    """A copy of the program: the script, and the folder it is run in."""
+    """A copy of the program: the script, and the folder in which it runs."""
 
     script: Path
     folder: Path
@@ -62,7 +62,7 @@ class ProgramCopy:
 
 
 class ProgramTerminal:
-    """The program on a terminal of its own, and what that terminal shows."""
+    """The program on a separate terminal, and the output of that terminal."""
 
     def __init__(self, site: ProgramCopy, *arguments: str) -> None:
         self.shown = self._seen = ""
@@ -108,7 +108,7 @@ class ProgramTerminal:
         assert select.select([self.terminal], [], [], max(0, deadline - time.monotonic()))[0], f"stuck at {self.shown!r}"
         try:
             data = os.read(self.terminal, 4096)
-        except OSError:  # what Linux answers when the other side has ended
+        except OSError:  # Linux reports an ended process like this
             return False
         self.shown += data.decode(errors="replace")
         return bool(data)
@@ -120,7 +120,7 @@ def copy_package(target: Path) -> Path:
 
 @pytest.fixture(params=["installed", "source"])
 def site(request: pytest.FixtureRequest, tmp_path: Path) -> ProgramCopy:
-    """Return both layouts: the script inside the package's folder, run there; and beside it, run there."""
+    """Return both layouts: the script inside the package's folder, run there; and next to it, run there."""
     package = copy_package(tmp_path / "site" / "muxer")
     folder = package if request.param == "installed" else package.parent
     script = shutil.copy(PACKAGE.parent / "encryptPassword.py", folder)
@@ -129,7 +129,7 @@ def site(request: pytest.FixtureRequest, tmp_path: Path) -> ProgramCopy:
 
 @pytest.fixture
 def one(tmp_path: Path) -> ProgramCopy:
-    """Return the script where it is, run in a folder of its own."""
+    """Return the script in its original location, run in a separate folder."""
     folder = tmp_path / "here"
     folder.mkdir()
     return ProgramCopy(PACKAGE.parent / "encryptPassword.py", folder)

@@ -1,4 +1,4 @@
-"""Requests that fail at random, and a service that fails between mux and publication: what that costs. The real process."""
+"""Requests that fail at random, and a service that fails between mux and publication: the extra work. The real process."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def count_messages(log: Path, *words: str) -> int:
 
 
 def list_kept_results(lab: Lab) -> list[Path]:
-    """Return the files that wait for another attempt."""
+    """Return the muxed files that are kept for another attempt."""
     return sorted((lab.folder / "temp" / "kept").glob("*"))
 
 
 def test_all_recordings_are_muxed_when_a_third_of_requests_fail(make_lab: Make, tmp_path: Path) -> None:
-    """What is fetched and muxed is counted by the servers and by the steps; the limits leave room for bad luck."""
+    """The servers and the steps count what is fetched and muxed; the limits allow for unlucky runs."""
     lab = make_lab()
     calls = [*add_short(lab, range(CALL_COUNT // 2)), *add_short(lab, range(CALL_COUNT // 2), plan=CLOSED)]
     config, log = write_config(lab)

@@ -1,4 +1,4 @@
-"""A real fleet as an administrator sees it at its poller and beside its workers: ``status``, metrics, health, page."""
+"""A real fleet as an administrator sees it, on the poller and next to the workers: ``status``, metrics, health, page."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from tests.support.queues import VirtualHost
 
 
 def fleet_section(status: dict[str, Any]) -> dict[str, Any]:
-    """Return what ``status`` tells of the fleet, which is little before the poller has told anything."""
+    """Return the fleet section of ``status``; it is empty before the poller has reported anything."""
     return status["state"]["fleet"] if status["state"] else {"lanes": {}, "workers": []}
 
 
 class ObservedFleet:
-    """A fleet, looked at."""
+    """A fleet with its ``status`` command, its metrics and its status page."""
 
     def __init__(self, crew: FleetProcesses, port: int) -> None:
         self.crew, self.port = crew, port
 
     def read_metric(self, name: str) -> float | None:
-        """Return a metric of the fleet at this moment, None when there is none."""
+        """Return the current value of a fleet metric, None when it does not exist."""
         try:
             return parse_samples(send_request(self.port, "/metrics").body).get(f"muxer_fleet_{name}")
         except OSError:
@@ -39,7 +39,7 @@ class ObservedFleet:
         return PageReader(send_request(self.port).body).page_text
 
     def wait_for_status(self, what: str, holds: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
-        """Wait until something holds of what the command says, and return that: it is told every two seconds."""
+        """Wait until `holds` is true for the output of ``status``, updated every two seconds. Returns that output."""
         status: list[dict[str, Any]] = []
         wait_until(
             lambda: status.append(self.crew.run_json("status")) or holds(status[-1]), TIMEOUT_SECONDS, what, self.crew.log
@@ -52,7 +52,7 @@ class ObservedFleet:
 
 
 def test_fleet_is_shown_from_first_task_to_last(make_lab: Callable[..., Lab], vhost: VirtualHost, tmp_path: Path) -> None:
-    """One run for all of it, with an outage of the broker: a fleet takes seconds to start."""
+    """A single run, including an outage of the broker, because a fleet takes seconds to start."""
     lab, port = make_lab(), free_port()
     calls = [lab.add_case(case)[0] for case in (Case.PLAIN, Case.GAPS)]
     options = {"processing__openssl": str(write_waiting(tmp_path)), "advanced__worker_threads": "1"}

@@ -1,4 +1,4 @@
-"""Recordings with ids that were made to do harm, through the real process: each is muxed, and nothing else is touched."""
+"""Recordings with malicious ids, through the real process: each is muxed, and no other file is changed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ HOSTILE_IDS = [
 
 
 def add_renamed(lab: Lab, call: AddedCall, recording_id: str, media_id: str | None = None) -> None:
-    """Add a call again under another id, its media with other ids too."""
+    """Add a call again with another recording id and another media id."""
     recording = copy.deepcopy(lab.store.get_call(call.id) or {})
     screen = copy.deepcopy((lab.store.get_screen(call.id) or {})["mediaFiles"][0])
     recording["id"] = recording_id

@@ -1,4 +1,4 @@
-"""install.sh, run as a user runs it: its messages, its exit codes and the installation that it lays out.
+"""install.sh, run as a user runs it: its messages, its exit codes and the layout of the installation.
 
 The network, the package managers and root are the only things faked: a closed port for the registry, and small
 executables on a PATH that holds nothing else. What works is tested with the real pip and the real registry.
@@ -59,7 +59,7 @@ def test_wrong_usage(arguments: tuple[str, ...], message: str) -> None:
 
 
 def read_tree(folder: Path) -> dict[str, bytes]:
-    """All files below `folder` outside its environments, with their content."""
+    """Return all files below `folder` outside its environments, with their content."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*"))
@@ -68,7 +68,7 @@ def read_tree(folder: Path) -> dict[str, bytes]:
 
 
 def start_muxer(prefix: Path) -> subprocess.CompletedProcess[str]:
-    """Start the muxer as the guide does, from the folder of the package, to see its usage."""
+    """Start the muxer as in the guide, from the folder of the package, to show its usage."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     command = ["../venv/bin/python", "muxer_process.py", "--help"]
     return subprocess.run(
@@ -78,7 +78,7 @@ def start_muxer(prefix: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def first_installation(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Install once, for the tests of this module to copy: a source folder, and what `--prefix` made of it."""
+    """Install once for all tests of this module: a source folder, and the installation that `--prefix` created."""
     folder = tmp_path_factory.mktemp("first")
     source, prefix = copy_source(folder / "source of it"), folder / "a folder" / "with blanks"
     (source / "muxer" / "retired").mkdir()
@@ -99,7 +99,7 @@ def installation(first_installation: tuple[Path, Path], tmp_path: Path) -> tuple
     source, prefix = tmp_path / "the source", tmp_path / "the prefix"
     shutil.copytree(first_installation[0], source)
     shutil.copytree(first_installation[1], prefix, symlinks=True, ignore=shutil.ignore_patterns(".venv-*"))
-    for environment in first_installation[1].glob(".venv-*"):  # thousands of files, which are written by nobody
+    for environment in first_installation[1].glob(".venv-*"):  # thousands of files that no test writes to
         (prefix / environment.name).symlink_to(environment)
     return source, prefix
 
@@ -186,7 +186,7 @@ def test_fleet_packages_are_installed_on_request_and_kept(installation: tuple[Pa
 
     lock.unlink()
     assert not without.is_symlink()
-    without.symlink_to(kept)  # to make it once more takes long
+    without.symlink_to(kept)  # creating it again takes long
     result = run_installer("--prefix", prefix, source=source)
     assert result.returncode == 0, result.stderr
     assert not lock.exists() and subprocess.run(look, capture_output=True, check=False).returncode == 1
@@ -195,7 +195,7 @@ def test_fleet_packages_are_installed_on_request_and_kept(installation: tuple[Pa
 def test_version_that_does_not_start_is_not_installed(installation: tuple[Path, Path]) -> None:
     source, prefix = installation
     before = read_tree(prefix)
-    for name in ("job.py", "muxer_process.py"):  # the first is loaded after the command line was read
+    for name in ("job.py", "muxer_process.py"):  # the first is imported after the command line is parsed
         (source / "muxer" / name).write_text("import a_module_that_does_not_exist\n")
         result = run_installer("--prefix", prefix, source=source)
         assert result.returncode == 1
@@ -248,7 +248,7 @@ def test_prefix_refuses_foreign_files(source: Path, tmp_path: Path) -> None:
     assert "is not a folder" in result.stderr
 
 
-# ---- machines where it cannot go on ------------------------------------------------------------------
+# ---- machines where it cannot continue ---------------------------------------------------------------
 
 
 def test_missing_root_and_sudo_is_an_error(source: Path, tmp_path: Path) -> None:
@@ -423,7 +423,7 @@ def test_pip_failure_without_network_is_reported(source: Path, tmp_path: Path) -
 
 
 def ready_environments(source: Path) -> dict[str, str]:
-    """Make environments of the tests' own packages that install.sh takes for its own; return what it must be told."""
+    """Create environments with the tests' packages that install.sh accepts as its own. Returns the arguments it needs."""
     python = source / "bin" / "python3"
     wrappers = {python: sys.executable, source / ".venv-test" / "bin" / "npm": str(Path(sys.executable).with_name("npm"))}
     wrappers |= {source / name / "bin" / "python": sys.executable for name in (".venv", ".venv-test")}

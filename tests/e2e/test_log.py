@@ -1,4 +1,4 @@
-"""The log of the real process: a line for each step and recording, forms, levels, rotation, one writer, trouble."""
+"""The log of the real process: a line for each step and recording, formats, levels, rotation, one writer, full disks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The main job, end to end: the real process with wsgidav and with an Apache as the guide sets it up, results decoded."""
+"""The main job, end to end: the real process with wsgidav and with Apache as set up in the guide; results are decoded."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TIMEOUT_SECONDS = 120
 
 @dataclass
 class FinishedLab:
-    """A lab whose recordings have all been worked on."""
+    """A lab whose recordings have all been processed."""
 
     lab: Lab
     calls: dict[str, AddedCall]
@@ -42,7 +42,7 @@ class FinishedLab:
         return sorted(found, key=lambda one: one["parameters"]["contact"]["userName"])
 
     def clear_path(self, entry: dict[str, Any]) -> Path:
-        """Return the path of a muxed file in clear."""
+        """Return the path of the decrypted muxed file."""
         stored = self.lab.site.media.folder / "screens" / entry["mediaId"]
         if "pkcs7" not in entry:
             return stored
@@ -89,7 +89,7 @@ def done(
 
 
 def expected_screens(call: AddedCall, agent: str) -> list[av_sync.ExpectedScreen]:
-    """Return where the screens of an agent must be seen, from the plan of the call."""
+    """Return the spans in which the screens of an agent must be shown, from the plan of the call."""
     parts = [part for part in call.plan.screens if part.agent.username == agent]
     length = call.plan.seconds
     return [

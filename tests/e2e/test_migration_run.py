@@ -1,4 +1,4 @@
-"""A migration: one query, everything that it finds, a summary and an exit code."""
+"""A migration: one query, all recordings that it finds, a summary and an exit code."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_migration_without_results_succeeds(make_lab: Make) -> None:
 
 
 def test_failed_recordings_are_named_and_retried_alone_by_next_run(make_lab: Make) -> None:
-    """One recording fails as a whole, of another one the file of one of two agents, and for a third RWS fails."""
+    """One recording fails completely; of another, the file of one of two agents fails; for a third, RWS fails."""
     lab = make_lab()
     (transfer,) = add_short(lab, [0], plan=TWO_AGENTS)
     good, bad, hidden = add_short(lab, range(3))
@@ -109,7 +109,7 @@ def test_recordings_found_before_query_failure_are_muxed(make_lab: Make) -> None
 
 
 def test_restarted_query_counts_nothing_twice(make_lab: Make) -> None:
-    """RWS fails when the last page is asked for; the files of the first one are made before it is read again."""
+    """RWS fails on the last page; the recordings of the first page are muxed before the query is restarted."""
     lab = make_lab()
     add_short(lab, range(3))
     lab.store.fail_next("rws", "GET", "offset=2", 503, times=3)
@@ -186,14 +186,14 @@ def test_terminal_shows_progress_bar_and_complete_log_lines(make_lab: Make) -> N
     assert bars[0][1] < bars[-1][1] == "4"
     lines = [one.rstrip("\r").rpartition("\r")[2] for one in shown.split("\n")]
     shown_lines, kept = [one for one in lines if one.startswith("20")], log_of(config).read_text().splitlines()
-    # Lines of two threads may come to the terminal in another order than to the file; those of a recording are one thread's.
+    # Two threads may write to terminal and file in a different order; lines of one recording come from one thread.
     assert sorted(shown_lines) == sorted(kept)
     for id in set(re.findall(r"\[([0-9a-f-]{36})\]", "".join(kept))):
         assert [one for one in shown_lines if id in one] == [one for one in kept if id in one]
 
 
 def _read_terminal(screen: int) -> str:
-    """Return everything that is written to a terminal until it is closed, which Linux reports as an error."""
+    """Return the output on a terminal until it is closed, which Linux reports as an error."""
     shown = bytearray()
     try:
         while part := os.read(screen, 4096):

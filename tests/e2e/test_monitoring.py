@@ -1,4 +1,4 @@
-"""The monitoring port of the real muxer on the lab: its numbers are those of RWS, its health follows the services."""
+"""The monitoring port of the real muxer on the lab: its metrics match RWS, its health follows the services."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def is_answering(port: int, path: str = "/livez") -> bool:
 
 
 def test_metrics_match_rws_and_health_follows_services(make_lab: Make) -> None:
-    """And the exposition of a real run pleases promtool; with a client that hangs, the stop takes no longer. One run of
-    the muxer for all of that, with a poll that fails and the pause after it."""
+    """promtool accepts the metrics of a real run, and a client that hangs does not delay the stop. One run of
+    the muxer for all of this, with a poll that fails and the delay after it."""
     lab, port = make_lab(), free_port()
     calls = [one for case in (Case.GAPS, Case.ENCRYPTED) for one in lab.add_case(case)]
     config, log = write_config(lab, monitoring__http_port=str(port), htcc__rws_timeout="30")
@@ -82,7 +82,7 @@ def test_metrics_match_rws_and_health_follows_services(make_lab: Make) -> None:
 
 
 def _settled_metrics(port: int, count: int) -> dict[str, float]:
-    """Return the metrics when `count` targets are done and a poll has found them done."""
+    """Return the metrics after `count` targets are done and a poll has seen them done."""
     found: dict[str, float] = {}
 
     def is_settled() -> bool:
@@ -109,7 +109,7 @@ def test_promtool_accepts_alert_rules_and_they_fire() -> None:
 
 
 def test_monitoring_libraries_are_not_imported_without_port(make_lab: Make, tmp_path: Path) -> None:
-    """Neither at the start nor by what a poll and a job need."""
+    """Neither the start nor a poll nor a job imports them."""
     lab = make_lab()
     (call,) = lab.add_case(Case.PLAIN)
     config, log = write_config(lab)

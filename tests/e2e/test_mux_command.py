@@ -59,7 +59,7 @@ def stored_muxed_files(lab: Lab) -> set[str]:
 
 
 def is_playable(lab: Lab, entry: dict) -> bool:
-    """Whether the file of an entry can be decrypted with its envelope and decoded."""
+    """Return whether the file of an entry can be decrypted with its envelope and decoded."""
     stored = lab.site.media.folder / "screens" / entry["mediaId"]
     if not stored.exists():
         return False

@@ -1,6 +1,6 @@
 """install.sh without a network: wheels that thirdparty/fetch.py brought, builds that were unpacked in thirdparty/.
 
-The network is really gone: the installer runs in a network namespace of its own, which has no interface but a dead one.
+There is really no network: the installer runs in a separate network namespace, whose only interface is down.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def source(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def no_network() -> tuple[str, ...]:
-    """Return what to put before a command so that it has no network; skip where this is not allowed."""
+    """Return the command prefix that removes the network; skip the test where this is not permitted."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         connect = f"import socket; socket.create_connection(('127.0.0.1', {server.getsockname()[1]}), 5)"
         subprocess.run([sys.executable, "-c", connect], check=True)
@@ -129,7 +129,7 @@ def test_all_missing_programs_are_reported(source: Path, tmp_path: Path, action:
 
 
 def test_fetch_alone_prepares_the_folder(source: Path, tmp_path: Path) -> None:
-    """Up to the environment, which this machine's Python does not make: the test above made one."""
+    """Without the environment, which this machine's Python cannot create; another test creates one."""
     machine = FakeMachine(tmp_path / "machine", "debian", user=0).with_python().with_tools()
     (source / "thirdparty" / "wheels").mkdir()
     (source / "thirdparty" / "wheels" / "a.whl").touch()

@@ -1,4 +1,4 @@
-"""Real runs against servers whose small answers and metadata are not those of the first form."""
+"""Real runs against servers whose short responses and metadata have other forms."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_encrypted_media_without_envelope_are_decrypted_and_the_result_is_encryp
 
 
 def hide_encryption(lab: Lab, call: AddedCall) -> None:
-    """Take away the end of the names of encrypted media."""
+    """Remove the suffix from the names of encrypted media."""
     for media in (*lab.store._calls[call.id]["mediaFiles"], *lab.store._screens[call.id]["mediaFiles"]):
         path = lab.site.media.find_file(media)
         if path is not None and path.suffix == ".bin":
@@ -162,7 +162,7 @@ def test_a_source_in_an_unknown_storage_is_fetched_by_its_media_uri(make_lab: Ma
 
 
 def test_a_screen_file_in_an_unknown_storage_names_the_reason(make_lab: Make) -> None:
-    """Its content could be fetched, but there is no place for the muxed file."""
+    """Its content could be fetched, but the muxed file has no location."""
     lab = make_lab()
     (call,) = add_short(lab, [0])
     change_descriptors(lab, call.id, storage="tape")

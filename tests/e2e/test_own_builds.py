@@ -1,4 +1,4 @@
-"""The muxer with programs of the site's own: in thirdparty/, by absolute path, and started as the guide says."""
+"""The muxer with the site's own programs: in thirdparty/, by absolute path, and started as in the guide."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def read_log(lab: Lab) -> str:
 
 
 def test_command_of_the_guide_works_without_shell_expansion(make_lab: Make, tmp_path: Path) -> None:
-    """A whole run, as LCA starts it: the variable arrives as it is written."""
+    """A complete run, started as by LCA: the variable arrives unexpanded."""
     openssl = own_openssl.build_openssl(tmp_path / "openssl")
     lab = make_lab()
     (call,) = lab.add_case(Case.ENCRYPTED)

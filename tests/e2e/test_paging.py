@@ -1,4 +1,4 @@
-"""Real runs against servers whose pages are not those that the muxer knows best: nothing is lost without a word."""
+"""Real runs against servers with unusual paging: nothing is lost without a message."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_refused_pages_are_replaced_by_time_windows(make_lab: Make) -> None:
 
 
 def test_possibly_incomplete_migration_exits_with_4(make_lab: Make) -> None:
-    """All calls began in the same second: no time window separates them."""
+    """All calls started in the same second: no time window separates them."""
     lab = make_lab(pages_refused_from=2, page_cap=2)
     first, *others = add_short(lab, range(CALL_COUNT))
     times = {name: (lab.store.get_call(first.id) or {})[name] for name in ("startTime", "stopTime")}
@@ -96,7 +96,7 @@ def test_possibly_incomplete_migration_exits_with_4(make_lab: Make) -> None:
 
 
 def test_polls_find_everything_and_count_deviations(make_lab: Make) -> None:
-    """Calls of two hours, a page of two, and no link: the daemon muxes all of them; the first poll that ends is complete."""
+    """Calls of two hours, pages of two and no link: the daemon muxes all calls; the first finished poll is complete."""
     lab = make_lab(link_form="unknown", scroll_empty_first_page=False)
     calls = add_short(lab, range(0, 600 * CALL_COUNT, 600), timedelta(hours=2))
     config = write_config(lab, advanced__pagination="2")

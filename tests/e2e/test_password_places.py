@@ -1,4 +1,4 @@
-"""Where the muxer takes its four secrets from, and the keystores that both programs refuse."""
+"""The sources of the muxer's four secrets, and the keystores that both programs refuse."""
 
 from __future__ import annotations
 

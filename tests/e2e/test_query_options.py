@@ -1,4 +1,4 @@
-"""The two query options: what the administrator writes, what reaches RWS, and what RWS finds by it."""
+"""The two query options: the configured text, the parameters that reach RWS, and the recordings that RWS finds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The process as an administrator meets it: bad configurations, stops, restarts, a migration, services that are down."""
+"""The process from an administrator's view: bad configurations, stops, restarts, services that are unavailable."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ TIMEOUT_SECONDS = 60
     ],
 )
 def test_command_line_is_parsed_as_in_the_guide(tmp_path: Path, arguments: list[str], message: str) -> None:
-    """The log has the problems too: under LCA no one sees stderr."""
+    """The log contains the problems too: under LCA no one sees stderr."""
     command = [PYTHON, str(PACKAGE / "muxer_process.py"), *arguments]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=TIMEOUT_SECONDS)
     assert done.returncode == 2

@@ -1,4 +1,4 @@
-"""The main job with media in S3, end to end: the real process on a lab whose media lie in s3rver (https), moto or Swift."""
+"""The main job with media in S3, end to end: the real process on a lab with media in s3rver (https), moto or Swift."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ BOTH, SCREENS_ONLY = ("calls", "screens"), ("screens",)
 
 @dataclass(frozen=True)
 class S3Lab:
-    """A running store, a client of the tests' own for it, and a lab with media in it."""
+    """A running store, a separate client for it, and a lab with media in it."""
 
     lab: Lab
     server: S3Server
@@ -44,7 +44,7 @@ class S3Lab:
         return self.lab.folder / "log" / "recording-muxer-single.log"
 
     def write_config(self, **options: str) -> Path:
-        """Write the configuration, in which `options` of the section s3 have other values; return its path."""
+        """Write the configuration, with these `options` in the section s3. Returns its path."""
         config = self.folder / "muxer.cfg"
         changed = {f"s3.{name}": value for name, value in options.items()}
         config.write_text(self.lab.config_text(**{"logfile.format": "json"}, **changed))
@@ -65,7 +65,7 @@ class S3Lab:
         return [one for one in media if "muxed_mediaIds" in one["parameters"]]
 
     def find_problems(self, call: AddedCall) -> list[str]:
-        """Return what is wrong with the one muxed file of a call with one agent, its place and its content."""
+        """Return the problems of the one muxed file of a call with one agent: its location and its content."""
         (entry,) = self.muxed_entries(call)
         key, stored, clear = f"screens/{entry['mediaId']}", self.folder / "stored", self.folder / "clear.mp4"
         stored.write_bytes(self.server.read_object(key))
@@ -162,9 +162,7 @@ def test_mixed_call_is_muxed_next_to_its_screens(make_site: Make, store: str) ->
 
 def test_a_superseded_file_is_deleted_in_s3(make_site: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     site = make_site("s3rver, http", BOTH, encryption_group="empty")
-    monkeypatch.setattr(
-        site.lab.site.media.bucket, "delete_object", lambda key: None
-    )  # an RWS that leaves files to their owner
+    monkeypatch.setattr(site.lab.site.media.bucket, "delete_object", lambda key: None)  # an RWS that does not delete files
     (call,) = site.lab.add_case(Case.GAPS)
     late = (site.lab.store.get_screen(call.id) or {})["mediaFiles"][2]
     site.lab.store.delete_screen_media(call.id, late["mediaId"])
@@ -233,7 +231,7 @@ def test_keys_without_the_right_to_list_publish_everything(make_site: Make) -> N
     calls = site.lab.add_cases([Case.PLAIN, Case.ENCRYPTED])
 
     def deny_missing(request: S3Request) -> SubstituteResponse | None:
-        """Do as AWS does: a missing object is forbidden."""
+        """Behave like AWS: a missing object is forbidden."""
         is_there = request.path.removeprefix(f"/{BUCKET}/") in site.server.list_objects()
         return DENIED if request.method in ("GET", "HEAD") and not is_there else None
 

@@ -94,7 +94,7 @@ def test_two_nodes_with_overlapping_windows_publish_each_file_once(make_lab: Mak
 
 def test_backup_takes_over_shard_of_killed_primary(make_lab: Make, tmp_path: Path) -> None:
     """Three hosts, each with a primary and a backup, as in the guide. The primary of host 1 leaves an unfinished upload of
-    one recording, does another one and is killed with ``kill -9`` within its third."""
+    one recording, finishes another one and is killed with ``kill -9`` during its third."""
     lab = make_lab()
     share = add_short(lab, _serials_of_shard(1, 3), timedelta(minutes=30))
     others = add_short(lab, [*_serials_of_shard(0, 2), *_serials_of_shard(2, 2)], timedelta(minutes=30))
@@ -106,7 +106,7 @@ def test_backup_takes_over_shard_of_killed_primary(make_lab: Make, tmp_path: Pat
     logs = {name: log_of(config, name) for name, config in configs.items()}
     hanging = {"processing__min_poll_interval": "5", "processing__openssl": str(_write_hanging_openssl(tmp_path))}
     write_config(lab, "primary-1", **instances["primary-1"] | hanging)
-    # The renaming fails as often as it is repeated in place.
+    # The rename fails as often as it is retried.
     for method, times in (("MOVE", 4), ("DELETE", 1)):
         lab.store.fail_next("dav", method, "/part-", 507, times=times)
     with ExitStack() as stack:
@@ -149,7 +149,7 @@ def _shard_options(kind: str, host: int) -> dict[str, str]:
 
 
 def _write_hanging_openssl(folder: Path) -> Path:
-    """Write a program like openssl that leaves a file ``hangs`` and hangs when it is to encrypt for the third time."""
+    """Write a program like openssl that creates the file ``hangs`` and hangs at the third encryption."""
     path, count = folder / "openssl", folder / "count"
     path.write_text(
         f"""#!/bin/sh

@@ -30,7 +30,7 @@ CLEAR_SWITCHES = Switches(encryption_group="empty")
 
 
 class GuardedLab:
-    """A lab whose media lie behind a store that guards sources."""
+    """A lab whose media are in a store that refuses changes of sources."""
 
     def __init__(self, lab: Lab, store: ReadOnlySources, digests: Callable[[], dict[str, str]], **options: str) -> None:
         self.lab, self.store, self.digests, self.options = lab, store, digests, options
@@ -41,7 +41,7 @@ def site(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
     logging.getLogger("werkzeug").setLevel(logging.WARNING)
     with ExitStack() as stack:
         guarded = on_webdav(stack, tmp_path) if request.param == "webdav" else on_s3(stack, tmp_path)
-        # An RWS that leaves files to their owner: what is to be deleted, the muxer deletes itself.
+        # An RWS that does not delete files: the muxer deletes them itself.
         kept = guarded.lab.site.media
         monkeypatch.setattr(type(kept), "delete_file", lambda self, media: None)
         yield guarded
@@ -89,7 +89,7 @@ def source_names(call: AddedCall) -> set[str]:
 
 
 def disguise_source(site: GuardedLab, call: AddedCall, source: dict[str, Any]) -> dict[str, Any]:
-    """Return a muxed entry that passes a source off as its file."""
+    """Return a muxed entry that names a source as its file."""
     forged = {**source, "mediaId": f"{call.id}_forged_muxed.mp4", "parameters": {"muxed_mediaIds": [call.audio_id]}}
     site.lab.store.add_screen_media(call.id, site.lab.region, forged)
     return forged

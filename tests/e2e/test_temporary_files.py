@@ -1,4 +1,4 @@
-"""The temporary folder of the real process: the lock, the clean-up, rights, and a disk that gets full."""
+"""The temporary folder of the real process: the lock, the clean-up, permissions, and a disk that becomes full."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def create_leftover(folder: Path, name: str) -> Path:
 
 
 def write_minimal(folder: Path, **options: Path) -> Path:
-    """Write a configuration that is refused before anything is asked of a service."""
+    """Write a configuration that is refused before any service is called."""
     config = folder / "muxer.cfg"
     settings = {"temp_dir": folder / "temp", "logfile_path": folder / "log", **options}
     for path in (folder / "temp", folder / "log"):
@@ -105,7 +105,7 @@ def test_folder_deleted_under_running_muxer_is_recreated(make_lab: Make) -> None
 
 @pytest.fixture
 def strangers(tmp_path: Path) -> Iterator[Callable[[Path], None]]:
-    """Give a function that puts files of others into a folder; at the end all of them must still be there."""
+    """Return a function that puts foreign files into a folder. At the end all of them must still exist."""
     kept = []
 
     def create_foreign_entries(temp: Path) -> None:
@@ -191,7 +191,7 @@ def test_instances_without_temp_dir_have_separate_folders(make_lab: Make, tmp_pa
     assert [stat.S_IMODE(folder.stat().st_mode) for folder in folders] == [0o700, 0o700]
 
 
-# --- a disk that gets full ---
+# --- a disk that becomes full ---
 
 
 def test_full_disk_pauses_work_until_space_is_free(make_lab: Make) -> None:
@@ -282,7 +282,7 @@ def test_recording_too_large_for_disk_waits_without_delaying_others(make_lab: Ma
 
 
 def test_disk_that_becomes_full_during_mux_loses_nothing(make_lab: Make) -> None:
-    """The sizes in the metadata are too small, so that the recording is begun and meets the end of the disk."""
+    """The sizes in the metadata are too small, so the recording starts and then runs out of disk space."""
     lab = make_lab()
     (call,) = lab.add_case(Case.PLAIN)
     claim_size(lab, call.id, "1")

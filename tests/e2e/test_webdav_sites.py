@@ -1,4 +1,4 @@
-"""Real runs against WebDAV servers as sites set them up: what is published, what the operator reads, and the exit code."""
+"""Real runs against WebDAV servers as sites set them up: what is published, what is logged, and the exit code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The programs where Windows is all they see, as far as a machine without it can show that; see ``support/windows.py``."""
+"""The programs on a simulated Windows, as far as Linux can show that; see ``support/windows.py``."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.sta
 
 
 def windows_command(script: Path, *arguments: str) -> list[str]:
-    """Return how a script is run on this Windows. It needs the packages of the lab, which is among our modules."""
+    """Return the command that runs a script on the simulated Windows. It needs the packages of the lab."""
     return [sys.executable, "-B", str(ROOT / "tests" / "support" / "windows.py"), str(script), *arguments]
 
 
@@ -94,7 +94,7 @@ def test_the_muxer_runs_with_a_keystore_of_dpapi_until_ctrl_break(tmp_path: Path
 
 
 class FakeDrivePath(PureWindowsPath):
-    """A path on a computer that has this one folder."""
+    """A path on a computer with only this one folder."""
 
     def absolute(self) -> FakeDrivePath:
         assert self.is_absolute(), self

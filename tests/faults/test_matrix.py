@@ -1,4 +1,4 @@
-"""Each client against each fault of its service: what is tried again ends well, exactly once, and nothing hangs."""
+"""Each client against each fault of its service: a retry succeeds exactly once, and nothing hangs."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ pytestmark = [
 CONTENT = b"0123456789abcdef" * 4096
 ATTEMPTS, HANG_SECONDS = 10, 20
 READ_TIMEOUT_SECONDS = 0.4
-# They meet only some answers.
+# These faults apply only to some responses.
 SELECTIVE_FAULTS = (Fault.WHOLE, Fault.TRUNCATED)
 SLOW_FAULTS = (Fault.LATENCY, Fault.STALL, Fault.STALL_WITHIN, Fault.DRIP, Fault.DRIP_HEAD)
 
@@ -73,14 +73,14 @@ class ProxiedSite:
         return parse_descriptor({"storage": "webDAV", "path": name, "data": {"storagePath": base}})
 
     def put_file(self, service: str, name: str, content: bytes = CONTENT) -> None:
-        """Let a file lie in a storage."""
+        """Store a file."""
         if service == "S3":
             self.bucket.client.put_object(Bucket=BUCKET, Key=f"screens/{name}", Body=content)
         else:
             (self.lab.site.media.folder / SCREENS / name).write_bytes(content)
 
     def stored_files(self, service: str) -> dict[str, bytes]:
-        """Return what lies in a storage, by its name."""
+        """Return the content of the stored files by name."""
         if service == "S3":
             return {key.removeprefix("screens/"): self.bucket.read_object(key) for key in self.bucket.list_objects()}
         return {path.name: path.read_bytes() for path in (self.lab.site.media.folder / SCREENS).iterdir()}
@@ -125,7 +125,7 @@ def site(models_read_once: None, tmp_path_factory: pytest.TempPathFactory) -> It
         yield create_site(stack, tmp_path_factory.mktemp("matrix"), tls=False)
 
 
-# --- what the muxer does with each service; each returns whether it came out right ---
+# --- operations on each service; each returns whether the result is correct ---
 
 
 def read_page(site: ProxiedSite, _folder: Path) -> bool:
@@ -146,7 +146,7 @@ def delete_entry(site: ProxiedSite, _folder: Path) -> bool:
 
 
 def post_label(site: ProxiedSite, _folder: Path) -> bool:
-    # A refusal that lost its words counts as the site's wish for an hour; the hour is over.
+    # A refusal without its text disables the label for an hour; the hour is over.
     site.rws._labelled, site.rws._labels_refused_until = BoundedSet(1), 0.0
     if not site.rws.add_label(site.recording.id):
         raise Forbidden("labels are refused")
@@ -172,7 +172,7 @@ def store_in(service: str) -> Callable[[ProxiedSite, Path], bool]:
     def store_muxed(site: ProxiedSite, folder: Path) -> bool:
         source, name = folder / "muxed.mp4", f"{folder.name}.mp4"
         if not source.exists():
-            # What an attempt that failed late has left: as long as this one, with another content.
+            # The result of an attempt that failed late: the same length, other content.
             site.put_file(service, name, CONTENT[::-1])
         source.write_bytes(CONTENT)
         site.stores[service].upload_file(source, site.location_of(service, name), lambda: True)
@@ -214,7 +214,7 @@ OPERATIONS: dict[str, tuple[str, str, Callable[[ProxiedSite, Path], bool]]] = {
 
 
 def run_within_limits(operation: Callable[[], bool]) -> bool:
-    """Return what an operation returns, or raise what it raises; a hang is a failure, and is left to itself."""
+    """Return the result of an operation, or raise its error. A hang is a failure; its thread is abandoned."""
     outcome: Queue[bool | BaseException] = Queue()
 
     def run_operation() -> None:
@@ -231,7 +231,7 @@ def run_within_limits(operation: Callable[[], bool]) -> bool:
 
 
 def retry_until_done(site: ProxiedSite, operation: Callable[[ProxiedSite, Path], bool], folder: Path) -> bool:
-    """Try until it works: every failure must be one that is tried again without end, and none may hang."""
+    """Retry until the operation succeeds. Every failure must be retryable without limit, and none may hang."""
     for _ in range(ATTEMPTS):
         try:
             return run_within_limits(lambda: operation(site, folder))

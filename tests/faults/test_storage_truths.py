@@ -1,6 +1,6 @@
-"""What is stored is checked before it is published, and what is published before anything is deleted.
+"""Stored files are checked before they are published, and published files before anything is deleted.
 
-Missing folders, files that are there already, and lost uploads: tests/integration/test_webdav.py, test_s3.py and
+Missing folders, existing files and lost uploads: tests/integration/test_webdav.py, test_s3.py and
 test_s3_answers.py.
 """
 
@@ -66,7 +66,7 @@ def stored_screens(lab: Lab) -> dict[str, bytes]:
 
 
 def run_before_request(patch: pytest.MonkeyPatch, lab: Lab, request: str, number: int, do: Callable[[], object]) -> None:
-    """Do something right before the lab answers a request that fits, at its ``number``-th time."""
+    """Call `do` immediately before the lab responds to the ``number``-th matching request."""
     seen, real = iter(range(1, 1000)), lab.store.take_failure
 
     def take_failure(service: str, method: str, path: str) -> ScriptedFailure | None:
@@ -114,7 +114,7 @@ def test_refused_rename_leaves_no_file(make_lab: Make, tmp_path: Path, status: i
 
 
 def test_irreplaceable_file_is_not_accepted_as_ours(make_lab: Make, tmp_path: Path) -> None:
-    """Not even when it is as long as ours."""
+    """A file of the same length is not accepted either."""
     lab = make_lab()
     other = lab.site.media.folder / "screens" / "a.mp4"
     other.write_bytes(CONTENT.upper())
@@ -138,7 +138,7 @@ class SequentialJobs:
         self._job = Job(self._services, JobOptions(label=True, delete_superseded=True))
 
     def run_poll(self) -> None:
-        """Do what one poll finds."""
+        """Run one poll and its jobs."""
         self._services.superseded.recover_deletions()
         found: list[MuxTarget] = []
         take = FakeSink(lambda one: not found.append(one))
@@ -149,7 +149,7 @@ class SequentialJobs:
 
 @pytest.fixture
 def late(make_lab: Make, monkeypatch: pytest.MonkeyPatch) -> tuple[Lab, AddedCall, SequentialJobs]:
-    """Return a lab with a call that was muxed before the second of its screen files came, and what does its jobs."""
+    """Return a lab with a call that was muxed before its second screen file existed, and the runner of its jobs."""
     monkeypatch.setattr(publish, "READ_BACK_DELAYS", (0.0,))
     lab = make_lab()
     (call,) = add_short(lab, [1], plan=TWO_SCREENS)

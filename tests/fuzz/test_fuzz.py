@@ -1,6 +1,6 @@
-"""The parsers, fed with anything: they raise their own errors, or none.
+"""The parsers with arbitrary input: they raise their own errors, or none.
 
-Each target has a corpus in ``corpus/``: small files that were written by hand, or made one fail once. All of them are run,
+Each target has a corpus in ``corpus/``: small files written by hand, or that once made a parser fail. All of them are run,
 then mutations of them, then JSON of the forms that the parsers know. ``MUXER_FUZZ=100000`` asks for that number of each.
 """
 
@@ -31,7 +31,7 @@ NASTY_BYTES = [
 
 
 def fuzz_target(name: str, inputs: st.SearchStrategy[bytes]) -> None:
-    """Feed a target with as many inputs as were asked for."""
+    """Run a target with the configured number of inputs."""
 
     def run_target(data: bytes) -> None:
         TARGETS[name](data)
@@ -41,7 +41,7 @@ def fuzz_target(name: str, inputs: st.SearchStrategy[bytes]) -> None:
 
 @st.composite
 def mutated_files(draw: Any, name: str) -> bytes:
-    """Return a file of a target's corpus with a few stretches replaced, removed or doubled."""
+    """Return a file of a target's corpus with a few spans replaced, removed or duplicated."""
     data = bytearray(draw(st.sampled_from([path.read_bytes() for path in CORPUS_FILES if path.parent.name == name])))
     for _ in range(draw(st.integers(1, 4))):
         begin = draw(st.integers(0, len(data)))

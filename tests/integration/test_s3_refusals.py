@@ -50,7 +50,7 @@ def server() -> Iterator[S3Server]:
 
 
 def without_list(server: S3Server) -> Rule:
-    """Return what AWS does for keys without ListBucket: a missing object is forbidden."""
+    """Return the behaviour of AWS for keys without ListBucket: a missing object is forbidden."""
 
     def deny_missing(asked: S3Request) -> SubstituteResponse | None:
         if asked.method not in ("GET", "HEAD"):
