@@ -14,9 +14,9 @@ from tests.support.daemon import PYTHON, MuxerProcess, wait_until
 
 
 def measure(setting: BenchSetting) -> Iterator[Figure]:
-    """Against a bare Python that imports an HTTP client."""
+    """Measure against a bare Python that imports an HTTP client."""
     with TemporaryDirectory(dir=setting.folder) as place, running_lab(Path(place)) as lab:
-        # As on a real site, where the bundle of authorities is read at the start.
+        # As on a real site, where the CA bundle is read at the start.
         bundle = lab.folder / "keys" / "recipient-1.crt.pem"
         config = lab.write_config(htcc__trusted_ca=bundle, rcs__trusted_ca=bundle, webdav__trusted_ca=bundle)
         _start_muxer(lab, config)

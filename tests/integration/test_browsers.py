@@ -1,4 +1,4 @@
-"""Muxed files in real browsers: they play and seek, the picture is that of the instant, the sound is whole."""
+"""Muxed files in real browsers: they play and seek, frames have the right time, the audio is complete."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from tests.support.tools import tested_tools
 
 T0 = datetime(2026, 3, 1, 9, 0, 0, tzinfo=UTC)
 SECONDS, FRAME = 8, 0.1
-JOIN_TOLERANCE = FRAME / 2  # how close to a join is looked
+JOIN_TOLERANCE = FRAME / 2  # the distance from a join at which frames are checked
 B_FRAMES, SPARSE = ("-bf", "3"), ("-bf", "3", "-g", "1000")
 
 
 @dataclass(frozen=True)
 class BrowserCase:
-    """A call: its audio, and for each screen its offset, length and make; and where the result is looked at.
+    """A call: its audio, and for each screen its offset, length and options; and the times at which the result is checked.
 
-    ``then`` is the make of the second half of an audio file that was joined of two; ``late`` is how many seconds of silence
-    before the audio nothing in its file tells of.
+    ``then`` are the options of the second half of a joined audio file; ``late`` is the silence in seconds before the
+    audio that its file does not declare.
     """
 
     audio: Mapping[str, Any]
@@ -47,7 +47,7 @@ class BrowserCase:
     late: float = 0.0
 
     def expected_agent(self, second: float) -> int | None:
-        """The agent whose screen is seen at a moment, None for padding."""
+        """Return the agent whose screen is shown at `second`, None for padding."""
         seen = [n for n, (offset, length, _) in enumerate(self.screens, 1) if offset <= second < offset + length]
         return seen[0] if seen else None
 
@@ -101,13 +101,13 @@ def create_muxed(folder: Path, case: BrowserCase) -> Path:
 
 @dataclass(frozen=True)
 class BrowserResult:
-    """What a browser told of one film."""
+    """What a browser reported about one muxed file."""
 
     observed: Mapping[str, Any]
 
     @cached_property
     def seek_frames(self) -> list[DecodedFrame]:
-        """The picture after each seek, in the order of the seeks."""
+        """The frame after each seek, in the order of the seeks."""
         shots = [(one["second"], base64.b64decode(one["picture"])) for one in self.observed["seeks"]]
         return [DecodedFrame(second, *look) for second, grey in shots for look in read_frame_codes(io.BytesIO(grey))]
 
@@ -119,7 +119,7 @@ class BrowserResult:
 
 @pytest.fixture(scope="module")
 def watching(films: dict[str, browsers.BrowserFilm]) -> Iterator[dict[str, Future[browsers.BrowserReport]]]:
-    """All browsers play at the same time: most of it is waiting."""
+    """Play in all browsers at the same time, because most of it is waiting."""
     with ThreadPoolExecutor() as pool:
         yield {name: pool.submit(browsers.play_in_browser, name, films, (WIDTH, HEIGHT), RATE) for name in browsers.PROGRAMS}
 

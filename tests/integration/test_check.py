@@ -1,4 +1,4 @@
-"""``check`` against the lab and real TLS servers: each mistake of a new administrator is explained by the tool itself."""
+"""``check`` against the lab and real TLS servers: each mistake of a new administrator is explained by its output."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_passwords_in_readable_file_are_a_warning(site: CheckLab, monkeypatch: p
     config = write_check_config(site.lab, site.folder)
     found = run_check(config).line_of("passwords in the file")
     assert found.status == "ok" and "[htcc] password" in found.found and "ops" not in found.found
-    account = os.getuid() or 12345  # the group of a file of root is another thing
+    account = os.getuid() or 12345  # the group of a root-owned file has a separate test
     os.chown(config, account, -1)
     monkeypatch.setattr(os, "getuid", lambda: account)
     for mode, closed in ((0o640, "600"), (0o604, "600"), (0o606, "600"), (0o705, "700")):
@@ -132,7 +132,7 @@ def test_check_changes_nothing_and_write_check_leaves_nothing(site: CheckLab, ar
 
 @dataclass(frozen=True)
 class OptionMistake:
-    """Options that are wrong, and what ``check`` must say: which line, what was found, what to do, and its exit code."""
+    """Wrong options, and the expected output of ``check``: the line, its finding, its advice, and the exit code."""
 
     options: dict[str, str]
     line: str
@@ -356,7 +356,7 @@ def root() -> object:
 
 @dataclass(frozen=True)
 class ServerChain:
-    """A server's certificate, and what ``check`` says of it."""
+    """A server's certificate, and what ``check`` reports about it."""
 
     host: str
     days: int

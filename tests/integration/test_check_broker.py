@@ -27,7 +27,7 @@ def test_no_problems(check: Callable[[str], Checklist], vhost: VirtualHost) -> N
     found = check(vhost.url)
     assert found.line_of("RabbitMQ login").status == "ok"
     assert "not created yet" in found.line_of("RabbitMQ queues").found
-    assert vhost.queue_counts("recording-muxer") is None  # nothing is made there
+    assert vhost.queue_counts("recording-muxer") is None  # nothing is created there
     assert not [one for one in found.lines if one.check.startswith("RabbitMQ") and one.status in ("failed", "skipped")]
 
 

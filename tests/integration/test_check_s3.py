@@ -1,4 +1,4 @@
-"""``check`` and an S3 store that refuses something: what is wrong, which option or right, and what to do."""
+"""``check`` and an S3 store that refuses something: the cause, the option or permission, and the advice."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class S3CheckLab:
     folder: Path
 
     def run_checks(self, rule: Rule, *arguments: str) -> Checklist:
-        """Run `check` with a door to the store that refuses what `rule` says."""
+        """Run `check` with a front to the store that refuses the requests of `rule`."""
         keys = {"s3__access_key_id": self.bucket.key_id, "s3__secret_access_key": self.bucket.secret}
         with serve_front(rule) as url:
             return run_check(write_check_config(self.lab, self.folder, s3__endpoint_url=url, **keys), *arguments)

@@ -29,7 +29,7 @@ def proxied_apache() -> Iterator[ExternalDav]:
 
 @dataclass(frozen=True)
 class ServerSetup:
-    """How a server is set up, and what the line of the folder of screen files must say; ``read`` without ``--write``."""
+    """The setup of a server, and the expected line for the folder of screen files; ``read`` without ``--write``."""
 
     server: partial[AbstractContextManager[ExternalDav]]
     status: str

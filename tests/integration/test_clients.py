@@ -38,7 +38,7 @@ SCAN = "&userData=SRSScreenRecordingStateStarted&scanAndScroll=true"
 
 
 class JumpingStop(threading.Event):
-    """The event that stops the process, on a clock that jumps: no time passes while it is waited for."""
+    """The stop event of the process, on a clock that jumps: waiting takes no time."""
 
     def wait(self, timeout: float | None = None) -> bool:
         return super().wait(0 if timeout is not None else None)
@@ -576,7 +576,7 @@ def test_slow_response_body_meets_the_time_limit(monkeypatch: pytest.MonkeyPatch
 
 @contextmanager
 def dripping_server() -> Iterator[str]:
-    """A server that announces a long body and sends a byte now and then."""
+    """A server that announces a long body and sends a byte at intervals."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

@@ -68,7 +68,7 @@ def audio(tmp_path: Path) -> Path:
 def create_screen(
     folder: Path, number: int, offset: float, seconds: float, extra: Sequence[str] = WITHOUT_B_FRAMES, **more: object
 ) -> MediaInput:
-    """Make a screen file; a small one, because only a test that says a ``size`` cares for it."""
+    """Create a screen file. It is small unless a test sets ``size``."""
     path = folder / f"screen-{number}.mp4"
     start = T0 + timedelta(seconds=offset)
     make_screen(path, start, seconds, extra=extra, **{"size": (320, 180), **more})
@@ -76,8 +76,8 @@ def create_screen(
 
 
 def expected_screens(layout: Sequence[tuple[float, float]], tolerance: float = 2.0) -> list[av_sync.ExpectedScreen]:
-    """The rules of section 3 of the behaviour, said once more for these layouts: later files cover earlier ones, which are
-    shown again where the later ones end."""
+    """Return the expected screens of a layout: later files cover earlier ones, which are shown again where the later
+    ones end (section 3 of the behaviour)."""
     placed: list[tuple[float, float]] = []
     for offset, seconds in sorted(layout):
         ends = [end for begin, end in placed if begin <= offset < end and end - offset <= tolerance]
@@ -117,7 +117,7 @@ def test_equal_complete_clips_are_copied_frame_by_frame(tmp_path: Path, audio: P
 
 
 def slice_packets(path: Path) -> list[str]:
-    """The sizes and times of the video packets that are slices, without what parameter sets add."""
+    """Return the sizes and times of the video packets that are slices, without parameter sets."""
     command = [
         "ffprobe",
         "-v",
@@ -286,7 +286,7 @@ def test_a_wrong_copy_is_replaced_by_re_encoding(
 ) -> None:
     def drop_last_frames(
         runs: Sequence[SampleSpan], length: int
-    ) -> SampleTable:  # a copy that loses its last frames without a word
+    ) -> SampleTable:  # a copy that silently loses its last frames
         copied = [run for run in runs if run.source.path.name.startswith("screen")]
         kept = [replace(run, last=run.last - 5) if copied and run is copied[-1] else run for run in runs]
         return build_sample_table(kept, length)

@@ -66,7 +66,7 @@ def mux_error(folder: Path, audio: Path, screen: Path) -> str:
 
 @pytest.mark.parametrize("cut", range(CUT_COUNT))
 def test_truncated_screen_with_index_at_end_is_reported(tmp_path: Path, audio: Path, screen: Path, cut: int) -> None:
-    # Behind its tables an index only names the program that wrote it: a file that lacks this is whole.
+    # After its tables an index contains only the name of the writing program: a file without it is complete.
     message = mux_error(tmp_path, audio, shorten_file(screen, tmp_path, cut, screen.read_bytes().index(b"udta") - 5))
     expected = (
         ("the file is empty",) if cut == 0 else ("the file is not a readable media file", "the file has no video stream")
@@ -84,21 +84,21 @@ def test_truncated_screen_with_index_in_front_is_reported(tmp_path: Path, audio:
 
 
 def shorten_file(whole: Path, folder: Path, cut: int, most: int) -> Path:
-    """Cut a file at one of twenty places, the last of them behind its byte ``most``."""
+    """Truncate a file at one of twenty positions, the last of them after byte ``most``."""
     path = folder / "cut.mp4"
     path.write_bytes(whole.read_bytes()[: most * cut // (CUT_COUNT - 1)])
     return path
 
 
 def no_frames(path: Path, screen: Path) -> None:
-    """A track that is described, without a frame in it."""
+    """Write a file with a described track without frames."""
     run_ffmpeg("-i", screen, "-c", "copy", "-movflags", "empty_moov+frag_keyframe", path)
     content = path.read_bytes()
     path.write_bytes(content[: content.index(b"moof") - 4])
 
 
 def no_samples(path: Path, screen: Path) -> None:
-    """A plain file that ends before its first frame."""
+    """Write a copyable file that ends before its first frame."""
     run_ffmpeg("-ss", "100", "-i", screen, "-c", "copy", path)
 
 
@@ -192,7 +192,7 @@ def test_a_call_without_readable_audio_is_reported(tmp_path: Path, audio: Path, 
 
 
 def damage_samples(screen: Path, path: Path, samples: range) -> None:
-    """Overwrite the frames of some samples."""
+    """Overwrite the content of some samples."""
     content = bytearray(screen.read_bytes())
     [track] = read_tracks(screen)
     for number in samples:

@@ -22,12 +22,12 @@ from tests.support.tools import tested_tools
 
 SIZES = ((320, 180), (480, 270))
 VP9 = ("-c:v", "libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8", "-g", "20")
-# Where the screen begins, how long each of its parts is, and how long the call is.
+# The start of the screen, the length of each of its parts, and the length of the call.
 BEGIN, PART, SECONDS = -1.55, 2.0, 2.0
 
 
 def make_parts(folder: Path, ending: str, *options: str) -> list[Path]:
-    """Make the two parts of a screen recording; the second is larger."""
+    """Create the two parts of a screen recording; the second is larger."""
     result = []
     for number, size in enumerate(SIZES):
         base, part = folder / f"base-{number}.mp4", folder / f"part-{number}.{ending}"
@@ -67,7 +67,7 @@ def test_vp9_screen_is_cut_where_its_size_changes(tmp_path: Path) -> None:
 
 
 def join_streams(parts: Sequence[Path], path: Path) -> Path:
-    """Make one raw H.264 stream of several."""
+    """Join several raw H.264 streams into one."""
     path.write_bytes(b"".join(part.read_bytes() for part in parts))
     return path
 
@@ -82,7 +82,7 @@ def test_a_screen_whose_parameter_sets_change_is_not_copied(tmp_path: Path) -> N
 
 @pytest.fixture
 def screen(tmp_path: Path) -> Path:
-    """A plain screen of four seconds with a key frame every second, which begins with the call."""
+    """Return a copyable screen of four seconds with a keyframe every second, which starts with the call."""
     path = tmp_path / "screen.mp4"
     make_screen(path, T0, 4.0, size=SIZES[0], extra=("-g", "10"))
     return path

@@ -55,7 +55,7 @@ def mux_screens(audio: Path, screens: list[tuple[Path, float]], folder: Path) ->
 
 
 def expected_sources(fps: int, skips: float = 0.0) -> list[av_sync.ExpectedSource]:
-    """What must be seen of two screens that begin ``skips`` later than they were made."""
+    """Return the expected sources of two screens whose first ``skips`` seconds are omitted."""
     result = []
     for number, begin in enumerate(SCREEN_STARTS):
         instants = [begin + frame / fps for frame in range(round(skips * fps), round(SCREEN_SECONDS * fps))]
@@ -73,7 +73,7 @@ def check_timing(
     name: str,
     channels: int = 1,
 ) -> None:
-    """Measure, put down, and compare with what is allowed: one source frame."""
+    """Measure the distance, record it, and compare it with the limit of one source frame."""
     video_error, audio_error = (
         av_sync.picture_error(result, T0, seconds, seen),
         av_sync.sound_error(result, T0, seconds, channels),

@@ -96,8 +96,8 @@ def expected_source(agent: int, begin: float, seconds: float, seen: Sequence[tup
 
 
 def check_frames(result: MuxedFile, sources: Sequence[av_sync.ExpectedSource], paused: Spans = ()) -> None:
-    """Every picture is the one that its source shows at that time, and black where none is, within the rounding of a source
-    whose times are whole milliseconds. While the recording was paused, nothing else than black is seen, within a tick."""
+    """Check that every frame is that of its source at that time, and black without a source, within the rounding of a
+    source in whole milliseconds. While the recording was paused, all frames are black, within a tick."""
     assert av_sync.picture_error(result.path, T0, SECONDS, sources) <= 0.001
     assert av_sync.sound_error(result.path, T0, SECONDS) <= av_sync.PIP_TOLERANCE_SECONDS
     assert {kind: round(one.seconds, 1) for kind, one in av_sync.streams(result.path).items()} == {
@@ -211,7 +211,7 @@ def test_screen_is_shown_again_where_an_inner_screen_ends(tmp_path: Path, audio:
 
 
 def test_frames_match_plain_ffmpeg(tmp_path: Path, audio: Path) -> None:
-    """A reference that is made by nothing but ffmpeg: a black canvas with the screens over it, black again while paused."""
+    """The reference is created by ffmpeg alone: a black canvas with the screens over it, black while paused."""
     screens = [create_screen(tmp_path, 0, 20, 1), create_screen(tmp_path, 5, 6, 2)]
     result = mux_paused(tmp_path, audio, screens, [(3.05, 4), (9.5, 12.35)])
     reference = tmp_path / "reference.mp4"

@@ -22,7 +22,7 @@ from tests.support.tools import tested_tools
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> tuple[MediaInput, list[MediaInput]]:
-    """Screen files of which one begins before the call, that overlap by two seconds, and leave a gap at the end."""
+    """Return screen files that overlap by two seconds and leave a gap at the end; one starts before the call."""
     folder = tmp_path_factory.mktemp("sources")
     make_audio(folder / "call.mp3", T0, CALL_SECONDS)
     make_screen(folder / "first.mp4", T0 - timedelta(seconds=1), 4, size=SIZE)
@@ -45,7 +45,7 @@ def plan_sources(engine: MediaEngine, sources: tuple[MediaInput, list[MediaInput
 
 
 def without_moment(command: tuple[str, ...]) -> list[str]:
-    """The check is sent to the last frame, whose time the plan rounds."""
+    """Return a command without the time of the last frame, which the plan rounds."""
     kept = list(command)
     if "framecrc" in kept:
         at = kept.index("-ss") + 1
@@ -105,7 +105,7 @@ def test_progress_ends_at_the_total_and_never_decreases(
     assert {one.total for one in seen} == {plan.work_us}
     assert [one.done for one in seen] == sorted(one.done for one in seen)
     assert seen[-1].done == plan.work_us
-    assert any(0 < one.done < plan.work_us for one in seen), "nothing was told on the way"
+    assert any(0 < one.done < plan.work_us for one in seen), "no progress was reported"
 
 
 def test_everything_is_encoded_after_a_failed_copy(

@@ -1,4 +1,4 @@
-"""The muxed file, how few programs it takes, and the padding slices that are kept for other recordings."""
+"""The muxed file, the number of programs it needs, and the padding slices that are kept for other recordings."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 class CountingRunner(Runner):
-    """Remembers the programs that it runs."""
+    """A runner that records the programs that it runs."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class CountingRunner(Runner):
 
     @property
     def command_kinds(self) -> list[str]:
-        """What each program was run for."""
+        """The purpose of each program."""
         return [_command_kind(command) for command in self.commands]
 
 
@@ -74,7 +74,7 @@ def audio(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def screen(folder: Path) -> Path:
-    """A plain screen file of four seconds that begins a second after the audio."""
+    """Return a copyable screen file of four seconds that starts a second after the audio."""
     make_screen(folder / "screen.mp4", T0 + timedelta(seconds=1), 4, size=SIZE)
     return folder / "screen.mp4"
 
@@ -224,7 +224,7 @@ BREAKS: dict[str, Callable[[bytes], bytes]] = {
     "empty": lambda content: b"",
     "truncated": lambda content: content[: len(content) // 2],
     "noise": lambda content: bytes(range(256)) * 20,
-    "pictures overwritten": lambda content: _overwrite_bytes(content, 48, content.index(b"moov") - 4),
+    "frames overwritten": lambda content: _overwrite_bytes(content, 48, content.index(b"moov") - 4),
 }
 
 
@@ -238,7 +238,7 @@ def test_broken_kept_slice_is_re_encoded(tmp_path: Path, audio: Path, screen: Pa
     slice_.write_bytes(BREAKS[how](whole))
     result = mux_files(tmp_path / "two", audio, [(screen, 1)], paddings=PaddingCache(kept))
     assert is_in_sync(result, (1, 5))
-    assert result.reasons == (("everything is re-encoded",) if how == "pictures overwritten" else ())
+    assert result.reasons == (("everything is re-encoded",) if how == "frames overwritten" else ())
     mux_files(tmp_path / "three", audio, [(screen, 1)], paddings=PaddingCache(kept))
     assert slice_.read_bytes() == whole
 

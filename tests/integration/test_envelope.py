@@ -1,4 +1,4 @@
-"""Encryption with the real openssl: the form that RCS plays, readable by every recipient."""
+"""Encryption with the real openssl: the format that RCS plays, readable by every recipient."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Screen files of the field: the result shows at any time what plain ffmpeg shows of the source."""
+"""Screen files from the field: the result always shows the same as plain ffmpeg for the source."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.support.tiers import spread_variants
 from tests.support.tools import tested_tools
 
 SECONDS, SCREEN_SECONDS = 6.0, 4.0
-# Where the screen begins on the call's axis: cut at its head; whole, with padding around it; cut at its tail.
+# Start of the screen on the call's axis: cut at its head; complete, with padding around it; cut at its tail.
 BEGINS = (-1.55, 0.35, 3.2)
 
 
@@ -59,19 +59,19 @@ def mux_screens(folder: Path, audio: Path, *screens: tuple[Path, float], toleran
 
 def check_result(result: MuxedFile, path: Path, begin: float, name: str) -> None:
     """Compare a result with its only source."""
-    # A damaged frame is not shown: it is replaced by the one before. One that is copied is as each decoder makes it, and so
-    # is what follows it. A decoder that runs ahead may come to damage behind a piece and complain: nothing is copied then.
+    # A damaged frame is not shown: it is replaced by the one before. A copied one depends on the decoder, and so
+    # do those after it. A decoder that reads ahead may meet damage after a piece and report it: nothing is copied then.
     copied = name == COPIED_DAMAGE and "everything is re-encoded" not in result.reasons
     strict = ("-err_detect", "explode") if "damaged" in name and not copied else ()
     if "joined" in name:
-        # Their frames as ffmpeg makes them follow one another, in a file of one clock.
+        # The frames in the order of ffmpeg, in a file with one clock.
         run_ffmpeg("-i", path, "-c:v", "ffv1", path.with_suffix(".mkv"))
         path = path.with_suffix(".mkv")
     source = reference.decode_film(path, reference.canvas_size(result.path), *strict)
     if name in REARRANGED:
         source = REARRANGED[name](reference.decode_film(path.with_name("made-0.mp4"), reference.canvas_size(result.path)))
     [(_, start, length)] = result.timeline.screens
-    # The last frame lasts as long as the file says, give or take a frame where it does not say so.
+    # The last frame has the duration in the file, or a tolerance of one frame without such a duration.
     assert abs(start / 1e6 + length / 1e6 - begin - LENGTHS.get(name, SCREEN_SECONDS)) <= 0.21
     shown = reference.ShownSource(
         source, begin - reference.packet_clock(path, source)[0], start / 1e6, (start + length) / 1e6
@@ -137,5 +137,5 @@ def test_screens_of_different_rotation_are_shown_upright(tmp_path: Path, audio: 
         for path, begin in zip(paths, begins, strict=True)
     ]
     assert reference.film_problems(reference.decode_film(result.path), shown, SECONDS) == []
-    # What can be copied is: the frames of one of them at least, when they fill the canvas.
+    # Copyable frames are copied: those of at least one file, when they fill the canvas.
     assert name == "one turned" or any(piece.reason is None and piece.clip is not None for piece in result.timeline.pieces)

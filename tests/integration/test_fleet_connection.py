@@ -1,4 +1,4 @@
-"""What the errors of RabbitMQ and of its client mean, and what is declared."""
+"""The errors of RabbitMQ and of its client, and the declared queues."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def connect_to_site(url: str, trusted_ca: bool | Path = True) -> None:
 
 @pytest.fixture
 def silent() -> Iterator[int]:
-    """Yield the port of a server that accepts connections and says nothing."""
+    """Yield the port of a server that accepts connections and sends nothing."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield server.getsockname()[1]
 
@@ -129,7 +129,7 @@ def test_unexpected_error_becomes_broker_error() -> None:
 
 
 def refuse_orders(vhost: VirtualHost, *ids: str) -> None:
-    """Let orders become dead letters, as a worker does that cannot read them."""
+    """Turn tasks into dead letters, like a worker that cannot read them."""
     with vhost.open_channel() as channel:
         channel.confirm_delivery()
         for id in ids:
@@ -148,7 +148,7 @@ def test_many_dead_letters_are_scanned_in_batches_and_each_once(vhost: VirtualHo
         return fate.get(letter.key.name, Disposition.LEFT)
 
     def scan_once() -> list[str]:
-        """Look once; return which letters were looked at."""
+        """Scan once. Returns the dead letters that were scanned."""
         met.clear()
         with vhost.open_channel() as channel:
             letters.scan_next(channel.connection, "orders", vhost.ready_count(dead_letter_queue("orders")), settle_letter)
@@ -159,7 +159,7 @@ def test_many_dead_letters_are_scanned_in_batches_and_each_once(vhost: VirtualHo
     assert scan_once() == ["a", "b"] and letters.count == 2
     refuse_orders(vhost, "d")
     assert (scan_once(), letters.count) == (["c"], 3)
-    # One has come meanwhile: they are looked at once more.
+    # A new one arrived meanwhile: all are scanned again.
     assert sorted(scan_once() + scan_once()) == ["a", "c", "d"]
     assert scan_once() == [] and letters.count == 3
     with vhost.open_channel() as channel:
@@ -179,7 +179,7 @@ def test_many_dead_letters_are_scanned_in_batches_and_each_once(vhost: VirtualHo
 
 
 def test_letters_held_by_another_poller_are_not_new(vhost: VirtualHost) -> None:
-    """Else two pollers with many of them would look at all without end, each because of the other."""
+    """Otherwise two pollers with many dead letters would trigger each other to scan them endlessly."""
     connect_to_site(vhost.url)
     refuse_orders(vhost, "a", "b")
     one, other, met = DeadLetterScanner(), DeadLetterScanner(), []
@@ -218,7 +218,7 @@ def test_dead_letter_sets_target_aside_when_its_task_is_known_later(vhost: Virtu
 
 @contextmanager
 def poller_pool(vhost: VirtualHost) -> Iterator[FleetPool]:
-    """Yield the poller's side of a fleet, with room for one order."""
+    """Yield the poller's side of a fleet, with capacity for one task."""
     fleet, journal = replace(OPTIONS, broker_url=vhost.url, max_queue=1), Journal(None)
     recorders = (journal, OutcomeRecorder(journal, False), Activity(), CircuitBreaker())
     pool = FleetPool(fleet, "mark", 1, *recorders, threading.Event())

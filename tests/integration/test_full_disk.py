@@ -27,7 +27,7 @@ NO_SPACE = "(?i)no space left"
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with an audio file and a screen file with gaps around it, so that padding has to be made."""
+    """Return a folder with an audio file and a screen file with gaps around it, which need padding."""
     folder = tmp_path_factory.mktemp("sources")
     make_audio(folder / "audio.mp3", T0, 10)
     make_screen(folder / "screen.mp4", T0 + timedelta(seconds=3), 5)
@@ -50,7 +50,7 @@ def mux_files(folder: Path) -> MuxedFile:
 
 
 def test_disk_that_becomes_full_during_mux_is_reported(disk: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """ffmpeg ends with 0 when only the last of its output does not fit; that must not be taken for a bad result."""
+    """ffmpeg exits with 0 when only the end of its output does not fit; this must not be reported as a bad result."""
     before = set(disk.iterdir())
     length = mux_files(disk).path.stat().st_size // KILOBYTE
     for left in (0, length // 2, length):

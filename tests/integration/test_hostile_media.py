@@ -1,4 +1,4 @@
-"""Media made to do harm: files that refer to other files, and files that claim to be huge."""
+"""Malicious media: files that refer to other files, and files that claim to be huge."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def mux_files(folder: Path, audio: Path, screen: Path, codec: str = "copy") -> M
 
 @pytest.fixture(scope="module")
 def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with good media, and with what must stay secret."""
+    """Return a folder with good media and with secret files."""
     folder = tmp_path_factory.mktemp("good")
     make_audio(folder / "audio.mp3", T0, SECONDS)
     make_screen(folder / "screen.mp4", T0, SECONDS)
@@ -79,7 +79,7 @@ def test_file_that_refers_to_another_is_refused_in_every_disguise(
 
 
 def test_traps_work_without_protection(good: Path) -> None:
-    """Without the list of forms, ffprobe opens the file that a concat list names."""
+    """Without the list of allowed formats, ffprobe opens the file that a concat list names."""
     (bad := good / "bad.mp4").write_text(TRAPS["concat list"])
     command = ["ffprobe", "-v", "error", "-protocol_whitelist", "file", "-show_entries", "stream=codec_type", f"file:{bad}"]
     assert b"codec_type=video" in subprocess.run(command, capture_output=True, check=True, timeout=60).stdout

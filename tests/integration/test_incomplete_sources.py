@@ -38,14 +38,14 @@ def run_ffmpeg(*arguments: object) -> bytes:
 
 
 def brightness_input(length: float = SECONDS) -> list[str]:
-    """Return the input of ffmpeg that shows another brightness in each second: 32 + 16 * second."""
+    """Return the ffmpeg input with a different brightness in each second: 32 + 16 * second."""
     levels = "geq=lum='32+16*floor(T)':cb=128:cr=128"
     return ["-f", "lavfi", "-i", f"color=s=160x120:r={RATE}:d={length},format=yuv420p,{levels}"]
 
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with a whole file of every form."""
+    """Return a folder with a complete file of every format."""
     folder = tmp_path_factory.mktemp("sources")
     for name, how in SCREENS.items():
         run_ffmpeg(*brightness_input(), *how, folder / name)

@@ -171,7 +171,7 @@ def test_rcs_plays_what_openssl_encrypted(lab: Lab, tmp_path: Path) -> None:
 
 
 def split_enveloped(der: bytes) -> tuple[str, bytes]:
-    """Take the content out of an EnvelopedData message."""
+    """Split an EnvelopedData message into envelope and content."""
     from asn1crypto import cms, pem
 
     message = cms.ContentInfo.load(der)

@@ -34,7 +34,7 @@ def audio(folder: Path) -> Path:
 
 
 def off_by(path: Path, start: datetime = START) -> list[int]:
-    """The distance of each frame of a file from the time at which it is shown, in milliseconds."""
+    """Return the distance of each frame of a file from its presentation time, in milliseconds."""
     shown = [(frame, instant_code(start + timedelta(seconds=frame.pts))) for frame in read_frames(path)]
     assert all(frame.instant is not None and not frame.black for frame, _ in shown)
     return [(frame.instant or 0) - expected for frame, expected in shown]
@@ -122,7 +122,7 @@ def test_odd_sizes_and_broken_files_are_refused(folder: Path, screen: Path) -> N
 
 
 def pip_errors(path: Path, start: datetime, channel: int = 0) -> list[float]:
-    """The distance of each pip of a file from its whole second, in seconds."""
+    """Return the distance of each pip of a file from its whole second, in seconds."""
     errors = []
     for pip in read_pips(path, channel):
         onset = start + timedelta(seconds=pip.onset)

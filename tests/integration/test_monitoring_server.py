@@ -1,4 +1,4 @@
-"""The monitoring port as a client meets it, over http and https, friendly and not."""
+"""The monitoring port over http and https, with well-behaved and hostile clients."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ PATHS = ("/", "/metrics", "/livez", "/readyz")
 
 @pytest.fixture(scope="module")
 def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """Return an open port, over http and without a login."""
+    """Return an open port, over http and without authentication."""
     number = free_port()
     with open_server(create_sources(tmp_path_factory.mktemp("port"), monitoring__http_port=number)):
         yield number
@@ -47,7 +47,7 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 
 @pytest.fixture(scope="module")
 def guarded_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """Return an open port that wants a login."""
+    """Return an open port with authentication."""
     number = free_port()
     options = {f"monitoring__{name}": value for name, value in CREDENTIALS.items()}
     with open_server(create_sources(tmp_path_factory.mktemp("guarded"), monitoring__http_port=number, **options)):
@@ -164,7 +164,7 @@ def test_https_uses_the_configured_certificate(open_port: Open, tmp_path: Path) 
 def test_silent_and_slow_clients_do_not_block_others(
     open_port: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tls: bool
 ) -> None:
-    """More of them than there are workers, in every phase: connected, in the handshake, in the headers, in the answer."""
+    """More clients than workers, in every phase: connected, in the handshake, in the headers, in the response."""
     monkeypatch.setattr(server_module, "REQUEST_TIMEOUT_SECONDS", 1)
     certificate, key, trusting = create_certificate(tmp_path)
     port, _ = open_port(**({"monitoring__certificate": certificate, "monitoring__key": key} if tls else {}))
@@ -210,7 +210,7 @@ def test_hundreds_of_partial_requests_block_no_worker(
             for client in clients[-4:]:
                 client.sendall(begin)
             assert send_request(port, "/livez").status == 200
-        # One that is kept is answered as soon as its request is whole.
+        # A kept connection gets its response as soon as its request is complete.
         clients[-1].sendall((b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n").removeprefix(begin))
         assert b"200 OK" in clients[-1].recv(1000)
 
@@ -245,7 +245,7 @@ def test_hundreds_of_stalled_tls_handshakes_are_closed(open_port: Open, tmp_path
             except OSError:
                 return False
 
-        wait_until(is_answered_over_tls, TIMEOUT_SECONDS, "an answer")
+        wait_until(is_answered_over_tls, TIMEOUT_SECONDS, "a response")
 
 
 @pytest.mark.parametrize(
@@ -278,7 +278,7 @@ def test_excess_connections_are_closed_and_later_ones_served(open_port: Open, mo
     with ExitStack() as stack:
         clients = [stack.enter_context(socket.create_connection((HOST, port), timeout=TIMEOUT_SECONDS)) for _ in range(100)]
         assert clients[-1].recv(1) == b""
-    wait_until(lambda: is_answered(port), TIMEOUT_SECONDS, "an answer")
+    wait_until(lambda: is_answered(port), TIMEOUT_SECONDS, "a response")
 
 
 def test_server_stops_at_once_whatever_clients_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -318,7 +318,7 @@ def test_failed_server_is_logged_and_restarted(
     monkeypatch.setattr(server_module, "RESTART_DELAY_SECONDS", 0.1)
     port, _ = open_port()
     wait_until(lambda: "restarting it" in caplog.text, TIMEOUT_SECONDS, "the line in the log")
-    wait_until(lambda: is_answered(port), TIMEOUT_SECONDS, "an answer")
+    wait_until(lambda: is_answered(port), TIMEOUT_SECONDS, "a response")
     assert "an accident" in caplog.text and "restarting it" in caplog.text
 
 
@@ -350,7 +350,7 @@ def login_refusal(service: str, text: str) -> AuthenticationFailed:
 
 
 def test_scrape_works_while_another_process_locks_the_journal(tmp_path: Path) -> None:
-    """Whether it only writes, or also prevents reading."""
+    """The other process either only writes or also blocks readers."""
     path, number = tmp_path / "journal.sqlite3", free_port()
     sources = create_sources(tmp_path, journal=path, monitoring__http_port=number)
     journal = Journal(path)
@@ -379,7 +379,7 @@ def test_openmetrics_is_returned_on_request(port: int) -> None:
 
 
 def test_public_port_accepts_any_host_header(tmp_path: Path, quick_refusals: None) -> None:
-    """Its certificate and login protect it, whatever name leads to it."""
+    """Its certificate and its authentication protect it, whatever name leads to it."""
     certificate, key, trusting = create_certificate(tmp_path)
     number = free_port()
     options = {f"monitoring__{name}": value for name, value in CREDENTIALS.items()}

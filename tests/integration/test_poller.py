@@ -43,7 +43,7 @@ def poller_for(lab: Lab, outages: CircuitBreaker, engine: TargetSink, **options:
 
 @pytest.mark.parametrize(("options", "submitted"), [({}, 0), (MIGRATION, 2)], ids=["poll", "migration"])
 def test_only_migration_takes_targets_during_outage(make_lab: Make, options: dict[str, str], submitted: int) -> None:
-    """Another poll brings it again; a migration has only one."""
+    """A later poll finds the target again; a migration has only one poll."""
     lab, outages, taken = make_lab(), CircuitBreaker(), []
     add_short(lab, range(2))
     error = ServiceUnavailable("the storage is down")
@@ -73,7 +73,7 @@ AGES = {"new": 10, "early": 100, "morning": 600, "yesterday": 1600}
 
 
 class RecordingIntake(TargetSink):
-    """Takes targets at the end of a pass, until it is closed for calls of an age."""
+    """Takes targets at the end of a pass, until it is closed for calls of a certain age."""
 
     def __init__(self, closed_beyond: float = float("inf")) -> None:
         self.passes: list[list[str]] = [[]]

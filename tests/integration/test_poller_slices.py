@@ -27,7 +27,7 @@ CALL_COUNT = 10
 
 @pytest.fixture
 def lab(make_lab: Callable[..., Lab]) -> Lab:
-    """Return a lab with calls that have a screen file each, by their metadata."""
+    """Return a lab with calls that have one screen file each in their metadata."""
     lab = make_lab(scroll_empty_first_page=False, scroll_repeats_ids=False)
     plan = CallPlan("polled", TIMEOUT_SECONDS, (ScreenPart(0, TIMEOUT_SECONDS),))
     nothing = lab.folder / "nothing"
@@ -57,7 +57,7 @@ def create_poller(lab: Lab, submitted: list[str], **overrides: str) -> Poller:
 
 
 def bulk_sizes(lab: Lab) -> list[int]:
-    """Return how many ids each bulk query of screen recordings named."""
+    """Return the number of ids in each bulk query of screen recordings."""
     return [one.path.count(",") + 1 for one in lab.store.served_requests if "screen-recordings?ids=" in one.path]
 
 

@@ -1,4 +1,4 @@
-"""What the tests of the fleet stand on: a RabbitMQ node of their own, a line before it that breaks, two hosts."""
+"""The test environment of the fleet: a separate RabbitMQ node, a proxy connection that fails, two hosts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ DURABLE = pika.BasicProperties(delivery_mode=2)
 
 
 def publish_durable(channel: BlockingChannel, *bodies: bytes) -> None:
-    """Put messages into a quorum queue that outlasts the node."""
+    """Publish messages to a durable quorum queue."""
     channel.confirm_delivery()
     channel.queue_declare("orders", durable=True, arguments=QUORUM)
     for body in bodies:
@@ -37,7 +37,7 @@ def publish_durable(channel: BlockingChannel, *bodies: bytes) -> None:
 
 
 def connect_through(vhost: VirtualHost, line: TcpProxy, **settings: float) -> pika.BlockingConnection:
-    """Connect to a virtual host through a line."""
+    """Connect to a virtual host through the TCP proxy `line`."""
     parameters = pika.URLParameters(vhost.url)
     parameters.port, parameters.connection_attempts = line.port, 1
     for name, value in settings.items():
@@ -46,7 +46,7 @@ def connect_through(vhost: VirtualHost, line: TcpProxy, **settings: float) -> pi
 
 
 def processes_in(folder: Path) -> list[int]:
-    """Return all processes that work in a folder."""
+    """Return all processes whose working directory is in a folder."""
     found = []
     for process in Path("/proc").iterdir():
         with suppress(OSError):
@@ -109,14 +109,14 @@ def test_node_that_cannot_start_reports_cause(tmp_path: Path) -> None:
 
 @pytest.fixture
 def impatient(vhost: VirtualHost) -> Iterator[VirtualHost]:
-    """Limit the time in which a consumer may hold a message to half a second."""
+    """Limit the acknowledgement timeout of consumers to half a second."""
     vhost.node.acknowledge_within(0.5, tick=0.5)
     yield vhost
     vhost.node.acknowledge_within(1800, tick=60)
 
 
 def test_late_acknowledgement_closes_channel_and_keeps_message(impatient: VirtualHost) -> None:
-    """A message that was asked for (basic.get) is looked after like one that a consumer was given."""
+    """A message from basic.get is treated like one that was delivered to a consumer."""
     with pika.BlockingConnection(pika.URLParameters(impatient.url)) as connection:
         channel = connection.channel()
         publish_durable(channel, b"late")

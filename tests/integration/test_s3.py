@@ -61,7 +61,7 @@ def server() -> Iterator[S3Server]:
 
 @contextmanager
 def refusing_front(query: str, status: int) -> Iterator[str]:
-    """Yield the address of a second door to moto, which refuses requests with this query, and they only."""
+    """Yield the URL of a front to moto that refuses only requests with this query."""
     with serve_front(lambda request: SubstituteResponse(status) if query in request.query else None) as url:
         yield url
 
@@ -240,7 +240,7 @@ def test_upload_that_takes_too_long_is_aborted(server: S3Server, large: Path, mo
 
 
 class NeverSetEvent(threading.Event):
-    """An event that is never set, but looks at another."""
+    """An event that is never set, but calls another one."""
 
     def __init__(self, other: threading.Event) -> None:
         super().__init__()
@@ -273,7 +273,7 @@ def test_wrong_secret_is_refused_and_reported(server: S3Server, tmp_path: Path) 
     key = iam.create_access_key(UserName="muxer")["AccessKey"]
     right = {"access_key_id": key["AccessKeyId"], "secret_access_key": key["SecretAccessKey"]}
     source, where = write_file(tmp_path / "source", b"content"), s3_location("secret.mp4")
-    # From now on moto checks the keys, their signatures and their rights.
+    # From now on moto checks the keys, their signatures and their permissions.
     requests.post(f"{server.url}/moto-api/reset-auth", data=b"0", timeout=10).raise_for_status()
     try:
         assert create_storage(server.url, **right).upload_file(source, where, keep_stored).length == 7

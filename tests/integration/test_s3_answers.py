@@ -1,4 +1,4 @@
-"""S3 storage against answers that only a test can script."""
+"""S3 storage against scripted responses."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.usefixtures("models_read_once", "no_keys_around")
 
 @dataclass
 class CannedResponse:
-    """What the tiny server says to one method."""
+    """The response of the tiny server to one method."""
 
     status: int
     body: bytes = b""
@@ -44,7 +44,7 @@ class CannedResponse:
 
 @dataclass
 class TinyServer:
-    """A server that keeps what it is sent under the path, tells every request, and answers what a test wants."""
+    """A server that stores each body under its path, records every request, and returns scripted responses."""
 
     url: str = ""
     responses: dict[str, CannedResponse] = field(default_factory=dict)
@@ -89,7 +89,7 @@ def handler_class(tiny: TinyServer) -> type[BaseHTTPRequestHandler]:
 
 
 def self_signed(folder: Path) -> Path:
-    """Write a key and a certificate for this machine that it signs itself, in one PEM file."""
+    """Write a key and a self-signed certificate for this machine into one PEM file."""
     path = folder / "server.pem"
     what = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=store", "-days", "2"]
     files = ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", str(folder / "key.pem"), "-out", str(path)]

@@ -1,6 +1,6 @@
-"""Why an S3 store refuses a request: each cause is named with its option, and costs no recording its attempts.
+"""Refusals of an S3 store: each cause is named with its option, and uses no attempts of a recording.
 
-Behind the doors of these tests is a real moto; nginx is a real one, too. What they refuse is what AWS and other stores do.
+The fronts of these tests lead to a real moto, and nginx is real too. They refuse the same requests as AWS and other stores.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def refuse_always(refusal: SubstituteResponse) -> Rule:
     return lambda _: refusal
 
 
-# ---- rights of the keys ------------------------------------------------------------------------------
+# ---- permissions of the keys -------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("small_parts")
@@ -173,7 +173,7 @@ def test_refusal_of_one_bucket_affects_no_other(server: S3Server, tmp_path: Path
         assert refused == 2 and f"S3 bucket {BUCKET}" in outages.open_circuits()
 
 
-# ---- what a HEAD does not say, a GET does ------------------------------------------------------------
+# ---- causes that only the response to a GET contains -------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -262,7 +262,7 @@ def nginx_for(folder: Path, text: str) -> Iterator[str]:
 
 def test_http_to_a_tls_port_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(s3, "ATTEMPTS", 1)
-    with nginx_for(tmp_path, "") as netloc:  # it answers 400
+    with nginx_for(tmp_path, "") as netloc:  # it returns 400
         check_scheme(f"http://{netloc}", "the port speaks TLS: write https://", tmp_path)
     certificate = self_signed("store", HOST)
     with S3rver(tmp_path / "s3rver", BUCKET, certificate=certificate) as rver:  # it closes the connection

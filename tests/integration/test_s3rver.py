@@ -1,6 +1,6 @@
 """S3 storage against a real s3rver, over http and https: it refuses unknown keys, and keeps the marks of aws-chunked.
 
-What it lacks: it takes any secret for a known key, lists no unfinished uploads and cannot give them up; moto can.
+Its limits: it accepts any secret for a known key, and cannot list or abort unfinished uploads; moto can.
 """
 
 from __future__ import annotations

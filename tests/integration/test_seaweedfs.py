@@ -1,4 +1,4 @@
-"""S3 storage against a real SeaweedFS: which rights the keys need, and what is said when one of them lacks."""
+"""S3 storage against a real SeaweedFS: the permissions that the keys need, and the message when one is missing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.seaweedfs import ADMIN, LONG_TIER, SeaweedFS, access_key, sec
 
 pytestmark = [LONG_TIER, pytest.mark.usefixtures("models_read_once", "no_keys_around")]
 OTHER, USER = "other-bucket", "muxer"
-# As docs/s3.md names them; the bucket itself may be listed only with a further one.
+# As in docs/s3.md; listing the bucket itself needs a further permission.
 RIGHTS = ("s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload")
 
 
@@ -33,7 +33,7 @@ def admin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 
 @pytest.fixture
 def allow(admin: S3Server) -> Iterator[Callable[..., S3Storage]]:
-    """Return a function that gives the keys of the user these rights in the bucket, and returns a storage with the keys."""
+    """Return a function that grants the user's keys permissions in the bucket and returns a storage with the keys."""
 
     def grant_rights(*rights: str, bucket_rights: tuple[str, ...] = ()) -> S3Storage:
         user = {"AWS": [f"arn:aws:iam::000000000000:user/{USER}"]}
@@ -84,7 +84,7 @@ def test_everything_is_stored_without_list_permission(admin: S3Server, allow: Al
     assert store.head(where) is None and admin.list_objects() == []
 
 
-@pytest.mark.parametrize("lacking", [one for one in RIGHTS if "Abort" not in one])  # who may upload may abort, there
+@pytest.mark.parametrize("lacking", [one for one in RIGHTS if "Abort" not in one])  # upload permission includes abort
 def test_each_permission_is_needed_and_named(admin: S3Server, allow: Allow, tmp_path: Path, lacking: str) -> None:
     store = allow(*(one for one in RIGHTS if one != lacking), bucket_rights=("s3:ListBucket",))
     source, where = write_file(tmp_path / "source", b"content"), s3_location("lacking.mp4")

@@ -81,7 +81,7 @@ def browser() -> Iterator[BrowserTab]:
 
 @pytest.fixture
 def shown(port: ViewPort, browser: BrowserTab) -> BrowserTab:
-    """Return a tab with the page of all kinds of rows."""
+    """Return a tab with a page that contains all kinds of rows."""
     port.view = EVERYTHING
     browser.open_page(port.url)
     return browser

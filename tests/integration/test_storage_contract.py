@@ -1,4 +1,4 @@
-"""What every storage must do, with every kind of store, judged by what the store itself holds."""
+"""The contract of every storage, with every kind of store, checked by the content of the store itself."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 @pytest.fixture
 def store(running: RealStore) -> Iterator[RealStore]:
-    """Return a running store that holds nothing, and empty it again."""
+    """Return a running, empty store, and empty it after the test."""
     assert running.stored_lengths() == {}
     yield running
     for name in running.stored_lengths():
@@ -70,7 +70,7 @@ def test_the_bytes_are_exact(store: RealStore, tmp_path: Path, length: int) -> N
     storage, location = store.create_storage(), store.location_of("exact.mp4")
     assert storage.upload_file(source, location, keep_stored).length == length
     assert store.stored_lengths() == {"exact.mp4": length} and store.read_content("exact.mp4") == source.read_bytes()
-    if length:  # an empty source is told by its own error
+    if length:  # an empty source has a separate error
         assert storage.download_file(location, tmp_path / "target") == length
         assert (tmp_path / "target").read_bytes() == source.read_bytes()
 

@@ -34,7 +34,7 @@ NAME, OLD, NEW = "C1", "C1_old_muxed.mp4", "C1_new_muxed.mp4"
 
 @pytest.fixture
 def lab(make_lab: Make, monkeypatch: pytest.MonkeyPatch) -> Lab:
-    """A lab whose RWS leaves files to their owner, with a superseded muxed file and the one that replaces it."""
+    """Return a lab whose RWS does not delete files, with a superseded muxed file and its replacement."""
     monkeypatch.setattr(MediaRoot, "delete_file", lambda *_: None)
     lab = make_lab()
     for name, sources in ((OLD, ["a", "b"]), (NEW, ["a", "b", "c"])):
@@ -66,7 +66,7 @@ def create_superseded(lab: Lab, folder: Path) -> SupersededCleaner:
 
 
 def leave_record(lab: Lab, folder: Path, sources: list[str]) -> None:
-    """Leave what a process that died leaves."""
+    """Write the record that a killed process leaves."""
     location = asdict(parse_descriptor(lab.site.media.screen_descriptor(OLD)))
     (folder / "deleting").mkdir(exist_ok=True)
     content = {"recording": NAME, "media": OLD, "place": location, "sources": sources}
@@ -185,7 +185,7 @@ def test_record_is_kept_while_rws_is_unavailable(lab: Lab, tmp_path: Path) -> No
 
 
 def test_a_file_with_a_name_of_an_earlier_version_stays_where_case_is_ignored(tmp_path: Path) -> None:
-    """It may be the file of a recording whose id differs in case only. One that has a name of this version is deleted."""
+    """It may belong to a recording whose id differs only in case. A file with a name of this version is deleted."""
     earlier = f"GIR_0001_{hashlib.sha256(b'a' + bytes(1) + b'b').hexdigest()[:20]}_muxed.mp4"
     for more, kept in (("", False), (IGNORING_CASE, True)):
         with run_lighttpd(more) as server:
@@ -233,7 +233,7 @@ def test_file_with_earlier_form_of_name_stays(tmp_path: Path, form: str) -> None
 
 
 class FakeRws:
-    """Notes which entries are deleted."""
+    """Records which entries are deleted."""
 
     def __init__(self) -> None:
         self.deleted: list[str] = []

@@ -40,7 +40,7 @@ def swift_storage(server: S3Server, **options: Any) -> S3Storage:
 def test_required_region_is_used_and_reported_once(
     server: S3Server, tmp_path: Path, region: str, first: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Whichever request comes first: for a recording whose sources come from RCS it is a HEAD, which does not tell why."""
+    """For any first request: for a recording with sources from RCS it is a HEAD, whose response contains no cause."""
     server.client.put_object(Bucket=BUCKET, Key="screens/there.mp4", Body=b"screen")
     source, store = write_file(tmp_path / "source", b"content"), swift_storage(server, region=region)
     with caplog.at_level(logging.WARNING):

@@ -1,4 +1,4 @@
-"""TLS as the guide has it, for each connection (RWS, RCS: requests, WebDAV: httpx, S3: boto3), against real servers."""
+"""TLS as in the guide, for each connection (RWS, RCS: requests, WebDAV: httpx, S3: boto3), against real servers."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class WebdavConnection:
 
 
 class S3Connection:
-    """The connection to a store on the premises; with None boto3 decides whom it trusts."""
+    """The connection to a store on the premises; with None boto3 selects the trusted authorities."""
 
     def __init__(self, trust: Trust | None, folder: Path) -> None:
         self._trust, self._target, self._stores = trust, folder / "s3-media", {}
@@ -184,7 +184,7 @@ def assert_accepted(client: Client, trust: Trust, url: str) -> None:
 
 
 def assert_refused(client: Client, trust: Trust, url: str, backend: MediaServer, reason: str) -> None:
-    """The failure is one that is tried again, says why, holds no secret, and no request left us."""
+    """Check that the failure is retryable, names the cause, contains no secret, and that no request was sent."""
     with pytest.raises(MuxerError) as caught:
         client(trust).fetch_bytes(f"{url}/media.mp4")
     text = str(caught.value)
@@ -336,7 +336,7 @@ def test_bundle_accepted_at_start_is_used(
 
 @pytest.fixture
 def strict_python(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let contexts begin as those of Python 3.13 and later do."""
+    """Create TLS contexts with the defaults of Python 3.13 and later."""
     original = ssl.create_default_context
 
     def create_strict(*args: object, **kwargs: object) -> ssl.SSLContext:
@@ -393,7 +393,7 @@ TRUST_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_
 def check_both_stacks(
     url: str, folder: Path, *, system: Path | None, certifi: Path, rws: str = "true", webdav: str = "true"
 ) -> dict[str, str]:
-    """Ask both stacks in a process of their own, whose system store and whose certifi are the given bundles."""
+    """Connect with both stacks in a separate process, whose system store and certifi are the given bundles."""
     clean = {name: value for name, value in os.environ.items() if name not in TRUST_VARIABLES}
     paths = os.pathsep.join(str(path) for path in (PACKAGE.parent, PACKAGE.parent / "tests"))
     env = {**clean, "PYTHONPATH": paths, "SSL_CERT_DIR": str(folder / "none")}
@@ -537,9 +537,9 @@ def test_bad_bundle_exits_with_code_2_and_names_every_option_and_file(
 
 @dataclass(frozen=True)
 class MigrationRun:
-    """One migration by the real process, against a lab whose every server stands behind TLS.
+    """One migration by the real process, against a lab whose servers all use TLS.
 
-    One call is encrypted, so that RCS is asked; the screen file of the other lies in S3, its audio on WebDAV.
+    One call is encrypted, so that RCS is called; the screen file of the other is in S3, its audio on WebDAV.
     """
 
     lab: Lab
@@ -555,7 +555,7 @@ class MigrationRun:
         ]
 
     def muxed_counts(self) -> list[int]:
-        """Return how many muxed files each call has."""
+        """Return the number of muxed files of each call."""
         found = [(self.lab.store.get_screen(one) or {"mediaFiles": []})["mediaFiles"] for one in self.ids]
         return [len([one for one in media if "muxed_mediaIds" in one["parameters"]]) for media in found]
 

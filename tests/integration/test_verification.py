@@ -54,7 +54,7 @@ def mux_files(folder: Path, audio: Path, *screens: tuple[Path, float]) -> MuxedF
 
 @pytest.fixture
 def muxed(folder: Path, audio: Path, screen: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> verify.Expected:
-    """A result with an encoded head, a copied middle and padding, as the engine hands it to the check."""
+    """Return a result with an encoded head, a copied middle and padding, as the engine passes it to the check."""
     seen: list[verify.Expected] = []
     real = verify.verify_result
 
@@ -102,19 +102,19 @@ def test_two_swapped_samples_are_detected(muxed: verify.Expected) -> None:
 
 
 def shift_copied(runs: Sequence[SampleSpan], length: int) -> SampleTable:
-    """A copy whose frames are all shown one frame late."""
+    """Return a copy whose frames are all shown one frame late."""
     moved = [replace(run, at=run.at + 100_000) if run.source.path.name.startswith("made") else run for run in runs]
     return build_sample_table(moved, length)
 
 
 def drop_last(runs: Sequence[SampleSpan], length: int) -> SampleTable:
-    """A copy that lacks its last frame."""
+    """Return a copy without its last frame."""
     copied = [run for run in runs if run.source.path.name.startswith("made")]
     return build_sample_table([replace(run, last=run.last - 1) if run in copied[-1:] else run for run in runs], length)
 
 
 def drop_second(runs: Sequence[SampleSpan], length: int) -> SampleTable:
-    """An encoded piece that lacks its second frame: the others come one frame early."""
+    """Return an encoded piece without its second frame: the later frames are one frame early."""
     row = build_sample_table(runs, length)
     kept = [number for number in range(len(row.pts)) if number != 1]
     columns = {name: getattr(row, name) for name in ("pts", "dts", "file", "offsets", "sizes", "prefix")}
@@ -138,7 +138,7 @@ def test_frames_at_other_times_are_detected(
 
 
 class AlteringRunner(Runner):
-    """A runner in whose encoding commands a text is another one."""
+    """A runner that replaces a text in encoding commands."""
 
     def __init__(self, old: str, new: str) -> None:
         super().__init__()
@@ -151,7 +151,7 @@ class AlteringRunner(Runner):
 
 
 ENCODED_WRONG = {
-    # A seek that goes wrong: everything is a frame late, as many frames as planned, at the planned times.
+    # A wrong seek: the content is a frame late, with the planned number of frames at the planned times.
     "shifted by one frame": ("PTS-", "PTS-0.1/TB-"),
     "another frame first": ("trim=start=1.499000", "trim=start=1.599000"),
     "mirrored": ("setsar=1", "setsar=1,hflip"),

@@ -1,4 +1,4 @@
-"""WebDAV storage against real servers, and against answers that only a test can script."""
+"""WebDAV storage against real servers and against scripted responses."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.support.lighttpd import run_lighttpd
 from tests.support.nginx import run_nginx
 
 STORED_NAMES = ["plain.mp4", "with blank.mp4", "hash#mark.mp4", "per%20cent.mp4", "100%.mp4", "grüße.mp4", "a&b=c+d.mp4"]
-# wsgidav takes a Destination with these for a shorter name; muxed files never bear them, sources may.
+# wsgidav truncates a Destination with these characters; names of muxed files never contain them, sources may.
 NAMES = [*STORED_NAMES, "question?.mp4", "semi;colon.mp4"]
 
 

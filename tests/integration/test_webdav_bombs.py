@@ -1,4 +1,4 @@
-"""Answers of a WebDAV server that are no media, and have no end or unfold: they meet a limit before they fill the memory."""
+"""Endless or compressed WebDAV responses without media: a limit applies before they fill the memory."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from muxer.storage.base import WEBDAV, MediaLocation
 from muxer.storage.webdav import WebdavStorage
 
 PIECE = b" " * (1 << 20)
-# More than the limit, and what the test itself can bear if there is none.
+# More than the limit, and small enough for the test if there is no limit.
 PIECE_COUNT = 200
 
 
 @contextmanager
 def canned_server(status: int, pieces: Callable[[], Iterator[bytes]], **headers: str) -> Iterator[str]:
-    """Yield the address of a server that gives one answer to everything."""
+    """Yield the URL of a server that returns one response to every request."""
 
     class Handler(BaseHTTPRequestHandler):
         def send_pieces(self) -> None:

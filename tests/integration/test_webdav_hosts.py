@@ -1,4 +1,4 @@
-"""The account of ``[webdav]`` and muxed files go to servers of the site only, seen from the servers."""
+"""Credentials of ``[webdav]`` and muxed files are sent only to servers of the site, checked on the servers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PASSWORD = "the password of the storage"
 
 @pytest.fixture
 def servers() -> Iterator[Callable[[], MediaServer]]:
-    """Return a function that starts a server that remembers its requests."""
+    """Return a function that starts a server that records its requests."""
     started: list[MediaServer] = []
 
     def start_server() -> MediaServer:
@@ -78,7 +78,7 @@ def test_internet_host_receives_no_request(servers: Start, tmp_path: Path, monke
 def test_only_the_checked_private_address_is_connected_to(
     servers: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The second look-up of a name leads elsewhere: only the checked address counts."""
+    """The second look-up of a name returns another address: only the checked one is used."""
     dav = servers()
     monkeypatch.setattr(allowed_hosts, "_resolve_name", lambda _: ["127.0.0.9", HOST])
     port = dav.url.rpartition(":")[2]

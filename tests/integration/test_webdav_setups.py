@@ -1,4 +1,4 @@
-"""WebDAV servers as real sites set them up: what is stored, what stays untouched, and which cause the error names.
+"""WebDAV servers as real sites set them up: what is stored, what stays unchanged, and the cause in the error.
 
 Results are read from the server's own folder, and from its own log.
 """
@@ -51,7 +51,7 @@ def source(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def guide() -> Iterator[ExternalDav]:
-    """An Apache as the guide of Genesys sets it up."""
+    """Return an Apache as set up in the guide of Genesys."""
     with run_apache(GENESYS_FOLDER) as server:
         yield server
 
@@ -95,7 +95,7 @@ def stored_contents(server: ExternalDav) -> dict[str, bytes]:
 
 
 def check_refusal(error: MuxerError) -> None:
-    """It is tried again without a bound, and is no outage."""
+    """Check that the error is retried without limit and is no outage."""
     assert classify_error(error).when is RetryPolicy.BACKOFF
 
 
@@ -425,7 +425,7 @@ def test_rename_is_tried_again_after_an_hour(
 def test_file_renamed_despite_error_response_is_stored(
     make_lab: Make, tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A proxy gave up before the server was done."""
+    """A proxy timed out before the server had finished."""
     lab = make_lab()
     folder, real = lab.site.media.folder / "screens", lab.store.take_failure
 
@@ -457,7 +457,7 @@ def test_files_are_renamed_behind_tls_terminating_proxy(tmp_path: Path, source: 
 def test_late_response_to_upload_is_accepted(
     make_lab: Make, tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A proxy answers when the store behind it has everything; other requests have the usual limit."""
+    """A proxy responds when the store behind it has the complete file; other requests have the usual time limit."""
     lab = make_lab()
     late, real = {"PUT"}, lab.store.take_failure
 
