@@ -112,13 +112,13 @@ def test_kept_result_is_deleted_when_not_needed(make_lab: Make, change: str) -> 
     config, log = write_config(lab)
     lab.store.fail_next("rws", "POST", "/screen-recordings", 503, times=10**6)
     with MuxerProcess(config, **FAST_RETRY) as muxer:
-        wait_until(lambda: len(list_kept_results(lab)) == 4, TIMEOUT_SECONDS, "what is kept", log)
+        wait_until(lambda: len(list_kept_results(lab)) == 4, TIMEOUT_SECONDS, "the kept files", log)
         lab.store._failures.clear()
         if change == "sources":
             lab.store.add_screen_media(call.id, lab.region, second)
             source = lab.site.media.folder / "screens" / other.screens[0].media_id
             (source.parent / "second.mp4").write_bytes(source.read_bytes())
         wait_until(lambda: {call.id, other.id} <= labelled_ids(lab), TIMEOUT_SECONDS, "the labels", log)
-        wait_until(lambda: not (lab.folder / "temp" / "kept").exists(), TIMEOUT_SECONDS, "the end of what was kept", log)
+        wait_until(lambda: not (lab.folder / "temp" / "kept").exists(), TIMEOUT_SECONDS, "the deletion", log)
         assert muxer.stop() == 0
     assert len(muxed_entries(lab, call.id)) == 1

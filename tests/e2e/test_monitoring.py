@@ -118,8 +118,8 @@ def test_monitoring_libraries_are_not_imported_without_port(make_lab: Make, tmp_
     script.write_text(
         "import atexit, sys\nfrom pathlib import Path\n"
         "import os\nleave = os._exit\n"
-        f"def tell(): Path({str(report)!r}).write_text(' '.join(sys.modules))\n"
-        "atexit.register(tell)\nos._exit = lambda code: (tell(), leave(code))\n"
+        f"def write_report(): Path({str(report)!r}).write_text(' '.join(sys.modules))\n"
+        "atexit.register(write_report)\nos._exit = lambda code: (write_report(), leave(code))\n"
         f"sys.path.insert(0, {str(DOCS.parent)!r})\nfrom muxer.app.cli import run_muxer as run\n"
         f"sys.exit(run(['--config-file={config}']))\n"
     )

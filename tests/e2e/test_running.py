@@ -288,8 +288,8 @@ def test_broken_recording_is_set_aside_and_others_are_muxed(make_lab: Make) -> N
     (lab.site.media.folder / "screens" / bad.screens[0].media_id).write_bytes(b"<html>not found</html>")
     config, log = write_config(lab)
     with MuxerProcess(config, **FAST_RETRY) as muxer:
-        wait_until(lambda: any("set aside" in one for one in log_messages(log)), TIMEOUT_SECONDS, "the setting aside", log)
-        wait_until(lambda: good.id in labelled_ids(lab), TIMEOUT_SECONDS, "the label of the good one", log)
+        wait_until(lambda: any("set aside" in one for one in log_messages(log)), TIMEOUT_SECONDS, "the set-aside state", log)
+        wait_until(lambda: good.id in labelled_ids(lab), TIMEOUT_SECONDS, "the label of the good recording", log)
         polls = log_messages(log).count("poll done")
         wait_until(lambda: log_messages(log).count("poll done") >= polls + 3, TIMEOUT_SECONDS, "three polls more", log)
         assert muxer.stop() == 0

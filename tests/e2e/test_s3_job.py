@@ -196,7 +196,7 @@ def test_refused_keys_are_reported_and_nothing_is_lost(make_site: Make) -> None:
 
 def test_a_wrong_region_is_named_and_nothing_is_set_aside(make_site: Make) -> None:
     """On Swift the region is a word of the site. The first request for an encrypted recording is a HEAD, as its sources come
-    from RCS; the response to it does not tell why it is refused."""
+    from RCS; its response does not contain the cause of the refusal."""
     site = make_site("swift", BOTH, encryption_group="certificates")
     (encrypted,) = site.lab.add_case(Case.ENCRYPTED)
     wrong = {"region": "us-east-1"}

@@ -140,7 +140,9 @@ def test_no_secret_leaks_whatever_fails(lab: Lab, tmp_path: Path) -> None:
 
         wrong = {"htcc__password": f"{PASSWORDS[0]}x", "webdav__password": f"{PASSWORDS[2]}x"}
         run_muxer(
-            "a refused login", lambda log: any("check user name and password" in one for one in log_messages(log)), **wrong
+            "a wrong password",
+            lambda log: any("check user name and password" in one for one in log_messages(log)),
+            **wrong,
         )
         tls = {"htcc__base_uri": front.url, "htcc__trusted_ca": str(ca)}
         run_muxer("a TLS error", lambda log: any("TLS failed" in one for one in log_messages(log)), **tls)

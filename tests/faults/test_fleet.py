@@ -52,7 +52,7 @@ def check_recordings(scene: FaultLab, recordings: list[FaultRecording], *crews: 
     wait_until(
         lambda: all(outcome.is_done(scene.lab, one) for one in recordings), TIMEOUT_SECONDS, "the end of the work", log
     )
-    wait_until(lambda: not find_leftovers(scene, *crews), TIMEOUT_SECONDS, "the end of what was left half done", log)
+    wait_until(lambda: not find_leftovers(scene, *crews), TIMEOUT_SECONDS, "the end of the recovery", log)
     run_counters.RECORDINGS.increase(len(recordings))
     run_counters.LOST.increase(outcome.count_lost(scene.lab, recordings))
     run_counters.DOUBLED.increase(outcome.count_doubled(scene.lab, recordings))
@@ -62,7 +62,7 @@ def check_recordings(scene: FaultLab, recordings: list[FaultRecording], *crews: 
         wait_until(
             lambda crew=crew: set(crew.run_json("status")["targets"]) == {"done"},  # type: ignore[misc]
             TIMEOUT_SECONDS,
-            "the books",
+            "the status",
             crew.log,
         )
 
@@ -103,9 +103,9 @@ def test_fleet_without_faults_muxes_everything(scene: FaultLab, vhost: VirtualHo
 
 def check_bodies(scene: FaultLab, bodies: list[bytes], recordings: list[FaultRecording]) -> None:
     """Check that messages contain only ids and names: no secrets and no URLs."""
-    orders = [json.loads(body)["kwargs"] for body in bodies]
-    assert {order["recording"] for order in orders} == {one.id for one in recordings}
-    assert all(order.keys() == {"version", "recording", "file", "attempts"} for order in orders)
+    tasks = [json.loads(body)["kwargs"] for body in bodies]
+    assert {task["recording"] for task in tasks} == {one.id for one in recordings}
+    assert all(task.keys() == {"version", "recording", "file", "attempts"} for task in tasks)
     accounts = (scene.lab.site.rws_account, scene.lab.site.rcs_account, scene.lab.site.dav_account)
     secrets = [text.encode() for one in accounts for text in (one.username, one.password)]
     assert not any(text in body for body in bodies for text in (b"://", b"@", *secrets))
@@ -187,7 +187,7 @@ def test_network_between_worker_and_broker_fails(scene: FaultLab, vhost: Virtual
         wait_until((tmp_path / "waits").exists, TIMEOUT_SECONDS, "an encryption", near.log)
         line.drop_silently()
         worker = near.start_worker()
-        wait_until(lambda: outcome.is_done(scene.lab, lost), TIMEOUT_SECONDS, "the work of another", near.log)
+        wait_until(lambda: outcome.is_done(scene.lab, lost), TIMEOUT_SECONDS, "the work of another worker", near.log)
         wait_until(lambda: near.muxed_counts[lost.id], TIMEOUT_SECONDS, "its line in the log", near.log)
         worker.kill()
         (tmp_path / "go").touch()
@@ -200,7 +200,7 @@ def test_network_between_worker_and_broker_fails(scene: FaultLab, vhost: Virtual
         scene.factory.restore_recording(kept)
         wait_until((tmp_path / "waits").exists, TIMEOUT_SECONDS, "another encryption", near.log)
         line.reset_connections()
-        wait_until(lambda: line.connection_count == 2, TIMEOUT_SECONDS, "that it is back", near.log)
+        wait_until(lambda: line.connection_count == 2, TIMEOUT_SECONDS, "the end of the outage", near.log)
         near.start_worker()
         wait_until(
             lambda: near.worker_lines("another worker is processing the same file"),
@@ -226,7 +226,7 @@ def test_network_between_poller_and_broker_fails(scene: FaultLab, vhost: Virtual
         ):
             crew.start_poller()
             for breaks in (line.drop_silently, line.refuse_connections, line.reset_connections):
-                wait_until(lambda: vhost.ready_count(QUEUE), TIMEOUT_SECONDS, "an order", crew.log)
+                wait_until(lambda: vhost.ready_count(QUEUE), TIMEOUT_SECONDS, "a task", crew.log)
                 breaks()
                 # Outcome events are published while the poller is disconnected.
                 worker = near.start_worker()

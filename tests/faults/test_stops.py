@@ -105,7 +105,7 @@ def test_stop_while_job_waits_for_another_muxer_and_poll_hangs(make_lab: Make) -
     screen_file(lab, call).with_name(encrypted_name(lab, call)).write_bytes(b"of another muxer")
     config, log = write_config(lab)
     with MuxerProcess(config) as muxer:
-        wait_until(lambda: 412 in [one.status for one in lab.store.served_requests], TIMEOUT_SECONDS, "the meeting", log)
+        wait_until(lambda: 412 in [one.status for one in lab.store.served_requests], TIMEOUT_SECONDS, "the contention", log)
         with set_traps(lab, poll=("rws", "GET", r"\?ids=")) as held:
             wait_until(lambda: held.caught, TIMEOUT_SECONDS, "a poll that hangs", log)
             stop_in_time(muxer)

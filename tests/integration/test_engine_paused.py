@@ -1,4 +1,4 @@
-"""Paused spans, and screens that lie inside others, with real ffmpeg: every frame of the result is decoded and read."""
+"""Paused spans, and screens inside others, with real ffmpeg: every frame of the result is decoded and read."""
 
 from __future__ import annotations
 

@@ -198,8 +198,8 @@ def test_a_certificate_of_the_ca_in_the_bundle_is_accepted(
     client: Client, serve: Serve, bundle: Bundle, pki: CertificateSet, backend: MediaServer
 ) -> None:
     assert_accepted(client, bundle(pki.root), serve(pki.good).url)
-    ((_, login),) = backend.requests
-    assert login.startswith("AWS4-HMAC-SHA256 ") or PASSWORD.encode() in base64.b64decode(login.removeprefix("Basic "))
+    ((_, header),) = backend.requests
+    assert header.startswith("AWS4-HMAC-SHA256 ") or PASSWORD.encode() in base64.b64decode(header.removeprefix("Basic "))
 
 
 def test_leaf_only_server_is_accepted_with_chain_in_bundle(

@@ -30,7 +30,7 @@ Values = dict[str, str]
 
 @dataclass
 class SecretsLab:
-    """A lab whose recordings need all four secrets: one call is encrypted, the screen file of the other lies in S3."""
+    """A lab whose recordings need all four secrets: one call is encrypted, the screen file of the other is in S3."""
 
     lab: Lab
     bucket: MotoBucket

@@ -1,7 +1,7 @@
 """Stored files are checked before they are published, and published files before anything is deleted.
 
 Missing folders, existing files and lost uploads: tests/integration/test_webdav.py, test_s3.py and
-test_s3_answers.py.
+test_s3_responses.py.
 """
 
 from __future__ import annotations
