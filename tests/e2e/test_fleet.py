@@ -261,7 +261,7 @@ def test_fleet_packages_are_not_imported_without_a_fleet(make_lab: Make) -> None
     for program in (("muxer/muxer_process.py",), ("-m", "muxer", "check")):
         line = [sys.executable, "-X", "importtime", *program, f"--config-file={config}"]
         done = subprocess.run(line, cwd=PACKAGE.parent, capture_output=True, text=True, check=False)
-        import_lines = [one for one in done.stderr.splitlines() if one.startswith("import time:")]
+        import_lines = [line for line in done.stderr.splitlines() if line.startswith("import time:")]
         loaded = {one.rpartition("|")[2].strip().partition(".")[0] for one in import_lines}
         assert {"muxer", "httpx"} <= loaded and not loaded & {"dramatiq", "pika"}
     assert len(muxed_entries(lab, call.id)) == 1

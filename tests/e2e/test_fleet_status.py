@@ -79,7 +79,7 @@ def test_fleet_is_shown_from_first_task_to_last(make_lab: Callable[..., Lab], vh
         )
         [status] = fleet_section(status)["workers"]
         [job] = status["running"]
-        assert (status["pid"], status["threads"], job["recording"] in {one.id for one in calls}) == (
+        assert (status["pid"], status["threads"], job["recording"] in {call.id for call in calls}) == (
             worker.process.pid,
             1,
             True,

@@ -50,13 +50,16 @@ def check_recordings(scene: FaultLab, recordings: list[FaultRecording], *crews: 
     """Wait until all recordings are done, and check the results, for some of them the content too."""
     log = crews[0].log
     wait_until(
-        lambda: all(outcome.is_done(scene.lab, one) for one in recordings), TIMEOUT_SECONDS, "the end of the work", log
+        lambda: all(outcome.is_done(scene.lab, recording) for recording in recordings),
+        TIMEOUT_SECONDS,
+        "the end of the work",
+        log,
     )
     wait_until(lambda: not find_leftovers(scene, *crews), TIMEOUT_SECONDS, "the end of the recovery", log)
     run_counters.RECORDINGS.increase(len(recordings))
     run_counters.LOST.increase(outcome.count_lost(scene.lab, recordings))
     run_counters.DOUBLED.increase(outcome.count_doubled(scene.lab, recordings))
-    assert [problem for one in recordings for problem in outcome.media_entry_problems(scene.lab, one)] == []
+    assert [problem for recording in recordings for problem in outcome.media_entry_problems(scene.lab, recording)] == []
     assert scene.find_problems(random.sample(recordings, 3)) == []
     for crew in crews:
         wait_until(
@@ -98,13 +101,13 @@ def test_fleet_without_faults_muxes_everything(scene: FaultLab, vhost: VirtualHo
         assert stop_processes(poller, *workers) == [0, 0, 0]
         # No task is published twice, not even for a target that is done during a poll that has already read it.
         assert sum(line["submitted"] for line in crew.poller_lines("poll done")) == len(recordings)
-        assert crew.muxed_counts == dict.fromkeys((one.id for one in recordings), 1)
+        assert crew.muxed_counts == dict.fromkeys((recording.id for recording in recordings), 1)
 
 
 def check_bodies(scene: FaultLab, bodies: list[bytes], recordings: list[FaultRecording]) -> None:
     """Check that messages contain only ids and names: no secrets and no URLs."""
     tasks = [json.loads(body)["kwargs"] for body in bodies]
-    assert {task["recording"] for task in tasks} == {one.id for one in recordings}
+    assert {task["recording"] for task in tasks} == {recording.id for recording in recordings}
     assert all(task.keys() == {"version", "recording", "file", "attempts"} for task in tasks)
     accounts = (scene.lab.site.rws_account, scene.lab.site.rcs_account, scene.lab.site.dav_account)
     secrets = [text.encode() for one in accounts for text in (one.username, one.password)]
@@ -149,7 +152,7 @@ def kill_at_random(scene: FaultLab, crew: FleetProcesses, recordings: list[Fault
 
 
 def has_muxed(scene: FaultLab, recordings: list[FaultRecording], number: int) -> bool:
-    return sum(outcome.is_done(scene.lab, one) for one in recordings) >= number
+    return sum(outcome.is_done(scene.lab, recording) for recording in recordings) >= number
 
 
 def test_broker_restart_and_kill_during_work(scene: FaultLab, vhost: VirtualHost, tmp_path: Path) -> None:
@@ -165,9 +168,9 @@ def test_broker_restart_and_kill_during_work(scene: FaultLab, vhost: VirtualHost
             recordings.extend([scene.factory.add_recording(closed=False) for _ in range(2)])
             vhost.node.start()
         check_recordings(scene, recordings, crew)
-        assert {one.process.poll() for one in members} == {None}
-    messages = [one["message"] for one in crew.poller_lines("RabbitMQ is")]
-    assert [one[:21] for one in messages] == ["RabbitMQ is unavailab", "RabbitMQ is available"] * 2
+        assert {member.process.poll() for member in members} == {None}
+    messages = [line["message"] for line in crew.poller_lines("RabbitMQ is")]
+    assert [message[:21] for message in messages] == ["RabbitMQ is unavailab", "RabbitMQ is available"] * 2
 
 
 def test_network_between_worker_and_broker_fails(scene: FaultLab, vhost: VirtualHost, tmp_path: Path) -> None:

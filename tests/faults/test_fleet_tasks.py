@@ -239,7 +239,7 @@ def test_the_newest_calls_are_muxed_first(lab: Lab, copies: RecordingCopies, vho
             if not new and len(crew.muxed_counts) >= 3:
                 new = copies.add_copies(4)
             time.sleep(0.1)
-    order = [one["recording"] for one in crew.worker_lines("recording muxed")]
+    order = [line["recording"] for line in crew.worker_lines("recording muxed")]
     assert most <= 10 and copies.unfinished_ids() == []
     assert [one for one in order if one in new] == new[::-1] and [one for one in order if one in old] == old[::-1]
     assert order.index(new[0]) < 3 + 4 + 6, "new calls wait for a few old ones at most"
@@ -271,7 +271,7 @@ def test_killed_poller_publishes_no_task_twice(
         polls = len(crew.poller_lines("poll done"))
         poller = crew.start_poller()
         wait_until(lambda: len(crew.poller_lines("poll done")) > polls + 2, TIMEOUT_SECONDS, "polls", crew.log)
-        assert sum(one["submitted"] for one in crew.poller_lines("poll done")[polls:]) == 0
+        assert sum(line["submitted"] for line in crew.poller_lines("poll done")[polls:]) == 0
         (tmp_path / "go").touch()
         wait_until(lambda: crew.run_json("status")["targets"] == {"done": 4}, TIMEOUT_SECONDS, "the status", crew.log)
         assert crew.muxed_counts == dict.fromkeys(ids, 1)

@@ -28,7 +28,7 @@ def test_no_problems(check: Callable[[str], Checklist], vhost: VirtualHost) -> N
     assert found.line_of("RabbitMQ login").status == "ok"
     assert "not created yet" in found.line_of("RabbitMQ queues").found
     assert vhost.queue_counts("recording-muxer") is None  # nothing is created there
-    assert not [one for one in found.lines if one.check.startswith("RabbitMQ") and one.status in ("failed", "skipped")]
+    assert not [line for line in found.lines if line.check.startswith("RabbitMQ") and line.status in ("failed", "skipped")]
 
 
 def test_each_mistake_is_explained(check: Callable[[str], Checklist], vhost: VirtualHost, rabbit: RabbitNode) -> None:

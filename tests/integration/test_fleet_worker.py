@@ -46,7 +46,7 @@ def test_no_task_is_abandoned_while_rabbitmq_lacks_memory(
             (tmp_path / "go").touch()
             wait_until(lambda: crew.worker_lines("RabbitMQ is unavailable"), TIMEOUT_SECONDS, "the outage", crew.log)
             wait_until(
-                lambda: any("RabbitMQ is" in one for one in crew.run_json("status")["trouble"]),
+                lambda: any("RabbitMQ is" in problem for problem in crew.run_json("status")["trouble"]),
                 TIMEOUT_SECONDS,
                 "the report",
             )

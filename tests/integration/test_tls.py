@@ -549,9 +549,9 @@ class MigrationRun:
 
     def trust_warnings(self, section: str) -> list[str]:
         return [
-            one["message"]
-            for one in log_lines(self.log)
-            if one["level"] == "warning" and f"[{section}]" in one["message"] and "trusted_ca" in one["message"]
+            line["message"]
+            for line in log_lines(self.log)
+            if line["level"] == "warning" and f"[{section}]" in line["message"] and "trusted_ca" in line["message"]
         ]
 
     def muxed_counts(self) -> list[int]:

@@ -41,7 +41,11 @@ class PollWindow:
         """Return the recordings that a pass that starts now selects."""
         oldest, last, start = now - self.past, bisect_right(day.end, now - self.older_than), day.start
         shards, shard = self.shards, self.shard
-        return [one for one in recordings if one < last and start[one] >= oldest and one % shards == shard]
+        return [
+            recording
+            for recording in recordings
+            if recording < last and start[recording] >= oldest and recording % shards == shard
+        ]
 
     def count_recordings(self, day: Day, now: float) -> int:
         """Return the number of recordings that a pass that starts now reads, by their sorted end times."""

@@ -49,7 +49,7 @@ class SimulatedWorkers:
             self._take_next()
 
     def _take_next(self) -> None:
-        queue = next(one for one in self._lanes if one)
+        queue = next(queue for queue in self._lanes if queue)
         recording, since = queue.popleft()
         self.queued -= 1
         self.busy += 1
