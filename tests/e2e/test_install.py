@@ -195,7 +195,7 @@ def test_the_packages_of_a_fleet_come_when_asked_for_and_stay(installation: tupl
 def test_a_version_that_does_not_start_is_not_installed(installation: tuple[Path, Path]) -> None:
     source, prefix = installation
     before = read_tree(prefix)
-    for name in ("job.py", "muxer_process.py"):  # the first is loaded after the command line was read
+    for name in ("pipeline/job.py", "muxer_process.py"):  # the first is loaded after the command line was read
         (source / "muxer" / name).write_text("import a_module_that_does_not_exist\n")
         result = run_installer("--prefix", prefix, source=source)
         assert result.returncode == 1
