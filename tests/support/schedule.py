@@ -18,7 +18,8 @@ ROOT = Path(__file__).resolve().parents[2]
 def shares_resources(module: str) -> bool:
     """Given the path of a module of tests, return whether tests in it share what a fixture has made, or a RabbitMQ."""
     text = (ROOT / module).read_text(encoding="utf-8")
-    return 'scope="module"' in text or "from tests.support.rabbitmq import" in text or "from tests.support.queues import" in text
+    shared = ('scope="module"', "from tests.support.rabbitmq import", "from tests.support.queues import")
+    return any(words in text for words in shared)
 
 
 class ModuleScheduling(LoadScopeScheduling):  # type: ignore[misc]
