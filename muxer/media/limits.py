@@ -1,7 +1,4 @@
-"""Limits on media files, so that one made to do harm fails with a clear error before it costs much. Pure.
-
-Anyone who can write metadata or to the storage can supply a file. The numbers are our decision: far above a day's work.
-"""
+"""Limits on media files, so that a harmful one fails early. Our decision: far above a day's work. Pure."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Decode an audio file with ffmpeg: the form of every frame, the duration, gaps, and the levels.
-
-Containers and their time stamps are not trusted: a file is decoded once as a whole, and each frame is examined.
-"""
+"""Decode a whole audio file with ffmpeg: the form of every frame, the duration, gaps and levels. No container is trusted."""
 
 from __future__ import annotations
 
@@ -54,11 +51,7 @@ class AudioGap:
 
 @dataclass
 class DecodedAudio:
-    """What was decoded.
-
-    `samples` is the number of samples of each form (sample rate, channels), `errors` the number of error messages of the
-    decoder.
-    """
+    """What was decoded: the number of samples of each form (sample rate, channels), of errors, and more."""
 
     samples: dict[AudioForm, int] = field(default_factory=dict)
     gaps: list[AudioGap] = field(default_factory=list)
@@ -114,10 +107,7 @@ class _FrameLogReader:
 
 
 def decode_audio(tools: MediaTools, runner: Runner, path: Path, container: str = "") -> DecodedAudio:
-    """Decode the first audio stream of `path`.
-
-    `container` is its format in ffprobe. Raises MediaError when nothing can be decoded.
-    """
+    """Decode the first audio stream; `container` is its format in ffprobe. Raises MediaError when it has none."""
     decoded = DecodedAudio()
     listener = _FrameLogReader(decoded)
     try:

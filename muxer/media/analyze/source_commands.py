@@ -89,10 +89,7 @@ def continue_command(tools: MediaTools, source: Path, video: Video, output: Path
 
 
 def salvage_command(tools: MediaTools, source: Path, form: str, output: Path) -> list[str]:
-    """Return the command that copies the readable part of the truncated file `source` to `output`, with its times.
-
-    `form` is the container of both, as container_form names it.
-    """
+    """Return the command that copies the readable part of a truncated file of the container `form`."""
     # MOV supports every codec of MP4 files, and more.
     form, options = ("mov", ["-write_tmcd", "0"]) if form == "mp4" else (form, [])
     command = [tools.ffmpeg, *QUIET_OPTIONS, "-fflags", "+discardcorrupt", "-copyts", *input_options(source)]

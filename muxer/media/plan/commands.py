@@ -39,10 +39,7 @@ def padding_command(tools: MediaTools, target: VideoTarget, slice_frames: int, o
 def encode_cut_command(
     tools: MediaTools, target: VideoTarget, source: MediaInfo, cut: Cut, index: FrameIndex, output: Path
 ) -> list[str]:
-    """Return the command that re-encodes a cut.
-
-    Its first frame, the one visible where the cut starts, is shown from 0 on; the others keep their distance.
-    """
+    """Return the command that re-encodes a cut. Its first frame is shown from 0 on; the others keep their distance."""
     video = require_video(source)
     effective = index.visible_frame(cut.begin)
     start = index.seek_time(effective)
@@ -62,10 +59,7 @@ def encode_cut_command(
 
 
 def _decode_from(source: MediaInfo, index: FrameIndex, start: int) -> list[str]:
-    """Return the options that decode a screen file with its own times from `start` on (microseconds from the first frame).
-
-    0 is the beginning of the file. Frames are decoded as coded: versions of ffmpeg differ in how they turn them.
-    """
+    """Return the options to decode a file, as coded, with its own times from `start` microseconds on (0: its beginning)."""
     video = require_video(source)
     seek = max(0, video.ticks_to_us(video.first_pts) - source.start_us + index.just_before(start)) if start else 0
     return [*decoding_options(source), *(("-ss", format_seconds(seek)) if seek else ()), *input_options(source.path)]
@@ -79,11 +73,7 @@ def frame_command(
     *,
     seekable: bool,
 ) -> list[str]:
-    """Return the command that writes single frames of sources, fitted to the canvas and then scaled to `size`.
-
-    `wanted` are the sources, their frames, when the frame is shown (microseconds from the first one), and where it is
-    written, as yuv420p without a header.
-    """
+    """Return the command that writes the `wanted` frames of sources as yuv420p, fitted to the canvas and to `size`."""
     command = [tools.ffmpeg, *QUIET_OPTIONS]
     outputs: list[str] = []
     # Frames after the same keyframe are decoded together.
@@ -106,11 +96,7 @@ def frame_command(
 def check_command(
     tools: MediaTools, excerpts: Path, muxed: Path, from_us: int, frames: Sequence[int] = (), size: tuple[int, int] = (2, 2)
 ) -> list[str]:
-    """Return the command that decodes the excerpts of a muxed file, and reads the file itself from `from_us` on.
-
-    Of the file only the audio is decoded. A line is printed for each frame: stream, dts, pts and more. The `frames` of the
-    excerpts with these numbers are written to a file next to them, scaled to `size`, as yuv420p.
-    """
+    """Return the command that decodes the excerpts, and the audio from `from_us` on; writes `frames` as yuv420p."""
     # One thread is the fastest for a few frames. Our index contains all that ffmpeg would otherwise decode the first frames
     # for. The loop filter only smooths frames; it is skipped when none is compared.
     strict = ["-noautorotate", "-err_detect", "explode", "-threads", "1", "-nofind_stream_info"]
