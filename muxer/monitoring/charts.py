@@ -1,7 +1,4 @@
-"""The charts of the last 24 hours as SVG. Pure.
-
-The width of the image is the plot; the numbers of the axis are in the left margin, which the style sheet leaves free.
-"""
+"""The charts of the last 24 hours as SVG, as wide as the plot; the axis has the left margin. Pure."""
 
 from __future__ import annotations
 
@@ -116,7 +113,6 @@ def _step_points(values: Sequence[float], first: int, top: float) -> list[str]:
 
 
 def _known_segments(values: Sequence[float | None]) -> list[tuple[int, int]]:
-    """Return the index ranges without unknown values."""
     edges = [i for i in range(len(values) + 1) if _is_known(values, i) != _is_known(values, i - 1)]
     return list(zip(edges[::2], edges[1::2], strict=True))
 
@@ -145,7 +141,6 @@ def _chart_frame(
 
 
 def _text_anchor(at: float, frame: ChartFrame) -> str:
-    """Return the anchor of a label that keeps it inside the image."""
     fraction = (at - frame.begin) / (frame.end - frame.begin)
     return "end" if fraction > 0.95 else "start" if fraction < 0.05 else "middle"
 

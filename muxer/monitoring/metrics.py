@@ -50,8 +50,7 @@ class MuxerCollector(Collector):
         ProcessCollector(registry=self._registry)
 
     def render_exposition(self, accept: str) -> tuple[bytes, str]:
-        """Return the metrics and their content type for an Accept header: OpenMetrics or the format of Prometheus, which is
-        also the default."""
+        """Return the metrics and their content type, OpenMetrics or (the default) Prometheus, for an Accept header."""
         encode, kind = choose_encoder(",".join(kind for kind in accept.split(",") if _ACCEPTED.fullmatch(kind)))
         return encode(self._registry), kind
 
@@ -83,7 +82,6 @@ class MuxerCollector(Collector):
         yield gauge_metric("muxer_ready", "Whether /readyz returns 200.", not health.readiness_problems(sources))
 
     def _work_metrics(self, snapshot: ActivitySnapshot) -> Iterator[Metric]:
-        """Yield the numbers of running and queued targets, of this process or of the fleet."""
         fleet, config, held = current_fleet(self._sources), self._sources.config, self._sources.held()
         if fleet is None:
             threads, running, at = config.advanced.worker_threads, snapshot.running, snapshot.at
@@ -149,8 +147,7 @@ def work_metrics(threads: int, running: int, queued: int, size: int) -> Iterator
 
 
 def service_metrics(known: Iterable[ServiceStatus], always: Iterable[str], outages: int) -> Iterator[Metric]:
-    """Yield the metrics of the services. Those in `always` are available before the first call; `outages` is the number of
-    outages so far."""
+    """Yield the metrics of the services; those in `always` are available before the first call."""
     states = dict.fromkeys(always, True) | {service.name: service.up for service in known}
     help_text = "Whether a service is available: 0 while recordings that need it are paused."
     yield labelled_gauge("muxer_service_up", help_text, ["service"], single_label(states))

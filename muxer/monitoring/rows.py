@@ -41,8 +41,7 @@ class ServiceRow:
 
 @dataclass(frozen=True)
 class JobRow:
-    """A running job: its step, the progress of the step in percent (None when unknown) and as text, and the worker of the
-    fleet that runs it (empty: this process)."""
+    """A running job: its step, the step's progress (None: unknown), and the worker (empty: this process)."""
 
     file: FileRef
     step: str
@@ -69,8 +68,7 @@ class FailureRow:
 
 @dataclass(frozen=True)
 class FinishedRow:
-    """A finished target. The texts are empty when it was only updated, without a new file. `missing` is what its sources
-    lacked, `strip` a small drawing of its timeline, `name` that of its page; both are empty without a timeline."""
+    """A finished target, with empty texts when it was only updated. `strip` is a small drawing, `name` its page."""
 
     file: FileRef
     at: float

@@ -95,7 +95,6 @@ def _result_bar(axis: TimelineAxis, part: TimelinePart, y: float) -> str:
 
 
 def _titled_bar(axis: TimelineAxis, begin: float, end: float, y: float, height: float, kind: str, words: str) -> str:
-    """Return a bar with `words` as its tooltip."""
     size = {"y": f"{y:.1f}", "height": f"{height:.1f}"}
     return svg_element("rect", svg_element("title", words), **_bar_attributes(axis, begin, end), **size, class_=kind)
 

@@ -55,10 +55,7 @@ class DiskSpace:
 
 @dataclass(frozen=True)
 class StatusView:
-    """The state of the muxer at the time `at`, without secrets. Times are epoch seconds.
-
-    `is_busy`: a poll waits for workers. `is_migration`: a single run without polls.
-    """
+    """The state of the muxer at the time `at`, without secrets. `is_busy`: a poll waits for workers."""
 
     instance: str
     version: str
@@ -89,11 +86,9 @@ class StatusView:
 
 @dataclass(frozen=True)
 class ViewSources:
-    """The objects and functions that the view reads.
+    """The objects and functions that the view reads; `fleet` is None without one, `journal` in a migration.
 
-    `journal` is None in a migration. `held` returns the number of queued and running targets, `recipients` the encryption
-    certificates that RWS returned last, `fleet` None when this process muxes itself. `warnings` are those of the
-    configuration, `deviations` from docs/gir-api.md.
+    `held` returns the number of queued and running targets, `recipients` the encryption certificates of RWS.
     """
 
     config: Config
