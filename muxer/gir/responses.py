@@ -53,7 +53,7 @@ class HttpResponse:
 def parse_response(
     response: HttpResponse, accepted: Collection[int] = (OK,), *, may_be_text: bool = False
 ) -> dict[str, Any]:
-    """Return the JSON object of a response; empty for an empty body, and for a text if the body `may_be_text`.
+    """Return the JSON object of a response, empty for an empty body, and for text if it `may_be_text`.
 
     Raises the error of a failure by the HTTP status **or** by a ``statusCode`` that is not among `accepted`.
     """
