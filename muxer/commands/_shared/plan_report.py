@@ -93,10 +93,7 @@ def plan_facts(plan: Plan, sizes: Sequence[int]) -> dict[str, Any]:
 
 
 def assumed_facts(target: MuxTarget, tolerance: int) -> dict[str, Any]:
-    """Return the timeline by the metadata alone. `tolerance` is the allowed overlap in microseconds.
-
-    Raises MetadataError when a start or stop time is missing.
-    """
+    """Return the timeline by the metadata; `tolerance` in microseconds. Raises MetadataError when a time is missing."""
     begin, length = _time_range(target.audio)
     clips = []
     for number, media in enumerate(target.screens):
