@@ -65,10 +65,9 @@ class ConfigReading:
 
 
 def load_config(path: Path, command_line: Mapping[str, str], environ: Mapping[str, str]) -> LoadedConfig:
-    """Return the configuration. `command_line` holds option values by name (empty: not given).
+    """Return the configuration; `command_line` holds values by name (empty: not given). Raises one ConfigError for all.
 
-    Precedence: command line, environment, file, keystore next to the file, default.
-    Raises ConfigError with all problems at once.
+    Precedence: command line, environment, file, keystore, default.
     """
     reading = inspect_config(path, command_line, environ)
     if reading.problems:
@@ -100,7 +99,6 @@ def inspect_config(path: Path, command_line: Mapping[str, str], environ: Mapping
 
 
 def _store_value(reading: ConfigReading, key: OptionKey, option: Option, text: str) -> None:
-    """Add the parsed value of an option to `reading`, or its problem."""
     section, name = key
     values = reading.values[section]
     try:
