@@ -1,8 +1,6 @@
 """Keeps a muxed file whose upload or publication failed for the next attempt, so that an outage costs no second mux.
 
-Each file has a record with its length, its digest and its media entry. The record is written last: a file without one is
-incomplete. A kept file is encrypted where the result must be, and as private as a job's folder. Kept files are deleted first
-when disk space runs out.
+Its record is written last: a file without one is incomplete. Kept files are deleted first when disk space runs out.
 """
 
 from __future__ import annotations
@@ -41,11 +39,7 @@ _DIGEST_LENGTH = 20
 
 @dataclass
 class MuxResult:
-    """A muxed file that is ready to be uploaded.
-
-    `entry` is its media entry without a location, `facts` and `timeline` are for the finished line and the journal. `stored`
-    is what the storage reports after the upload, None before.
-    """
+    """A muxed file to upload; `facts` and `timeline` are for log and journal, `stored` is None before the upload."""
 
     path: Path
     entry: dict[str, Any]
@@ -141,7 +135,6 @@ class KeptResults:
         return self._remove_record(oldest)
 
     def _list_records(self, pattern: str = "*") -> list[Path]:
-        """Return the records, newest first."""
         return sorted(self._folder.glob(f"{pattern}{_RECORD}"), key=_changed_at, reverse=True)
 
     def _record_path(self, target: MuxTarget, name: str, certificates: Sequence[Certificate]) -> Path:
@@ -212,7 +205,6 @@ def _changed_at(path: Path) -> float:
 
 
 def _target_prefix(target: MuxTarget) -> str:
-    """Return the common prefix of the names of all files kept for one agent and audio file of a call."""
     return _short_digest(json.dumps([target.recording_id, target.audio.media_id, target.agent]))
 
 
