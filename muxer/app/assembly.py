@@ -75,10 +75,7 @@ def build_services(
 
 
 def create_arrival_tracker(config: Config) -> ArrivalTracker:
-    """Return what decides about files that may still be on their way.
-
-    All processes of an instance share its notes: the muxer, the workers of a fleet on this machine, and the commands.
-    """
+    """Return the tracker of files that may still be on their way; all processes of an instance share its notes."""
     folder = temp_folder_for(config.processing.temp_dir, config.instance_name).absolute() / "incoming"
     migrates = bool(config.advanced.call_recording_query_string)
     return ArrivalTracker(folder, config.advanced.incomplete_after, single_look=migrates)
@@ -104,8 +101,7 @@ def create_rws(config: Config, stop: threading.Event, outages: CircuitBreaker) -
 
 
 def create_stores(config: Config, mark: str, uploading: Path, stop: threading.Event, outages: CircuitBreaker) -> Stores:
-    """Given the configuration, a short name for this instance and the folder that keeps what is being uploaded, return the
-    storages."""
+    """Return the storages. `mark` is a short name for this instance, `uploading` the folder of its intent records."""
     return Stores(
         {
             WEBDAV: WebdavStorage(

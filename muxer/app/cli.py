@@ -76,7 +76,6 @@ class _StrictParser(argparse.ArgumentParser):
     """Refuses as a wrong configuration is refused: under LCA nobody sees stderr, so the log must say it too."""
 
     def error(self, message: str) -> NoReturn:
-        """Raise :class:`ConfigError`."""
         raise ConfigError([Problem("command line", message)], notes=[" ".join(self.format_usage().split())])
 
 

@@ -1,8 +1,4 @@
-"""The loop: polls at a fixed cadence, hands targets to the pool, stops within seconds; or runs a migration once.
-
-Signals only set an event (model: the daemon of patroni). The polls run in a thread of their own, so that a request that
-hangs never delays a stop.
-"""
+"""The loop: polls at a fixed cadence in a thread of its own, so that a request that hangs never delays a stop."""
 
 from __future__ import annotations
 
@@ -84,7 +80,6 @@ class Daemon:
         self._begun, self._read_whole = time.monotonic(), False
 
     def _create_executor(self, job: Job) -> tuple[FleetPool | None, TargetExecutor]:
-        """Return what does the targets, and the fleet if that does."""
         config, services = self._config, self._services
         attempts = MIGRATION_ATTEMPTS if self._migration else 1
         if config.is_fleet:
@@ -201,15 +196,13 @@ class Daemon:
             log.error("the poll failed in a way that nobody expected; it is tried again", exc_info=error)
 
     def _recover(self) -> None:
-        """Finish what a process that died has left half done in RWS and in the storages, and take over what an operator has
-        put back."""
+        """Finish what a dead process has left in RWS and the storages, and adopt what an operator has requeued."""
         self._outages.allow_trial()
         self._journal.reload_changes(epoch_now())
         recover_abandoned(self._services.workspace, self._services.workspace.path)
         self._services.recover_leftovers()
 
     def _run_migration(self) -> None:
-        """Process everything that the migration's query finds, then say what became of it."""
         log.info("migration: %s", self._config.advanced.call_recording_query_string)
         problem = self._read_query()
         self._read_whole = problem is None
@@ -264,8 +257,7 @@ class Daemon:
         sys.stdout.flush()
 
     def _migration_progress(self) -> MigrationStatus:
-        """Return how far the migration is. What is done already is what is neither muxed by this run, failed nor open: a
-        query that is begun again meets the files that this run has made."""
+        """Return the progress. Done already is what this run has neither muxed, failed nor left open."""
         result, muxed, failed = self._poller.result, self._books.muxed, dict(self._books.failures)
         skipped = self._poller.skipped
         return MigrationStatus(
@@ -282,8 +274,7 @@ class Daemon:
         )
 
     def _report_progress(self, due: float) -> float:
-        """Show how far the migration is: on a terminal at every look, and as a log line when ``due``; return when the next
-        line is due."""
+        """Show the progress, and log it when `due`. Returns when the next line is due."""
         terminal.show_progress_line(progress_bar(self._migration_progress()))
         if time.monotonic() < due:
             return due
@@ -311,7 +302,6 @@ class Daemon:
             log.info("%d left-over folders removed from the temporary folder", removed)
 
     def _write_state(self) -> None:
-        """Tell other processes how things stand, and keep a sample of it for the charts."""
         if time.monotonic() < self._state_due:
             return
         self._state_due = time.monotonic() + STATE_SECONDS

@@ -18,7 +18,6 @@ class QueryAttempts:
     """The attempts to read the query of a migration that failed. `failures` is their number."""
 
     def __init__(self) -> None:
-        """Begin without any."""
         self.failures = self._furthest = self._stuck = self._empty = 0
 
     def record_failure(self, found: int) -> bool:
@@ -35,9 +34,7 @@ class QueryAttempts:
 
 @dataclass(frozen=True)
 class MigrationStatus:
-    """How far a migration is: recordings that its query has found so far, those of this shard, those of them that are
-    finished and those without screen; muxed files made and found; the ids of recordings that failed; for how many seconds it
-    has run, and whether the query was read to its end."""
+    """Counts of recordings of a migration, its failed ids, its seconds, and whether the query was read to its end."""
 
     found: int
     ours: int
@@ -61,8 +58,7 @@ def summary_text(standing: MigrationStatus) -> str:
 
 
 def progress_text(standing: MigrationStatus) -> str:
-    """Return the counts of a migration that goes on, in percent too, with its rate and the time left. As long as the query
-    is read, that is the time for what was found so far: RWS does not say how much is to come."""
+    """Return the counts, also in percent, the rate and the time left; while the query is read, for what was found so far."""
     far = how_far(standing.finished, standing.ours, 0.0, standing.seconds)
     found = f"{standing.finished} of {standing.ours} recordings{'' if standing.complete else ' found so far'}"
     parts = [found, f"{standing.muxed} files muxed", f"{len(standing.failed)} failed"]

@@ -25,7 +25,6 @@ class ProgramChecks:
     """The checks of all programs at the same time, while the caller goes on with other things."""
 
     def __init__(self, processing: ProcessingOptions, runner: Runner) -> None:
-        """Given the options with the paths of the programs, and what runs them, begin."""
         self._processing = processing
         self._versions = [
             _ProgramCheck("ffmpeg", lambda: program_version(runner, processing.ffmpeg, "-version")),
@@ -36,10 +35,7 @@ class ProgramChecks:
         self._ffprobe = _ProgramCheck("ffprobe", lambda: try_ffprobe(runner, processing.ffprobe))
 
     def wait_for_tools(self) -> MediaTools:
-        """Wait for the checks, log the paths and versions, and return the media tools.
-
-        Raise :class:`ConfigError` with every program that does not run or lacks what is needed.
-        """
+        """Wait for the checks, log paths and versions. Raises ConfigError with every program that cannot be used."""
         from muxer.media.ffmpeg import MediaTools
 
         problems: dict[str, Problem] = {}
@@ -66,7 +62,6 @@ class _ProgramCheck:
         self._thread.start()
 
     def wait_for_error(self) -> MuxerError | None:
-        """Wait for the end of the check; return why the program cannot be used, if so."""
         self._thread.join()
         if self._error is None or isinstance(self._error, MuxerError):
             return self._error
@@ -95,10 +90,7 @@ def try_ffprobe(runner: Runner, ffprobe: str) -> str:
 
 
 def program_version(runner: Runner, executable: str, flag: str) -> str:
-    """Given a program and the flag that makes it tell its version, return the first line that it prints.
-
-    Raise :class:`ToolError` when it does not run.
-    """
+    """Return the first line that a program prints with `flag`. Raises ToolError when it does not run."""
     lines = runner.run([executable, flag], timeout=PROGRAM_TIMEOUT_SECONDS).decode(errors="replace").splitlines()
     return next((line.strip() for line in lines if line.strip()), "no version")
 
@@ -109,7 +101,6 @@ def program_problem(name: str, error: Exception) -> Problem:
 
 
 def _library_advice(name: str, error: str) -> str:
-    """Return what to do when a program did not find its libraries, else nothing."""
     if not any(sign in error for sign in _LIBRARY_SIGNS):
         return ""
     place = "put them beside it (the same folder, ../lib or ../lib64)" if name == "openssl" else "take a static build"
