@@ -1,7 +1,6 @@
 """Circuit breaker: which services are unavailable. Recordings that need one are paused, but for one trial in each poll.
 
-An outage costs one log line when it starts, one when it ends, and no attempts of the recordings. A single failure is not an
-outage: one broken file must not stop the others.
+An outage costs one log line at both ends. A single failure is none: one broken file must not stop the others.
 """
 
 from __future__ import annotations
@@ -85,11 +84,9 @@ class CircuitBreaker:
 
     @contextmanager
     def call(self, service: str, *, login_backoff: bool = True) -> Iterator[None]:
-        """Record the outcome of a request to `service`, which the block sends. An error that leaves the block gets the name
-        of the service; one that concerns a single recording is a success of the service.
+        """Record the outcome of a request to `service`. An error of one recording is a success of the service.
 
-        After an authentication failure, further calls raise AuthenticationFailed for :data:`LOGIN_BACKOFF_SECONDS`, unless
-        `login_backoff` is False.
+        After an authentication failure, calls with `login_backoff` are refused for :data:`LOGIN_BACKOFF_SECONDS`.
         """
         beat()
         began, started = time.time(), time.monotonic()
@@ -124,8 +121,7 @@ class CircuitBreaker:
 
     @contextmanager
     def ignore_quick_failures(self) -> Iterator[None]:
-        """Do not count quick failures within this block: the step is repeated, and :meth:`count_failure` gets the last one.
-        Otherwise one broken file, or requests that fail at random, would count as an outage."""
+        """Do not count quick failures in this block: the step is repeated, and :meth:`count_failure` gets the last one."""
         token = _retried_in_place.set(True)
         try:
             yield
@@ -148,8 +144,7 @@ class CircuitBreaker:
             return time.monotonic() - self._recoveries.get(service, float("-inf")) < FLAKY_SECONDS
 
     def trip(self, error: ServiceUnavailable | AccessDenied) -> None:
-        """Open the circuit of the service that `error` names at once, unless another request to it has succeeded since the
-        failed one began."""
+        """Open the circuit of the service of `error`, unless a later request to it has succeeded."""
         with self._lock:
             is_up = self._successes.get(error.service, 0.0) > error.began
         if error.service and not is_up:
