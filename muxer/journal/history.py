@@ -49,8 +49,7 @@ class TargetRecord:
 
 @dataclass(frozen=True)
 class HourCounts:
-    """The hour from `start` on: the numbers of muxed targets and of targets that failed last in it, and the seconds and
-    bytes of the muxed files."""
+    """The hour from `start` on: muxed targets, targets that failed last in it, seconds and bytes of muxed files."""
 
     start: int
     muxed: int = 0
@@ -61,8 +60,7 @@ class HourCounts:
 
 @dataclass(frozen=True)
 class JournalHistory:
-    """Content of the journal: numbers of targets by state, the newest finished and failed ones, the hours of the last day
-    and the current one (oldest first), samples of the backlog. `problem` is why it could not be read."""
+    """Content of the journal: hours (oldest first, a day) and the newest targets. `problem`: why it is unreadable."""
 
     counts: dict[str, int] = field(default_factory=dict)
     recent: tuple[TargetRecord, ...] = ()
