@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from muxer.errors import Code, MediaError
 
-# ffmpeg's demuxers of containers that contain their media. Playlists, concat lists, SDP, image series and devices refer to
-# other files, which ffmpeg would read.
+# ffmpeg's demuxers of containers that contain their media; the others refer to further files, which ffmpeg would read.
 INPUT_FORMATS = (
     *("mov", "matroska", "avi", "asf", "flv", "ogg", "mpegts", "mpeg", "h264"),
     *("mp3", "aac", "wav", "flac", "amr", "au", "w64", "caf", "aiff", "ac3", "eac3", "loas", "voc", "wv"),

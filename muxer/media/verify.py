@@ -91,9 +91,8 @@ def _mismatch_error(difference: str) -> MediaError:
 
 def _presentation_times(video: Track) -> array[int]:
     shifts = video.shifts or repeat(0)
-    return sorted_copy(
-        array("q", (time + shift - video.skipped for time, shift in zip(video.decode_times, shifts, strict=False)))
-    )
+    times = (time + shift - video.skipped for time, shift in zip(video.decode_times, shifts, strict=False))
+    return sorted_copy(array("q", times))
 
 
 def _check_tables(expected: Expected, video: Track, audio: Track, shown: array[int]) -> None:
@@ -205,9 +204,8 @@ def _check_frames(expected: Expected, tools: MediaTools, runner: Runner) -> None
             unequal = [
                 check for batch, command in batches for check in _find_different(batch, command, excerpts, folder, runner)
             ]
-            commands = source_frame_commands(
-                unequal, plan.sources.screens, plan.indices, plan.target, tools, folder, seekable=False
-            )
+            screens = plan.sources.screens
+            commands = source_frame_commands(unequal, screens, plan.indices, plan.target, tools, folder, seekable=False)
         if unequal:
             name = plan.sources.names[unequal[0].clip or 0]
             raise _mismatch_error(f"the frame at {unequal[0].at / 1e6:.3f} s is not that of {name} at this time")
@@ -234,11 +232,7 @@ def _find_different(
     """Write the frames of the sources with `command`. Returns the checks whose frames differ."""
     with contextlib.suppress(ToolError):
         runner.run(command, timeout=FRAME_CHECK_SECONDS)
-    return [
-        check
-        for check in checks
-        if not is_alike(excerpts.read_frame(check), _take_source_frame(folder, check), excerpts.size)
-    ]
+    return [one for one in checks if not is_alike(excerpts.read_frame(one), _take_source_frame(folder, one), excerpts.size)]
 
 
 def _take_source_frame(folder: Path, check: FrameCheck) -> bytes:

@@ -18,23 +18,7 @@ MIN_GAP_US = 50_000
 # Time stamps that go back by more than this start over: the file was joined from parts.
 _RESTART_US = 1_000_000
 # Containers whose time stamps are calculated from sample counts: wrong where the form changes.
-_UNTIMED_CONTAINERS = (
-    "avi",
-    "mp3",
-    "aac",
-    "flac",
-    "ogg",
-    "wav",
-    "w64",
-    "amr",
-    "au",
-    "caf",
-    "aiff",
-    "ac3",
-    "eac3",
-    "gsm",
-    "voc",
-)
+_UNTIMED_FILES = ("avi", "mp3", "aac", "flac", "ogg", "wav", "w64", "amr", "au", "caf", "aiff", "ac3", "eac3", "gsm", "voc")
 _FRAME_PATTERN = re.compile(rb"ashowinfo.* pts: *(-?\d+|NOPTS) .*channels:(\d+) .*rate:(\d+) nb_samples:(\d+)")
 _INFO, _ERROR = b"[info]", b"[error]"
 
@@ -119,7 +103,7 @@ def decode_audio(tools: MediaTools, runner: Runner, path: Path, container: str =
     limits.check_frames(decoded.frames)
     if not decoded.decoded_us:
         raise MediaError("no audio can be decoded", code=Code.NO_AUDIO)
-    if container in _UNTIMED_CONTAINERS and (decoded.changes_form or container == "avi"):
+    if container in _UNTIMED_FILES and (decoded.changes_form or container == "avi"):
         decoded.gaps.clear()
     return decoded
 

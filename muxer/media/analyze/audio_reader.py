@@ -156,12 +156,8 @@ def _encode_reason(decoded: DecodedAudio) -> str:
 
 
 def _warn_of_damage(places: int, first: float, silence: float) -> None:
-    log.warning(
-        "the audio is damaged, places: %d, the first at %.2f s; about %.2f s of silence replace the lost audio",
-        places,
-        first,
-        silence,
-    )
+    message = "the audio is damaged, places: %d, the first at %.2f s; about %.2f s of silence replace the lost audio"
+    log.warning(message, places, first, silence)
 
 
 def _check_loss(audio: Audio, decoded: DecodedAudio) -> None:

@@ -104,9 +104,8 @@ def _examine_mp4(file: BinaryIO, end: int) -> Structure:
             return Structure.TRUNCATED
         return Structure.UNPROVEN if top.foreign or set(top.kinds) - _MP4_MEDIA_ONLY else Structure.TRUNCATED
     try:
-        last_sample = max(
-            (last_sample_end(inner) for kind, inner in boxes.iterate_children(top.index) if kind == b"trak"), default=0
-        )
+        tracks = (inner for kind, inner in boxes.iterate_children(top.index) if kind == b"trak")
+        last_sample = max(map(last_sample_end, tracks), default=0)
         fragmented = boxes.find_child(top.index, b"mvex") is not None
     except BoxError:
         return Structure.TRUNCATED if top.breaks_off else Structure.UNPROVEN

@@ -121,11 +121,8 @@ def _reduce_packets(source: MediaInfo, shown: Sequence[int]) -> _ReducedPackets:
     unmatched = set(order).difference(kept)
     removed = tuple(times[number] - times[order[0]] for number in order if number in unmatched)
     # When the decoder returns frames at other times than the file states, its times are right.
-    chosen = (
-        packets.select_packets(kept)
-        if len(kept) == len(shown) and not video.lacks_times
-        else _packets_as_decoded(shown, source)
-    )
+    keeps_times = len(kept) == len(shown) and not video.lacks_times
+    chosen = packets.select_packets(kept) if keeps_times else _packets_as_decoded(shown, source)
     reduced = replace(video, packets=chosen)
     _hold_to_end(chosen, times[order[0]] + video.length_us, reduced)
     return _ReducedPackets(chosen, len(times), removed, reduced.ticks_to_us(reduced.first_pts) - times[order[0]])

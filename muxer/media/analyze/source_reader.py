@@ -162,10 +162,8 @@ def _has_same_frames(video: Video, other: Video) -> bool:
     times, others = (array("q", sorted(map(file.ticks_to_us, file.packets.pts))) for file in (video, other))
     if len(times) != len(others):
         return False
-    return all(
-        abs(one - times[0] - another + others[0]) <= 2 * TIME_TOLERANCE_US
-        for one, another in zip(times, others, strict=True)
-    )
+    pairs = zip(times, others, strict=True)
+    return all(abs(one - times[0] - another + others[0]) <= 2 * TIME_TOLERANCE_US for one, another in pairs)
 
 
 def _may_become_copyable(video: Video) -> bool:

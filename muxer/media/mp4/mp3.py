@@ -119,9 +119,7 @@ class Mp3File:
 
     def lost_seconds(self) -> float:
         """Return the duration of the silence that replaces lost frames."""
-        frames = (
-            (self.lost_frames(damaged), self.spans[self._span_number(damaged)].frame) for damaged in self.damaged_ranges
-        )
+        frames = ((self.lost_frames(one), self.spans[self._span_number(one)].frame) for one in self.damaged_ranges)
         return sum(lost * frame.samples / frame.rate for lost, frame in frames)
 
     @property
@@ -147,11 +145,7 @@ class Mp3File:
         """Write the frames of the span `number` to `output`, with silent frames in place of lost ones."""
         first, silence = self.spans[number].first, _silent_frame(self.spans[number].head)
         end = self.spans[number + 1].first if number + 1 < len(self.spans) else len(self.sizes)
-        lost = {
-            damaged.before: self.lost_frames(damaged)
-            for damaged in self.damaged_ranges
-            if self._span_number(damaged) == number
-        }
+        lost = {one.before: self.lost_frames(one) for one in self.damaged_ranges if self._span_number(one) == number}
         with self.path.open("rb", buffering=_BUFFER_BYTES) as file, open_private(output) as out:
             for frame in range(first, end):
                 out.write(silence * lost.pop(frame, 0))

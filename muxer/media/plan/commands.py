@@ -45,8 +45,7 @@ def encode_cut_command(
     start = index.seek_time(effective)
     first = video.ticks_to_us(video.first_pts)
     after_first = format_seconds(first + effective + TIME_TOLERANCE_US // 2)
-    # Frames are selected by their times in the file: numbers restart where the frame size changes, and shifted times would
-    # be rounded to the time base of the file, which may be a second.
+    # By their times in the file: numbers restart where the size changes, shifted times are rounded to a coarse time base.
     filters = [
         f"settb=1/{TIMESCALE}",
         f"trim=start={format_seconds(first + index.just_before(effective))}",
@@ -102,8 +101,7 @@ def check_command(
     strict = ["-noautorotate", "-err_detect", "explode", "-threads", "1", "-nofind_stream_info"]
     command = [tools.ffmpeg, *QUIET_OPTIONS, "-xerror", *strict, *(() if frames else ("-skip_loop_filter", "all"))]
     command += [*input_options(excerpts), *strict, "-ss", format_seconds(from_us), *input_options(muxed)]
-    # Only the times of the frames are checked: frames are passed on uncoded, and not buffered (up to a hundred) until the
-    # other streams catch up.
+    # Only times are checked: frames are passed on uncoded, and not buffered until the other streams catch up.
     times = [*tools.keep_times, "-enc_time_base:v", f"1:{TIMESCALE}", "-c:v:0", "wrapped_avframe", "-c:v:1", "copy"]
     command += ["-map", "0:v:0", "-map", "1:v:0", "-map", "1:a:0"]
     command += [*times, "-max_interleave_delta", "1", "-f", "framecrc", "-"]
