@@ -68,12 +68,8 @@ class MonitoringApplication:
         except Exception:
             log.exception("request to the monitoring port failed with an unexpected error")
             response = _error_response(HTTPStatus.INTERNAL_SERVER_ERROR, "unexpected error; see the log of the muxer")
-        headers = [
-            ("Content-Type", response.kind),
-            ("Content-Length", str(len(response.body))),
-            *SECURITY_HEADERS,
-            *response.headers,
-        ]
+        own = (("Content-Type", response.kind), ("Content-Length", str(len(response.body))))
+        headers = [*own, *SECURITY_HEADERS, *response.headers]
         start_response(f"{response.status.value} {response.status.phrase}", headers)
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [response.body]
 

@@ -47,9 +47,8 @@ def round_axis_top(most: float) -> float:
 
 def round_axis_seconds(most: float) -> float:
     """Return the top of an axis for times up to `most` seconds: a usual unit of time."""
-    return float(
-        next((top for top in _AXIS_SECONDS if top >= most), math.ceil(most / _AXIS_SECONDS[-1]) * _AXIS_SECONDS[-1])
-    )
+    longest = _AXIS_SECONDS[-1]
+    return float(next((top for top in _AXIS_SECONDS if top >= most), math.ceil(most / longest) * longest))
 
 
 def bar_chart(ident: str, title: str, description: str, frame: ChartFrame, stack: Sequence[ChartSeries]) -> str:

@@ -96,14 +96,11 @@ def service_row(service: ServiceStatus) -> ServiceRow:
 
 def job_row(running: RunningTarget, now: float, worker: str = "") -> JobRow:
     """Return the row of a job that `worker` runs (empty: this process)."""
-    file, measured = file_ref(running.recording, running.agent, running.file), _job_progress(running, now)
+    file = file_ref(running.recording, running.agent, running.file)
+    measured = progress.measure_progress(running.done, running.total, running.step_begun, now)
     percent = None if measured.percent is None else int(measured.percent)
     text = progress.format_progress(measured, running.step) or f"for {format_span(now - running.step_begun)}"
     return JobRow(file, single_line(running.step), percent, text, running.begun, single_line(worker))
-
-
-def _job_progress(running: RunningTarget, now: float) -> progress.Progress:
-    return progress.measure_progress(running.done, running.total, running.step_begun, now)
 
 
 def failure_row(row: TargetRecord) -> FailureRow:

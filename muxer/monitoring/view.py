@@ -21,17 +21,6 @@ from muxer.status.fleet_status import FleetStatus, mask_fleet
 from muxer.status.heartbeat import Heartbeat
 from muxer.system.masking import Mask
 
-__all__ = [
-    "BacklogSample",
-    "DiskSpace",
-    "HourCounts",
-    "ServiceStatus",
-    "StatusView",
-    "TargetRecord",
-    "ViewSources",
-    "gather_status",
-]
-
 
 @dataclass(frozen=True)
 class ServiceStatus:
