@@ -78,12 +78,8 @@ class AllowedHosts:
         if not (is_listed and is_named) and any(map(_is_forbidden, found)):
             what = "name it in [webdav] hosts" if literal else "give it another address"
             raise _denied_error(name, f"has the address {', '.join(map(str, found))}, which is never a storage", what)
-        is_ours = (
-            is_listed
-            or name in self._site
-            or _is_internal_name(name, literal)
-            or _organisation_domain(name) in self._organisations
-        )
+        is_ours = is_listed or name in self._site or _is_internal_name(name, literal)
+        is_ours = is_ours or _organisation_domain(name) in self._organisations
         if not is_ours and not (found and all(map(_is_internal_address, found))):
             raise _denied_error(name, "does not belong to this site", "name it in [webdav] hosts")
         return addresses[:MAX_ADDRESSES]

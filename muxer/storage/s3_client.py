@@ -30,16 +30,8 @@ def create_client(
         raise AccessDenied(f"[s3] holds only half of the keys; {SET_KEYS}", code=Code.S3_OPTIONS)
     own = options.endpoint_url is not None
     style = options.addressing_style or ("path" if own else "auto")
-    plain = {
-        "request_checksum_calculation": "when_required",
-        "response_checksum_validation": "when_required",
-        "proxies": {},
-    }
-    config = Config(
-        **limits,
-        s3={"addressing_style": style},
-        **(plain if own else {}),
-    )
+    plain = {"request_checksum_calculation": "when_required", "response_checksum_validation": "when_required", "proxies": {}}
+    config = Config(**limits, s3={"addressing_style": style}, **(plain if own else {}))
     session = boto3.session.Session(
         aws_access_key_id=options.access_key_id or None,
         aws_secret_access_key=options.secret_access_key or None,

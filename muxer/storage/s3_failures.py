@@ -80,11 +80,8 @@ def is_unexplained(response: Mapping[str, Any]) -> bool:
 
 def is_foreign_redirect(response: Mapping[str, Any]) -> bool:
     """Whether a response sends the request elsewhere, and not to another region of the store."""
-    return (
-        300 <= http_status(response) < 400
-        and not s3_error_code(response)
-        and not _get_header(response, "x-amz-bucket-region")
-    )
+    region = _get_header(response, "x-amz-bucket-region")
+    return 300 <= http_status(response) < 400 and not s3_error_code(response) and not region
 
 
 def wanted_region(response: Mapping[str, Any]) -> str:

@@ -319,9 +319,8 @@ class WebdavStorage:
             if self._client is None:
                 if self._options.username:
                     self._login = WebdavAuth(self._options.username, self._options.password)
-                self._client = webdav_http.create_http_client(
-                    self._login, AllowlistTransport(self._hosts, self._tls), self._stop
-                )
+                transport = AllowlistTransport(self._hosts, self._tls)
+                self._client = webdav_http.create_http_client(self._login, transport, self._stop)
             return self._client
 
     def _server_client(self, url: str) -> webdav4.Client:
