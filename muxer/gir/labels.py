@@ -23,11 +23,7 @@ LABEL_REFUSALS = (RequestRejected, Forbidden)
 # The number of internal errors, before any label was set, that count as a refusal (our decision): a recording must not fail
 # for its label. It equals the attempts of one recording in a migration.
 MAX_LABEL_FAILURES = 4
-_LABEL_DEFINITION = {
-    "name": LABEL,
-    "displayName": "Screen recording",
-    "description": "The call has a muxed screen recording",
-}
+_DEFINED_LABEL = {"name": LABEL, "displayName": "Screen recording", "description": "The call has a muxed screen recording"}
 
 
 class LabelClient(ABC):
@@ -116,7 +112,7 @@ class LabelClient(ABC):
 
     def _define_label(self) -> None:
         try:
-            self._send_json("POST", f"{self._ops}/recording-label-definitions", _LABEL_DEFINITION)
+            self._send_json("POST", f"{self._ops}/recording-label-definitions", _DEFINED_LABEL)
         except AlreadyExists:
             log.debug("the label definition exists already")
 

@@ -31,9 +31,8 @@ def next_link(response: Mapping[str, Any], first_url: str) -> str | None:
     link = next(_find_links(response), None)
     if link is not None:
         return _absolute_link(link.strip(), first_url)
-    scroll = next(
-        _usable_links(container.get(name) for container in _link_containers(response) for name in SCROLL_ID_KEYS), None
-    )
+    values = (container.get(name) for container in _link_containers(response) for name in SCROLL_ID_KEYS)
+    scroll = next(_usable_links(values), None)
     return None if scroll is None else with_parameters(first_url, scrollId=scroll)
 
 

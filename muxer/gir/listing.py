@@ -83,9 +83,8 @@ class RecordingListing:
             if asked is not None or self._refusals < MAX_REFUSALS:
                 error.args = (f"page {walk.number + 1} of the query: {error}",)
                 raise
-            self._deviations.record_deviation(
-                Deviation.PAGE_REFUSED, _describe_cause(walk, is_refused=True) + FALLBACK_NOTICE
-            )
+            cause = _describe_cause(walk, is_refused=True)
+            self._deviations.record_deviation(Deviation.PAGE_REFUSED, cause + FALLBACK_NOTICE)
             return True
         if walk.number > 1:
             self._refusals = 0
@@ -110,9 +109,8 @@ class RecordingListing:
             part = self._walk_window(with_parameters(url, startTime=window.start, endTime=window.end), seen)
             brought, is_cut = yield from self._read_window(part)
             if brought and not (has_new or is_refused):
-                self._deviations.record_deviation(
-                    Deviation.NO_LINK, _describe_cause(walk, is_refused=False) + FALLBACK_NOTICE
-                )
+                cause = _describe_cause(walk, is_refused=False)
+                self._deviations.record_deviation(Deviation.NO_LINK, cause + FALLBACK_NOTICE)
             has_new = has_new or brought
             longest = max(longest, _max_length_ms(part.recordings))
             cap = cap if len(part.recordings) <= cap else 0

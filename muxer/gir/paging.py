@@ -15,8 +15,7 @@ log = logging.getLogger(__name__)
 # Ids are remembered to skip repetitions; a repetition after that costs one request and does no harm.
 MAX_REMEMBERED_IDS = 200_000
 MAX_REMEMBERED_LINKS = 10_000
-# The number of pages in a row without new recordings that are the end, whatever their links: some servers return a link on
-# the last page, too (our decision).
+# This many pages in a row without new recordings are the end: some servers link the last page, too (our decision).
 MAX_STALE_PAGES = 10
 
 FetchPage = Callable[[str], Mapping[str, Any]]
@@ -90,12 +89,9 @@ class PageWalk:
         return link
 
     def _new_recordings(self, page: list[object]) -> list[object]:
-        fresh = [raw for raw in page if self._is_new(raw)]
+        fresh = [raw for raw in page if self._seen.add(_recording_id(raw))]
         self._fresh_since_restart += len(fresh)
         return fresh
-
-    def _is_new(self, raw: object) -> bool:
-        return self._seen.add(_recording_id(raw))
 
 
 class _LinkExpired(Exception):

@@ -128,9 +128,8 @@ def _compare_with_existing(
     sources_of = [(media, set(media.muxed_from or ())) for media in screen.muxed_files]
     fitting = [(media, sources) for media, sources in sources_of if _has_same_pauses(media, target)]
     published = any(sources >= wanted for _, sources in fitting)
-    same_source_files = tuple(
-        media for media, sources in fitting if sources == wanted and not media.known_names & source_names
-    )
+    same_sources = (media for media, sources in fitting if sources == wanted)
+    same_source_files = tuple(media for media in same_sources if not media.known_names & source_names)
     replaced, remaining = [], set(source_names)
     for media, sources in sources_of:
         is_fewer = sources < wanted or (sources == wanted and not _has_same_pauses(media, target))
