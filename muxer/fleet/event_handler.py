@@ -105,12 +105,8 @@ class EventHandler:
 
     def _check_in_rws(self, event: Event, held: OutstandingOrder) -> None:
         """Ignore the end of a target that an event reports, and read RWS instead: the target is wanted again."""
-        fields = {"file": event.file, "worker": held.worker}
-        log.warning(
-            "%s reports the end of a target that another worker started; checking RWS",
-            event.sender,
-            extra={"fields": fields},
-        )
+        extra = {"fields": {"file": event.file, "worker": held.worker}}
+        log.warning("%s reports the end of a target that another worker started; checking RWS", event.sender, extra=extra)
         if self._only_ours:
             # A migration has no later poll: the task is queued again.
             self.holdings.put(replace(held, dropped=0.0))

@@ -46,9 +46,7 @@ class WorkerRegistry:
             return WorkTotals()
         with self._lock:
             known = self._workers.get(event.sender)
-            self._workers = {
-                name: worker for name, worker in self._workers.items() if now - worker.seen <= FORGOTTEN_SECONDS
-            }
+            self._workers = {name: one for name, one in self._workers.items() if now - one.seen <= FORGOTTEN_SECONDS}
             if known is None and len(self._workers) >= MAX_WORKERS:
                 return WorkTotals()
             worker = known or _KnownWorker(event.details, now, now, totals=totals)

@@ -13,8 +13,7 @@ from muxer.status.fleet_status import SILENT_SECONDS
 SETTLE_SECONDS = 60.0
 # Checks farther apart do not count as continuous: RabbitMQ was unavailable in between.
 MAX_GAP_SECONDS = 10.0
-# In queues that are never empty a lost task is not noticed. After this time it is queued again, which is safe: a worker
-# reads RWS first.
+# Where queues are never empty, a lost task is queued again after this time. That is safe: a worker reads RWS first.
 MAX_OUTSTANDING_SECONDS = 12 * 3600.0
 
 
