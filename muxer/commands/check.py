@@ -66,12 +66,9 @@ def exit_code_for(reading: ConfigReading, findings: Sequence[Finding]) -> int:
 
 def _mask_findings(findings: Iterator[Finding], mask: Mask) -> Iterator[Finding]:
     for finding in findings:
-        yield replace(
-            finding,
-            found=escape_control(mask(finding.found)),
-            check=escape_control(mask(finding.check)),
-            advice=escape_control(mask(finding.advice)),
-        )
+        texts = (finding.found, finding.check, finding.advice)
+        found, check, advice = (escape_control(mask(text)) for text in texts)
+        yield replace(finding, found=found, check=check, advice=advice)
 
 
 def _print_findings(findings: Iterator[Finding], as_json: bool) -> list[Finding]:
