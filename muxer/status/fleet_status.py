@@ -106,9 +106,7 @@ def fleet_problems(view: FleetStatus, out: Collection[str] = ()) -> tuple[str, .
 
 def mask_fleet(view: FleetStatus, mask: Callable[[str], str]) -> FleetStatus:
     """Return the state without secrets: workers report error texts of services."""
-    workers = (
-        replace(worker, out={mask(name): mask(reason) for name, reason in worker.out.items()}) for worker in view.workers
-    )
+    workers = (replace(one, out={mask(name): mask(reason) for name, reason in one.out.items()}) for one in view.workers)
     return replace(view, workers=tuple(workers))
 
 

@@ -170,11 +170,8 @@ def create_axis(timeline: TimelineView) -> TimelineAxis:
 
 def timeline_summary(timeline: TimelineView) -> str:
     """Return one sentence on what the muxed file consists of."""
-    amounts = [
-        f"{format_exact(seconds)} {label}"
-        for kind, label in KIND_LABELS.items()
-        if (seconds := timeline.total_seconds(kind)) > 0
-    ]
+    totals = ((timeline.total_seconds(kind), label) for kind, label in KIND_LABELS.items())
+    amounts = [f"{format_exact(seconds)} {label}" for seconds, label in totals if seconds > 0]
     count = len(timeline.screens)
     files = "1 screen file" if count == 1 else f"{count} screen files"
     return f"{format_exact(timeline.length)} of audio with {files}: {', '.join(amounts)}."
