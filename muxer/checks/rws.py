@@ -70,13 +70,8 @@ class RwsChecks:
         yield Check("RWS CSRF token", self._check_csrf, there, "htcc")
         yield Check("RWS login", self._check_login, there, "htcc")
         logged_in = (*there, "RWS contact center", "RWS login")
-        yield Check(
-            WINDOW_CHECK,
-            self._check_window,
-            (*logged_in, *_QUERY_OPTIONS, *_SHARDING_OPTIONS),
-            "htcc",
-            QUERY_TIMEOUT_SECONDS,
-        )
+        options = (*logged_in, *_QUERY_OPTIONS, *_SHARDING_OPTIONS)
+        yield Check(WINDOW_CHECK, self._check_window, options, "htcc", QUERY_TIMEOUT_SECONDS)
         batch = "[processing] batch_read_screen_recording_metadata"
         yield Check("RWS screen recordings", self._check_screens, (*logged_in, batch), "htcc", QUERY_TIMEOUT_SECONDS)
 
