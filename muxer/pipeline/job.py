@@ -176,11 +176,8 @@ class Job:
                     results.store_result(target, name, certificates, result)
                 raise
             self._services.incoming.forget_files(target.recording_id, target.source_ids)
-        report.facts |= {
-            "file": result.entry["mediaId"],
-            "bytes": int(result.entry["size"]),
-            "encrypted": bool(certificates),
-        }
+        media_id, size = result.entry["mediaId"], int(result.entry["size"])
+        report.facts |= {"file": media_id, "bytes": size, "encrypted": bool(certificates)}
         report.facts |= result.facts
         report.timeline = result.timeline
 

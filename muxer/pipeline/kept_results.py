@@ -139,18 +139,10 @@ class KeptResults:
 
     def _record_path(self, target: MuxTarget, name: str, certificates: Sequence[Certificate]) -> Path:
         """Return the path of a record; its name is a digest of everything that determines the file's content."""
-        sources = [
-            [
-                file.media_id,
-                str(file.start),
-                str(file.stop),
-                file.stated_size,
-                file.pkcs7_envelope,
-                file.region,
-                file.agent_contact,
-            ]
-            for file in (target.audio, *target.screens)
-        ]
+        sources = []
+        for file in (target.audio, *target.screens):
+            stated = [str(file.start), str(file.stop), file.stated_size, file.pkcs7_envelope, file.region]
+            sources.append([file.media_id, *stated, file.agent_contact])
         recipients = sorted([certificate.alias, certificate.pem] for certificate in certificates)
         content = json.dumps([name, target.region, sources, recipients, self._options], default=str, sort_keys=True)
         return self._folder / f"{_target_prefix(target)}-{_short_digest(content)}{_RECORD}"
