@@ -26,9 +26,8 @@ def add_own_folders(environ: Mapping[str, str], own: Sequence[str]) -> dict[str,
 def remove_foreign_folders(environ: Mapping[str, str], foreign: Sequence[str], program: str) -> dict[str, str]:
     """Return the environment of a program without `foreign` folders, except those near the program."""
     hidden = set(foreign) - set(_build_folders(program))
-    return _replace_folders(
-        environ, [entry for entry in _listed_folders(environ) if str(Path(entry).resolve()) not in hidden]
-    )
+    kept = [entry for entry in _listed_folders(environ) if str(Path(entry).resolve()) not in hidden]
+    return _replace_folders(environ, kept)
 
 
 def _build_folders(program: str) -> list[str]:

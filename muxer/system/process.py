@@ -34,8 +34,7 @@ T = TypeVar("T")
 
 STDERR_TAIL_BYTES = 2000
 _MAX_LINE_BYTES = 65_536
-# The memory limit of a program on Linux (our decision): an encoder of the largest frames needs half of it, and a malicious
-# file cannot use up the machine.
+# The memory limit of a program on Linux, against malicious files: an encoder of the largest frames needs half of it.
 MAX_MEMORY_BYTES = 4 << 30
 _PR_SET_PDEATHSIG = 1
 _SIGKILL = 9
@@ -44,8 +43,7 @@ _RESOURCE_ERRORS = ("No space left on device", "Cannot allocate memory", "Disk q
 # Variables with these name parts may be secret; programs that read foreign media do not get them.
 _SECRET_NAME_PARTS = ("PASSWORD", "SECRET", "TOKEN", "CREDENTIAL", "AWS_", "BROKER_URL")
 _LINUX = sys.platform.startswith("linux")
-# A static build of ffmpeg loads the character converters of the C library of this machine, for the name of a channel in
-# MPEG-TS, and crashes when they are of another version. The muxer does not need them.
+# A static build of ffmpeg crashes with the character converters of another C library; the muxer does not need them.
 _NO_CONVERTERS = ("GCONV_PATH", os.devnull)
 _recorded: contextvars.ContextVar[list[tuple[str, ...]] | None] = contextvars.ContextVar("recorded", default=None)
 
