@@ -73,7 +73,7 @@ def _fix_split_option(argv: Sequence[str]) -> list[str]:
 
 
 class _StrictParser(argparse.ArgumentParser):
-    """Refuses as a wrong configuration is refused: under LCA nobody sees stderr, so the log must say it too."""
+    """Raises ConfigError: under LCA stderr is not visible, so the log must show the problem, too."""
 
     def error(self, message: str) -> NoReturn:
         raise ConfigError([Problem("command line", message)], notes=[" ".join(self.format_usage().split())])

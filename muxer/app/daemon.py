@@ -68,9 +68,8 @@ class Daemon:
         self._journal = Journal(self._journal_path, Mask(config.secret_values), QUEUED if config.is_fleet else WANTED)
         self._books = OutcomeRecorder(self._journal, self._migration)
         self._fleet, self._pool = self._create_executor(job)
-        self._poller = Poller(
-            config, services.rws, self._journal, self._outages, _HeartbeatPausingSink(self._pool, self._pulse)
-        )
+        sink = _HeartbeatPausingSink(self._pool, self._pulse)
+        self._poller = Poller(config, services.rws, self._journal, self._outages, sink)
         self._cleaning = TempFolderCleaner.from_config(config.processing, services.workspace)
         self._ended = False
         self._keep_due = time.monotonic() + TOUCH_INTERVAL
@@ -157,7 +156,7 @@ class Daemon:
                 self._wait_for_next_poll(max(pause, MIN_POLL_GAP))
 
     def _wait_for_next_poll(self, seconds: float) -> None:
-        """Wait until the next poll: so long, or until an operator has put something back, or the fleet can take more."""
+        """Wait `seconds` for the next poll, less when an operator requeues something or the fleet can take more."""
         begun = time.monotonic()
         while (left := begun + seconds - time.monotonic()) > 0 and not self._stop.wait(min(left, TICK_INTERVAL)):
             if (self._put_back.is_set() or self._pool.has_capacity_again) and time.monotonic() - begun >= MIN_MANUAL_GAP:
@@ -312,15 +311,13 @@ class Daemon:
         running = len(snapshot.running) if fleet is None else fleet.running
         queued = max(0, self._pool.target_count - running)
         told = None if fleet is None else fleet_to_dict(fleet)
-        self._state.write_state(
-            snapshot, queued, self._outages.open_circuits(), self._services.workspace.disk.has_room(), told
-        )
+        has_room = self._services.workspace.disk.has_room()
+        self._state.write_state(snapshot, queued, self._outages.open_circuits(), has_room, told)
         if time.monotonic() >= self._sample_due:
             self._sample_due = time.monotonic() + SAMPLE_SECONDS
             waiting = snapshot.polls.result.get("waiting", 0)
-            self._journal.record_sample(
-                BacklogSample(int(epoch_now()), running, queued, waiting, snapshot.polls.oldest_open)
-            )
+            oldest = snapshot.polls.oldest_open
+            self._journal.record_sample(BacklogSample(int(epoch_now()), running, queued, waiting, oldest))
 
     def _shut_down(self) -> None:
         """Give running jobs a moment, then end them; nothing that is left undone is lost."""

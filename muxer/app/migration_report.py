@@ -8,7 +8,7 @@ from muxer.status.progress import format_duration
 from muxer.status.progress import measure_progress as how_far
 
 BAR_WIDTH = 20
-# A migration ends after so many failed readings in a row that reached no further than an earlier one: some three minutes.
+# A migration ends after this number of failed readings in a row without any progress: some three minutes.
 MAX_STUCK_ATTEMPTS = 6
 # The same when RWS shows nothing at all; with the delays between them, these take more than six hours.
 MAX_EMPTY_ATTEMPTS = 80
@@ -21,7 +21,7 @@ class QueryAttempts:
         self.failures = self._furthest = self._stuck = self._empty = 0
 
     def record_failure(self, found: int) -> bool:
-        """Count an attempt that failed after it had `found` so many recordings. Returns whether the migration shall end."""
+        """Count an attempt that failed after it had `found` recordings. Returns whether the migration shall end."""
         self.failures += 1
         if found > self._furthest:
             self._furthest, self._stuck, self._empty = found, 0, 0
