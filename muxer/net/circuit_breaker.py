@@ -37,11 +37,9 @@ MAX_REMEMBERED_SERVICES = 50
 # request may cause internal errors of a service, so more of them are needed.
 FAILURE_THRESHOLD = 3
 INTERNAL_ERROR_THRESHOLD = 10
-# A failure that takes longer than this counts at once, even if the step is repeated: a service that never responds would
-# otherwise count as available for minutes.
+# A slower failure counts at once, even if the step is repeated: a service without any response is not available.
 QUICK_FAILURE_SECONDS = 10.0
-# After an authentication failure no request is sent to the service for this long (our decision): an account may be locked
-# after too many attempts.
+# After an authentication failure no request is sent for this long: an account may be locked otherwise (our decision).
 LOGIN_BACKOFF_SECONDS = 60.0
 # For this long after a request that succeeded only when it was repeated, a service counts as flaky.
 FLAKY_SECONDS = 600.0

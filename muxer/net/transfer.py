@@ -48,7 +48,7 @@ class ReceivedLength(int):
 
 
 def modified_at(headers: Mapping[str, str]) -> float | None:
-    """Return when a file was modified, as the age by the server's clock before now; None when not stated."""
+    """Return when a file was modified: now less its age by the server's clock; None when not stated."""
     modified, sent = _http_time(headers.get("last-modified")), _http_time(headers.get("date"))
     if modified is None or sent is None:
         return None
