@@ -85,9 +85,8 @@ def read_failures(path: Path, states: Sequence[str]) -> tuple[TargetRecord, ...]
     """Return all targets in one of `states`, newest first. Raises sqlite3.Error."""
     marks = ", ".join("?" * len(states))
     with _read_transaction(path) as database:
-        return tuple(
-            map(_to_record, database.execute(f"{_SELECT_TARGETS} IN ({marks}) ORDER BY updated DESC", tuple(states)))
-        )
+        rows = database.execute(f"{_SELECT_TARGETS} IN ({marks}) ORDER BY updated DESC", tuple(states))
+        return tuple(map(_to_record, rows))
 
 
 def count_by_code(path: Path) -> list[tuple[str, str, int]]:
@@ -121,16 +120,13 @@ def _read_transaction(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def _query_history(database: sqlite3.Connection, now: float) -> JournalHistory:
-    hours = {
-        row[0]: HourCounts(row[0], row[1], row[2], row[3], int(row[4]))
-        for row in database.execute(_SELECT_HOURS, (_first_hour(now),))
-    }
+    rows = database.execute(_SELECT_HOURS, (_first_hour(now),))
+    hours = {row[0]: HourCounts(row[0], row[1], row[2], row[3], int(row[4])) for row in rows}
     newest = "ORDER BY updated DESC LIMIT ?"
     # A target that is being retried now counts as failed, too.
     failures = database.execute(f"{_SELECT_TARGETS} <> ? AND attempts > 0 {newest}", (DONE, MAX_SHOWN_FAILURES))
-    samples = database.execute(
-        "SELECT * FROM samples WHERE at >= ? ORDER BY at", (now - SHOWN_HOURS * HOUR_SECONDS,)
-    ).fetchall()
+    since = now - SHOWN_HOURS * HOUR_SECONDS
+    samples = database.execute("SELECT * FROM samples WHERE at >= ? ORDER BY at", (since,)).fetchall()
     return JournalHistory(
         counts=_count_states(database),
         recent=tuple(map(_to_record, database.execute(f"{_SELECT_TARGETS} = ? {newest}", (DONE, MAX_SHOWN_FINISHED)))),
