@@ -103,7 +103,7 @@ class Problem:
 
 
 class ConfigError(MuxerError):
-    """The configuration cannot be used. Holds every problem, warnings (`notes`), and a usable log folder."""
+    """The configuration cannot be used: exit code 2. Holds every problem, warnings (`notes`), and a usable log folder."""
 
     usual_code = Code.CONFIGURATION
 
@@ -228,7 +228,7 @@ class Stopped(Transient):
 
 
 class Permanent(MuxerError):
-    """Waiting does not help."""
+    """Waiting does not help: retried a limited number of times, then set aside."""
 
 
 class RequestRejected(Permanent):
