@@ -94,6 +94,6 @@ def test_a_secret_in_latin_1(form: str) -> None:
     assert "***" in Mask([secret])(said) and len(Mask([secret])(said)) < 16
 
 
-def test_ordinary_words_stay() -> None:
+def test_ordinary_words_are_not_masked() -> None:
     text = 'GET /api/v2/x?y=1: HTTP 500, {"statusCode": 4, "statusMessage": "a & b"}'
     assert Mask([SECRET, "another-secret"])(text) == text

@@ -90,7 +90,7 @@ def declared(vhost: VirtualHost) -> VirtualHost:
 
 
 @pytest.mark.parametrize("name", HOSTILE_HEADERS)
-def test_no_header_keeps_a_worker_from_the_orders_behind_it(
+def test_no_header_keeps_a_worker_from_the_tasks_behind_it(
     declared: VirtualHost, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     if not publish_poison(declared, "", queue_names("orders")[0], HOSTILE_HEADERS[name]):
@@ -107,7 +107,7 @@ def test_no_header_keeps_a_worker_from_the_orders_behind_it(
 
 
 @pytest.mark.parametrize("name", HOSTILE_HEADERS)
-def test_no_header_of_a_dead_letter_keeps_a_poller_from_looking(declared: VirtualHost, name: str) -> None:
+def test_no_header_of_a_dead_letter_stops_the_scan_of_a_poller(declared: VirtualHost, name: str) -> None:
     if not publish_poison(declared, "", dead_letter_queue("orders"), HOSTILE_HEADERS[name]):
         pytest.skip("this RabbitMQ does not take such a message")
     letters, met = DeadLetterScanner(), []
@@ -131,7 +131,9 @@ def start_fleet(crew: FleetProcesses, vhost: VirtualHost) -> list[FleetProcess]:
     return members
 
 
-def test_a_fleet_with_poison_in_every_queue_does_its_work(make_lab: Make, vhost: VirtualHost, tmp_path: Path) -> None:
+def test_a_fleet_with_poison_messages_in_every_queue_does_its_work(
+    make_lab: Make, vhost: VirtualHost, tmp_path: Path
+) -> None:
     lab = make_lab()
     copies = RecordingCopies(lab)
     with FleetProcesses(lab, vhost.url) as crew:
@@ -172,7 +174,7 @@ def started_outcomes(tmp_path: Path, only_ours: bool) -> tuple[EventHandler, Jou
 
 @pytest.mark.parametrize("what", [events.DONE, events.FAILED, events.POSTPONED])
 @pytest.mark.parametrize("begins", [False, True])
-def test_the_end_of_the_work_of_another_worker_is_not_believed(
+def test_an_outcome_event_of_another_worker_is_not_accepted(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, what: str, begins: bool
 ) -> None:
     outcomes, journal, books = started_outcomes(tmp_path, only_ours=False)
@@ -185,19 +187,19 @@ def test_the_end_of_the_work_of_another_worker_is_not_believed(
     assert (books.muxed, books.failures) == (0, {}) and LIAR in caplog.text
 
 
-def test_in_a_migration_it_is_ordered_again(tmp_path: Path) -> None:
+def test_in_a_migration_the_task_is_sent_again(tmp_path: Path) -> None:
     outcomes, _, books = started_outcomes(tmp_path, only_ours=True)
     outcomes.handle(Event(events.DONE, LIAR, KEY.recording, KEY.name, {"message": "m1", **MUXED_DETAILS}))
     assert [held.key for held in outcomes.find_lost(None)] == [KEY] and books.muxed == 0
 
 
-def test_the_worker_that_began_it_is_believed(tmp_path: Path) -> None:
+def test_the_outcome_event_of_the_worker_that_started_the_target_is_accepted(tmp_path: Path) -> None:
     outcomes, journal, books = started_outcomes(tmp_path, only_ours=False)
     outcomes.handle(Event(events.DONE, WORKER, KEY.recording, KEY.name, {"message": "m1", **MUXED_DETAILS}))
     assert journal.state_of(KEY.name) == DONE and books.muxed == 1
 
 
-def test_a_worker_that_takes_over_from_a_dead_one_is_believed(tmp_path: Path) -> None:
+def test_the_outcome_event_of_a_worker_that_took_over_from_a_dead_one_is_accepted(tmp_path: Path) -> None:
     outcomes, journal, _ = started_outcomes(tmp_path, only_ours=False)
     outcomes.handle(Event(events.BEGUN, LIAR, KEY.recording, KEY.name, {"message": "m1"}))
     outcomes.handle(Event(events.FAILED, LIAR, KEY.recording, KEY.name, {"message": "m1", **FAILED_DETAILS}))
@@ -205,7 +207,7 @@ def test_a_worker_that_takes_over_from_a_dead_one_is_believed(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("what", [events.QUEUED, events.BEGUN, events.POSTPONED, events.FAILED])
-def test_nothing_finished_is_set_aside_or_begun_again_by_what_is_told(tmp_path: Path, what: str) -> None:
+def test_no_event_sets_a_finished_target_aside_or_restarts_it(tmp_path: Path, what: str) -> None:
     outcomes, journal, books = started_outcomes(tmp_path, only_ours=False)
     outcomes.handle(Event(events.DONE, WORKER, KEY.recording, KEY.name, {"message": "m1", **MUXED_DETAILS}))
     outcomes.begin_poll()
@@ -218,7 +220,7 @@ def test_nothing_finished_is_set_aside_or_begun_again_by_what_is_told(tmp_path: 
 
 @pytest.mark.parametrize("count", [10**400, -(10**30), float("nan"), float("inf"), True, "1"])
 @pytest.mark.parametrize("of", ["counts", "seconds", "moved", "errors"])
-def test_sums_that_cannot_be_added_up_are_not_counted(count: object, of: str) -> None:
+def test_invalid_totals_are_not_counted(count: object, of: str) -> None:
     def standing_event(value: object) -> Event:
         found = {name: value if of == name else 1 for name in ("counts", "seconds", "moved", "errors")}
         steps = {"mux": {"counts": [found["counts"]] * len(DurationHistogram().counts), "seconds": found["seconds"]}}
@@ -318,7 +320,7 @@ ODD_EVENTS = [
 ]
 
 
-def test_a_fleet_with_nonsense_in_every_queue_does_its_work(make_lab: Make, vhost: VirtualHost) -> None:
+def test_a_fleet_with_invalid_messages_in_every_queue_does_its_work(make_lab: Make, vhost: VirtualHost) -> None:
     lab = make_lab()
     copies = RecordingCopies(lab)
     with FleetProcesses(lab, vhost.url) as crew:
@@ -338,7 +340,7 @@ def test_a_fleet_with_nonsense_in_every_queue_does_its_work(make_lab: Make, vhos
     assert "cannot read an event in" in said and max(map(len, said.splitlines())) < 10_000
 
 
-def test_a_target_whose_end_was_not_believed_is_done_when_a_poll_finds_it_done(tmp_path: Path) -> None:
+def test_a_target_whose_outcome_event_was_not_accepted_is_done_when_a_poll_finds_it_done(tmp_path: Path) -> None:
     outcomes, journal, _ = started_outcomes(tmp_path, only_ours=False)
     outcomes.handle(Event(events.DONE, LIAR, KEY.recording, KEY.name, {"message": "m1", **MUXED_DETAILS}))
     assert journal.state_of(KEY.name) == WANTED

@@ -15,7 +15,7 @@ def test_every_named_test_exists() -> None:
     assert [one for one in named if not (ROOT / one).is_file()] == []
 
 
-def test_every_promise_has_a_test_and_every_attempt_a_promise() -> None:
+def test_every_promise_has_a_test_and_every_attack_a_promise() -> None:
     rows = [line for line in TEXT.splitlines() if line.startswith("| ") and not line.startswith("| promise")]
     assert len(rows) > 8 and all("`tests/" in row for row in rows)
     attempts = {path.name for path in Path(__file__).parent.glob("test_*.py")} - {Path(__file__).name}

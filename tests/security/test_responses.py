@@ -124,7 +124,7 @@ ODD_RESPONSES = {
 
 
 @pytest.mark.parametrize("name", ODD_RESPONSES)
-def test_an_odd_response_is_an_error_of_ours(server: RawServer, requests: dict[str, Request], name: str) -> None:
+def test_a_malformed_response_is_an_error_of_the_muxer(server: RawServer, requests: dict[str, Request], name: str) -> None:
     server.answer = ODD_RESPONSES[name]
     for what, request in requests.items():
         try:
@@ -146,7 +146,9 @@ ENDLESS_RESPONSES = {
 
 @pytest.mark.parametrize("form", ENDLESS_RESPONSES)
 @pytest.mark.parametrize("what", ["read", "download", "describe", "fetch"])
-def test_what_frames_a_body_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str, what: str) -> None:
+def test_the_framing_of_a_body_has_a_time_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str, what: str
+) -> None:
     """Nothing but the framing comes, and always some of it in time: without a limit, this test does not end."""
     monkeypatch.setattr(webdav_http, "READ_TIMEOUT_SECONDS", 0.4)
     begin, again = ENDLESS_RESPONSES[form]
@@ -193,7 +195,9 @@ def mutated_responses(draw: Any) -> bytes:
 
 
 @pytest.mark.parametrize("what", ["read", "write", "text", "download", "fetch", "describe", "store", "delete"])
-def test_mutated_responses_raise_errors_of_ours_only(server: RawServer, requests: dict[str, Request], what: str) -> None:
+def test_mutated_responses_raise_only_errors_of_the_muxer(
+    server: RawServer, requests: dict[str, Request], what: str
+) -> None:
     @FUZZ_SETTINGS
     @given(mutated_responses())
     def send_request(answer: bytes) -> None:
@@ -221,7 +225,7 @@ def test_a_redirect_to_no_address_names_the_server(server: RawServer, requests: 
 
 
 @pytest.mark.parametrize("asked", [b"9" * 400, b"9" * 30, b"Fri, 31 Dec 9999 23:59:59 GMT"])
-def test_what_a_server_asks_to_wait_has_a_limit(server: RawServer, requests: dict[str, Request], asked: bytes) -> None:
+def test_the_delay_requested_by_a_server_has_a_limit(server: RawServer, requests: dict[str, Request], asked: bytes) -> None:
     server.answer = build_response(b"Retry-After: " + asked, status=b"503 No")
     for what in ("read", "write", "describe"):
         with pytest.raises(ServiceUnavailable) as caught:
@@ -229,13 +233,13 @@ def test_what_a_server_asks_to_wait_has_a_limit(server: RawServer, requests: dic
         assert caught.value.retry_after == MAX_RETRY_AFTER_SECONDS
 
 
-def test_an_answer_of_too_many_values_is_not_parsed(server: RawServer, requests: dict[str, Request]) -> None:
+def test_a_response_with_too_many_values_is_not_parsed(server: RawServer, requests: dict[str, Request]) -> None:
     server.answer = build_response(body=b"[" + b"{}," * MAX_JSON_VALUES + b"{}]")
     with pytest.raises(RequestRejected, match=r"more than \d+ values; a smaller \[advanced\] pagination may help"):
         requests["read"]()
 
 
-def test_cookies_without_end_are_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_old_cookies_of_an_endless_number_are_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with RawServer() as server:
         session = ServiceSession(ServiceAccount("RWS", server.url, "user", "password", False, 5), threading.Event())
         for number in range(200):
@@ -254,7 +258,7 @@ COSTLY_RESPONSES = {
 
 
 @pytest.mark.parametrize("what", COSTLY_RESPONSES)
-def test_no_answer_costs_more_memory_than_a_media_program(
+def test_no_response_takes_more_memory_than_a_media_program(
     server: RawServer, requests: dict[str, Request], what: str
 ) -> None:
     server.answer = COSTLY_RESPONSES[what]

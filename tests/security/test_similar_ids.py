@@ -38,7 +38,7 @@ def stored_screens(lab: Lab) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("ids", [("GIR_0001", "GIR:0001"), ("x" * 56, "x" * 57), ("GIR_0001", "gir_0001")])
-def test_metadata_that_list_the_file_of_another_recording_delete_nothing(make_lab: Make, ids: tuple[str, str]) -> None:
+def test_metadata_that_list_the_file_of_another_recording_cause_no_deletion(make_lab: Make, ids: tuple[str, str]) -> None:
     victim, attacker = ids
     lab = make_lab(encryption_group="empty")
     (call,) = add_short(lab, [0])

@@ -73,19 +73,19 @@ def examine_content(folder: Path, content: bytes) -> Structure:
 
 
 @pytest.mark.parametrize("name", FORMS)
-def test_a_whole_file_is_never_called_truncated(made: dict[str, bytes], tmp_path: Path, name: str) -> None:
+def test_a_complete_file_is_never_reported_as_truncated(made: dict[str, bytes], tmp_path: Path, name: str) -> None:
     assert examine_content(tmp_path, made[name]) is FORMS[name][1]
 
 
 @pytest.mark.parametrize("name", FORMS)
-def test_bytes_behind_the_end_of_a_file_are_not_called_truncated(made: dict[str, bytes], tmp_path: Path, name: str) -> None:
+def test_bytes_after_the_end_of_a_file_are_not_truncation(made: dict[str, bytes], tmp_path: Path, name: str) -> None:
     for tail in (bytes(1000), b"\xff" * 1000, bytes(3)):
         if FORMS[name][1] is WHOLE or tail != bytes(3):
             assert examine_content(tmp_path, made[name] + tail) is not Structure.TRUNCATED
 
 
 @pytest.mark.parametrize("name", ALWAYS)
-def test_a_truncated_file_is_known_wherever_it_breaks_off(made: dict[str, bytes], tmp_path: Path, name: str) -> None:
+def test_a_truncated_file_is_detected_at_every_truncation_point(made: dict[str, bytes], tmp_path: Path, name: str) -> None:
     whole = made[name]
     # What follows the media: the rest of the index of a plain file with its index at the end names only the program.
     least = 12 if name in ("front.mp4", "plain.mkv", "plain.webm", "plain.avi") else 120
@@ -95,7 +95,7 @@ def test_a_truncated_file_is_known_wherever_it_breaks_off(made: dict[str, bytes]
 
 
 @pytest.mark.parametrize("name", SOMETIMES)
-def test_a_truncated_live_file_is_known_unless_it_ends_between_two_parts(
+def test_a_truncated_live_file_is_detected_unless_it_ends_between_two_parts(
     made: dict[str, bytes], tmp_path: Path, name: str
 ) -> None:
     whole, chance = made[name], random.Random(7)
@@ -105,7 +105,7 @@ def test_a_truncated_live_file_is_known_unless_it_ends_between_two_parts(
     assert found.count(Structure.TRUNCATED) >= 190
 
 
-def test_an_index_of_segments_names_what_is_missing_between_two_fragments(made: dict[str, bytes], tmp_path: Path) -> None:
+def test_a_segment_index_shows_what_is_missing_between_two_fragments(made: dict[str, bytes], tmp_path: Path) -> None:
     whole = made["segment-index.mp4"]
     last = whole.rindex(b"moof") - 4
     assert examine_content(tmp_path, whole[:last]) is Structure.TRUNCATED
@@ -114,7 +114,7 @@ def test_an_index_of_segments_names_what_is_missing_between_two_fragments(made: 
 
 
 @pytest.mark.parametrize("size", [0, 0xFFFFFFFF])
-def test_a_size_that_the_recorder_did_not_know_states_nothing(made: dict[str, bytes], tmp_path: Path, size: int) -> None:
+def test_a_size_unknown_to_the_recorder_proves_nothing(made: dict[str, bytes], tmp_path: Path, size: int) -> None:
     for name in ("plain.avi", "plain.wav"):
         content = bytearray(made[name])
         content[4:8] = size.to_bytes(4, "little")
@@ -123,7 +123,7 @@ def test_a_size_that_the_recorder_did_not_know_states_nothing(made: dict[str, by
         assert examine_content(tmp_path, bytes(content[: len(content) // 2])) is UNPROVEN
 
 
-def test_an_avi_file_of_several_parts_breaks_off_in_each_of_them(made: dict[str, bytes], tmp_path: Path) -> None:
+def test_truncation_is_detected_in_each_part_of_an_avi_file(made: dict[str, bytes], tmp_path: Path) -> None:
     first = made["plain.avi"]
     inner = b"LIST" + (5004).to_bytes(4, "little") + b"movi" + bytes(5000)
     further = b"RIFF" + (4 + len(inner)).to_bytes(4, "little") + b"AVIX" + inner
@@ -132,7 +132,7 @@ def test_an_avi_file_of_several_parts_breaks_off_in_each_of_them(made: dict[str,
     assert examine_content(tmp_path, first + further + further[:-100]) is Structure.TRUNCATED
 
 
-def test_a_file_whose_last_box_claims_too_much_is_whole_when_all_samples_are_there(
+def test_a_file_whose_last_box_is_too_long_is_complete_when_all_samples_exist(
     made: dict[str, bytes], tmp_path: Path
 ) -> None:
     content = bytearray(made["front.mp4"])
@@ -152,13 +152,13 @@ def test_a_file_without_media_is_unproven(tmp_path: Path, content: bytes) -> Non
 
 
 @pytest.mark.parametrize("name", FORMS)
-def test_no_beginning_of_media_is_text(made: dict[str, bytes], tmp_path: Path, name: str) -> None:
+def test_media_is_never_taken_for_text(made: dict[str, bytes], tmp_path: Path, name: str) -> None:
     for length in (1, 4, 7, 12, 16, 100, 1000):
         (path := tmp_path / "file").write_bytes(made[name][:length])
         assert not is_text(path)
 
 
-def test_damaged_files_neither_raise_nor_take_long(made: dict[str, bytes], tmp_path: Path) -> None:
+def test_damaged_files_neither_raise_an_error_nor_take_long(made: dict[str, bytes], tmp_path: Path) -> None:
     chance = random.Random(7)
     for name in ("front.mp4", "segment-index.mp4", "-live.mkv", "plain.avi", "rf64.wav"):
         for _ in range(60):

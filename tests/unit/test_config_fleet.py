@@ -58,7 +58,7 @@ def test_a_cluster_has_several_addresses(tmp_path: Path) -> None:
         "secret-word",
     ],
 )
-def test_a_wrong_address_is_refused_unshown(tmp_path: Path, url: str) -> None:
+def test_an_invalid_address_is_refused_without_showing_it(tmp_path: Path, url: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load_fleet(tmp_path, f"broker_url = {url}\n")
     [problem] = caught.value.problems
@@ -66,7 +66,7 @@ def test_a_wrong_address_is_refused_unshown(tmp_path: Path, url: str) -> None:
     assert "word" not in str(problem).replace("password", "")
 
 
-def test_the_environment_goes_before_the_file(tmp_path: Path) -> None:
+def test_the_environment_overrides_the_file(tmp_path: Path) -> None:
     config = load_fleet(
         tmp_path, "mode = broker\nbroker_url = amqp://a\n", FLEET_BROKER_URL="amqps://u:from-environment@b"
     ).config
@@ -114,6 +114,6 @@ def test_unsafe_options_are_warnings(tmp_path: Path, text: str, warned: str) -> 
     assert not [one for one in load_fleet(tmp_path, text).warnings if "[fleet]" in one]
 
 
-def test_passwords_are_known_as_they_are_and_as_they_are_written() -> None:
+def test_passwords_are_masked_both_decoded_and_as_written() -> None:
     assert passwords_of(URL) == ("p/ss word", "p%2Fss%20word")
     assert passwords_of("amqp://h") == passwords_of("") == ()

@@ -51,11 +51,11 @@ def test_no_cell_is_empty_and_each_statement_has_a_test_or_a_reason(row: list[st
 
 
 @pytest.mark.parametrize("file", sorted({file for file, _ in REFERENCE.findall(TEXT)}))
-def test_every_test_that_is_named_exists(file: str) -> None:
+def test_every_named_test_exists_in_its_file(file: str) -> None:
     assert {name for found, name in REFERENCE.findall(TEXT) if found == file} - names_in(file) == set()
 
 
-def test_every_option_of_the_guide_is_there() -> None:
+def test_every_option_of_the_guide_exists() -> None:
     told = {word for row in table_rows(TEXT) for word in re.findall(r"`([^`]+)`", f"{row[0]} {row[1]}")}
     guide = [(name, option) for _, name, option in all_options() if option.origin == "guide"]
     needed = {word for name, option in guide for word in (name, *option.aliases, option.env or name)}

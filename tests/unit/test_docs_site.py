@@ -27,7 +27,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_every_page_is_there(site: Path) -> None:
+def test_every_page_exists(site: Path) -> None:
     names = {ROOT / "README.md": "overview", ROOT / "thirdparty" / "README.md": "thirdparty"}
     for page in PAGES:
         inside = page.relative_to(ROOT / "docs").with_suffix("") if page.is_relative_to(ROOT / "docs") else page.stem

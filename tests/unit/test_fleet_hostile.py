@@ -26,7 +26,7 @@ def event_body(**changes: Any) -> bytes:
 @pytest.mark.parametrize(
     "body", [DEEP_JSON, *(event_body(**{one: HALF_CHARACTER}) for one in ("what", "sender", "recording", "file"))]
 )
-def test_an_event_that_cannot_be_kept_is_passed_over(body: bytes) -> None:
+def test_an_event_that_cannot_be_stored_is_ignored(body: bytes) -> None:
     assert events.decode_event(event_body()) is not None
     assert events.decode_event(body) is None
 
@@ -35,7 +35,7 @@ def test_an_event_that_cannot_be_kept_is_passed_over(body: bytes) -> None:
     "details",
     [{"agent": HALF_CHARACTER}, {"facts": {"agent": ["x"]}}, {"facts": {"agent": {"a": HALF_CHARACTER}}}, {"facts": 1}],
 )
-def test_an_agent_may_be_anything(details: dict[str, Any], tmp_path: Path) -> None:
+def test_the_agent_in_an_event_may_be_any_value(details: dict[str, Any], tmp_path: Path) -> None:
     event = events.decode_event(event_body(details=details))
     assert event is not None
     check_journal_keeps(tmp_path, events.event_key(event))
@@ -52,7 +52,7 @@ def check_journal_keeps(folder: Path, key: TargetKey) -> None:
 
 @pytest.mark.parametrize("name", ["code", "error", "reason", "service"])
 @pytest.mark.parametrize("value", [["x"], HALF_CHARACTER, None, 1])
-def test_a_failure_may_say_anything(name: str, value: object, tmp_path: Path) -> None:
+def test_a_failure_may_contain_any_value(name: str, value: object, tmp_path: Path) -> None:
     failure = events.parse_failure({"failure": {**FAILURE, name: value}})
     journal = Journal(tmp_path / JOURNAL_FILE)
     journal.record_failure(TargetKey("c1.mp4", "c1"), failure, epoch_now())
@@ -61,7 +61,7 @@ def test_a_failure_may_say_anything(name: str, value: object, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("retry_after", ["soon", float("nan"), float("inf"), [1]])
-def test_a_failure_asks_for_a_number_of_seconds_or_is_none(retry_after: object) -> None:
+def test_retry_after_of_a_failure_must_be_a_number_of_seconds(retry_after: object) -> None:
     assert events.parse_failure({"failure": {**FAILURE, "retry_after": 3}}).when is RetryPolicy.LIMITED
     with pytest.raises((ValueError, TypeError)):
         events.parse_failure({"failure": {**FAILURE, "retry_after": retry_after}})
@@ -71,14 +71,14 @@ def test_a_failure_asks_for_a_number_of_seconds_or_is_none(retry_after: object) 
     "body",
     [DEEP_JSON, json.dumps({"message_id": "m", "kwargs": {"file": HALF_CHARACTER, "recording": HALF_CHARACTER}}).encode()],
 )
-def test_a_dead_letter_that_cannot_be_read_is_one_all_the_same(body: bytes, tmp_path: Path) -> None:
+def test_an_unreadable_dead_letter_still_counts_as_one(body: bytes, tmp_path: Path) -> None:
     check_journal_keeps(tmp_path, dead_letters.parse_dead_letter(body, {}).key)
 
 
 @pytest.mark.parametrize(
     "change", [{"file": HALF_CHARACTER}, {"recording": HALF_CHARACTER}, {"file": "ä" * 100}, {"file": "a\0b"}]
 )
-def test_an_order_that_no_poller_gives_is_refused(change: dict[str, str]) -> None:
+def test_a_task_that_no_poller_sends_is_refused(change: dict[str, str]) -> None:
     plain = orders.order_to_dict(orders.Order("c1", "c1.mp4"))
     orders.order_from_dict(plain)
     with pytest.raises(OrderFailed):

@@ -54,7 +54,7 @@ def made(tmp_path: Path, now: list[float]) -> Callable[[bool], OutcomeScenario]:
     return lambda only_ours: OutcomeScenario(tmp_path, only_ours)
 
 
-def test_a_poller_knows_what_another_has_ordered(made: Callable[[bool], OutcomeScenario]) -> None:
+def test_a_poller_knows_the_tasks_of_another_poller(made: Callable[[bool], OutcomeScenario]) -> None:
     told = made(False)
     told.handle_event(events.QUEUED, message="m1", sender="host/poller/two")
     assert told.outstanding_names == {KEY.name} and told.journal.state_of(KEY.name) == QUEUED
@@ -65,7 +65,7 @@ def test_a_poller_knows_what_another_has_ordered(made: Callable[[bool], OutcomeS
     assert not told.outcomes.is_taken(KEY.name)
 
 
-def test_an_order_that_is_told_after_its_end_is_not_out(made: Callable[[bool], OutcomeScenario]) -> None:
+def test_a_task_reported_after_its_end_is_not_outstanding(made: Callable[[bool], OutcomeScenario]) -> None:
     told = made(False)
     told.handle_event(events.DONE, **MUXED_DETAILS)
     told.handle_event(events.QUEUED, message="m1", sender="host/poller/two")
@@ -73,7 +73,7 @@ def test_an_order_that_is_told_after_its_end_is_not_out(made: Callable[[bool], O
 
 
 @pytest.mark.parametrize(("what", "details"), [(events.FAILED, FAILED_DETAILS), (events.POSTPONED, {})])
-def test_an_order_that_is_told_after_it_came_to_nothing_is_not_out(
+def test_a_task_reported_after_its_failure_is_not_outstanding(
     made: Callable[[bool], OutcomeScenario], what: str, details: dict[str, Any]
 ) -> None:
     """It would count as waiting for hours."""
@@ -85,13 +85,13 @@ def test_an_order_that_is_told_after_it_came_to_nothing_is_not_out(
     assert told.outstanding_names == {KEY.name}
 
 
-def test_what_this_poller_tells_itself_is_no_news(made: Callable[[bool], OutcomeScenario]) -> None:
+def test_a_poller_ignores_its_own_events(made: Callable[[bool], OutcomeScenario]) -> None:
     told = made(False)
     told.handle_event(events.QUEUED, message="m1", sender="host/poller/one")
     assert told.outstanding_names == set()
 
 
-def test_a_migration_heeds_only_its_own_targets(made: Callable[[bool], OutcomeScenario]) -> None:
+def test_a_migration_handles_only_its_own_targets(made: Callable[[bool], OutcomeScenario]) -> None:
     told = made(True)
     told.outcomes.record_order(KEY, "m1")
     told.handle_event(events.QUEUED, OTHER, message="m9", sender="host/poller/two")
@@ -102,7 +102,7 @@ def test_a_migration_heeds_only_its_own_targets(made: Callable[[bool], OutcomeSc
     assert (told.books.muxed, told.books.failures) == (0, {})
 
 
-def test_the_failure_of_another_order_for_its_target_is_none_of_a_migration(made: Callable[[bool], OutcomeScenario]) -> None:
+def test_a_migration_ignores_the_failure_of_another_task_for_its_target(made: Callable[[bool], OutcomeScenario]) -> None:
     told = made(True)
     told.outcomes.record_order(KEY, "m1")
     for what, details in ((events.FAILED, FAILED_DETAILS), (events.POSTPONED, {}), (events.DROPPED, {})):
@@ -112,7 +112,7 @@ def test_the_failure_of_another_order_for_its_target_is_none_of_a_migration(made
     assert told.outstanding_names == set() and list(told.books.failures) == [KEY.name]
 
 
-def test_a_target_of_a_migration_is_done_by_whomever(made: Callable[[bool], OutcomeScenario]) -> None:
+def test_a_target_of_a_migration_counts_as_done_whoever_muxed_it(made: Callable[[bool], OutcomeScenario]) -> None:
     told = made(True)
     told.outcomes.record_order(KEY, "m1")
     told.handle_event(events.DONE, message="m9", **MUXED_DETAILS)
@@ -120,7 +120,7 @@ def test_a_target_of_a_migration_is_done_by_whomever(made: Callable[[bool], Outc
 
 
 @pytest.mark.parametrize("only_ours", [False, True])
-def test_a_dropped_order_is_sent_again_when_no_worker_is_at_its_target(
+def test_a_dropped_task_is_sent_again_when_no_worker_has_its_target(
     made: Callable[[bool], OutcomeScenario], now: list[float], only_ours: bool
 ) -> None:
     told = made(only_ours)
@@ -134,7 +134,7 @@ def test_a_dropped_order_is_sent_again_when_no_worker_is_at_its_target(
     assert told.outstanding_names == set() and told.journal.state_of(KEY.name) == WANTED
 
 
-def test_lanes_are_empty_as_long_as_each_look_says_so() -> None:
+def test_queues_count_as_empty_as_long_as_each_check_finds_them_empty() -> None:
     lanes = IdleTimer()
     lanes.record_check(True, NOW)
     lanes.record_check(True, NOW + 2)
@@ -152,7 +152,7 @@ def test_lanes_are_empty_as_long_as_each_look_says_so() -> None:
     assert lanes.since == NOW - 3600
 
 
-def test_a_target_that_its_worker_has_left_waits_again() -> None:
+def test_a_target_whose_worker_left_waits_again() -> None:
     held = OutstandingOrder(KEY, "m1", NOW - 600, begun=NOW)
     assert held.is_worked_on(NOW + SILENT_SECONDS, set())
     assert not held.is_worked_on(NOW + SILENT_SECONDS + 1, set())
@@ -163,7 +163,7 @@ def test_a_target_that_its_worker_has_left_waits_again() -> None:
     )
 
 
-def test_a_clock_that_was_set_back_keeps_no_order_waiting(made: Callable[[bool], OutcomeScenario], now: list[float]) -> None:
+def test_a_clock_that_was_set_back_delays_no_task(made: Callable[[bool], OutcomeScenario], now: list[float]) -> None:
     told = made(False)
     told.outcomes.record_order(KEY, "m1")
     told.handle_event(events.BEGUN, message="m1")

@@ -89,7 +89,7 @@ def test_pages_without_links_lose_nothing(limit: int, count: int) -> None:
 
 
 @pytest.mark.parametrize("cap", [50, 100, 200])
-def test_a_server_with_a_limit_of_its_own_loses_nothing(cap: int) -> None:
+def test_a_server_with_its_own_limit_loses_nothing(cap: int) -> None:
     calls = spaced_calls(320)
     assert sorted(read_ids(FakeListing(calls, cap), listing_url(250))) == call_ids(calls)
 
@@ -99,7 +99,7 @@ def test_a_server_with_a_limit_of_its_own_loses_nothing(cap: int) -> None:
     st.integers(1, 120),
     st.booleans(),
 )
-def test_every_call_comes_exactly_once_or_the_reading_says_that_it_is_incomplete(
+def test_every_call_is_read_exactly_once_or_the_listing_is_reported_as_incomplete(
     spans: list[tuple[int, int]], limit: int, capped: bool
 ) -> None:
     calls = [call_json(number, *span) for number, span in enumerate(spans)]
@@ -156,12 +156,12 @@ class LinkingServer(FakeListing):
         return page | ({"next": f"{link.partition('&offset')[0]}&offset={offset + most}"} if more else {})
 
 
-def test_links_that_are_understood_are_followed_and_nothing_else_is_asked() -> None:
+def test_known_links_are_followed_and_nothing_else_is_requested() -> None:
     server = LinkingServer(spaced_calls(100))
     assert sorted(read_ids(server, listing_url(50))) == call_ids(server.calls) and len(server.asked) == 2
 
 
-def test_a_full_page_is_the_end_once_links_were_understood() -> None:
+def test_a_full_page_without_a_link_is_the_end_after_links_were_followed() -> None:
     server = LinkingServer(spaced_calls(100))
     listing = RecordingListing(server, DeviationLog())
     list(listing.read_pages(listing_url(50)))
@@ -175,7 +175,7 @@ def test_links_that_always_lead_to_the_first_page_lose_nothing() -> None:
     assert sorted(read_ids(server, listing_url(10))) == call_ids(server.calls)
 
 
-def test_a_page_that_is_refused_is_first_tried_again_and_then_replaced_by_time_windows() -> None:
+def test_a_refused_page_is_first_retried_and_then_replaced_by_time_windows() -> None:
     server, deviations = LinkingServer(spaced_calls(300)), DeviationLog()
     server.refused = 100
     listing = RecordingListing(server, deviations)
@@ -198,7 +198,7 @@ def test_a_page_that_fails_in_every_window_is_reported() -> None:
 
 
 @pytest.mark.parametrize("error", [RequestRejected("HTTP 400, too large", 400), Forbidden("HTTP 403"), NotFound("no", 404)])
-def test_a_page_that_is_refused_for_good_is_replaced_by_time_windows(error: MuxerError) -> None:
+def test_a_permanently_refused_page_is_replaced_by_time_windows(error: MuxerError) -> None:
     class RefusingServer(LinkingServer):
         def build_page(self, link: str, found: list[dict[str, str]], most: int) -> Answer:
             if int(query_parameter(link, "offset") or 0) >= 100:
@@ -216,7 +216,7 @@ def test_a_page_that_is_refused_for_good_is_replaced_by_time_windows(error: Muxe
     )
 
 
-def test_a_server_that_asks_to_wait_refuses_no_page() -> None:
+def test_a_server_that_sends_retry_after_has_not_refused_the_page() -> None:
     class ThrottlingServer(LinkingServer):
         def build_page(self, link: str, found: list[dict[str, str]], most: int) -> Answer:
             if len(self.asked) % 3 == 0:
@@ -279,7 +279,7 @@ def test_recordings_in_another_form_are_reported(answer: Answer) -> None:
 
 
 @pytest.mark.parametrize("answer", [{}, {"statusCode": 0}, {"recordings": None}, {"statusCode": 0, "paging": {"total": 0}}])
-def test_a_response_without_anything_is_an_empty_page(answer: Answer) -> None:
+def test_an_empty_response_is_an_empty_page(answer: Answer) -> None:
     assert read_ids(lambda _: answer, listing_url(10)) == []
 
 

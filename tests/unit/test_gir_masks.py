@@ -90,7 +90,7 @@ def test_pauses_and_resumes_are_paired_whatever_their_order(masks: object, expec
         (pause_masks(*range(MAX_MASKS + 1)), [(0, None)], f"a.mp3 has {MAX_MASKS + 1} masks, more than {MAX_MASKS}"),
     ],
 )
-def test_what_is_unclear_is_blank_and_reported(masks: object, expected: Spans, problem: str) -> None:
+def test_unclear_masks_are_treated_as_paused_and_reported(masks: object, expected: Spans, problem: str) -> None:
     assert pause_spans(masks) == expected
     [told] = read_pauses(media_with_masks(masks)).problems
     assert problem in told
@@ -111,7 +111,7 @@ def test_without_a_start_of_the_file_there_are_no_spans() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(-10, 40), st.booleans()), max_size=12), st.randoms(use_true_random=False))
-def test_no_moment_between_a_pause_and_its_resume_is_left_out(entries: Sequence[tuple[int, bool]], random: Any) -> None:
+def test_every_time_between_a_pause_and_its_resume_is_covered(entries: Sequence[tuple[int, bool]], random: Any) -> None:
     masks = [mask_json(at, "resume" if is_resume else "paused") for at, is_resume in entries]
     found = pause_spans(masks)
     random.shuffle(masks)

@@ -43,7 +43,7 @@ def test_a_time_is_read_in_every_form(text: str) -> None:
 
 
 @pytest.mark.parametrize("value", [None, "", "soon", 1441904302000, "2015-13-10T16:58:22Z", "0001-01-01T00:00:00+1400", []])
-def test_what_is_no_time_is_none(value: object) -> None:
+def test_a_malformed_time_is_ignored(value: object) -> None:
     assert parse_time(value) is None
 
 
@@ -54,7 +54,7 @@ def test_a_time_is_written_as_rws_writes_it() -> None:
 
 
 @given(st.datetimes(datetime(1970, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC)))  # noqa: DTZ001
-def test_a_time_comes_back_to_the_millisecond(moment: datetime) -> None:
+def test_a_time_is_read_back_to_the_millisecond(moment: datetime) -> None:
     read = parse_time(format_time(moment))
     assert read == moment.replace(microsecond=moment.microsecond // 1000 * 1000)
     assert datetime.fromtimestamp(0, UTC) + timedelta(microseconds=to_microseconds(moment)) == moment
@@ -74,7 +74,7 @@ def time_at(seconds: float) -> str:
     return format_time(MOMENT + timedelta(seconds=seconds))
 
 
-def test_a_media_file_without_a_media_id_is_no_source_and_is_not_lost() -> None:
+def test_a_media_file_without_a_media_id_is_not_a_source_and_is_kept() -> None:
     for raw in ({"type": "video/mp4"}, {"type": "video/mp4", "mediaId": ""}, {"type": "video/mp4", "mediaId": 7}):
         recording = ScreenRecording.from_json({"id": "C1", "mediaFiles": [raw]})
         assert recording.screen_files == recording.muxed_files == ()
@@ -86,13 +86,13 @@ def test_the_json_of_a_media_file_is_kept_untouched() -> None:
     assert MediaFile.from_json(raw).raw == raw
 
 
-def test_the_agent_and_the_region_stand_under_the_parameters() -> None:
+def test_the_agent_and_the_region_are_read_from_the_parameters() -> None:
     one = media_file(parameters={"region": "r1", "contact": {"userName": "agent1", "firstName": "A"}})
     assert (one.agent_name, one.region, one.agent_contact["firstName"]) == ("agent1", "r1", "A")
     assert (media_file().agent_name, media_file().region, media_file(parameters="x").agent_name) == ("", "", "")
 
 
-def test_a_file_with_muxed_media_ids_is_a_product_and_no_source() -> None:
+def test_a_file_with_muxed_media_ids_is_a_muxed_file_and_not_a_source() -> None:
     assert media_file(parameters={"muxed_mediaIds": ["a.mp3", "s.mp4"]}).muxed_from == ("a.mp3", "s.mp4")
     assert media_file(parameters={}).muxed_from is None
 
@@ -107,13 +107,13 @@ def test_the_descriptor_is_read_under_both_of_its_names(key: str) -> None:
     assert media_file(**{key: {"storage": "webDAV"}}).media_descriptor == {"storage": "webDAV"}
 
 
-def test_the_descriptor_of_the_original_goes_first() -> None:
+def test_the_descriptor_of_the_original_takes_precedence() -> None:
     both = media_file(mediaDescriptor={"path": "b"}, originalMediaDescriptor={"path": "a"})
     assert both.media_descriptor == {"path": "a"}
 
 
 @pytest.mark.parametrize("value", [None, {}, "text", []])
-def test_without_a_usable_descriptor_there_is_none(value: object) -> None:
+def test_an_unusable_descriptor_is_ignored(value: object) -> None:
     assert media_file(originalMediaDescriptor=value).media_descriptor is None
 
 
@@ -190,14 +190,14 @@ def test_a_recording_without_a_usable_id_is_refused(raw: object) -> None:
 
 
 @pytest.mark.parametrize("kind", [CallRecording, ScreenRecording])
-def test_one_media_file_without_an_id_does_not_cost_the_others(kind: type[CallRecording] | type[ScreenRecording]) -> None:
+def test_a_media_file_without_an_id_does_not_affect_the_others(kind: type[CallRecording] | type[ScreenRecording]) -> None:
     good = {"mediaId": "m", "type": "audio/mp3" if kind is CallRecording else "video/mp4"}
     recording = kind.from_json({"id": "C1", "mediaFiles": [{"type": "audio/mp3"}, good]})
     files = recording.audio if isinstance(recording, CallRecording) else recording.screen_files
     assert [one.media_id for one in files] == ["m"]
 
 
-def test_screens_and_muxed_files_are_told_apart() -> None:
+def test_screens_and_muxed_files_are_distinguished() -> None:
     made = {"mediaId": "x_muxed.mp4", "type": "video/mp4", "parameters": {"muxed_mediaIds": ["a", "s"]}}
     screen = ScreenRecording.from_json(
         {"id": "C1", "mediaFiles": [{"mediaId": "s", "type": "video/mp4"}, made, {"mediaId": "t", "type": "text/x"}]}
@@ -206,7 +206,7 @@ def test_screens_and_muxed_files_are_told_apart() -> None:
     assert [one.media_id for one in screen.muxed_files] == ["x_muxed.mp4"]
 
 
-def test_a_screen_recording_that_comes_twice_is_put_together() -> None:
+def test_two_parts_of_a_screen_recording_are_merged() -> None:
     def screen_part(*ids: str) -> ScreenRecording:
         return ScreenRecording.from_json({"id": "C1", "mediaFiles": [{"mediaId": one, "type": "video/mp4"} for one in ids]})
 

@@ -67,7 +67,7 @@ def test_an_empty_page_in_the_middle_is_not_the_end() -> None:
     assert read_ids(server) == ["a", "b"]
 
 
-def test_repeated_ids_come_once() -> None:
+def test_repeated_ids_are_returned_once() -> None:
     server = PagingServer(first=build_page("aab", "two"), two=build_page("bca"))
     assert read_ids(server) == ["a", "b", "c"]
 
@@ -104,7 +104,7 @@ def test_a_page_that_links_to_itself_may_not_be_the_last_one() -> None:
     assert list(pages) and pages.went_round
 
 
-def test_the_page_that_fails_is_counted_from_the_new_beginning_of_a_query() -> None:
+def test_the_number_of_a_failing_page_is_counted_from_the_restart_of_the_query() -> None:
     pages = PageWalk(PagingServer(first=build_page("a", "two"), two=build_page("b", "three"), three=GONE_ERROR), "first")
     with pytest.raises(ServiceUnavailable, match="gone"):
         list(pages)
@@ -112,7 +112,7 @@ def test_the_page_that_fails_is_counted_from_the_new_beginning_of_a_query() -> N
 
 
 @pytest.mark.parametrize("found", ["", "ab"])
-def test_endless_new_links_that_bring_nothing_new_end(found: str) -> None:
+def test_endless_new_links_without_new_recordings_end(found: str) -> None:
     asked: list[str] = []
 
     def fetch_page(link: str) -> Page:
@@ -124,13 +124,13 @@ def test_endless_new_links_that_bring_nothing_new_end(found: str) -> None:
     assert len(asked) < 20
 
 
-def test_an_expired_scroll_is_begun_again_once_without_repeating_what_came() -> None:
+def test_an_expired_scroll_is_restarted_once_without_repeating_recordings() -> None:
     server = PagingServer(first=build_page("a", "s"), s=[GONE_ERROR, build_page("b")])
     assert read_ids(server) == ["a", "b"]
     assert server.asked == ["first", "s", "first", "s"]
 
 
-def test_after_an_expiry_however_many_known_pages_lead_to_what_is_still_missing() -> None:
+def test_after_an_expiry_any_number_of_known_pages_is_read_to_reach_the_missing_ones() -> None:
     pages = 1500
     links = ["first", *(f"p{number}" for number in range(1, pages))]
     answers: dict[str, Any] = {
@@ -142,14 +142,14 @@ def test_after_an_expiry_however_many_known_pages_lead_to_what_is_still_missing(
     assert found[-1] == "missing"
 
 
-def test_a_scroll_that_expires_again_and_again_without_progress_fails_in_a_way_that_is_tried_again() -> None:
+def test_a_scroll_that_keeps_expiring_without_progress_is_a_transient_error() -> None:
     server = PagingServer(first=build_page("a", "s"), s=GONE_ERROR)
     with pytest.raises(ServiceUnavailable):
         read_ids(server)
     assert len(server.asked) <= 6
 
 
-def test_what_came_before_the_expiry_is_delivered() -> None:
+def test_recordings_read_before_the_expiry_are_returned() -> None:
     delivered = []
     with pytest.raises(ServiceUnavailable):
         for found in PageWalk(PagingServer(first=build_page("a", "s"), s=GONE_ERROR), "first"):
@@ -157,7 +157,7 @@ def test_what_came_before_the_expiry_is_delivered() -> None:
     assert delivered == [{"id": "a"}]
 
 
-def test_not_found_at_the_first_request_is_no_expiry() -> None:
+def test_not_found_at_the_first_request_is_not_an_expiry() -> None:
     server = PagingServer(first=GONE_ERROR)
     with pytest.raises(NotFound):
         read_ids(server)
@@ -175,7 +175,7 @@ def test_recordings_of_another_form_are_an_empty_page(recordings: object) -> Non
     assert read_ids(PagingServer(first={"recordings": recordings, "next": "two"}, two=build_page("a"))) == ["a"]
 
 
-def test_one_page_is_asked_for_at_a_time() -> None:
+def test_one_page_is_requested_at_a_time() -> None:
     server = PagingServer(first=build_page("a", "two"), two=build_page("b", "three"), three=build_page("c"))
     pages = iter(PageWalk(server, "first"))
     next(pages)
@@ -183,7 +183,7 @@ def test_one_page_is_asked_for_at_a_time() -> None:
 
 
 @given(st.lists(st.lists(st.sampled_from("abcdefgh"), max_size=4), min_size=1, max_size=12))
-def test_every_id_comes_exactly_once_whatever_the_pages_hold(pages: list[list[str]]) -> None:
+def test_every_id_is_returned_exactly_once_whatever_the_pages_contain(pages: list[list[str]]) -> None:
     links = ["first", *(f"p{number}" for number in range(1, len(pages)))]
     server = PagingServer(
         **{

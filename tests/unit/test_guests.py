@@ -37,7 +37,7 @@ def abandoned_folder(base: Path, age: float = 3600.0) -> Path:
     return workspace.path
 
 
-def test_it_is_next_to_the_one_of_the_running_muxer_and_removed_afterwards(tmp_path: Path) -> None:
+def test_the_folder_of_a_command_is_next_to_that_of_the_running_muxer_and_removed_afterwards(tmp_path: Path) -> None:
     running = Workspace(tmp_path, "single")
     with command_workspace(GuestConfig(tmp_path)) as workspace:
         assert workspace.path.parent == running.path
@@ -70,7 +70,7 @@ def test_a_running_command_is_not_touched(tmp_path: Path) -> None:
     assert (workspace.publishing / "one.json").exists(), "what is half done is kept for the next"
 
 
-def test_a_note_does_not_write_over_another_one(tmp_path: Path) -> None:
+def test_an_intent_record_does_not_overwrite_another(tmp_path: Path) -> None:
     folder, running = abandoned_folder(tmp_path), Workspace(tmp_path, "single")
     (running.publishing / "one.json").write_text("mine")
     recover_abandoned(running, tmp_path)
@@ -88,7 +88,7 @@ def test_the_media_of_a_dead_command_are_removed_by_the_next_one(tmp_path: Path)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="links")
-def test_a_link_is_no_folder_of_a_command(tmp_path: Path) -> None:
+def test_a_link_is_not_taken_for_the_folder_of_a_command(tmp_path: Path) -> None:
     other = tmp_path / "other"
     (other / "publishing").mkdir(parents=True)
     (other / "publishing" / "one.json").write_text("{}")

@@ -74,7 +74,7 @@ STORED, OWN = (MUXED_NAME.replace("_muxed", f"-{number}_muxed") for number in (2
         muxed_entry(MUXED_NAME, "a.mp3", originalMediaDescriptor={"storage": "awsS3", "path": f"k/{STORED}"}),
     ],
 )
-def test_an_entry_that_passes_a_source_off_as_superseded_is_left_alone(entry: Json) -> None:
+def test_an_entry_that_lists_a_source_as_superseded_is_not_deleted(entry: Json) -> None:
     source = screen_entry(OWN, **dav_descriptor(STORED))
     (target,) = select_from_json([audio_entry()], [source, entry]).targets
     assert target.superseded == ()
@@ -82,7 +82,7 @@ def test_an_entry_that_passes_a_source_off_as_superseded_is_left_alone(entry: Js
     assert [media.media_id for media in target.superseded] == [MUXED_NAME]
 
 
-def test_a_source_with_the_name_of_the_muxed_file_is_not_written_over() -> None:
+def test_a_source_with_the_name_of_the_muxed_file_is_not_overwritten() -> None:
     (target,) = select_from_json([audio_entry()], [screen_entry("s.mp4", **dav_descriptor("stored.mp4"))]).targets
     where = parse_descriptor(dav_descriptor("stored.mp4")["originalMediaDescriptor"])
     assert _location_next_to_sources(target, where, target.file_name).name == target.file_name
@@ -95,7 +95,7 @@ def test_a_source_with_the_name_of_the_muxed_file_is_not_written_over() -> None:
 
 
 @pytest.mark.parametrize("media_id", [".", "..", "", HALF_CHARACTER, 7, None, ["x"], {"a": 1}])
-def test_a_media_id_that_cannot_stand_in_an_address_is_none(media_id: object) -> None:
+def test_a_media_id_that_is_unsafe_in_an_address_is_ignored(media_id: object) -> None:
     """``..`` would be resolved: deleting it would delete what is above."""
     assert MediaFile.from_json({"mediaId": media_id}).media_id == ""
     selection = select_from_json([audio_entry()], [screen_entry(media_id)])
@@ -110,7 +110,7 @@ def test_any_other_id_is_only_an_id(media_id: str) -> None:
 
 
 @pytest.mark.parametrize("value", ["1969-12-31T23:59:59Z", "2201-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "0001-01-01"])
-def test_a_time_of_another_age_is_none(value: str) -> None:
+def test_a_time_outside_the_valid_range_is_ignored(value: str) -> None:
     assert parse_time(value) is None
 
 
@@ -132,7 +132,7 @@ def test_a_recording_of_too_many_files_is_refused(read: Any) -> None:
 
 
 @pytest.mark.parametrize("field", ["path", "storagePath"])
-def test_halves_of_characters_in_a_descriptor_are_refused(field: str) -> None:
+def test_lone_surrogates_in_a_descriptor_are_refused(field: str) -> None:
     values = {"path": "x.mp4", "storagePath": "http://dav/r/", field: HALF_CHARACTER}
     with pytest.raises(MetadataError):
         parse_descriptor({"storage": "webDAV", "path": values["path"], "data": {"storagePath": values["storagePath"]}})
@@ -154,7 +154,7 @@ def test_only_a_number_is_a_length(text: str, length: int | None) -> None:
     assert content_length(text) == length
 
 
-def test_what_is_larger_than_the_disk_is_not_begun(tmp_path: Path) -> None:
+def test_a_download_larger_than_the_disk_is_not_started(tmp_path: Path) -> None:
     def unread_chunks() -> Any:
         raise AssertionError("it was read")
         yield b""
@@ -196,7 +196,7 @@ def test_any_text_becomes_one_line_of_the_log(tmp_path: Path, form: str) -> None
     assert "half " in text and "unexpected" in text
 
 
-def test_programs_are_not_told_our_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_programs_do_not_inherit_our_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     ours = ("HTCC_PASSWORD", "S3_SECRET_ACCESS_KEY", "FLEET_BROKER_URL")
     for name in (*ours, "AWS_ACCESS_KEY_ID", "CREDENTIALS_DIRECTORY", "SESSION_TOKEN"):
         monkeypatch.setenv(name, "a secret")

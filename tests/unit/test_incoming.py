@@ -67,9 +67,7 @@ def fail_muxing(incoming: ArrivalTracker, *sources: MediaInput) -> MediaIncomple
 
 
 @pytest.mark.parametrize("size", ["45", "", None, "0", "-3", "1.5", "many", 2000, "2000"])
-def test_a_size_that_no_file_of_the_site_has_promises_nothing(
-    incoming: ArrivalTracker, tmp_path: Path, size: object
-) -> None:
+def test_a_size_that_no_file_of_the_site_has_is_not_credible(incoming: ArrivalTracker, tmp_path: Path, size: object) -> None:
     assert judge_files(incoming, fetched_file(tmp_path, size)) == [(Arrival.GROWING, "")]
 
 
@@ -184,9 +182,7 @@ def test_one_warning_for_each_length(incoming: ArrivalTracker, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("kept", ["", "[]", "{}", '{"length": "x"}', '{"length": 1000, "since": "now"}', "\x00"])
-def test_a_note_that_cannot_be_read_counts_as_none(
-    incoming: ArrivalTracker, tmp_path: Path, clock: ManualClock, kept: str
-) -> None:
+def test_an_unreadable_record_is_ignored(incoming: ArrivalTracker, tmp_path: Path, clock: ManualClock, kept: str) -> None:
     (source,) = incoming.check_arrival(RECORDING_ID, [fetched_file(tmp_path, 0)])
     fail_muxing(incoming, source)
     (note,) = (tmp_path / "incoming").iterdir()
@@ -208,7 +204,7 @@ def test_a_clock_that_was_set_back_does_not_keep_a_file_waiting(
     assert judge_files(incoming, fetched_file(tmp_path, 0)) == [(Arrival.SETTLED, "")]
 
 
-def test_notes_that_no_poll_needs_are_removed(tmp_path: Path, clock: ManualClock) -> None:
+def test_records_that_no_poll_needs_are_removed(tmp_path: Path, clock: ManualClock) -> None:
     incoming = ArrivalTracker(tmp_path / "incoming", 60, clock=clock)
     incoming.prune_notes()
     fail_muxing(incoming, *incoming.check_arrival(RECORDING_ID, [fetched_file(tmp_path, 0)]))
@@ -219,7 +215,7 @@ def test_notes_that_no_poll_needs_are_removed(tmp_path: Path, clock: ManualClock
         assert note.exists() is there
 
 
-def test_of_too_many_notes_the_oldest_are_removed(
+def test_the_oldest_of_too_many_records_are_removed(
     incoming: ArrivalTracker, tmp_path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert MAX_NOTES >= 1000

@@ -38,7 +38,7 @@ def test_windows_ends_what_is_in_the_job_when_its_last_handle_is_closed(kernel32
     assert kernel32.CreateJobObjectW.restype is ctypes.c_void_p  # type: ignore[attr-defined]
 
 
-def test_each_program_has_a_job_that_is_given_back(kernel32: Kernel32) -> None:
+def test_each_program_has_a_job_that_is_released(kernel32: Kernel32) -> None:
     jobs: list[dict[int, list[int]]] = []
     pid = Runner().run_streaming(
         [sys.executable, "-c", "import os; print(os.getpid())"],
@@ -80,7 +80,7 @@ def test_a_program_runs_without_a_job_when_windows_refuses_one(
         WindowsJob(42)
 
 
-def test_a_job_that_was_given_back_is_not_touched_again(kernel32: Kernel32) -> None:
+def test_a_released_job_is_not_used_again(kernel32: Kernel32) -> None:
     job = WindowsJob(42)
     kernel32.jobs[1000].clear()
     job.close()

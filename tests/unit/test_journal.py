@@ -66,7 +66,7 @@ def test_the_delay_grows_up_to_a_bound() -> None:
     assert delays[-1] <= 3600
 
 
-def test_media_that_may_still_come_are_tried_at_every_poll() -> None:
+def test_media_that_may_still_arrive_are_tried_at_every_poll() -> None:
     journal = Journal(None)
     for number in range(20):
         journal.record_failure(TARGET_KEY, MediaNotFound("not there"), float(number))
@@ -82,7 +82,7 @@ def test_local_errors_and_other_muxers_back_off_and_are_never_set_aside(error: E
     assert journal.may_run("x", FOREVER)
 
 
-def test_the_delay_that_a_service_asks_for_is_kept() -> None:
+def test_the_delay_requested_by_a_service_is_kept() -> None:
     entry = Journal(None).record_failure(TARGET_KEY, ServiceUnavailable("busy", retry_after=500), 1000)
     assert entry.retry_at is not None
     assert 1500 <= entry.retry_at <= 1600
@@ -117,7 +117,7 @@ def test_a_success_forgets_the_failures() -> None:
     assert journal.record_failure(TARGET_KEY, MediaError("corrupt"), 0).attempts == 1
 
 
-def test_targets_do_not_touch_each_other() -> None:
+def test_targets_do_not_affect_each_other() -> None:
     journal = Journal(None)
     for _ in range(MAX_PERMANENT_ATTEMPTS):
         journal.record_failure(TARGET_KEY, MediaError("corrupt"), 0)
@@ -349,7 +349,7 @@ def test_only_this_account_can_read_it(tmp_path: Path) -> None:
         assert file.stat().st_mode & 0o077 == 0
 
 
-def test_a_clock_that_was_set_back_keeps_nothing_waiting() -> None:
+def test_a_clock_that_was_set_back_delays_no_target() -> None:
     journal = Journal(None)
     journal.record_failure(TARGET_KEY, ServiceUnavailable("down"), 1_000_000.0)
     assert not journal.may_run("x", 1_000_001.0)

@@ -243,7 +243,7 @@ def test_a_foreign_file_is_refused(stored: Path, data: bytes) -> None:
 
 
 @pytest.mark.parametrize("part", ["first half", "last bytes"])
-def test_a_keystore_that_was_cut_is_refused(stored: Path, part: str) -> None:
+def test_a_truncated_keystore_is_refused(stored: Path, part: str) -> None:
     data = (stored / KEYSTORE_FILE).read_bytes()
     (stored / KEYSTORE_FILE).write_bytes(data[: len(data) // 2] if part == "first half" else data[-20:])
     assert "corrupt" in refusal_text(stored)

@@ -18,7 +18,7 @@ if sys.platform != "win32":
     import fcntl
 
 
-def test_a_second_holder_is_refused_until_the_first_lets_go(tmp_path: Path) -> None:
+def test_a_second_holder_is_refused_until_the_first_releases_the_lock(tmp_path: Path) -> None:
     first = acquire_lock(tmp_path / "lock", tmp_path, "[section] option")
     with pytest.raises(ConfigError) as caught:
         acquire_lock(tmp_path / "lock", tmp_path, "[section] option")

@@ -60,7 +60,7 @@ def test_without_a_folder_the_file_is_in_the_working_directory(
 
 
 @FORMATS
-def test_each_line_bears_its_recording(set_up: SetUp, form: str) -> None:
+def test_each_line_contains_its_recording(set_up: SetUp, form: str) -> None:
     lines = set_up(form)
     with setup.recording_context("C-17"):
         log.info("within")
@@ -97,7 +97,7 @@ def test_a_text_line_holds_all_fields(set_up: SetUp) -> None:
 
 
 @FORMATS
-def test_metadata_cannot_begin_a_line_of_their_own(set_up: SetUp, form: str) -> None:
+def test_metadata_cannot_start_a_new_line(set_up: SetUp, form: str) -> None:
     lines = set_up(form)
     with setup.recording_context("C1\n2024 ERROR forged"):
         log.info("agent %s", "x\r\n\x1b[2J\u2028forged", extra={"fields": {"media": "a\nb"}})
@@ -134,7 +134,7 @@ def test_a_secret_never_appears(set_up: SetUp, form: str, secret: str) -> None:
         assert [json.loads(line)["level"] for line in lines()] == ["debug", "error"]
 
 
-def test_a_secret_that_holds_another_is_removed_whole(set_up: SetUp) -> None:
+def test_a_secret_that_contains_another_is_removed_completely(set_up: SetUp) -> None:
     lines = set_up("text", "geheim", "geheim-und-mehr")
     log.info("it is geheim-und-mehr")
     assert "mehr" not in lines()[0]
@@ -142,7 +142,7 @@ def test_a_secret_that_holds_another_is_removed_whole(set_up: SetUp) -> None:
 
 @FORMATS
 @pytest.mark.parametrize("login", ["user:pa55word", "user:p@55word", "user"])
-def test_a_login_in_an_address_never_appears(set_up: SetUp, form: str, login: str) -> None:
+def test_credentials_in_an_address_never_appear(set_up: SetUp, form: str, login: str) -> None:
     lines = set_up(form)
     log.info("GET http://%s@dav:80/r/x.mp4 failed", login)
     assert "55word" not in lines()[0]
@@ -150,7 +150,7 @@ def test_a_login_in_an_address_never_appears(set_up: SetUp, form: str, login: st
     assert "dav:80/r/x.mp4" in lines()[0]
 
 
-def test_an_at_sign_in_a_path_is_no_login(set_up: SetUp) -> None:
+def test_an_at_sign_in_a_path_is_not_taken_for_credentials(set_up: SetUp) -> None:
     lines = set_up()
     log.info("GET http://dav/a@b/x.mp4 for anna@example.com")
     assert lines()[0].endswith("GET http://dav/a@b/x.mp4 for anna@example.com")
@@ -199,9 +199,7 @@ def test_a_rotation_that_fails_loses_no_line_and_no_older_file(
     assert "is written again" in capsys.readouterr().err
 
 
-def test_a_rotation_that_fails_in_the_middle_is_taken_up_where_it_ended(
-    tmp_path: Path, set_up: SetUp, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_rotation_that_fails_halfway_is_continued(tmp_path: Path, set_up: SetUp, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = set_up(max_bytes=500, count=5)
     name = "recording-muxer-single.log"
     for number in (1, 2, 3):
@@ -222,7 +220,7 @@ def test_a_rotation_that_fails_in_the_middle_is_taken_up_where_it_ended(
     assert [(tmp_path / f"{name}.{number}").read_text() for number in (2, 3, 4)] == ["1", "2", "3"]
 
 
-def test_a_full_disk_costs_lines_and_nothing_else(
+def test_a_full_disk_loses_log_lines_and_nothing_else(
     set_up: SetUp, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines = set_up("text", "geheim-und-mehr")

@@ -64,7 +64,7 @@ def test_parameter_sets_match_ffprobe(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", REFUSED_ENCODINGS)
-def test_what_cannot_be_copied_is_refused(tmp_path: Path, name: str) -> None:
+def test_video_that_cannot_be_copied_is_refused(tmp_path: Path, name: str) -> None:
     options, message = REFUSED_ENCODINGS[name]
     with pytest.raises(AvcError, match=message):
         read_config(encode_avcc(tmp_path / "picture.mp4", "320x180", options))
@@ -75,7 +75,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return encode_avcc(tmp_path_factory.mktemp("avc") / "picture.mp4", *VALID_ENCODINGS["scaling lists of their own"])
 
 
-def test_the_sets_in_band_are_those_of_the_box_each_with_its_length(config: bytes) -> None:
+def test_in_band_parameter_sets_match_the_box_with_length_prefixes(config: bytes) -> None:
     band = read_config(config).in_band
     units = []
     while band:
@@ -96,7 +96,7 @@ def test_a_box_without_sets_is_refused(config: bytes) -> None:
         read_config(config[:5] + b"\xe0\0")
 
 
-def test_a_box_that_breaks_off_anywhere_is_refused(config: bytes) -> None:
+def test_a_box_truncated_anywhere_is_refused(config: bytes) -> None:
     end = len(config)
     for most in range(end - 4):
         with pytest.raises(AvcError):

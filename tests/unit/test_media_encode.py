@@ -18,7 +18,7 @@ from muxer.status.activity import Activity
         [],
     ],
 )
-def test_in_the_end_it_is_the_whole_and_no_more(printed: list[bytes]) -> None:
+def test_progress_ends_at_exactly_the_total(printed: list[bytes]) -> None:
     activity = Activity()
     seen = []
 

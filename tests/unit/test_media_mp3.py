@@ -76,7 +76,7 @@ def test_other_audio_is_not_mp3(folder: Path, ending: str) -> None:
     assert read_mp3(mp4.create_audio(folder / f"other.{ending}")) is None
 
 
-def test_mp3_in_another_container_is_none(folder: Path) -> None:
+def test_mp3_in_another_container_is_not_read(folder: Path) -> None:
     assert read_mp3(mp4.create_audio(folder / "inside.wav", *MP3)) is None
 
 
@@ -140,7 +140,7 @@ def test_tags_and_descriptions_between_frames_are_neither_audio_nor_damage(folde
     assert (folder / "frames.mp3").read_bytes() == b"".join(both)
 
 
-def test_frames_behind_those_that_a_file_describes_have_no_silence_at_the_end(folder: Path, call: Path) -> None:
+def test_frames_after_the_described_ones_have_no_silence_at_the_end(folder: Path, call: Path) -> None:
     bare = mp4.create_audio(folder / "bare.mp3", *MP3, "-ar", "8000", "-write_xing", "0", "-id3v2_version", "0")
     joined = folder / "joined.mp3"
     joined.write_bytes(call.read_bytes() + bare.read_bytes())
@@ -176,7 +176,7 @@ def test_free_format_is_refused_by_name(folder: Path, call: Path) -> None:
 
 
 @pytest.mark.parametrize("rest", [b"TAG" + bytes(125), bytes(5_000), b"\xff" * 5_000, b"\xff\xf3\x88"])
-def test_data_after_the_audio_is_no_damage(folder: Path, call: Path, rest: bytes) -> None:
+def test_data_after_the_audio_is_not_damage(folder: Path, call: Path, rest: bytes) -> None:
     path = folder / "rest.mp3"
     path.write_bytes(call.read_bytes() + rest)
     assert read_existing(path).damaged_ranges == []
@@ -184,7 +184,7 @@ def test_data_after_the_audio_is_no_damage(folder: Path, call: Path, rest: bytes
 
 
 @pytest.mark.parametrize("filling", [b"\0", b"\xff", b"\xff\xf3", b"<html>"])
-def test_damage_is_found_and_filled_with_as_many_silent_frames(folder: Path, call: Path, filling: bytes) -> None:
+def test_damage_is_filled_with_the_same_number_of_silent_frames(folder: Path, call: Path, filling: bytes) -> None:
     whole = read_existing(call)
     begin, end = whole.offsets[10] + 7, whole.offsets[20] + 5
     content = bytearray(call.read_bytes())

@@ -20,7 +20,7 @@ def test_numbers_are_increasing_when_sorted_without_duplicates(numbers: list[int
 
 
 @given(NUMBERS)
-def test_numbers_that_rise_are_handed_back_and_others_sorted_apart(numbers: list[int]) -> None:
+def test_increasing_numbers_are_returned_uncopied_and_others_sorted_into_a_copy(numbers: list[int]) -> None:
     values = array("q", numbers)
     ordered = sorted_copy(values)
     assert list(ordered) == sorted(numbers)

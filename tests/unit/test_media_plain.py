@@ -125,7 +125,7 @@ def test_the_audio_codec_is_read(folder: Path, name: str) -> None:
     assert not found.has_gaps
 
 
-def test_a_file_without_audio_has_none(folder: Path) -> None:
+def test_a_file_without_audio_has_no_audio_duration(folder: Path) -> None:
     assert read_copyable_audio(mp4.create_video(folder / "silent.mp4", *mp4.X264, seconds=1)) is None
 
 
@@ -149,7 +149,7 @@ def test_the_silence_at_the_end_of_an_mp3_matches_ffprobe(
     assert found is not None and found.padding == told
 
 
-def test_an_mp3_without_that_frame_has_no_known_silence(folder: Path) -> None:
+def test_an_mp3_without_an_info_frame_has_no_known_silence(folder: Path) -> None:
     path = mp4.create_audio(folder / "bare.mp3", "-c:a", "libmp3lame", "-write_xing", "0")
     found = read_mp3(path)
     assert found is not None and found.padding == 0

@@ -78,17 +78,17 @@ def test_a_size_is_one_in_square_pixels(ratio: str, size: tuple[int, int]) -> No
 
 
 @pytest.mark.parametrize(("start", "late"), [(-1.0, 1_050_000), (0.0, 0)])
-def test_video_is_late_when_its_audio_starts_clearly_earlier(start: float, late: int) -> None:
+def test_video_has_a_start_offset_when_its_audio_starts_clearly_earlier(start: float, late: int) -> None:
     assert parse_lines(*PICTURES, *SOUNDS, VIDEO, AUDIO, FORMAT.replace("0.050000", str(start))).audio_only_us == late
 
 
-def test_a_cover_frame_is_no_video_stream() -> None:
+def test_a_cover_image_is_not_a_video_stream() -> None:
     found = parse_lines(*PICTURES, VIDEO + "|disposition:attached_pic=1", FORMAT)
     with pytest.raises(MediaError, match="no video"):
         require_video(found)
 
 
-def test_a_stream_without_packets_is_no_stream() -> None:
+def test_a_stream_without_packets_is_ignored() -> None:
     found = parse_lines(VIDEO.replace("nb_frames=2", "nb_frames=N/A"), AUDIO, FORMAT)
     with pytest.raises(MediaError, match="no video"):
         require_video(found)

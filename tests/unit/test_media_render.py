@@ -91,12 +91,12 @@ def test_only_frames_before_the_first_keyframe_are_encoded() -> None:
     assert (rest.begin, rest.reason, rest.frames) == (2 * SECOND, None, 80)
 
 
-def test_a_copy_may_end_between_keyframes_when_no_frame_is_reordered() -> None:
+def test_a_copy_may_end_between_keyframes_without_b_frames() -> None:
     (cut,) = FrameIndex(create_video()).copy_cuts(0, 2_500_000)
     assert (cut.reason, cut.frames) == (None, 25)
 
 
-def test_with_reordered_frames_the_end_after_the_last_keyframe_is_encoded() -> None:
+def test_with_b_frames_the_end_after_the_last_keyframe_is_encoded() -> None:
     copy, tail = FrameIndex(create_video(reordered=True)).copy_cuts(0, 2_500_000)
     assert (copy.reason, copy.end) == (None, 2 * SECOND)
     assert tail.reason is not None
@@ -213,7 +213,7 @@ def test_nothing_is_copied_when_no_clip_can_be() -> None:
     assert (copied, target.pixels, target.profile, target.rate, target.avc) == (frozenset(), "yuv420p", "high", 15, None)
 
 
-def test_the_target_describes_itself_as_the_clips_that_are_copied() -> None:
+def test_the_target_parameters_match_the_copied_clips() -> None:
     clips = {0: create_video(100), 1: create_video(60, profile="Main")}
     assert choose_video_target(clips)[0].avc == clips[0].avc
 

@@ -44,7 +44,7 @@ def test_overlaps_are_listed_as_they_are_resolved() -> None:
     )
 
 
-def test_a_screen_of_exactly_the_audio_s_time_is_shown_whole() -> None:
+def test_a_screen_with_exactly_the_time_span_of_the_audio_is_shown_whole() -> None:
     assert plan_shown(60, create_clip(0, 0, 60)) == [(0, 60, 0, 0)]
 
 
@@ -63,7 +63,7 @@ def test_gaps_before_between_and_after_screens_are_padded() -> None:
 
 
 @pytest.mark.parametrize("overlap", [0.5, 1, 2])
-def test_an_overlap_within_the_tolerance_moves_the_later_and_cuts_nothing(overlap: float) -> None:
+def test_an_overlap_within_the_tolerance_shifts_the_later_clip_and_cuts_nothing(overlap: float) -> None:
     assert plan_shown(60, create_clip(0, 0, 20), create_clip(1, 20 - overlap, 10)) == [
         (0, 20, 0, 0),
         (20, 30, 1, 0),
@@ -72,7 +72,7 @@ def test_an_overlap_within_the_tolerance_moves_the_later_and_cuts_nothing(overla
 
 
 @pytest.mark.parametrize("overlap", [2.1, 5, 19])
-def test_an_overlap_beyond_the_tolerance_truncates_the_earlier(overlap: float) -> None:
+def test_an_overlap_beyond_the_tolerance_truncates_the_earlier_clip(overlap: float) -> None:
     begin = 20 - overlap
     assert plan_shown(50, create_clip(0, 0, 20), create_clip(1, begin, 10 + overlap)) == [
         (0, begin, 0, 0),
@@ -85,7 +85,7 @@ def test_without_tolerance_any_overlap_truncates() -> None:
     assert plan_shown(20, create_clip(0, 0, 11), create_clip(1, 10, 10), tolerance=0) == [(0, 10, 0, 0), (10, 20, 1, 0)]
 
 
-def test_the_next_gap_takes_up_the_shift() -> None:
+def test_the_next_gap_absorbs_the_shift() -> None:
     assert plan_shown(60, create_clip(0, 0, 21), create_clip(1, 20, 10), create_clip(2, 40, 20)) == [
         (0, 21, 0, 0),
         (21, 31, 1, 0),
@@ -126,11 +126,11 @@ def test_a_clip_shorter_than_a_frame_takes_nothing_from_others() -> None:
     assert plan_shown(20, create_clip(0, 0, 20), create_clip(1, 5, 0)) == [(0, 20, 0, 0)]
 
 
-def test_a_screen_is_shown_again_where_one_that_lies_inside_it_ends() -> None:
+def test_a_screen_is_shown_again_after_one_nested_in_it_ends() -> None:
     assert plan_shown(20, create_clip(0, 0, 20), create_clip(1, 5, 3)) == [(0, 5, 0, 0), (5, 8, 1, 0), (8, 20, 0, 8)]
 
 
-def test_of_nested_screens_the_one_that_began_last_and_still_lasts_is_shown() -> None:
+def test_of_nested_screens_the_latest_started_that_still_runs_is_shown() -> None:
     assert plan_shown(30, create_clip(0, 0, 25), create_clip(1, 3, 15), create_clip(2, 5, 4), create_clip(3, 12, 10)) == [
         (0, 3, 0, 0),
         (3, 5, 1, 0),
@@ -142,7 +142,7 @@ def test_of_nested_screens_the_one_that_began_last_and_still_lasts_is_shown() ->
     ]
 
 
-def test_a_screen_that_ended_beneath_another_is_not_shown_again() -> None:
+def test_a_screen_that_ended_while_hidden_is_not_shown_again() -> None:
     assert plan_shown(20, create_clip(0, 0, 10), create_clip(1, 4, 12)) == [(0, 4, 0, 0), (4, 16, 1, 0), (16, 20, None, 0)]
 
 
@@ -163,7 +163,7 @@ def test_the_tolerance_holds_for_the_screen_that_is_shown_again() -> None:
     ]
 
 
-def test_a_hidden_screen_shifts_none() -> None:
+def test_a_hidden_screen_shifts_no_other() -> None:
     assert plan_shown(30, create_clip(0, 0, 10), create_clip(1, 3, 27), create_clip(2, 9, 3)) == [
         (0, 3, 0, 0),
         (3, 9, 1, 0),
@@ -251,7 +251,7 @@ def test_a_screen_that_starts_hours_before_the_audio_is_shown_from_where_the_aud
     assert plan_shown(60, create_clip(0, -8 * 3600, 9 * 3600)) == [(0, 60, 0, 8 * 3600)]
 
 
-def test_screens_of_other_days_change_nothing() -> None:
+def test_screens_of_other_days_have_no_effect() -> None:
     others = [create_clip(number, day * 86_400, 3600) for number, day in enumerate((-400, -1, 1, 400), start=1)]
     assert plan_shown(60, create_clip(0, 5, 10), *others) == plan_shown(60, create_clip(0, 5, 10))
 
@@ -260,7 +260,7 @@ def test_a_gap_shorter_than_a_frame_holds_the_frame() -> None:
     assert plan_shown(20, create_clip(0, 0, 9.95), create_clip(1, 10, 9.96)) == [(0, 10, 0, 0), (10, 20, 1, 0)]
 
 
-def test_the_first_frame_is_shown_from_the_start_when_it_is_less_than_a_frame_late() -> None:
+def test_a_first_frame_less_than_one_frame_late_is_shown_from_the_start() -> None:
     assert plan_shown(10, create_clip(0, 0.05, 10)) == [(0, 10, 0, 0)]
 
 
@@ -364,7 +364,7 @@ def test_a_plan(holds: Property, start: int, length: int, layout: list[tuple[int
 
 
 @pytest.mark.parametrize("holds", PROPERTIES)
-def test_the_plan_of_each_of_thousands_of_layouts(holds: Property) -> None:
+def test_the_plans_of_thousands_of_layouts(holds: Property) -> None:
     dice = random.Random(20240102)
     for _ in range(3000):
         grid = dice.choice([1, FRAME, SECOND])
@@ -455,7 +455,7 @@ SMALL_SPANS = st.lists(st.tuples(st.integers(-5, 45), st.none() | st.integers(-5
 
 @settings(max_examples=2000, deadline=None)
 @given(st.integers(-5, 5), st.integers(1, 40), SMALL_CLIPS, st.integers(0, 10), SMALL_SPANS)
-def test_a_plan_equals_a_painted_time_line(
+def test_a_plan_equals_a_timeline_computed_for_each_time(
     start: int,
     length: int,
     layout: list[tuple[int, int, int]],

@@ -154,7 +154,7 @@ def read_all_ways(path: Path) -> None:
 
 
 @pytest.mark.parametrize("way", ["as encoded", "index in front"])
-def test_a_file_that_is_truncated_anywhere_is_never_read_as_a_whole_one(folder: Path, in_order: Path, way: str) -> None:
+def test_a_file_truncated_anywhere_is_never_read_as_complete(folder: Path, in_order: Path, way: str) -> None:
     whole, path = folder / "whole.mp4", folder / "truncated.mp4"
     run_ffmpeg("-i", in_order, *ENCODINGS[way], whole)
     content = whole.read_bytes()
@@ -268,7 +268,7 @@ def empty_boxes(content: bytes, kind: bytes) -> bytes:
     return bytes(made)
 
 
-def test_an_offset_beyond_all_numbers_is_refused(folder: Path, in_order: Path) -> None:
+def test_an_offset_beyond_the_valid_range_is_refused(folder: Path, in_order: Path) -> None:
     [track] = read_tracks(in_order)
     content = in_order.read_bytes()
     place = content.index(b"stco")

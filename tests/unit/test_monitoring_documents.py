@@ -58,7 +58,7 @@ def test_types_and_labels_are_those_of_the_page(tmp_path: Path) -> None:
         assert names == set(re.findall(r"`(\w+)`", labels)), name
 
 
-def test_the_dashboard_and_the_alerts_ask_for_metrics_that_there_are(samples: set[str]) -> None:
+def test_the_dashboard_and_the_alerts_use_existing_metrics(samples: set[str]) -> None:
     asked = {name for text in panel_expressions() for name in NAME.findall(text)}
     assert asked and asked <= samples
     rules = "\n".join(re.findall(r"expr: (?:\|\n(?:\s{10}.*\n)+|.*)", ALERTS.read_text()))
@@ -86,7 +86,7 @@ def test_the_dashboard_has_what_grafana_needs() -> None:
             assert target["datasource"]["uid"] == "${datasource}" and '{job="$job",instance=~"$instance"' in target["expr"]
 
 
-def test_panels_do_not_lie_on_each_other() -> None:
+def test_panels_do_not_overlap() -> None:
     taken: set[tuple[int, int]] = set()
     for panel in json.loads(DASHBOARD.read_text())["panels"]:
         at = panel["gridPos"]
@@ -95,7 +95,7 @@ def test_panels_do_not_lie_on_each_other() -> None:
         taken |= cells
 
 
-def test_services_without_number_do_not_make_series_without_number(tmp_path: Path) -> None:
+def test_an_unbounded_number_of_services_has_a_bounded_number_of_series(tmp_path: Path) -> None:
     """Metadata name WebDAV servers as they like."""
     activity = Activity()
     for number in range(500):

@@ -23,7 +23,7 @@ def scrape_metrics(sources: ViewSources) -> dict[str, float]:
     return parse_samples(MuxerCollector(sources).render_exposition("")[0].decode())
 
 
-def test_everything_that_was_counted_is_told(tmp_path: Path) -> None:
+def test_everything_that_was_counted_is_exported(tmp_path: Path) -> None:
     found = scrape_metrics(populated_sources(tmp_path))
     assert found['muxer_targets_total{outcome="muxed"}'] == 2
     assert found['muxer_targets_total{outcome="failed"}'] == 1
@@ -45,7 +45,7 @@ def test_everything_that_was_counted_is_told(tmp_path: Path) -> None:
     assert found["muxer_ready"] == 0 and found["muxer_live"] == 1
 
 
-def test_a_step_is_a_histogram_whose_classes_add_up() -> None:
+def test_a_step_is_a_histogram_whose_buckets_add_up() -> None:
     durations = DurationHistogram()
     for seconds in (0.01, 0.05, 0.3, 7000.0):
         durations.add_duration(seconds)
@@ -60,7 +60,7 @@ def test_a_step_is_a_histogram_whose_classes_add_up() -> None:
     assert {one.labels["step"] for one in steps.samples} >= {"check", "fetch", "mux", "publish"}
 
 
-def test_before_the_first_poll_nothing_is_said_of_polls(tmp_path: Path) -> None:
+def test_before_the_first_poll_there_are_no_poll_metrics(tmp_path: Path) -> None:
     sources = create_sources(tmp_path)
     assert [one.name for one in poll_metrics(sources.activity.take_snapshot().polls, time.time())] == ["muxer_polls"]
     found = scrape_metrics(sources)
@@ -69,13 +69,13 @@ def test_before_the_first_poll_nothing_is_said_of_polls(tmp_path: Path) -> None:
     assert 'muxer_journal_targets{state="done"}' not in found
 
 
-def test_no_open_recording_is_an_age_of_nothing(tmp_path: Path) -> None:
+def test_without_open_recordings_the_age_is_zero(tmp_path: Path) -> None:
     sources = create_sources(tmp_path)
     sources.activity.record_poll_success({}, 0.1, None)
     assert scrape_metrics(sources)["muxer_oldest_unmuxed_age_seconds"] == 0
 
 
-def test_certificates_tell_when_they_expire_and_are_read_again_when_replaced(tmp_path: Path) -> None:
+def test_certificate_expiry_is_exported_and_updated_when_a_certificate_is_replaced(tmp_path: Path) -> None:
     sources = populated_sources(tmp_path)
     expiries = CertificateExpiries(sources.config)
     found = {(one.kind, one.name): one.at for one in expiries.read_expiries(sources.recipients())}
@@ -90,7 +90,7 @@ def test_certificates_tell_when_they_expire_and_are_read_again_when_replaced(tmp
     assert expiries.read_expiries(()) == ()
 
 
-def test_a_fleet_is_told_and_nothing_of_it_where_there_is_none(tmp_path: Path) -> None:
+def test_fleet_metrics_exist_only_with_a_fleet(tmp_path: Path) -> None:
     sources = create_sources(tmp_path)
     assert not [name for name in scrape_metrics(sources) if name.startswith("muxer_fleet")]
     lanes = {"recording-muxer": 2, "recording-muxer.today": 40, "recording-muxer.backlog": 0}
@@ -123,7 +123,7 @@ def test_a_fleet_is_told_and_nothing_of_it_where_there_is_none(tmp_path: Path) -
     assert found["muxer_queue_size"] == 5000 and found["muxer_longest_running_seconds"] == 60
 
 
-def test_of_a_broker_that_is_out_and_of_silent_workers_only_what_is_known_is_told(tmp_path: Path) -> None:
+def test_only_known_values_are_exported_for_an_unavailable_broker_and_silent_workers(tmp_path: Path) -> None:
     silent = worker_view(seen=NOW - 90, running=(running_job("call-1", "mux"),))
     sources = replace(create_sources(tmp_path), fleet=lambda: fleet_view(silent, connected=False, queued=7))
     found = scrape_metrics(sources)
@@ -133,7 +133,7 @@ def test_of_a_broker_that_is_out_and_of_silent_workers_only_what_is_known_is_tol
     assert found["muxer_workers"] == found["muxer_longest_running_seconds"] == 0
 
 
-def test_a_worker_and_the_next_in_its_place_are_one_series(tmp_path: Path) -> None:
+def test_a_worker_and_its_replacement_are_one_series(tmp_path: Path) -> None:
     dead = worker_view(seen=NOW - 100)
     alive = worker_view(name="host-0/worker-0/999", pid=999, rate=7.0)
     found = scrape_metrics(replace(create_sources(tmp_path), fleet=lambda: fleet_view(alive, dead)))
@@ -141,14 +141,14 @@ def test_a_worker_and_the_next_in_its_place_are_one_series(tmp_path: Path) -> No
     assert found['muxer_fleet_worker_seen_seconds{worker="host-0/worker-0"}'] == 2
 
 
-def test_secrets_in_what_services_said_are_not_shown(tmp_path: Path) -> None:
+def test_secrets_in_messages_of_services_are_not_shown(tmp_path: Path) -> None:
     sources = create_sources(tmp_path, webdav__password="very secret")
     sources.activity.count_error("WebDAV https://user:very%20secret@dav", "Transient")
     text = MuxerCollector(sources).render_exposition("")[0].decode()
     assert "secret" not in text and 'service="WebDAV https://***@dav"' in text
 
 
-def test_the_view_holds_what_the_journal_has(tmp_path: Path) -> None:
+def test_the_view_contains_the_data_of_the_journal(tmp_path: Path) -> None:
     view = gather_status(populated_sources(tmp_path))
     assert view.counts == {"done": 1, "retry": 1} and len(view.samples) == 1 and len(view.hours) == 25
     [done], [failed] = view.recent, view.failures

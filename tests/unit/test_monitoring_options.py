@@ -29,7 +29,7 @@ def refusal_text(folder: Path, **options: object) -> str:
     return "\n".join(map(str, caught.value.problems))
 
 
-def test_nothing_listens_unless_asked_for(tmp_path: Path) -> None:
+def test_nothing_listens_unless_configured(tmp_path: Path) -> None:
     monitoring = load_options(tmp_path).config.monitoring
     assert (monitoring.http_address, monitoring.http_port, monitoring.certificate) == ("127.0.0.1", 0, None)
     assert load_options(tmp_path, http_address="0.0.0.0").config.monitoring.http_port == 0
@@ -67,7 +67,7 @@ def test_an_unknown_name_is_a_problem(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("given", ["username", "password", "certificate", "key"])
-def test_half_of_a_pair_is_refused(tmp_path: Path, given: str) -> None:
+def test_one_option_of_a_pair_is_refused(tmp_path: Path, given: str) -> None:
     certificate, key, _ = create_certificate(tmp_path)
     values = {"username": "watcher", "password": "open sesame", "certificate": certificate, "key": key}
     assert f"is required, because {given} is set" in refusal_text(tmp_path, http_port="9477", **{given: values[given]})
@@ -99,7 +99,7 @@ def test_a_malformed_port_is_a_problem(tmp_path: Path, port: str) -> None:
     assert f"[monitoring] http_port = '{port}': must be a whole number >= 0 and at most 65535" in said
 
 
-def test_the_password_comes_from_the_environment_and_is_kept_out_of_everything(tmp_path: Path) -> None:
+def test_the_password_is_read_from_the_environment_and_shown_nowhere(tmp_path: Path) -> None:
     config = load_options(tmp_path, {"MONITORING_PASSWORD": "from outside"}, username="watcher").config
     assert config.monitoring.password == "from outside"
     assert "from outside" not in repr(config)

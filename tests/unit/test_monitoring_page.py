@@ -66,7 +66,7 @@ def test_the_good_summary_names_the_number_of_retries() -> None:
     assert "failed" not in summarize_view(muxer_view()).text
 
 
-def test_the_section_now_has_its_numbers() -> None:
+def test_the_section_now_shows_its_numbers() -> None:
     page = PageReader(render_status_page(muxer_view())).page_text
     for text in (
         "Running 2 of 4 workers",

@@ -99,14 +99,14 @@ def test_an_earlier_record_survives_a_full_disk(tmp_path: Path) -> None:
         assert not list(folder.glob("*.new"))
 
 
-def test_a_half_written_record_is_removed(tmp_path: Path) -> None:
+def test_a_partly_written_record_is_removed(tmp_path: Path) -> None:
     (tmp_path / "note.new").write_text(json.dumps(INTENT))
     seen: list[object] = []
     IntentLog(tmp_path).recover(lambda note: bool(seen.append(note)), "later")
     assert not list(tmp_path.iterdir()) and not seen
 
 
-def test_an_unreadable_record_stops_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unreadable_record_does_not_stop_the_others(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "note.json").mkdir()
     (tmp_path / "other.json").write_text(json.dumps(INTENT))
     IntentLog(tmp_path).recover(lambda _: True, "it is left for now")

@@ -52,7 +52,7 @@ def test_each_origin_is_reported(path: Path) -> None:
     assert set(origins) == {(section, name) for section, name, _ in all_options()}
 
 
-def test_an_ignored_value_is_not_where_the_value_comes_from(tmp_path: Path) -> None:
+def test_an_ignored_value_is_not_reported_as_the_origin(tmp_path: Path) -> None:
     path = tmp_path / "muxer.cfg"
     path.write_text("[htcc]\nbase_uri = https://rws\ncontact_center_id = cc\n[processing]\ntotal_muxers = many\n")
     assert load_config(path, {}, {}).origins["processing", "total_muxers"] == "default"

@@ -31,7 +31,7 @@ def call_repeatedly(outages: CircuitBreaker, error: MuxerError | None, service: 
                 raise error
 
 
-def test_a_single_failure_is_no_outage() -> None:
+def test_a_single_failure_is_not_an_outage() -> None:
     outages = CircuitBreaker()
     call_repeatedly(outages, ServiceUnavailable("no answer"), times=FAILURE_THRESHOLD - 1)
     call_repeatedly(outages, None)
@@ -84,7 +84,7 @@ def test_errors_of_the_muxer_do_not_count_for_the_service(error: MuxerError) -> 
     assert outages.is_open("RWS")
 
 
-def test_one_recording_a_poll_tries_a_service_that_is_out() -> None:
+def test_one_recording_per_poll_tries_an_unavailable_service() -> None:
     outages = CircuitBreaker()
     call_repeatedly(outages, AuthenticationFailed("wrong password"))
     outages.allow_trial()
@@ -106,7 +106,7 @@ def test_a_recording_that_needs_two_services_waits_for_both() -> None:
     assert outages.try_half_open(["RWS"]), "the one that could not begin has not used up the trial"
 
 
-def test_an_outage_is_told_once_when_it_begins_and_once_when_it_ends(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_outage_is_logged_once_at_its_start_and_once_at_its_end(caplog: pytest.LogCaptureFixture) -> None:
     outages = CircuitBreaker()
     for _ in range(20):
         call_repeatedly(outages, ServiceUnavailable("no answer"), "RCS")
@@ -125,14 +125,14 @@ def test_the_log_names_the_effect_of_an_outage(caplog: pytest.LogCaptureFixture)
     assert caplog.messages[1].startswith("RWS is unavailable; no recording waits for it: ")
 
 
-def test_errors_bear_the_name_of_the_service_that_they_come_from() -> None:
+def test_errors_contain_the_name_of_their_service() -> None:
     outages = CircuitBreaker()
     with pytest.raises(ServiceUnavailable) as met, outages.call("outer"), outages.call("inner"):
         raise ServiceUnavailable("no answer")
     assert met.value.service == "inner"
 
 
-def test_what_was_tried_often_enough_is_an_outage_at_once() -> None:
+def test_an_error_after_enough_retries_is_an_outage_at_once() -> None:
     outages = CircuitBreaker()
     error = ServiceUnavailable("no answer")
     error.service = "RWS"

@@ -50,7 +50,7 @@ def test_all_that_is_submitted_is_done(stop: threading.Event) -> None:
     assert pool.is_idle
 
 
-def test_as_many_run_at_the_same_time_as_there_are_workers(stop: threading.Event) -> None:
+def test_concurrent_targets_equal_the_number_of_workers(stop: threading.Event) -> None:
     gate = GatedWork()
     pool = ThreadExecutor(gate, 3, stop)
     for number in range(4):
@@ -164,7 +164,7 @@ def test_after_a_stop_no_new_work_starts_and_the_workers_end(stop: threading.Eve
 
 
 @pytest.mark.parametrize(("cut_off", "open_"), [(True, 2), (False, 1)])
-def test_what_a_stop_has_cut_off_stays_open(stop: threading.Event, cut_off: bool, open_: int) -> None:
+def test_targets_cut_off_by_a_stop_stay_open(stop: threading.Event, cut_off: bool, open_: int) -> None:
     gate = GatedWork()
 
     def work_until_stop(one: MuxTarget) -> None:
@@ -225,7 +225,7 @@ class FakeRoom:
         return self.there.is_set()
 
 
-def test_while_nothing_may_start_no_target_is_taken_or_lost(stop: threading.Event) -> None:
+def test_while_starting_is_blocked_no_target_is_taken_or_lost(stop: threading.Event) -> None:
     done: list[str] = []
     room = FakeRoom()
     pool = ThreadExecutor(lambda one: done.append(one.recording_id), 2, stop, room)
@@ -243,7 +243,7 @@ def test_while_nothing_may_start_no_target_is_taken_or_lost(stop: threading.Even
     assert accepted == [True] * 3 and sorted(done) == ["C0", "C1", "C2"]
 
 
-def test_queued_targets_wait_while_nothing_may_start_and_running_ones_continue(stop: threading.Event) -> None:
+def test_while_starting_is_blocked_queued_targets_wait_and_running_ones_continue(stop: threading.Event) -> None:
     gate, room = GatedWork(), FakeRoom()
     room.there.set()
     pool = ThreadExecutor(gate, 1, stop, room)

@@ -40,7 +40,7 @@ def write_program(path: Path, mode: int = 0o755) -> Path:
 
 
 @pytest.mark.parametrize(("program", "place"), LAYOUTS)
-def test_a_build_in_thirdparty_goes_before_the_path(thirdparty: Path, program: ProgramPath, place: str) -> None:
+def test_a_build_in_thirdparty_takes_precedence_over_the_path(thirdparty: Path, program: ProgramPath, place: str) -> None:
     on_path = program(program.name)
     build = write_program(thirdparty / place)
     (thirdparty / program.build / "README.txt").touch()
@@ -91,7 +91,7 @@ def test_a_folder_that_cannot_be_read_is_named(thirdparty: Path, monkeypatch: py
     assert str(thirdparty / "openssl") in str(caught.value)
 
 
-def test_a_program_that_is_nowhere(thirdparty: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_program_that_does_not_exist(thirdparty: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (thirdparty / "ffmpeg" / "still packed").mkdir(parents=True)
     monkeypatch.setenv("PATH", "/no/such/folder")
     with pytest.raises(ValueError, match="not on the PATH and not in") as caught:

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from muxer.status.progress import Progress, format_duration, format_progress, measure_progress
 
 
-def test_half_of_it_in_ten_seconds_leaves_ten_more() -> None:
+def test_half_done_in_ten_seconds_leaves_ten_seconds() -> None:
     assert measure_progress(50, 100, begun=1000, now=1010) == Progress(percent=50, rate=5, left=10)
 
 
-def test_without_a_whole_there_is_a_rate_but_no_percentage() -> None:
+def test_without_a_total_there_is_a_rate_but_no_percentage() -> None:
     assert measure_progress(50, 0, begun=0, now=10) == Progress(None, 5, None)
 
 
@@ -22,11 +22,11 @@ def test_at_the_start_and_after_a_clock_set_back_the_rate_is_unknown(now: float)
     assert measure_progress(50, 100, begun=1000, now=now) == Progress(50, None, None)
 
 
-def test_more_than_was_estimated_is_all_of_it() -> None:
+def test_more_than_the_estimated_total_is_one_hundred_percent() -> None:
     assert measure_progress(120, 100, begun=0, now=10) == Progress(100, 12, 0.0)
 
 
-def test_what_has_not_moved_has_no_end() -> None:
+def test_without_progress_there_is_no_remaining_time() -> None:
     assert measure_progress(0, 100, begun=0, now=10) == Progress(0, 0, None)
 
 
@@ -52,7 +52,7 @@ def test_nothing_is_ever_negative_or_above_a_hundred(done: float, total: float, 
         (Progress(None, None, None), "check", ""),
     ],
 )
-def test_it_is_shown_for_people(made: Progress, step: str, text: str) -> None:
+def test_progress_is_shown_in_readable_form(made: Progress, step: str, text: str) -> None:
     assert format_progress(made, step) == text
 
 

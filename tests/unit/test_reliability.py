@@ -37,7 +37,7 @@ def test_every_type_of_error_has_its_row_and_no_other() -> None:
 
 
 @pytest.mark.parametrize("kind", [one for one in RAISED if one is not errors.ConfigError])
-def test_what_sets_a_recording_aside_is_as_the_table_says(kind: type[MuxerError]) -> None:
+def test_the_table_matches_which_errors_set_a_recording_aside(kind: type[MuxerError]) -> None:
     (row,) = [row for row in table_rows("What is tried again") if f"`{kind.__name__}`" in row[0]]
     journal = Journal(None)
     entries = [

@@ -144,7 +144,7 @@ def test_a_stop_ends_the_delay_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert request.sent == 1
 
 
-def test_one_step_is_no_outage_and_several_are() -> None:
+def test_one_failed_step_is_not_an_outage_and_several_are() -> None:
     outages = CircuitBreaker()
     for number in range(FAILURE_THRESHOLD):
         assert not outages.is_open("RCS"), number
@@ -153,7 +153,7 @@ def test_one_step_is_no_outage_and_several_are() -> None:
     assert outages.is_open("RCS")
 
 
-def test_internal_errors_are_no_outage_until_there_are_many() -> None:
+def test_internal_errors_are_an_outage_only_when_there_are_many() -> None:
     outages = CircuitBreaker()
     for number in range(INTERNAL_ERROR_THRESHOLD):
         assert not outages.is_open("RCS"), number
@@ -174,7 +174,7 @@ def test_a_step_is_not_retried_while_its_service_is_unavailable() -> None:
     assert (request.sent, other.sent) == (1, ATTEMPT_COUNT)
 
 
-def test_a_refused_login_counts_at_once_also_within_a_repeated_step() -> None:
+def test_an_authentication_failure_counts_at_once_also_within_a_repeated_step() -> None:
     outages = CircuitBreaker()
     with pytest.raises(AuthenticationFailed):
         Repeater(outages, InstantStop())("fetch", FlakyRequest(outages, lambda: AuthenticationFailed("401")))
@@ -190,7 +190,7 @@ def test_a_service_that_never_responds_counts_at_every_try(monkeypatch: pytest.M
     assert outages.is_open("RCS") and request.sent == FAILURE_THRESHOLD
 
 
-def test_steps_within_steps_do_not_multiply() -> None:
+def test_nested_steps_do_not_multiply_retries() -> None:
     outages = CircuitBreaker()
     inner, outer = Repeater(outages, InstantStop()), Repeater(outages, InstantStop())
     request = FlakyRequest(outages, unavailable_error)
@@ -202,7 +202,7 @@ def test_steps_within_steps_do_not_multiply() -> None:
     assert not outages.is_open("RCS"), "each counts once"
 
 
-def test_requests_that_fail_at_random_are_no_outage() -> None:
+def test_requests_that_fail_at_random_are_not_an_outage() -> None:
     """Half of them: each second request fails."""
     outages = CircuitBreaker()
     for _ in range(50):
@@ -210,7 +210,7 @@ def test_requests_that_fail_at_random_are_no_outage() -> None:
     assert outages.begun == 0
 
 
-def test_a_service_that_others_use_meanwhile_is_not_declared_out() -> None:
+def test_a_service_that_others_use_meanwhile_is_not_declared_unavailable() -> None:
     outages = CircuitBreaker()
     for is_used, error in ((True, unavailable_error()), (False, unavailable_error())):
         with contextlib.suppress(ServiceUnavailable), outages.call("RWS"):

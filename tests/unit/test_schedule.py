@@ -20,7 +20,7 @@ def test_a_module_whose_tests_share_something_stays_together(test: str, scope: s
     assert ModuleScheduling._split_scope(ModuleScheduling.__new__(ModuleScheduling), test) == scope
 
 
-def test_the_workers_are_given_work_by_it(pytestconfig: pytest.Config) -> None:
+def test_the_run_uses_this_scheduler(pytestconfig: pytest.Config) -> None:
     made = pytestconfig.hook.pytest_xdist_make_scheduler(config=FakeConfig(), log=None)
     assert isinstance(made, ModuleScheduling)
 

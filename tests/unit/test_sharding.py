@@ -76,7 +76,7 @@ def test_the_only_backup_replaces_the_only_primary(processing: Callable[..., Pro
 
 
 @pytest.mark.parametrize("muxer_id", [-1, -7, ""])
-def test_a_negative_or_empty_muxer_id_takes_everything(
+def test_a_negative_or_empty_muxer_id_selects_everything(
     processing: Callable[..., ProcessingOptions], muxer_id: object
 ) -> None:
     options = processing(muxer_id=muxer_id, total_muxers=3)
@@ -99,5 +99,5 @@ def test_a_primary_and_a_backup_of_the_same_id_share_nothing(processing: Callabl
 
 
 @given(st.text(), st.integers(1, 100))
-def test_a_shard_is_one_of_all(recording_id: str, total: int) -> None:
+def test_a_shard_is_within_the_number_of_shards(recording_id: str, total: int) -> None:
     assert 0 <= shard_of(recording_id, total) < total

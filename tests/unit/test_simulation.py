@@ -48,7 +48,7 @@ def test_every_recording_is_finished_once(small: Day, pollers: tuple[PollWindow,
     assert len(done.workers.waits) == len(done.seen.delays) == 3000 and min(done.seen.delays) > 0
 
 
-def test_what_is_not_done_has_left_the_windows_and_nothing_else_is_missing() -> None:
+def test_only_recordings_that_left_the_windows_are_not_done() -> None:
     slow = Costs(stream_bytes=1e5, threads=1)
     done = Simulation(generate_day(2000), SimulatedFleet(1, (PollWindow(2 * HOUR),), max_queue=50), slow).run()
     assert set(done.state) == {DONE, LEFT}
@@ -56,7 +56,7 @@ def test_what_is_not_done_has_left_the_windows_and_nothing_else_is_missing() -> 
     assert done.workers.deepest <= 50
 
 
-def test_a_short_queue_loses_nothing_while_a_long_pass_goes_on() -> None:
+def test_a_short_queue_loses_nothing_during_a_long_pass() -> None:
     """An hour of recordings takes longer to read than the workers need for what may wait."""
     slow = Costs(page_seconds=60.0)
     done = Simulation(generate_day(3000), SimulatedFleet(2, (PollWindow(2 * HOUR),), max_queue=10), slow).run()
@@ -106,13 +106,13 @@ def test_one_thread_with_equal_jobs_waits_as_queueing_theory_says(load: float) -
     assert mean(workers.waits) == pytest.approx(load / (2 * (1 - load)), rel=0.04)  # M/D/1, Pollaczek and Khinchine
 
 
-def test_as_many_wait_as_arrive_while_one_waits() -> None:
+def test_the_queue_length_follows_littles_law() -> None:
     arrivals = _poisson_arrivals(20_000, 2.7)
     workers, area = _serve_arrivals(arrivals, threads=3, seconds=1.0)
     assert area / arrivals[-1] == pytest.approx(len(arrivals) / arrivals[-1] * mean(workers.waits), rel=0.001)  # Little
 
 
-def test_the_newest_calls_go_first_and_keep_room() -> None:
+def test_the_newest_calls_go_first_and_keep_capacity() -> None:
     events, order = EventLoop(), list[int]()
     workers = SimulatedWorkers(events, 1, 8, lambda *_: 1.0, begun=order.append)
     offered = [(2 * DAY, 6), (2 * HOUR, 3), (60.0, 3)]
@@ -126,7 +126,7 @@ def test_the_newest_calls_go_first_and_keep_room() -> None:
     assert order == [0, 9, 10, 6, 7, 1, 2, 3, 4]  # 5, 8 and 11 found their share of the queue full
 
 
-def test_a_job_lasts_as_long_as_its_steps_or_its_turn_at_what_all_share() -> None:
+def test_a_job_lasts_as_long_as_its_steps_or_its_wait_for_shared_resources() -> None:
     costs = Costs(rws_seconds=0.1, dav_seconds=0.0, stream_bytes=1e7, rws_capacity=70.0, storage_capacity=1e12)
     alone = costs.job_seconds(300.0, 1)
     assert alone == pytest.approx(0.7 + 2 * source_bytes(300.0) / 1e7 + 0.1464)
@@ -190,7 +190,7 @@ def _run_polls(day: Day, window: PollWindow, room: int, polls: int = 1, page_sec
     return site
 
 
-def test_a_poll_orders_what_is_ready_of_its_window_the_newest_calls_first(small: Day) -> None:
+def test_a_poll_orders_the_ready_recordings_of_its_window_newest_first(small: Day) -> None:
     site = _run_polls(small, PollWindow(12 * HOUR, HOUR), 10_000)
     ordered = [one for several in site.orders for one in several]
     now = 15 * HOUR
@@ -200,7 +200,7 @@ def test_a_poll_orders_what_is_ready_of_its_window_the_newest_calls_first(small:
     assert all(small.ready[one] <= site.now for one in ordered)
 
 
-def test_older_calls_are_not_read_while_there_is_no_room_for_them(small: Day) -> None:
+def test_older_calls_are_not_read_while_the_queue_has_no_capacity(small: Day) -> None:
     few, all_ = _run_polls(small, PollWindow(), 20), _run_polls(small, PollWindow(), 10_000)
     assert len(few.orders) == 1 < len(all_.orders) and few.requests < all_.requests / 2
     newest = max(all_.orders[0], key=lambda one: small.start[one])
