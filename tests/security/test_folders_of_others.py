@@ -1,4 +1,4 @@
-"""A temporary folder that others may use: refused, or warned of where systems share it on purpose."""
+"""A temporary folder that others can write to is refused, or gets a warning where systems share it on purpose."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_a_lock_file_created_by_another_account_is_named() -> None:
 
 
 def test_a_lock_file_that_is_open_to_all_is_not_used(tmp_path: Path) -> None:
-    """Its owner could hold it for ever, and say in it who runs."""
+    """Its owner could hold the lock for ever and write a false holder into it."""
     lock = tmp_path / "muxer.lock"
     lock.write_text("process 1 on another host")
     lock.chmod(0o666)

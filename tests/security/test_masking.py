@@ -1,4 +1,4 @@
-"""Secrets in whatever form a server echoes them: none gets through."""
+"""Secrets are masked in every form in which a server may echo them."""
 
 from __future__ import annotations
 

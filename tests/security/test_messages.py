@@ -1,4 +1,4 @@
-"""Messages that make no sense in the queues of a fleet: none stops the poller or a worker, and none is believed."""
+"""Invalid messages in the queues of a fleet: none stops the poller or a worker, and none is accepted."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class RawProperties(pika.BasicProperties):  # type: ignore[misc]
 
 
 def publish_poison(vhost: VirtualHost, exchange: str, key: str, table: bytes, body: bytes = b"{}") -> bool:
-    """Publish a message with such headers; return whether RabbitMQ takes it."""
+    """Publish a message with these headers; return whether RabbitMQ accepts it."""
     try:
         with vhost.open_channel() as channel:
             channel.confirm_delivery()
@@ -124,7 +124,7 @@ def test_no_header_of_a_dead_letter_stops_the_scan_of_a_poller(declared: Virtual
 
 
 def start_fleet(crew: FleetProcesses, vhost: VirtualHost) -> list[FleetProcess]:
-    """Start a poller and a worker, and wait until the queues are there and a poll is done."""
+    """Start a poller and a worker; wait until the queues exist and a poll is done."""
     members = [crew.start_poller(), crew.start_worker()]
     wait(lambda: vhost.queue_counts(dead_letter_queue(QUEUE)) is not None, TIMEOUT_SECONDS, "the queues", crew.log)
     wait(lambda: len(crew.poller_lines("poll done")) > 1, TIMEOUT_SECONDS, "a poll", crew.log)
@@ -255,7 +255,7 @@ GOOD_ORDER = {"version": 1, "recording": "c1", "file": "f1", "attempts": 1}
 
 
 def order_body(**fields: object) -> bytes:
-    """Return the message of an order, with other fields."""
+    """Return the body of a task with changed fields."""
     whole = {
         "queue_name": "orders",
         "actor_name": "mux",
@@ -269,7 +269,7 @@ def order_body(**fields: object) -> bytes:
 
 
 def event_body(what: str, **fields: object) -> bytes:
-    """Return the message of an event, with other fields."""
+    """Return the body of an event with changed fields."""
     whole = {"version": 1, "what": what, "sender": "host/x/1", "recording": "c1", "file": "f1", "details": {}}
     return json.dumps(whole | fields).encode()
 

@@ -1,4 +1,4 @@
-"""docs/developer/promises.md: each promise of SECURITY.md names the tests that hold it."""
+"""docs/developer/promises.md: each promise of SECURITY.md names the tests that prove it."""
 
 from __future__ import annotations
 

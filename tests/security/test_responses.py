@@ -1,4 +1,4 @@
-"""Whole responses that make no sense, status, headers and body: each is an error of ours that names the request."""
+"""Malformed responses (status, headers and body): each raises an error of the muxer that names the request."""
 
 from __future__ import annotations
 
@@ -48,8 +48,7 @@ def requests(server: RawServer, tmp_path_factory: pytest.TempPathFactory) -> dic
 
 
 def requests_to(url: str, folder: Path, timeout: float) -> dict[str, Request]:
-    """Return everything that is asked of RWS, RCS and WebDAV, once and without pauses; RWS may be silent for `timeout`
-    seconds."""
+    """Return all requests to RWS, RCS and WebDAV, without retries and delays; `timeout` is the read timeout of RWS."""
     (folder / "uploading").mkdir()
     (folder / "source").write_bytes(b"media")
     stop = threading.Event()
@@ -149,7 +148,7 @@ ENDLESS_RESPONSES = {
 def test_the_framing_of_a_body_has_a_time_limit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str, what: str
 ) -> None:
-    """Nothing but the framing comes, and always some of it in time: without a limit, this test does not end."""
+    """The server sends only framing, each part in time: without a limit, this test does not end."""
     monkeypatch.setattr(webdav_http, "READ_TIMEOUT_SECONDS", 0.4)
     begin, again = ENDLESS_RESPONSES[form]
     closed = threading.Event()
@@ -185,7 +184,7 @@ NASTY_BYTES = st.sampled_from(
 
 @st.composite
 def mutated_responses(draw: Any) -> bytes:
-    """Return an odd response with a few stretches replaced, removed or doubled."""
+    """Return a malformed response with a few spans replaced, removed or doubled."""
     data = bytearray(draw(PIECES))
     for _ in range(draw(st.integers(1, 4))):
         begin = draw(st.integers(0, len(data)))

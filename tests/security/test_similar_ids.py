@@ -1,4 +1,4 @@
-"""Recordings with similar ids, in the real process: none deletes or replaces a file of another, whatever metadata say."""
+"""Recordings with similar ids: none deletes or replaces a file of another, whatever the metadata contain."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TIMEOUT_SECONDS = 60
 
 
 class CallTemplate:
-    """A call as it is before it is muxed, to be added again under other ids."""
+    """A call before it is muxed, which can be added again under other ids."""
 
     def __init__(self, lab: Lab, call: AddedCall) -> None:
         self._lab = lab

@@ -1,4 +1,4 @@
-"""Entries that pass a file of another recording, or one in use, off as superseded: by name, nothing of it is deleted."""
+"""Entries that falsely list a file as superseded: one of another recording or in use is not deleted."""
 
 from __future__ import annotations
 

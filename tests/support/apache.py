@@ -64,10 +64,10 @@ READ_ONLY = """
 
 @contextmanager
 def run_apache(folder: str = "", more: str = "", modules: tuple[str, ...] = ()) -> Iterator[ExternalDav]:
-    """Yield a running server as the lab wants it described.
+    """Run a server and yield its description for the lab.
 
-    `folder` is text for the block of the folder that it serves, `more` is text behind that block; in both, {root} is the
-    folder of the server. They override what is there. `modules` are loaded besides.
+    `folder` is configuration text for the block of the served folder and `more` is text after that block; both override
+    the defaults, and {root} in them is the folder of the server. `modules` are loaded in addition.
     """
     with server_folder("apache") as root:
         port = free_port()

@@ -1,5 +1,6 @@
-"""Whether picture and sound of a muxed file fit: each frame tells the instant at which it was recorded, each second has
-a pip of its own."""
+"""Checks that video and audio of a muxed file are in sync.
+
+Each frame shows the time at which it was recorded, and each second has a distinct pip."""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ SAME_TIME_SECONDS = 0.00002
 
 @dataclass(frozen=True)
 class ExpectedScreen:
-    """What must be on the screen from ``begin`` to ``end``, in seconds of the result; elsewhere it is black."""
+    """The agent whose screen must be shown from `begin` to `end`, in seconds of the result; elsewhere the video is black."""
 
     begin: float
     end: float
@@ -30,9 +31,10 @@ class ExpectedScreen:
 def file_problems(
     path: Path, start: datetime, seconds: float, shown: Sequence[ExpectedScreen], frame: float = 0.1
 ) -> list[str]:
-    """Given a clear muxed file, the audio's start and length, and where screens must be seen, return what is wrong.
+    """Return the errors of an unencrypted muxed file.
 
-    A picture may be wrong by one source frame, a pip by the accuracy of its detection.
+    `start` and `seconds` are the start and length of the audio, `shown` the screens that must be visible. Tolerated are an
+        error of one source frame, of `frame` seconds, and for a pip the accuracy of its detection.
     """
     found = _length_problems(path, seconds, frame)
     pictures = read_frames(path)
@@ -57,7 +59,7 @@ def _frame_at(pictures: Sequence[DecodedFrame], moment: float) -> DecodedFrame:
 def _picture_problems(
     picture: DecodedFrame, moment: float, start: datetime, shown: Sequence[ExpectedScreen], frame: float
 ) -> list[str]:
-    """Compare a picture with what must be seen at a moment; close to a border either side will do."""
+    """Compare a frame with the expected screen at a time; near a border, both sides are accepted."""
     if any(abs(moment - border) <= frame for one in shown for border in (one.begin, one.end)):
         return []
     expected = next((one for one in shown if one.begin <= moment < one.end), None)
@@ -81,8 +83,10 @@ def _length_problems(path: Path, seconds: float, frame: float) -> list[str]:
 
 @dataclass(frozen=True)
 class ExpectedSource:
-    """A screen file as it must be seen: the agent's number, the instants of its frames (seconds from the audio's start),
-    the end of the last one, and the spans in which it is seen."""
+    """A screen file as it must be shown.
+
+    `agent` is the agent's number, `instants` are the times of its frames in seconds from the start of the audio, `end` is
+    the end of the last frame, and `seen` are the visible spans."""
 
     agent: int
     instants: Sequence[float]
@@ -91,8 +95,9 @@ class ExpectedSource:
 
 
 def picture_error(path: Path, start: datetime, seconds: float, sources: Sequence[ExpectedSource]) -> float:
-    """Given a muxed file, the audio's start and length and its screen files, return for how long, at worst, a frame stands
-    on the screen at a time at which the agent did not see it, in seconds. Every frame is read."""
+    """Return the longest time, in seconds, for which a frame is shown when the agent did not see it.
+
+    `start` and `seconds` are the start and length of the audio. Every frame is read."""
     pictures = sorted(read_frames(path), key=lambda one: one.pts)
     worst = abs(pictures[0].pts)
     for picture, end in zip(pictures, [*(one.pts for one in pictures[1:]), seconds], strict=True):
@@ -107,7 +112,7 @@ def picture_error(path: Path, start: datetime, seconds: float, sources: Sequence
 
 
 def _right_time(picture: DecodedFrame, start: datetime, sources: Sequence[ExpectedSource]) -> tuple[float, float]:
-    """Return from when until when, in seconds of the result, a source shows a picture."""
+    """Return the time span, in seconds of the result, in which a source shows this frame."""
     if picture.black:
         return 0.0, 0.0
     assert picture.instant is not None, f"the picture at {picture.pts:.3f} s has no readable time"
@@ -121,8 +126,9 @@ def _right_time(picture: DecodedFrame, start: datetime, sources: Sequence[Expect
 
 
 def sound_error(path: Path, start: datetime, seconds: float, channels: int = 1) -> float:
-    """Given a muxed file, the audio's start and length and how many channels are heard, return how far, at worst, a pip is
-    from its second, in seconds. A pip that is missing is an error of infinity."""
+    """Return the largest distance, in seconds, of a pip from its second; infinity when a pip is missing.
+
+    `start` and `seconds` are the start and length of the audio, `channels` is the number of channels to check."""
     worst = 0.0
     for channel in range(channels):
         pips = read_pips(path, channel)
@@ -134,7 +140,7 @@ def sound_error(path: Path, start: datetime, seconds: float, channels: int = 1) 
 
 @dataclass(frozen=True)
 class Stream:
-    """A stream of a file as ffprobe tells it; ``channels`` 0 for pictures."""
+    """A stream of a file as ffprobe reports it; `channels` is 0 for video."""
 
     codec: str
     channels: int

@@ -1,4 +1,4 @@
-"""The command ``check``, run in this process, and its checklist as a test reads it."""
+"""The command ``check``, run in this process, and its parsed checklist."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ class ChecklistLine:
 
 
 class Checklist:
-    """What ``check`` has printed, and its exit code."""
+    """The output of ``check`` and its exit code."""
 
     def __init__(self, text: str, exit_code: int) -> None:
         self.text, self.exit_code = text, exit_code
         self.lines = [ChecklistLine(**one) for one in json.loads(text)["checks"]]
 
     def line_of(self, name: str) -> ChecklistLine:
-        """Return the one line whose check begins with a name."""
+        """Return the only line whose check starts with `name`."""
         found = [one for one in self.lines if one.check.startswith(name)]
         assert len(found) == 1, f"{name}: {self.bad_lines or self.text}"
         return found[0]
@@ -67,7 +67,7 @@ def run_check(config: Path, *arguments: str) -> Checklist:
 
 @contextlib.contextmanager
 def _root_handlers() -> Iterator[None]:
-    """Put the handlers of the log back as they were."""
+    """Restore the log handlers at the end."""
     root = logging.getLogger()
     before = root.handlers[:]
     try:

@@ -1,4 +1,4 @@
-"""How well the texts of a page stand out, computed from the styles that a browser has computed (WCAG 2, 1.4.3)."""
+"""Contrast of the texts of a page, from the computed styles of a browser (WCAG 2, 1.4.3)."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ _SCRIPT = """
 
 
 def text_contrasts(tab: BrowserTab) -> list[dict[str, Any]]:
-    """Return the text and the ratio of each element of a page that shows one."""
+    """Return the text and the contrast ratio of each element with text."""
     return tab.evaluate(_SCRIPT)
 
 
 def low_contrast_texts(tab: BrowserTab, least: float = 4.5) -> list[dict[str, Any]]:
-    """Return the elements whose text stands out less than it must."""
+    """Return the elements whose text has less contrast than required."""
     return [one for one in text_contrasts(tab) if one["ratio"] < least]

@@ -1,4 +1,4 @@
-"""Runs a command of the muxer that kills itself with SIGKILL at a named point, which is its first argument."""
+"""Runs a command of the muxer that kills itself with SIGKILL at the point named by the first argument."""
 
 from __future__ import annotations
 

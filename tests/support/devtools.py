@@ -1,5 +1,4 @@
-"""Chromium without a window, steered through its DevTools protocol over two pipes: pages as people and screen readers get
-them."""
+"""Headless Chromium, controlled over two pipes by its DevTools protocol: pages as users and screen readers see them."""
 
 from __future__ import annotations
 
@@ -28,7 +27,7 @@ _PLACED = "import os, sys; os.dup2(int(sys.argv[1]), 3); os.dup2(int(sys.argv[2]
 
 
 class BrowserTab:
-    """One tab of a browser. ``events`` are what it told by itself."""
+    """One tab of a browser; it stores the events that it receives."""
 
     def __init__(self, commands: int, answers: int) -> None:
         self._commands, self._number, self._session = commands, 0, ""
@@ -41,7 +40,7 @@ class BrowserTab:
             self.call_method(f"{domain}.enable")
 
     def call_method(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """Call a method of the protocol and return its result."""
+        """Call a method of the protocol; return its result."""
         self._number += 1
         message = {"id": self._number, "method": method, "params": parameters}
         message |= {"sessionId": self._session} if self._session else {}
@@ -52,7 +51,7 @@ class BrowserTab:
         return answer["result"]
 
     def open_page(self, url: str, width: int = 1280, height: int = 800, scheme: str = "light") -> None:
-        """Load an address in a window of a size, in a light or dark scheme."""
+        """Load a URL in a window of the given size, in a light or dark colour scheme."""
         self.call_method(
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 500
         )
@@ -64,28 +63,28 @@ class BrowserTab:
         self.wait_for_event("Page.loadEventFired")
 
     def wait_for_event(self, event: str) -> None:
-        """Wait until the tab has told something."""
+        """Wait until the tab has sent an event."""
         while not any(one.get("method") == event for one in self.events):
             self.events.append(self._answers.get(timeout=TIMEOUT_SECONDS))
 
     def received_events(self, *events: str) -> list[dict[str, Any]]:
-        """Return what the tab has told so far of some kinds."""
+        """Return the events of some kinds received so far."""
         self.call_method("Runtime.evaluate", expression="0")
         return [one["params"] for one in self.events if one.get("method") in events]
 
     def evaluate(self, expression: str) -> Any:
-        """Return the value of a JavaScript expression; a page whose policy forbids scripts allows this."""
+        """Return the value of a JavaScript expression; this works also when the policy of the page forbids scripts."""
         result = self.call_method("Runtime.evaluate", expression=expression, returnByValue=True)
         assert "exceptionDetails" not in result, result
         return result["result"].get("value")
 
     def accessibility_nodes(self) -> list[dict[str, Any]]:
-        """Return what a screen reader is told: role, name, value, level … of each node, in order."""
+        """Return what a screen reader receives: role, name, value, level … of each node, in order."""
         nodes = self.call_method("Accessibility.getFullAXTree")["nodes"]
         return [_flatten_node(one) for one in nodes if not one.get("ignored")]
 
     def save_screenshot(self, path: Path, whole: bool = True) -> None:
-        """Save a picture of the page, all of it or what the window shows."""
+        """Save a screenshot of the page, complete or only the visible part."""
         data = self.call_method("Page.captureScreenshot", captureBeyondViewport=whole)["data"]
         path.write_bytes(base64.b64decode(data))
 
@@ -104,7 +103,7 @@ def _flatten_node(node: dict[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def run_chromium() -> Iterator[BrowserTab]:
-    """Run Chromium in a home of its own, with one tab; all its processes have ended afterwards."""
+    """Run Chromium with a separate home folder and one tab; all its processes end with the block."""
     program = require_program(*PROGRAMS["chromium"])
     home = Path(tempfile.mkdtemp(prefix="muxer-devtools-"))
     pipes = [*os.pipe(), *os.pipe()]

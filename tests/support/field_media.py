@@ -1,4 +1,4 @@
-"""Screen files as they are found in the field, each made of a plain one by ffmpeg, or by changing its bytes."""
+"""Screen files as they occur in the field, created from a copyable one by ffmpeg or by changed bytes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ROTATIONS = {
 
 
 def ffmpeg_steps(*commands: tuple[str, Sequence[str]]) -> Recipe:
-    """Return a recipe of one or more runs of ffmpeg: the ending of what each makes, and its output options."""
+    """Return a recipe of one or more runs of ffmpeg, each with the suffix of its output and its output options."""
 
     def run_steps(folder: Path, base: Path) -> Path:
         source = base
@@ -45,12 +45,12 @@ def ffmpeg_steps(*commands: tuple[str, Sequence[str]]) -> Recipe:
 
 
 def without_first_keyframe(ending: str, *encoding: str) -> Recipe:
-    """A file whose first packets are lost: it begins in the middle of a group of pictures."""
+    """Return the recipe of a file whose first packets are lost: it starts in the middle of a group of pictures."""
     return ffmpeg_steps((ending, encoding), (f"cut.{ending}", (*COPY, "-copyinkf", "-ss", "0.65")))
 
 
 def packet_places(path: Path) -> list[tuple[int, int]]:
-    """Return where the packets of a video lie in their file, and how long they are."""
+    """Return the offset and length of each video packet in a file."""
     entries = ("-show_entries", "packet=pos,size", "-of", "csv=p=0")
     lines = run_program("ffprobe", "-v", "error", "-select_streams", "v:0", *entries, path).split()
     # Fields stand in ffprobe's own order: the size first.
@@ -58,7 +58,7 @@ def packet_places(path: Path) -> list[tuple[int, int]]:
 
 
 def damaged_file(make: Recipe, *numbers: int, skip: int = 12) -> Recipe:
-    """A file some of whose packets are overwritten, but for their first bytes."""
+    """Return the recipe of a file in which some packets are overwritten after their first bytes."""
 
     def damage_packets(folder: Path, base: Path) -> Path:
         path = make(folder, base)
@@ -75,7 +75,7 @@ def damaged_file(make: Recipe, *numbers: int, skip: int = 12) -> Recipe:
 
 
 def rotated_file(make: Recipe, turn: str) -> Recipe:
-    """An MP4 file with another display matrix."""
+    """Return the recipe of an MP4 file with another display matrix."""
     a, b, c, d = ROTATIONS[turn]
 
     def write_matrix(folder: Path, base: Path) -> Path:
@@ -93,8 +93,9 @@ def rotated_file(make: Recipe, turn: str) -> Recipe:
 
 @dataclass(frozen=True)
 class EditEntry:
-    """An entry of an edit list: its length, and where it begins in the media (None: an empty edit); seconds. A dwell shows
-    the frame there all the time."""
+    """An entry of an edit list: its length and its start in the media, in seconds.
+
+    A start of None is an empty edit. A dwell shows the frame at its start all the time."""
 
     length: float
     begin: float | None
@@ -102,7 +103,7 @@ class EditEntry:
 
 
 def edited_file(make: Recipe, *edits: EditEntry) -> Recipe:
-    """An MP4 file, its index at the end, with another edit list."""
+    """Return the recipe of an MP4 file with its index at the end and another edit list."""
 
     def write_edit_list(folder: Path, base: Path) -> Path:
         path = make(folder, base)
@@ -157,7 +158,7 @@ def second_video(folder: Path, base: Path) -> Path:
 
 
 def repeated_file(make: Recipe) -> Recipe:
-    """A file and the same file once more behind it, as a recorder that was restarted writes it."""
+    """Return the recipe of a file followed by itself, as a restarted recorder writes it."""
 
     def write_twice(folder: Path, base: Path) -> Path:
         path = make(folder, base)
@@ -169,7 +170,7 @@ def repeated_file(make: Recipe) -> Recipe:
 
 
 def unknown_codec(folder: Path, base: Path) -> Path:
-    """An MP4 file whose frames are of a codec that no ffmpeg knows."""
+    """Create an MP4 file whose codec is unknown to ffmpeg."""
     content = bytearray(base.read_bytes())
     at = content.index(b"avc1", content.index(b"stsd"))
     content[at : at + 4] = b"zzzz"

@@ -1,6 +1,7 @@
-"""Runs a poller or a worker of a fleet as muxer_process.py and ``python -m muxer worker`` do, with some constants of the
-product set to other values: FLEET_CONSTANTS holds them as JSON, by ``module.NAME``. With FLEET_MUX_ONCE, the same media are
-muxed only once by a process; what comes then is a copy of that."""
+"""Runs a poller or a worker of a fleet with changed constants of the product.
+
+It does the same as muxer_process.py and ``python -m muxer worker``. FLEET_CONSTANTS contains the constants as JSON, by
+``module.NAME``. With FLEET_MUX_ONCE, a process muxes the same media only once and returns copies afterwards."""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
-"""A site inside this process, for thousands of recordings: the lab's RWS without a network, recordings that are made up when
-they are asked for, a storage and an engine that hold nothing. All else of the muxer is real."""
+"""A site in this process for thousands of recordings.
+
+It has the RWS of the lab without a network, recordings that are generated on request, and a storage and a media engine
+that store nothing. Everything else of the muxer is real."""
 
 from __future__ import annotations
 
@@ -56,8 +58,9 @@ _PUBLISHED, _LABELLED = 1, 2
 
 
 class GeneratedRecordings(RecordingStore):
-    """Recordings of one call and one screen file each, those with the numbers ``alive``. Of what was written about them a
-    few bits are kept, so that the memory of this process is the muxer's."""
+    """Generated recordings with the numbers `alive`, each with one call and one screen file.
+
+    Only a few bits of what is written to them are stored, so that the memory of this process is that of the muxer."""
 
     def __init__(self, lab: Lab, alive: range = range(0)) -> None:
         super().__init__()
@@ -135,12 +138,12 @@ class GeneratedRecordings(RecordingStore):
 
 
 def recording_number(name: str) -> int:
-    """Return the number of the recording that a name tells of."""
+    """Return the number of the recording in a name."""
     return int(name.partition("recording-")[2][:6])
 
 
 class InProcessSession(ServiceSession):
-    """A session whose requests go to the lab's RWS as calls."""
+    """A session that calls the RWS of the lab without a network."""
 
     def __init__(self, lab: Lab, stop: threading.Event, outages: CircuitBreaker) -> None:
         user = lab.site.rws_account
@@ -162,7 +165,7 @@ class InProcessSession(ServiceSession):
 
 
 class EmptyStorage:
-    """A storage that holds nothing: whatever is fetched has some bytes. ``trouble`` may raise instead."""
+    """A storage that stores nothing: every file that is fetched has some bytes. `trouble` may raise instead."""
 
     def __init__(self, trouble: Callable[[str], None]) -> None:
         self._trouble = trouble
@@ -181,11 +184,11 @@ class EmptyStorage:
         raise AssertionError("nothing is to be deleted")
 
     def remove_leftovers(self) -> None:
-        """There are none."""
+        """Do nothing: there are no leftover files."""
 
 
 class FakeEngine:
-    """Stands in for the media engine: makes a file of some bytes. ``trouble`` may raise instead."""
+    """A fake media engine that creates a file of some bytes. `trouble` may raise instead."""
 
     def __init__(self, trouble: Callable[[str], None]) -> None:
         self._trouble = trouble
@@ -204,7 +207,7 @@ def create_daemon(
     fetching: Callable[[str], None] = lambda name: None,
     muxing: Callable[[str], None] = lambda name: None,
 ) -> Daemon:
-    """Return a daemon for a lab whose store is :class:`Recordings`; ``fetching`` and ``muxing`` may raise for a file."""
+    """Return a daemon for a lab with :class:`GeneratedRecordings`; `fetching` and `muxing` may raise for a file."""
     runner, tools = Runner(), MediaTools("ffmpeg", "ffprobe")
     workspace = Workspace(config.processing.temp_dir, "single", 1)
     made = build_services(config, tools, runner, workspace, stop)

@@ -1,4 +1,4 @@
-"""Source files of many kinds, made of two short screens and one call that tell the time (see the lab's time code)."""
+"""Source files of many kinds, created from two short screens and one call with the lab's time code."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ B_FRAMES = ("-c:v", "libx264", "-threads", "1", "-preset", "veryfast", "-g", "20
 
 
 def run_program(*arguments: object) -> str:
-    """Run a program; return what it prints."""
+    """Run a program; return its output."""
     return subprocess.run([*map(str, arguments)], capture_output=True, text=True, check=True).stdout
 
 
@@ -31,11 +31,11 @@ def run_ffmpeg(*arguments: object) -> None:
 
 @dataclass(frozen=True)
 class ScreenKind:
-    """How a screen file of a kind is made of a plain one: ffmpeg's output options and the ending of the name.
+    """How to create a screen file of a kind from a copyable one: ffmpeg's output options and the suffix.
 
-    ``second`` are the options of the second screen, where they differ; ``fps`` the frame rate; ``steps`` further commands,
-    each with the ending of what it makes of the file before, and its options before and after ``-i``; ``skips`` how much of
-    the screen is not seen in it. ``proof`` is found in what ffprobe prints of the first file.
+    `second` are the options of the second screen where they differ, `fps` is the frame rate. `steps` are further commands,
+    each with the suffix of its output and its options before and after ``-i``. `skips` is how much of the screen is not
+    visible. `proof` is text in the output of ffprobe for the first file.
     """
 
     options: Sequence[str]
@@ -112,7 +112,7 @@ KINDS = {
 
 
 def make_screens(folder: Path, bases: Sequence[Path], kind: ScreenKind) -> list[Path]:
-    """Make the two screen files of a kind out of two plain ones."""
+    """Create the two screen files of a kind from two copyable ones."""
     made = []
     for number, base in enumerate(bases):
         options = kind.second if number and kind.second is not None else kind.options
@@ -126,7 +126,7 @@ def make_screens(folder: Path, bases: Sequence[Path], kind: ScreenKind) -> list[
 
 
 def make_bases(folder: Path, fps: int) -> list[Path]:
-    """Make two screens of different agents that begin where the layout says."""
+    """Create two screens of different agents that start as the layout defines."""
     made = []
     for number, begin in enumerate(SCREEN_STARTS):
         path = folder / f"base-{fps}-{number}.mp4"
@@ -138,8 +138,9 @@ def make_bases(folder: Path, fps: int) -> list[Path]:
 
 @dataclass(frozen=True)
 class AudioKind:
-    """How a call's audio of a kind is made: the ending of its name, its channels, and ffmpeg's options; ``codec`` is what
-    it has in the result."""
+    """How to create a call's audio of a kind: the suffix, the channels and ffmpeg's options.
+
+    `codec` is the codec in the result."""
 
     ending: str
     options: Sequence[str]
@@ -172,12 +173,12 @@ AUDIO_KINDS = {
 
 
 def make_call(path: Path) -> None:
-    """Make the call's audio, uncompressed."""
+    """Create the uncompressed audio of the call."""
     make_audio(path, T0, CALL_SECONDS, rate=44100, codec=("-c:a", "pcm_s16le"))
 
 
 def describe_file(path: Path) -> str:
-    """Return what ffprobe says of a file and of each of its packets."""
+    """Return the output of ffprobe for a file and each of its packets."""
     entries = "packet=pts_time,dts_time,flags:format=start_time"
     entries += ":stream=codec_name,width,height,has_b_frames,sample_aspect_ratio,pix_fmt,field_order"
     return run_program("ffprobe", "-v", "error", "-show_entries", entries, "-of", "compact", path)

@@ -1,4 +1,4 @@
-"""A server that answers every request with the same bytes, whatever they are, and closes the connection."""
+"""A server that sends the same bytes in response to every request and closes the connection."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ TIMEOUT_SECONDS = 5.0
 
 
 class RawServer:
-    """Listens on loopback: ``with RawServer() as server: server.answer = b"HTTP/1.1 200 OK..."``."""
+    """A server on loopback: ``with RawServer() as server: server.answer = b"HTTP/1.1 200 OK..."``."""
 
     def __init__(self) -> None:
         self.answer = b""

@@ -1,4 +1,4 @@
-"""Many recordings that share the media of one: cheap to make, and muxed like any other."""
+"""Many recordings that share the media of one: cheap to create, and muxed like any other."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _TIMES = ("startTime", "stopTime", "occurredAt")
 
 
 class RecordingCopies:
-    """Copies of a short call in a lab; ``made`` are their ids, the oldest of each :meth:`add` first."""
+    """Copies of a short call in a lab; `made` are their ids, the oldest of each :meth:`add_copies` first."""
 
     def __init__(self, lab: Lab) -> None:
         self._lab = lab
@@ -28,7 +28,7 @@ class RecordingCopies:
         self.made: list[str] = []
 
     def add_copies(self, number: int = 1, ago: timedelta = timedelta(minutes=10)) -> list[str]:
-        """Add `count` copies; the first one started `ago`, each next a second later."""
+        """Add `number` copies; the first one started `ago`, each next one a second later."""
         first = datetime.now(UTC) - ago
         ids = [self._add_copy(first + timedelta(seconds=place)) for place in range(number)]
         self.made += ids
@@ -42,11 +42,11 @@ class RecordingCopies:
 
     @property
     def labelled_ids(self) -> set[str]:
-        """The recordings that were labelled, which is what the muxer does last."""
+        """The recordings with a label, which is the last step of the muxer."""
         return {id for id, _ in self._lab.store.label_posts}
 
     def unfinished_ids(self, ids: list[str] | None = None) -> list[str]:
-        """Return which of them have not just one muxed file, in RWS or in the storage, or not just one label."""
+        """Return the ids without exactly one muxed file in RWS and in the storage, or without exactly one label."""
         stored = [path.name for path in self.source.parent.iterdir()]
         labels = [id for id, _ in self._lab.store.label_posts]
         return [id for id in ids or self.made if not self._is_done(id, stored, labels)]
@@ -64,7 +64,7 @@ class RecordingCopies:
 
 
 def _shift_times(value: Any, later: timedelta) -> Any:
-    """Return metadata with all their times moved by `later`."""
+    """Return metadata with all times shifted by `later`."""
     if isinstance(value, list):
         return [_shift_times(one, later) for one in value]
     if isinstance(value, dict):

@@ -1,7 +1,7 @@
-"""What is seen in media files, by plain ffmpeg and nothing of this project: the reference for muxed files.
+"""The frames of media files, decoded by ffmpeg without code of this project: the reference for muxed files.
 
-Frames are small pictures (yuv420p); what is expected at a time follows from the frames of the sources and the rules of the
-timeline: the latest source that covers a time shows its frame in effect, and where there is none it is black.
+Frames are small images (yuv420p). The expected frame at a time follows from the frames of the sources and the rules of the
+timeline: the latest source that covers a time shows its current frame; without a source the video is black.
 """
 
 from __future__ import annotations
@@ -27,21 +27,22 @@ MAX_DELAY_SECONDS = 0.25
 
 @dataclass(frozen=True)
 class ReferenceFilm:
-    """The frames of a file: when each is first shown, in seconds from ``begin`` on, and what it looks like."""
+    """The frames of a file with their presentation times in seconds."""
 
     times: tuple[float, ...]
     frames: tuple[bytes, ...]
 
     def frame_at(self, moment: float) -> bytes | None:
-        """Return the frame in effect at a moment, None before the first one."""
+        """Return the frame shown at a time; None before the first one."""
         place = bisect_right(self.times, moment + 1e-6)
         return self.frames[place - 1] if place else None
 
 
 @dataclass(frozen=True)
 class ShownSource:
-    """A source on the axis of the call: it is shown from ``begin`` to ``end``; its frames are shown ``moved`` seconds later
-    than their own times say."""
+    """A source on the time axis of the call.
+
+    It is shown from `begin` to `end`; its frames are shown `moved` seconds after their own times."""
 
     film: ReferenceFilm
     moved: float
@@ -50,8 +51,9 @@ class ShownSource:
 
 
 def decode_film(path: Path, canvas: tuple[int, int] | None = None, *options: str, program: str = "ffmpeg") -> ReferenceFilm:
-    """Decode a file as a player does: turned, with its own times. ``canvas`` is the size of the result into which the frames
-    are fitted, None when they have it."""
+    """Decode a file as a player does: rotated, with its own times.
+
+    `canvas` is the size of the result into which the frames are fitted; None when the frames already have it."""
     fit = (
         ""
         if canvas is None
@@ -80,7 +82,7 @@ def decode_film(path: Path, canvas: tuple[int, int] | None = None, *options: str
 
 
 def canvas_size(path: Path) -> tuple[int, int]:
-    """Return the size of a result as a player shows it."""
+    """Return the display size of a result."""
     command = ["ffmpeg", "-nostdin", "-i", path, "-frames:v", "1", "-vf", "showinfo", "-f", "null", "-"]
     told = subprocess.run(command, capture_output=True, text=True, check=True).stderr
     size = re.search(r" s:(\d+)x(\d+) ", told)
@@ -89,8 +91,9 @@ def canvas_size(path: Path) -> tuple[int, int]:
 
 
 def packet_clock(path: Path, film: ReferenceFilm) -> tuple[float, float, float]:
-    """Return when the first packet of a file that is not hidden is shown, decodable or not, the first keyframe, and the last
-    packet, on the clock of the file."""
+    """Return the times of the first visible packet, the first keyframe and the last packet, on the clock of the file.
+
+    The first visible packet need not be decodable."""
     entries = ("-select_streams", "V:0", "-show_entries", "packet=pts_time,dts_time,flags", "-of", "csv=p=0")
     command = ["ffprobe", "-v", "error", *entries, str(path)]
     lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
@@ -105,7 +108,7 @@ def packet_clock(path: Path, film: ReferenceFilm) -> tuple[float, float, float]:
 
 
 def luma_difference(one: bytes, other: bytes) -> float:
-    """Return how much the luma of two small pictures differs, in the block where it does so most."""
+    """Return the mean luma difference of two frames in the block where it is largest."""
     width, height = COMPARED_SIZE
     worst = 0.0
     for top in range(0, height, BLOCK):
@@ -120,7 +123,7 @@ def is_black(picture: bytes) -> bool:
 
 
 def hold_frame(film: ReferenceFilm, at: float, seconds: float, *, including: bool = False) -> ReferenceFilm:
-    """Return a film that is held for some seconds before the frame at a moment, or after it when that is ``including``."""
+    """Return a film that pauses for `seconds` before the frame at a time, or after it when `including`."""
     times = [time + seconds * (time > at + 1e-6 or (not including and time > at - 1e-6)) for time in film.times]
     return ReferenceFilm(tuple(times), film.frames)
 
@@ -135,8 +138,10 @@ def film_problems(
     shortest_gap: float = 0.0,
     unjudged: Sequence[tuple[float, float]] = (),
 ) -> list[str]:
-    """Return where a result differs from what its sources show, at moments ``step`` seconds apart and right beside each
-    change. Not judged are what is nearer to a change than ``near``, gaps shorter than ``shortest_gap``, and ``unjudged``."""
+    """Return the differences between a result and its sources.
+
+    They are compared every `step` seconds and right next to each change. Not compared are times nearer to a change than
+    `near`, gaps shorter than `shortest_gap`, and the spans `unjudged`."""
     unjudged = [*unjudged, *_short_gaps(sources, length, shortest_gap)]
     changes = {edge for one in sources for edge in (one.begin, one.end)} | {0.0, length}
     changes |= {time + one.moved for one in sources for time in one.film.times}
@@ -154,7 +159,7 @@ def film_problems(
 
 
 def _short_gaps(sources: Sequence[ShownSource], length: float, shortest: float) -> list[tuple[float, float]]:
-    """Return where no source shows anything for less than ``shortest`` seconds."""
+    """Return the gaps between sources that are shorter than `shortest` seconds."""
     gaps, position = [], 0.0
     for begin, end in sorted(
         (one.begin, one.end) for one in (*sources, ShownSource(ReferenceFilm((), ()), 0, length, length))

@@ -1,4 +1,4 @@
-"""Views of a muxer for tests of the status page, made up: the numbers of a day, services, jobs, failures, recordings."""
+"""Generated views of a muxer for tests of the status page: the numbers of a day, services, jobs, failures, recordings."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HOUR = 3600
 
 
 def file_name(recording: str) -> str:
-    """Return the name of a muxed file, in the form that real ones have."""
+    """Return the name of a muxed file in the real form."""
     return f"{recording[:8]}_{hashlib.sha256(recording.encode(errors='replace')).hexdigest()[:20]}_muxed.mp4"
 
 
@@ -29,8 +29,7 @@ def screen_view(start: float, length: float, name: str = "screen.mp4") -> dict:
 
 
 def timeline_chain(count: int, length: float = 600.0) -> dict[str, Any]:
-    """Return the timeline of `count` screen files one after the other, each with a gap behind it; the first begins before
-    the audio."""
+    """Return the timeline of `count` screen files, each followed by a gap; the first starts before the audio."""
     step = length / count
     screens = [screen_view(index * step - (step / 10 if index == 0 else 0), step * 0.9) for index in range(count)]
     pieces = []
@@ -55,7 +54,7 @@ def done_row(recording: str, timeline: dict[str, Any] | None = None, **changes: 
 
 
 def code_of_kind(kind: str) -> str:
-    """Return the code that errors of a type have, when nothing finer is said."""
+    """Return the default code of an error type."""
     return str(getattr(errors, kind).usual_code) if hasattr(errors, kind) else str(errors.Code.SYSTEM)
 
 
@@ -67,12 +66,12 @@ def failed_row(recording: str, error: str, reason: str, **changes: Any) -> Targe
 
 
 def running_job(recording: str, step: str, done_: int = 0, total: int = 0) -> RunningTarget:
-    """Return a running job that began a minute ago and this step ten seconds ago."""
+    """Return a running job that started a minute ago and its step ten seconds ago."""
     return RunningTarget(recording, "alice", file_name(recording), NOW - 60, step, NOW - 10, done_, total)
 
 
 def muxer_view(**changes: Any) -> StatusView:
-    """Return a view of a muxer that does well."""
+    """Return a view of a healthy muxer."""
     running = changes.pop(
         "running", (running_job("call-1", "fetch", 40_000_000, 100_000_000), running_job("call-2", "publish"))
     )

@@ -1,6 +1,6 @@
 """A real OpenStack Swift with its S3 API on loopback, from Debian's package ``python3-swift``: one node, one replica.
 
-The signature region is a site's own word there (``location``), and a wrong one is refused as OpenStack's stores do.
+The signature region is defined by the site there (``location``), and a wrong one is refused.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ account_autocreate = true
 
 
 class Swift:
-    """A Swift over a folder of its own: ``with Swift(folder) as store``. Its only account is :data:`KEY`."""
+    """A Swift with a separate folder: ``with Swift(folder) as store``. Its only account is :data:`KEY`."""
 
     def __init__(self, folder: Path, region: str = REGION) -> None:
         self.folder = folder

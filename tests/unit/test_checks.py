@@ -1,4 +1,4 @@
-"""The checklist itself, and what it says of certificates and errors."""
+"""The checklist, and what it reports about certificates and errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a file is truncated by its structure: real files of every container, whole and truncated at many places."""
+"""Detection of truncated files by their structure: real files of every container, complete and truncated at many offsets."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ SOMETIMES = [name for name in FORMS if name not in ALWAYS and name.endswith((".m
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """Return a whole file of every form, made by ffmpeg."""
+    """Return a complete file of every form, created by ffmpeg."""
     folder = tmp_path_factory.mktemp("forms")
     contents = {}
     for name, (recipe, _) in FORMS.items():

@@ -1,4 +1,4 @@
-"""The configuration loader against the option table and section 2 of the behaviour."""
+"""The configuration loader, compared with the option table and section 2 of the behaviour."""
 
 from __future__ import annotations
 

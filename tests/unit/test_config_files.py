@@ -1,4 +1,4 @@
-"""The sample file, the option reference and the schema are held together; certificate bundles are checked at start."""
+"""The sample file and the option reference match the schema; certificate bundles are checked at the start."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The section [fleet]: addresses of the broker, what contradicts or lacks, and that no password is shown."""
+"""The section [fleet]: broker addresses, contradictory or missing options, and passwords that are not shown."""
 
 from __future__ import annotations
 

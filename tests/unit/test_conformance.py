@@ -1,4 +1,4 @@
-"""docs/developer/conformance.md: each statement of the guide has a test that exists, and no option is missing."""
+"""docs/developer/conformance.md: each statement of the guide names an existing test, and no option is missing."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ SECTIONS = (
 
 
 def table_rows(text: str) -> list[list[str]]:
-    """Return the cells of each row of the tables, heads and rules left out."""
+    """Return the cells of each table row, without the header and separator rows."""
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
     return [row for row in cells if row != TABLE_HEAD and not re.fullmatch(r"-+", "".join(row))]
 
 
 @cache
 def names_in(file: str) -> frozenset[str]:
-    """Return the names of the tests in a file below ``tests/``, without running it."""
+    """Return the names of the tests in a file below ``tests/`` without importing it."""
     tree = ast.parse((ROOT / "tests" / file).read_text(encoding="utf-8"))
     return frozenset(node.name for node in tree.body if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"))
 

@@ -1,4 +1,4 @@
-"""The splitter of CMS EnvelopedData: bare ciphertext, and the envelope without content (gir-api, section 7)."""
+"""Splitting CMS EnvelopedData into the ciphertext and the envelope without content (gir-api, section 7)."""
 
 from __future__ import annotations
 
@@ -189,7 +189,7 @@ def test_an_originator_and_indefinite_recipients_are_kept(tmp_path: Path) -> Non
 
 
 class SlowPipe(io.BytesIO):
-    """Gives one byte at a time, as a slow pipe does."""
+    """Return one byte at a time, like a slow pipe."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         return super().read(min(1, size) if size and size > 0 else size)

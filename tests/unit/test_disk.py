@@ -1,4 +1,4 @@
-"""Free space on the disk of the temporary folder: the rules, and that a change is logged once."""
+"""Free space on the disk of the temporary folder: the rules, and one log line per change."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_a_job_needs_two_and_a_half_times_its_sources() -> None:
 
 
 class FakeDisk:
-    """A file system whose free space is set by hand, and a clock."""
+    """A file system whose free space is set by the test, and a clock."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.total, self.free, self.now, self.looks = 1000 * MEGABYTE, 500 * MEGABYTE, 1000.0, 0

@@ -1,4 +1,4 @@
-"""The codes of failures: each has one meaning for good, and docs/errors.md explains all of them."""
+"""Error codes: each keeps its meaning, and docs/errors.md explains all of them."""
 
 from __future__ import annotations
 

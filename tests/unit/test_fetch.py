@@ -1,4 +1,4 @@
-"""thirdparty/fetch.py: what it takes from a lock file, for the system that it fetches for."""
+"""thirdparty/fetch.py: the packages that it selects from a lock file for the target system."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Our own files are deleted and replaced also while another program holds them for a moment."""
+"""The muxer's files are deleted and replaced even when another program holds them briefly."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from muxer.system import files
 
 
 class HeldFiles:
-    """Makes a method of Path, or a function, refuse a number of times for paths that contain a word, as Windows does."""
+    """Patch a method or function so that it fails `times` times for paths that contain `word`, as on Windows."""
 
     def __init__(self, patch: pytest.MonkeyPatch, owner: Any, name: str, word: str, times: int) -> None:
         self.refused, self._times = 0, times

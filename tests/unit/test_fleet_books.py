@@ -1,4 +1,4 @@
-"""What a poller knows of its orders, and what it makes of what it is told: targets that are out, dead letters, workers."""
+"""How a poller tracks outstanding targets, dead letters and workers."""
 
 from __future__ import annotations
 

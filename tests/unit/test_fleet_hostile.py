@@ -1,4 +1,4 @@
-"""Messages that no muxer has sent: the queues may contain anything, and the fleet continues."""
+"""Messages that no muxer sends: whatever the queues contain, the fleet continues."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_the_agent_in_an_event_may_be_any_value(details: dict[str, Any], tmp_pat
 
 
 def check_journal_keeps(folder: Path, key: TargetKey) -> None:
-    """See that a journal can note a target, and goes on after it."""
+    """Check that a journal can store a target and remains usable."""
     journal = Journal(folder / JOURNAL_FILE)
     journal.record_done(key, epoch_now(), {})
     journal.record_done(TargetKey("other", "c2"), epoch_now(), {})

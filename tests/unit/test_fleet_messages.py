@@ -1,4 +1,4 @@
-"""What goes through the broker: orders, events, and the lanes they go into."""
+"""Messages through the broker: tasks, events, and the queues by age class."""
 
 from __future__ import annotations
 

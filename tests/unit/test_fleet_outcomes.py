@@ -1,4 +1,4 @@
-"""What a poller makes of what workers and other pollers tell of targets; a migration heeds only its own."""
+"""How a poller handles events of workers and other pollers; a migration handles only those for its own targets."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FAILED_DETAILS = {"failure": vars(classify_error(ServiceUnavailable("no answer")
 
 
 class OutcomeScenario:
-    """Outcomes on a journal, and what is told to them. Its clock stands."""
+    """An event handler with a journal; the clock is set by the test."""
 
     def __init__(self, path: Path, only_ours: bool) -> None:
         self.journal = Journal(path / JOURNAL_FILE)
@@ -43,7 +43,7 @@ class OutcomeScenario:
 
 @pytest.fixture
 def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The time of the poller."""
+    """Return the poller's clock; the test sets its one element."""
     at = [NOW]
     monkeypatch.setattr("muxer.fleet.event_handler.epoch_now", lambda: at[0])
     return at
@@ -76,7 +76,7 @@ def test_a_task_reported_after_its_end_is_not_outstanding(made: Callable[[bool],
 def test_a_task_reported_after_its_failure_is_not_outstanding(
     made: Callable[[bool], OutcomeScenario], what: str, details: dict[str, Any]
 ) -> None:
-    """It would count as waiting for hours."""
+    """Otherwise it would count as waiting for hours."""
     told = made(False)
     told.handle_event(what, message="m1", **details)
     told.handle_event(events.QUEUED, message="m1", sender="host/poller/two")

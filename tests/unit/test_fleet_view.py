@@ -1,4 +1,4 @@
-"""How the fleet stands: kept in the state file and read again, whatever stands there; who is silent, and what is wrong."""
+"""The fleet view: written to the state file and read back even when malformed; silent workers and problems."""
 
 from __future__ import annotations
 

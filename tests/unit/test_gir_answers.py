@@ -1,4 +1,4 @@
-"""What an answer of a service means (gir-api, section 1)."""
+"""What a response of a service means (gir-api, section 1)."""
 
 from __future__ import annotations
 

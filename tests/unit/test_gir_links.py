@@ -1,4 +1,4 @@
-"""Links to the next page, wherever a server puts them (gir-api 3)."""
+"""Links to the next page in every location a server may use (gir-api, section 3)."""
 
 from __future__ import annotations
 

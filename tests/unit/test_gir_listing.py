@@ -1,4 +1,4 @@
-"""A query is read to its end whatever the server makes of pages, or the reading says that it is not known (gir-api 3)."""
+"""A query is read completely however the server pages, or the listing is reported as incomplete (gir-api, section 3)."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def time_ms(text: str) -> int:
 
 
 class FakeListing:
-    """Finds calls as RWS does, in an order of its own; ``page`` makes the response of what was found."""
+    """Find calls as RWS does, in its own order; `build_page` creates the response."""
 
     def __init__(self, calls: list[dict[str, str]], cap: int = 10**6) -> None:
         self.calls, self.cap = calls, cap
@@ -141,7 +141,7 @@ def test_a_server_that_ignores_times_and_links_ends_soon() -> None:
 
 
 class LinkingServer(FakeListing):
-    """Links by offset. ``refused`` is the first offset that it refuses."""
+    """A server whose links contain offsets; it refuses offsets from `refused` on."""
 
     refused = 10**6
     ignores_offset = False
@@ -284,7 +284,7 @@ def test_an_empty_response_is_an_empty_page(answer: Answer) -> None:
 
 
 class ScanningServer(LinkingServer):
-    """Knows nothing of scan and scroll but to answer with an empty page."""
+    """A server without scan and scroll, which returns an empty page for them."""
 
     def build_page(self, link: str, found: list[dict[str, str]], most: int) -> Answer:
         return {"recordings": [], "cursor": "x"} if is_scan_query(link) else super().build_page(link, found, most)
@@ -301,7 +301,7 @@ def test_an_empty_scan_page_is_followed_by_the_query_without_scan_and_that_is_re
 
 
 class PromisingServer(ScanningServer):
-    """Answers a scan with empty pages that have links."""
+    """A server that responds to a scan with empty pages that have links."""
 
     def build_page(self, link: str, found: list[dict[str, str]], most: int) -> Answer:
         page = super().build_page(link, found, most)

@@ -1,4 +1,4 @@
-"""In which spans a call's recording was paused, by its masks (gir-api, section 3): in doubt it was."""
+"""Paused spans of a call, from its masks (gir-api, section 3); unclear masks count as paused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recordings and media files as RWS tells them (gir-api, sections 3 to 5)."""
+"""Recordings and media files as RWS returns them (gir-api, sections 3 to 5)."""
 
 from __future__ import annotations
 

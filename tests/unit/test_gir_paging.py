@@ -1,4 +1,4 @@
-"""The pages of a query: three forms of links, scan and scroll, repetitions, expiry, an end in every case (gir-api 3)."""
+"""The pages of a query: three forms of links, scan and scroll, repetitions, expiry, guaranteed end (gir-api, section 3)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def build_page(ids: Iterable[str] = (), link: str | None = None) -> Page:
 
 
 class PagingServer:
-    """Answers links in turn: each link has a list of answers, the last of which stays."""
+    """A server with a list of responses per link; the last one is repeated."""
 
     def __init__(self, most: int = MAX_REQUESTS, **answers: Page | Exception | list[Page | Exception]) -> None:
         self._most = most

@@ -1,4 +1,4 @@
-"""How queries of call recordings go over the wire: encoding, the guide's misprint, versions, windows (gir-api 2, 3)."""
+"""Queries for call recordings as sent: encoding, the guide's misprint, versions, windows (gir-api, sections 2 and 3)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Time windows instead of pages: no call that is as short as promised is ever between two of them."""
+"""Time windows instead of pages: no call of the promised maximum length is ever missed between two of them."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ def calls_within(calls: list[Call], window: SweepWindow) -> list[Call]:
 
 
 def run_sweep(sweep: WindowSweep, calls: list[Call], most: int) -> tuple[list[SweepWindow], int]:
-    """Go through a sweep over a server that shows at most `shown` calls; return the windows that were read completely and
-    the number of all."""
+    """Run a sweep over a server that returns at most `most` calls. Returns the completely read windows and the total."""
     whole, number = [], 0
     while (window := sweep.window) is not None:
         number += 1

@@ -1,4 +1,4 @@
-"""Temporary folders of commands next to a running muxer, and the recovery of one whose command was killed."""
+"""Workspaces of commands next to a running muxer, and the recovery of one whose command was killed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from muxer.system.file_lock import acquire_lock
 
 
 class GuestConfig:
-    """What a guest needs of a configuration."""
+    """The part of a configuration that a command workspace needs."""
 
     instance_name, is_sharded = "single", False
 
@@ -25,7 +25,7 @@ class GuestConfig:
 
 
 def abandoned_folder(base: Path, age: float = 3600.0) -> Path:
-    """Return the folder of a command that was killed: a note of a publication, and media in clear."""
+    """Create the folder of a killed command, with the intent record of a publication and unencrypted media; return it."""
     (base / "command-12345678").mkdir()
     workspace = Workspace(base / "command-12345678", "single")
     (workspace.publishing / "one.json").write_text("{}")
@@ -112,7 +112,7 @@ def test_each_worker_of_a_machine_has_the_first_free_folder(tmp_path: Path) -> N
 
 
 def test_a_folder_that_is_locked_briefly_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another worker that starts at the same time looks into it, for what a dead one may have left there."""
+    """Another starting worker may hold it while it looks for leftover files."""
     claim_worker_folder(GuestConfig(tmp_path))[1].release_lock()
 
     def held_at_first(path: Path, *options: Any) -> Workspace:

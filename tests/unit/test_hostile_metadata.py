@@ -1,4 +1,4 @@
-"""Metadata are data: no content of them does harm (SECURITY.md)."""
+"""Hostile metadata: no content of them does harm (SECURITY.md)."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_a_source_with_the_name_of_the_muxed_file_is_not_overwritten() -> None:
 
 @pytest.mark.parametrize("media_id", [".", "..", "", HALF_CHARACTER, 7, None, ["x"], {"a": 1}])
 def test_a_media_id_that_is_unsafe_in_an_address_is_ignored(media_id: object) -> None:
-    """``..`` would be resolved: deleting it would delete what is above."""
+    """``..`` would be resolved: a deletion would hit the parent path."""
     assert MediaFile.from_json({"mediaId": media_id}).media_id == ""
     selection = select_from_json([audio_entry()], [screen_entry(media_id)])
     assert selection.targets == () and selection.problems == ("a screen file has no usable mediaId",)

@@ -1,4 +1,4 @@
-"""Whether a fetched file may still be incomplete: by its stated size, and by how long it has not grown."""
+"""Whether a fetched file may still be incomplete, by its stated size and the time since it last grew."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RECORDING_ID = "call-1"
 
 
 class ManualClock:
-    """A clock that stands still until it is moved."""
+    """A clock that only the test advances."""
 
     def __init__(self) -> None:
         self.now = 1_000_000.0
@@ -60,7 +60,7 @@ def judge_files(incoming: ArrivalTracker, *files: FetchedFile) -> list[tuple[Arr
 
 
 def fail_muxing(incoming: ArrivalTracker, *sources: MediaInput) -> MediaIncomplete:
-    """Let the muxing of sources fail because the first one is incomplete; return the error."""
+    """Let muxing fail because the first source is incomplete; return the error."""
     with pytest.raises(MediaIncomplete) as caught, incoming.track_muxing(RECORDING_ID, sources):
         raise MediaIncomplete(f"{sources[0].name}: half", sources[0].name)
     return caught.value

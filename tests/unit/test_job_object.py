@@ -1,4 +1,4 @@
-"""Windows: a program and all that it starts end together (a fake kernel32 keeps the jobs)."""
+"""Windows: a program and its child processes end together (a fake kernel32 keeps the Job Objects)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When a failed recording is tried again (behaviour, section 6), and what of it is on disk."""
+"""When a failed recording is retried (behaviour, section 6), and what the journal stores on disk."""
 
 from __future__ import annotations
 
@@ -245,7 +245,7 @@ def test_a_lock_of_another_process_is_logged_once(
 
 
 def write_set_aside(path: Path) -> None:
-    """Leave a journal in which a target is set aside."""
+    """Write a journal in which a target is set aside."""
     journal = Journal(path)
     for _ in range(MAX_PERMANENT_ATTEMPTS):
         journal.record_failure(TARGET_KEY, MediaError("corrupt"), 1.0)

@@ -1,4 +1,4 @@
-"""The keystore on disk: what is written, who could read it, and everything that is refused."""
+"""The keystore on disk: content, permissions, and everything that is refused."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def stored(tmp_path: Path) -> Path:
 
 
 def refusal_text(folder: Path, name: str = KEYSTORE_FILE) -> str:
-    """Return why the keystore is refused: one problem, which names the file, with no secret anywhere."""
+    """Return the reason for the refusal of the keystore: one problem, with the file name and without secrets."""
     with pytest.raises(ConfigError) as caught:
         open_keystore(folder)
     (problem,) = caught.value.problems
@@ -309,7 +309,7 @@ def test_a_missing_key_is_named(stored: Path) -> None:
 
 @pytest.fixture
 def credential(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Give the process the folder of credentials that systemd gives a service."""
+    """Create a credential in a folder as systemd provides it for a service."""
     folder = tmp_path / "credentials"
     folder.mkdir()
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(folder))
@@ -356,7 +356,7 @@ def test_a_wrong_credential_is_named(stored: Path, credential: Path) -> None:
 
 
 class DpapiMachine:
-    """DPAPI of one computer: the functions of crypt32.dll and kernel32.dll as ctypes calls them."""
+    """Fake DPAPI of one computer: the functions of crypt32.dll and kernel32.dll as ctypes calls them."""
 
     def __init__(self) -> None:
         self.sealed: dict[bytes, tuple[bytes, bytes]] = {}
@@ -391,7 +391,7 @@ class DpapiMachine:
 
 @pytest.fixture
 def windows(monkeypatch: pytest.MonkeyPatch) -> Callable[[], DpapiMachine]:
-    """Return a function that puts the process on a new Windows computer."""
+    """Return a function that moves the process to a new fake Windows computer."""
 
     def start_machine() -> DpapiMachine:
         machine = DpapiMachine()

@@ -1,4 +1,4 @@
-"""LD_LIBRARY_PATH: openssl is run with its own libraries, every other program without them."""
+"""LD_LIBRARY_PATH: openssl runs with its own libraries, every other program without them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The lock of a folder or file: it ends with its holder, and says who that is."""
+"""The lock of a folder or file: it ends with its holder and names it."""
 
 from __future__ import annotations
 

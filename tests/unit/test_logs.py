@@ -1,4 +1,4 @@
-"""The log: one file per instance, one line per step with the recording's id, no secrets at any level (behaviour, 6)."""
+"""The log: one file per instance, one line per step with the recording id, no secrets (behaviour, section 6)."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ def test_the_file_is_rotated_and_old_ones_are_dropped(tmp_path: Path, set_up: Se
 def test_a_rotation_that_fails_loses_no_line_and_no_older_file(
     tmp_path: Path, set_up: SetUp, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A folder, over which no file can be moved, acts as a file that another program reads on Windows."""
+    """A folder, which no file can replace, stands in for a file that another program holds on Windows."""
     lines = set_up(max_bytes=500, count=3)
     name = "recording-muxer-single.log"
     older = {f"{name}.1": "one", f"{name}.2": "two"}

@@ -1,4 +1,4 @@
-"""H.264 parameter sets, compared with ffprobe."""
+"""H.264 parameter sets, compared with the output of ffprobe."""
 
 from __future__ import annotations
 

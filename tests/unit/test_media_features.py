@@ -1,4 +1,4 @@
-"""The trial of ffmpeg and ffprobe at the start."""
+"""The check of ffmpeg and ffprobe at the start."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""MP3 files are read without any program, exactly as ffmpeg reads them; damage is found and replaced by silence."""
+"""MP3 files are read without a program, exactly as ffmpeg reads them; damage is found and replaced by silence."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def call(folder: Path) -> Path:
-    """Three seconds of 32 kbit/s, each frame of 288 bytes and 72 ms."""
+    """Return a call of three seconds at 32 kbit/s, in frames of 288 bytes and 72 ms."""
     return mp4.create_audio(folder / "call.mp3", *MP3, "-ar", "8000", "-b:a", "32k", seconds=3)
 
 
@@ -161,7 +161,7 @@ def test_a_chain_of_empty_tags_is_bounded(folder: Path, call: Path) -> None:
 
 
 def write_free_format(path: Path, call: Path) -> Path:
-    """The same frames without their bit rate in the header."""
+    """Write the same frames without their bit rate in the header."""
     content = bytearray(call.read_bytes())
     whole = read_existing(call)
     for offset in whole.offsets:

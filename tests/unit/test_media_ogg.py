@@ -1,4 +1,4 @@
-"""Ogg files that are several files in one."""
+"""Ogg files that contain several files one after the other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sorting, and when nothing is copied for it."""
+"""Sorting of numbers, without a copy when they are in order."""
 
 from __future__ import annotations
 

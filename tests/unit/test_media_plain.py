@@ -1,4 +1,4 @@
-"""Which files are copyable, and the duration of their audio."""
+"""Which screen files are copyable, and the duration of their audio."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How segments become pieces of the result and ffmpeg commands (behaviour, section 3)."""
+"""Conversion of segments to pieces of the result and to ffmpeg commands (behaviour, section 3)."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def create_video(
     reordered: bool = False,
     **entry: str,
 ) -> Video:
-    """A plain screen file of evenly spaced frames with a key frame every ``gop``; ``reordered`` swaps pairs between them."""
+    """Return a copyable screen file of evenly spaced frames with a keyframe every `gop`; `reordered` adds B-frames."""
     tick = 1000 // rate
     order = list(range(frames))
     if reordered:

@@ -1,4 +1,4 @@
-"""The plan of a muxed file on the axis of its audio (behaviour, section 3)."""
+"""The plan of a muxed file on the time axis of its audio (behaviour, section 3)."""
 
 from __future__ import annotations
 
@@ -387,7 +387,7 @@ Moment = tuple[int, int]
 
 
 def paint_segments(start: int, length: int, clips: list[Clip], tolerance: int, paused: Sequence[Span] = ()) -> list[Segment]:
-    """The result of `plan_segments`, calculated for each time: the visible clip, and the time in that clip."""
+    """Compute the result of `plan_segments` for each time: the visible clip, and the time in that clip."""
     line: dict[int, Moment] = {}
     ends: dict[int, int] = {}
     for one in sorted(clips, key=lambda one: (one.start, one.length, one.index)):
@@ -422,12 +422,12 @@ def hold_short_gaps(moments: list[Moment | None], blank: set[int], least: dict[i
 
 
 def following_moments(paint: Moment | None, count: int) -> list[Moment | None]:
-    """The times of a clip that follow one of its times; nothing follows nothing."""
+    """Return the next `count` times of the clip, or None for padding."""
     return [None if paint is None else (paint[0], paint[1] + 1 + more) for more in range(count)]
 
 
 def find_stretches(moments: list[Moment | None], blank: set[int]) -> list[tuple[int, int]]:
-    """From where to where one clip goes on, or none is painted, or all is blank."""
+    """Return the segments in which one clip continues, no clip is shown, or the span is paused."""
 
     def goes_on(at: int) -> bool:
         one, other = moments[at - 1], moments[at]

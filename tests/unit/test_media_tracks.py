@@ -1,4 +1,4 @@
-"""The tracks of MP4 files, compared with ffprobe, and files broken in every way."""
+"""The tracks of MP4 files, compared with ffprobe, and damaged files."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def in_order(folder: Path) -> Path:
 
 
 def read_packets(track: Track) -> list[Packet]:
-    """The packets of a track as ffprobe says them."""
+    """Return the packets of a track in the form of ffprobe."""
     shifts = track.shifts or [0] * len(track.sizes)
     sync = set(range(len(track.sizes)) if track.sync is None else track.sync)
     rows = zip(track.decode_times, shifts, track.durations, track.sizes, track.offsets, strict=True)
@@ -139,7 +139,7 @@ def test_another_container_is_not_copyable(folder: Path, in_order: Path, ending:
 
 
 def read_all_ways(path: Path) -> None:
-    """Read a broken file in all ways; only the errors that say so may come out, and little memory may be taken."""
+    """Read a damaged file with every reader; only the expected errors may be raised, and little memory may be used."""
     tracemalloc.start()
     try:
         for reader in (read_tracks, read_copyable_screen, read_copyable_audio):
@@ -182,7 +182,7 @@ CHANGES = st.lists(st.tuples(OFFSETS, BYTES | NUMBERS), min_size=1, max_size=3)
 
 @pytest.fixture(scope="module")
 def small(folder: Path, in_order: Path) -> Path:
-    """The content of a file with video and audio, its index in front."""
+    """Return the content of a file with video and audio whose index comes first."""
     made = folder / "small.mp4"
     source = ("-i", in_order, "-f", "lavfi", "-i", "sine", "-t", "0.5", "-c:v", "copy", "-movflags", "+faststart")
     run_ffmpeg(*source, made)
@@ -205,7 +205,7 @@ def test_a_file_with_changed_bytes_in_its_index_is_read_or_refused(
 
 
 def field_offsets(content: bytes, kind: bytes, offset: int) -> Iterator[int]:
-    """Where a field of the boxes of a kind stands."""
+    """Return the offsets of a field in all boxes of a kind."""
     place = content.find(kind)
     while place >= 0:
         yield place + 4 + offset
@@ -258,7 +258,7 @@ def test_an_empty_box_is_refused(folder: Path, small: Path, kind: bytes) -> None
 
 
 def empty_boxes(content: bytes, kind: bytes) -> bytes:
-    """Turn each box of a kind into an empty one, with a free box behind it in its place."""
+    """Make each box of a kind empty, followed by a free box that fills the space."""
     made = bytearray(content)
     for place in field_offsets(content, kind, 0):
         size = int.from_bytes(content[place - 8 : place - 4], "big")

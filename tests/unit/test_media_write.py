@@ -1,4 +1,4 @@
-"""Written files are read back equal, by our own reader and by ffprobe; sample tables of several files."""
+"""Written files are read back unchanged by the muxer and by ffprobe; sample tables of several files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a migration says of itself."""
+"""The summary and the progress of a migration."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ UNITS = {"none", "s", "bytes", "Bps", "percentunit"}
 
 @pytest.fixture(scope="module")
 def samples(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
-    """Return the names of all samples of a muxer that has met everything."""
+    """Return the names of all samples of a muxer in which everything has occurred."""
     folder = tmp_path_factory.mktemp("told")
     exposition, _ = MuxerCollector(populated_fleet_sources(folder)).render_exposition("")
     return {name.partition("{")[0] for name in parse_samples(exposition.decode())}
@@ -96,7 +96,7 @@ def test_panels_do_not_overlap() -> None:
 
 
 def test_an_unbounded_number_of_services_has_a_bounded_number_of_series(tmp_path: Path) -> None:
-    """Metadata name WebDAV servers as they like."""
+    """Metadata can name any number of WebDAV servers."""
     activity = Activity()
     for number in range(500):
         activity.count_error(f"WebDAV https://{number}.example.com", "Transient")

@@ -1,4 +1,4 @@
-"""The status page of a fleet: numbers, queues, workers and problems; and no such part without a fleet."""
+"""The status page of a fleet: numbers, queues, workers and problems; no such section without a fleet."""
 
 from __future__ import annotations
 

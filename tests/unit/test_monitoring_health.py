@@ -1,4 +1,4 @@
-"""When the muxer counts as alive and as ready, and what is said when not."""
+"""When the muxer counts as alive and as ready, and the reasons reported when it does not."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.support.monitoring import create_sources
 
 @pytest.fixture
 def sources(tmp_path: Path) -> ViewSources:
-    """Return the sources of a muxer that is well: it has polled."""
+    """Return the sources of a healthy muxer, which has polled."""
     made = create_sources(tmp_path, processing__min_poll_interval=5)
     made.activity.record_poll_start()
     made.activity.record_poll_success({}, 0.1, None)
@@ -31,7 +31,7 @@ def sources(tmp_path: Path) -> ViewSources:
 
 
 def advance_clock(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
-    """Let `seconds` pass for the health alone."""
+    """Advance the clock of the health module alone by `seconds`."""
     monotonic, wall = time.monotonic() + seconds, time.time() + seconds
     monkeypatch.setattr(health, "time", SimpleNamespace(monotonic=lambda: monotonic, time=lambda: wall))
 

@@ -1,4 +1,4 @@
-"""What the status page reads of the journal, from a real one."""
+"""What the status page reads from a real journal."""
 
 from __future__ import annotations
 

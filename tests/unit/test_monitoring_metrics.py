@@ -1,4 +1,4 @@
-"""What the metrics say of what the muxer has counted."""
+"""The metrics of what the muxer has counted."""
 
 from __future__ import annotations
 

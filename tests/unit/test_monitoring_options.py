@@ -1,4 +1,4 @@
-"""The section [monitoring]: what may be opened, to whom, and what is said when it may not."""
+"""The section [monitoring]: which addresses may be opened, for whom, and the messages when one is refused."""
 
 from __future__ import annotations
 

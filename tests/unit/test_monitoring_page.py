@@ -1,4 +1,4 @@
-"""The status page of invented views: what it contains and what it does not."""
+"""The status page of generated views: what it contains and what it does not."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ def parse_timeline(length: float, screens: list[dict], pieces: list[dict]) -> Ti
 
 
 def bar_spans(svg: str, kind: str) -> list[tuple[float, float]]:
-    """Return begin and end of the bars of a kind, in percent of the drawing."""
+    """Return the start and end of the bars of a kind, in percent of the drawing."""
     found = [one for one in ElementTree.fromstring(svg).iter("rect") if one.get("class") == kind]
     places = [(float(one.get("x").rstrip("%")), float(one.get("width").rstrip("%"))) for one in found]
     return [(round(x, 2), round(x + width, 2)) for x, width in places]

@@ -1,4 +1,4 @@
-"""Notes about work that a kill would leave half done."""
+"""Intent records of work that a kill would leave unfinished."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_work_in_progress_is_not_recovered(tmp_path: Path) -> None:
 
 
 def test_work_starts_again_only_after_the_earlier_record_is_settled(tmp_path: Path) -> None:
-    """Otherwise the earlier upload's deletion would hit the new upload, and its note."""
+    """Otherwise the deletion of the earlier upload would hit the new upload and its record."""
     notes, order = IntentLog(tmp_path), []
     with pytest.raises(ServiceUnavailable), notes.pending("key", INTENT):
         raise ServiceUnavailable("down")

@@ -1,4 +1,4 @@
-"""Where the value of each option comes from, as the loader remembers it and ``config`` shows it."""
+"""The origin of each option value, as the loader stores it and ``config`` shows it."""
 
 from __future__ import annotations
 

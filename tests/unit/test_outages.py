@@ -1,4 +1,4 @@
-"""A service that is out holds back the recordings that need it; one broken recording holds back nothing."""
+"""An unavailable service pauses the recordings that need it; one broken recording pauses no other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The helping threads."""
+"""The helper threads."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def test_no_task_starts_after_a_stop(make: Make, stop: threading.Event) -> None:
 
 
 def test_helpers_end_when_they_are_closed(make: Make) -> None:
-    """Other tests in this process may have left helpers of their own."""
+    """Other tests in this process may have left other helpers."""
     before = set(threading.enumerate())
     helpers = make(workers=2, for_each=3)
     ours = [thread for thread in threading.enumerate() if thread not in before]

@@ -1,4 +1,4 @@
-"""Every third-party package is pinned, with the hashes of its files (docs/developer/dependencies.md)."""
+"""Every third-party package is pinned with the hashes of its files (docs/developer/dependencies.md)."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def stop() -> Iterator[threading.Event]:
 
 
 class GatedWork:
-    """Work that waits until it is let through."""
+    """Work that waits until the test releases it."""
 
     def __init__(self) -> None:
         self.open = threading.Event()
@@ -214,7 +214,7 @@ def test_a_worker_that_hangs_does_not_keep_the_process_alive(stop: threading.Eve
 
 
 class FakeRoom:
-    """Room that is there or not; ``asked`` counts the questions."""
+    """Capacity that the test switches on and off; `asked` counts the calls."""
 
     def __init__(self) -> None:
         self.there = threading.Event()

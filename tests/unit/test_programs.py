@@ -1,4 +1,4 @@
-"""Where ffmpeg, ffprobe and openssl are looked for: thirdparty/ of the installation, the PATH, or the path that is given."""
+"""Where ffmpeg, ffprobe and openssl are searched: thirdparty/ of the installation, PATH, or the configured path."""
 
 from __future__ import annotations
 

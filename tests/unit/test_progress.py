@@ -1,4 +1,4 @@
-"""How far something is, how fast it goes, and how long it will still take."""
+"""Progress, rate and remaining time of a step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/reliability.md, held to the program and to the tests that it names."""
+"""docs/reliability.md matches the program and names existing tests."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ RAISED = [
 
 
 def table_rows(heading: str) -> list[list[str]]:
-    """Return the cells of the table below a heading, without its head."""
+    """Return the cells of the table below a heading, without its header row."""
     section = TEXT.split(f"\n## {heading}\n")[1].split("\n## ")[0]
     lines = [line for line in section.splitlines() if line.startswith("|")]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]

@@ -1,4 +1,4 @@
-"""A step that meets a service which fails is repeated in place, a few times, and nothing else is."""
+"""A step is repeated in place a few times when its service fails; nothing else is repeated."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ ATTEMPT_COUNT = 4
 
 
 class InstantStop(threading.Event):
-    """A stop event that notes every delay, and lasts none of them."""
+    """A stop event that records every delay and returns at once."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class InstantStop(threading.Event):
 
 
 class FlakyRequest:
-    """A request that fails `failures` times with an error, and counts how often it was sent."""
+    """A request that fails `times` times with `error` and counts how often it was sent."""
 
     def __init__(
         self, outages: CircuitBreaker, error: Callable[[], MuxerError], times: int = 1000, service: str = "RCS"
@@ -245,7 +245,7 @@ def test_each_repeated_try_is_logged_and_counted(caplog: pytest.LogCaptureFixtur
 
 
 class FailureSink:
-    """Keeps the failures that it is told of."""
+    """An outcome sink that stores the failures."""
 
     def __init__(self) -> None:
         self.failures: list[Failure] = []

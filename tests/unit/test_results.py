@@ -1,4 +1,4 @@
-"""Muxed files that are kept for the next attempt: complete, private, of the same sources, and for a limited time."""
+"""Muxed files kept for the next attempt: complete, private, of the same sources, and for a limited time."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ TARGET = MuxTarget("call", "r1", "alice", media_file("a.mp3"), (media_file("s.mp
 
 
 def keep_result(folder: Path, target: MuxTarget = TARGET, content: bytes = CONTENT) -> KeptResults:
-    """Keep a file for a target, and return what keeps it."""
+    """Keep a file for a target and return the store."""
     made = folder.parent / "made.mp4"
     made.write_bytes(content)
     results = KeptResults(folder, OPTIONS)
@@ -143,7 +143,7 @@ def test_kept_files_are_deleted_after_a_day_and_when_there_are_too_many(
 def test_a_kept_file_is_deleted_when_a_job_or_the_reserve_needs_its_space(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Only the figures of the disk are made up: each kept file takes half of it."""
+    """Only the disk figures are fake: each kept file takes half of the disk."""
     results = keep_result(folder)
     keep_result(folder, replace(TARGET, recording_id="other"))
     disk = TempDisk(folder.parent, 1)

@@ -1,4 +1,4 @@
-"""The walls between the rooms hold, a broken one is noticed, and the picture of them is drawn from the contracts."""
+"""The import contracts hold, a violated one is detected, and the diagram is drawn from the contracts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LINTER = Path(sys.executable).with_name("lint-imports")
 
 
 def check_contracts(folder: Path) -> str:
-    """Return what the linter reports about the source in `folder`."""
+    """Return the report of the linter about the source in `folder`."""
     done = subprocess.run([LINTER, "--no-cache"], cwd=folder, capture_output=True, text=True, timeout=120, check=False)
     return done.stdout if done.returncode else ""
 

@@ -1,4 +1,4 @@
-"""How the tests are spread over the workers of a run."""
+"""How the tests are distributed over the workers of a run."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_the_run_uses_this_scheduler(pytestconfig: pytest.Config) -> None:
 
 
 class FakeConfig:
-    """What a scheduler asks of a configuration."""
+    """The part of a configuration that a scheduler reads."""
 
     @staticmethod
     def getvalue(name: str) -> list[str]:

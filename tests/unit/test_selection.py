@@ -1,4 +1,4 @@
-"""What muxed files a call wants, and which are there (behaviour, section 1, step 4; gir-api, section 5)."""
+"""Which muxed files a call needs, and which exist (behaviour, section 1, step 4; gir-api, section 5)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Json = dict[str, Any]
 
 
 def earlier_name(*sources: str, recording_id: str = "") -> str:
-    """Return the name that earlier versions gave to a muxed file of C1."""
+    """Return the file name that earlier versions used for a muxed file of C1."""
     made_of = "\0".join(([recording_id] if recording_id else []) + sorted(sources))
     return f"C1_{hashlib.sha256(made_of.encode()).hexdigest()[:20]}_muxed.mp4"
 

@@ -1,4 +1,4 @@
-"""The units of systemd: what they say of the program is true, and systemd itself, where it is installed, finds no fault."""
+"""The systemd units match the program, and systemd, where installed, accepts them."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ needs_systemd = pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="
 
 @pytest.fixture
 def analyzed(tmp_path: Path) -> Path:
-    """Copy the units, with a program and a folder that are there."""
+    """Copy the units, with a program and a folder that exist."""
     folder = tmp_path / "units"
     folder.mkdir()
     for unit in (ONE, MANY, WORKER):

@@ -1,4 +1,4 @@
-"""The model behind the benchmark ``simulation``: it loses nothing, and agrees with what is known of queues."""
+"""The model of the benchmark ``simulation``: it loses nothing and agrees with queueing theory."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_only_recordings_that_left_the_windows_are_not_done() -> None:
 
 
 def test_a_short_queue_loses_nothing_during_a_long_pass() -> None:
-    """An hour of recordings takes longer to read than the workers need for what may wait."""
+    """An hour of recordings takes longer to read than the workers need for the longest queue."""
     slow = Costs(page_seconds=60.0)
     done = Simulation(generate_day(3000), SimulatedFleet(2, (PollWindow(2 * HOUR),), max_queue=10), slow).run()
     assert (set(done.state), done.seen.left) == ({DONE}, 0)
@@ -73,7 +73,7 @@ def test_requests_and_bytes_are_those_of_the_jobs_and_the_polls(small: Day) -> N
 
 
 def _serve_arrivals(arrivals: list[float], threads: int, seconds: float) -> tuple[SimulatedWorkers, float]:
-    """Let messages arrive at these moments; return the workers, and the sum over time of how many waited."""
+    """Let messages arrive at these times. Returns the workers, and the integral over time of the queue length."""
     events, area, since = EventLoop(), 0.0, 0.0
 
     def finish_one(_: int) -> None:
@@ -147,7 +147,7 @@ def test_a_pass_reads_its_window_and_shards_read_all_pages() -> None:
 
 
 class FakePollSite:
-    """What a poller talks to, with room for `room` orders, at a fixed start."""
+    """The site of a poller, with capacity for `room` tasks, at a fixed start time."""
 
     def __init__(self, day: Day, now: float, room: int) -> None:
         self.day, self.now, self.room = day, now, room

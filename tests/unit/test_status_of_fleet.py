@@ -34,7 +34,7 @@ def temp(tmp_path: Path) -> Path:
 
 
 def write_state(folder: Path, **changes: Any) -> None:
-    """Write the state file of a process that works, with some `changes`."""
+    """Write the state file of a working process, with `changes`."""
     folder.mkdir(exist_ok=True)
     polls = asdict(PollStatistics(succeeded=1, last_success=time.time()))
     (folder / state_file.STATE_FILE).write_text(json.dumps(new_instance_state(folder) | {"polls": polls} | changes))

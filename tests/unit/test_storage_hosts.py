@@ -115,7 +115,7 @@ def test_a_name_is_not_looked_up_for_every_request() -> None:
 
 
 def test_only_checked_addresses_are_connected_to(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also when what is known of the name becomes too old meanwhile, and it leads elsewhere then."""
+    """This holds also when the cached addresses expire and the name then resolves to others."""
     monkeypatch.setattr("muxer.storage.allowed_hosts.ADDRESS_CACHE_SECONDS", -1.0)
     answers = iter([INSIDE_ADDRESSES, ["169.254.169.254"]])
     assert AllowedHosts((), (RWS,), lambda _: next(answers)).resolve("http", "dav.corp", None) == INSIDE_ADDRESSES

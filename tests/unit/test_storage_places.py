@@ -1,4 +1,4 @@
-"""Where media lie: the descriptors of gir-api, sections 3 to 5."""
+"""Locations of media: the descriptors of gir-api, sections 3 to 5."""
 
 from __future__ import annotations
 
