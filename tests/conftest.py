@@ -154,6 +154,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if not rows:
         return
     terminalreporter.section("worst errors, in milliseconds")
-    terminalreporter.write_line(f"{'source':<40}{'picture':>10}{'sound':>10}{'allowed':>10}")
-    for source, picture, sound, allowed in sorted(rows):  # type: ignore[misc, type-var]
-        terminalreporter.write_line(f"{source:<40}{picture:>10.1f}{sound:>10.1f}{allowed:>10.1f}")
+    terminalreporter.write_line(f"{'source':<40}{'video':>10}{'audio':>10}{'allowed':>10}")
+    for source, video_error, audio_error, allowed in sorted(rows):  # type: ignore[misc, type-var]
+        terminalreporter.write_line(f"{source:<40}{video_error:>10.1f}{audio_error:>10.1f}{allowed:>10.1f}")

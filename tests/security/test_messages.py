@@ -47,15 +47,15 @@ def nested_table(depth: int) -> bytes:
 
 HOSTILE_HEADERS = {
     "a time after the year 9999": b"\x01tT" + struct.pack(">Q", 10**12),
-    "the latest time there is": b"\x01tT" + struct.pack(">Q", 2**64 - 1),
+    "the latest possible time": b"\x01tT" + struct.pack(">Q", 2**64 - 1),
     "5,000 nested tables": nested_table(5000),
     "an unsigned byte": b"\x01kB\xff",
     "a number of 16 bits": b"\x01ku\xff\xff",
     "bytes": b"\x01kx" + struct.pack(">I", 3) + b"\xff\xfe\xfd",
-    "a name that is no text": b"\x03\xff\xfe\xfdI" + struct.pack(">i", 7),
-    "a text that is no text": b"\x01kS" + struct.pack(">I", 3) + b"\xff\xfe\xfd",
-    "a decimal of many places": b"\x01kD\xff" + struct.pack(">i", 7),
-    "a death that is none": b"\x07x-deathS" + struct.pack(">I", 1) + b"x",
+    "a name that is not text": b"\x03\xff\xfe\xfdI" + struct.pack(">i", 7),
+    "an invalid text": b"\x01kS" + struct.pack(">I", 3) + b"\xff\xfe\xfd",
+    "a decimal with many digits": b"\x01kD\xff" + struct.pack(">i", 7),
+    "an invalid death": b"\x07x-deathS" + struct.pack(">I", 1) + b"x",
 }
 
 
@@ -119,7 +119,7 @@ def test_no_header_of_a_dead_letter_stops_the_scan_of_a_poller(declared: Virtual
     for _ in range(2):
         with declared.open_channel() as channel:
             letters.scan_next(channel.connection, "orders", declared.ready_count(dead_letter_queue("orders")), keep_letter)
-    # It is read once, and stays for an operator.
+    # It is read once and stays in the queue for an operator.
     assert len(met) == 1 and letters.count == declared.ready_count(dead_letter_queue("orders")) == 1
 
 
@@ -150,8 +150,8 @@ def test_a_fleet_with_poison_messages_in_every_queue_does_its_work(
         ids = copies.add_copies(3)
         wait(lambda: not copies.unfinished_ids(ids), TIMEOUT_SECONDS, "the work behind them", crew.log)
         assert stop_processes(*members) == [0, 0]
-        said = crew.log.read_text()
-    assert "cannot decode the headers" in said and "RabbitMQ is unavailable" not in said
+        log_text = crew.log.read_text()
+    assert "cannot decode the headers" in log_text and "RabbitMQ is unavailable" not in log_text
 
 
 # Events that claim what is not so
@@ -173,16 +173,16 @@ def started_outcomes(tmp_path: Path, only_ours: bool) -> tuple[EventHandler, Jou
 
 
 @pytest.mark.parametrize("what", [events.DONE, events.FAILED, events.POSTPONED])
-@pytest.mark.parametrize("begins", [False, True])
+@pytest.mark.parametrize("is_started", [False, True])
 def test_an_outcome_event_of_another_worker_is_not_accepted(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, what: str, begins: bool
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, what: str, is_started: bool
 ) -> None:
     outcomes, journal, books = started_outcomes(tmp_path, only_ours=False)
-    if begins:
+    if is_started:
         outcomes.handle(Event(events.WORKER, WORKER, details={"totals": TOTALS, "held": [KEY.name]}))
         outcomes.handle(Event(events.BEGUN, LIAR, KEY.recording, KEY.name, {"message": "m1"}))
-    told = {"message": "m1", **(MUXED_DETAILS if what == events.DONE else FAILED_DETAILS)}
-    outcomes.handle(Event(what, LIAR, KEY.recording, KEY.name, told))
+    event_details = {"message": "m1", **(MUXED_DETAILS if what == events.DONE else FAILED_DETAILS)}
+    outcomes.handle(Event(what, LIAR, KEY.recording, KEY.name, event_details))
     assert journal.state_of(KEY.name) == WANTED and not outcomes.is_taken(KEY.name)
     assert (books.muxed, books.failures) == (0, {}) and LIAR in caplog.text
 
@@ -213,7 +213,7 @@ def test_no_event_sets_a_finished_target_aside_or_restarts_it(tmp_path: Path, wh
     outcomes.begin_poll()
     outcomes.handle(Event(what, LIAR, KEY.recording, KEY.name, {"message": "m2", **FAILED_DETAILS}))
     assert journal.state_of(KEY.name) == DONE and not outcomes.is_taken(KEY.name)
-    # Nor by a dead letter after that.
+    # A later dead letter has no effect either.
     assert outcomes.settle_letter(DeadLetter("m2", KEY, OrderFailed("never"))) is Disposition.DROPPED
     assert journal.state_of(KEY.name) == DONE and books.failures == {}
 
@@ -244,7 +244,7 @@ def test_a_flood_of_workers_and_names_is_bounded() -> None:
     many = nothing | {"errors": [[f"s{number}", "X", 1] for number in range(MAX_NAMES + 1)]}
     workers.record_heartbeat(Event(events.WORKER, "w0", details={"totals": many, "held": ["other"]}), 1.0)
     assert "other" not in workers.held_targets(1.0)
-    # Those that say nothing any more make room.
+    # Silent workers are dropped to make room.
     workers.record_heartbeat(Event(events.WORKER, "late", details={"totals": nothing, "held": ["late"]}), 10_000.0)
     assert workers.held_targets(10_000.0) == {"late"}
 
@@ -335,9 +335,9 @@ def test_a_fleet_with_invalid_messages_in_every_queue_does_its_work(make_lab: Ma
         ids = copies.add_copies(3)
         wait(lambda: not copies.unfinished_ids(ids), TIMEOUT_SECONDS, "the work behind them", crew.log)
         assert stop_processes(*members) == [0, 0]
-        said = crew.log.read_text()
-    assert "Traceback" not in said and "RabbitMQ is unavailable" not in said
-    assert "cannot read an event in" in said and max(map(len, said.splitlines())) < 10_000
+        log_text = crew.log.read_text()
+    assert "Traceback" not in log_text and "RabbitMQ is unavailable" not in log_text
+    assert "cannot read an event in" in log_text and max(map(len, log_text.splitlines())) < 10_000
 
 
 def test_a_target_whose_outcome_event_was_not_accepted_is_done_when_a_poll_finds_it_done(tmp_path: Path) -> None:

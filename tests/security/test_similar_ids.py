@@ -49,7 +49,7 @@ def test_metadata_that_list_the_file_of_another_recording_cause_no_deletion(make
     (published,) = muxed_entries(lab, victim)
     before = stored_screens(lab)
     template.add_copy(attacker)
-    # The file of the other recording, passed off as one that lacks a screen file.
+    # The file of the other recording, listed as one without one of the screen files.
     forged = copy.deepcopy(published) | {"parameters": {**published["parameters"], "muxed_mediaIds": [call.audio_id]}}
     lab.store.add_screen_media(attacker, lab.region, forged)
     with MuxerProcess(write_config(lab, "polling")) as muxer:

@@ -11,7 +11,7 @@ from lab.dav import ExternalDav
 from tests.support.web_server import PASSWORD, USER, free_port, run_server, server_folder
 
 MODULES_FOLDER = Path("/usr/lib/apache2/modules")
-# Those that a packaged Apache loads, beside those of WebDAV and of the account: some change what WebDAV requests do.
+# Modules that a packaged Apache loads besides those for WebDAV and the account; some change WebDAV requests.
 STOCK_MODULES = ("alias", "autoindex", "dir", "env", "filter", "mime", "negotiation", "setenvif")
 NEEDED_MODULES = ("mpm_event", "authn_core", "authn_file", "authz_core", "authz_user", "auth_basic", "dav", "dav_fs")
 CONFIG = """\
@@ -49,7 +49,7 @@ DIGEST = """
   AuthDigestProvider file
   AuthUserFile {root}/digest
 """
-# The account may read, and anything else is answered by 401.
+# The account may only read; every other request gets 401.
 READ_ONLY = """
 <Location /screens>
   <Limit GET HEAD OPTIONS PROPFIND>

@@ -88,13 +88,15 @@ def play_in_browser(
     try:
         with _run_browser(browser, f"http://127.0.0.1:{server.server_port}/") as log:
             try:
-                told = server.reports.get(timeout=limit)
+                report = server.reports.get(timeout=limit)
             except queue.Empty:
-                raise AssertionError(f"{browser} told nothing in {limit} s; it printed: {log.read_text()[-2000:]}") from None
+                raise AssertionError(
+                    f"{browser} sent no report within {limit} s; output: {log.read_text()[-2000:]}"
+                ) from None
     finally:
         server.shutdown()
         server.server_close()
-    return BrowserReport(told["films"], frozenset(server.states))
+    return BrowserReport(report["films"], frozenset(server.states))
 
 
 @contextmanager

@@ -101,5 +101,5 @@ def run_on_terminal(columns: int, config: Path, name: str, *arguments: str) -> t
             while chunk := terminal.read(65536):
                 written += chunk
         except OSError:
-            pass  # the end of a terminal
+            pass  # the terminal has been closed
     return process.wait(TIMEOUT_SECONDS), written.decode()

@@ -22,18 +22,18 @@ from tests.support.browsers import CHROMIUM, PROGRAMS
 from tests.support.requirements import require_program
 
 TIMEOUT_SECONDS = 60.0
-# The browser listens on descriptor 3 and answers on 4.
+# The browser reads descriptor 3 and writes to descriptor 4.
 _PLACED = "import os, sys; os.dup2(int(sys.argv[1]), 3); os.dup2(int(sys.argv[2]), 4); os.execvp(sys.argv[3], sys.argv[3:])"
 
 
 class BrowserTab:
     """One tab of a browser; it stores the events that it receives."""
 
-    def __init__(self, commands: int, answers: int) -> None:
+    def __init__(self, commands: int, responses: int) -> None:
         self._commands, self._number, self._session = commands, 0, ""
-        self._answers: queue.Queue[dict[str, Any]] = queue.Queue()
+        self._responses: queue.Queue[dict[str, Any]] = queue.Queue()
         self.events: list[dict[str, Any]] = []
-        Thread(target=self._read_messages, args=(answers,), daemon=True).start()
+        Thread(target=self._read_messages, args=(responses,), daemon=True).start()
         target = self.call_method("Target.createTarget", url="about:blank")["targetId"]
         self._session = self.call_method("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network", "Audits", "DOM", "Accessibility"):
@@ -45,10 +45,10 @@ class BrowserTab:
         message = {"id": self._number, "method": method, "params": parameters}
         message |= {"sessionId": self._session} if self._session else {}
         os.write(self._commands, json.dumps(message).encode() + b"\0")
-        while (answer := self._answers.get(timeout=TIMEOUT_SECONDS)).get("id") != self._number:
-            self.events.append(answer)
-        assert "error" not in answer, (method, answer["error"])
-        return answer["result"]
+        while (response := self._responses.get(timeout=TIMEOUT_SECONDS)).get("id") != self._number:
+            self.events.append(response)
+        assert "error" not in response, (method, response["error"])
+        return response["result"]
 
     def open_page(self, url: str, width: int = 1280, height: int = 800, scheme: str = "light") -> None:
         """Load a URL in a window of the given size, in a light or dark colour scheme."""
@@ -65,7 +65,7 @@ class BrowserTab:
     def wait_for_event(self, event: str) -> None:
         """Wait until the tab has sent an event."""
         while not any(one.get("method") == event for one in self.events):
-            self.events.append(self._answers.get(timeout=TIMEOUT_SECONDS))
+            self.events.append(self._responses.get(timeout=TIMEOUT_SECONDS))
 
     def received_events(self, *events: str) -> list[dict[str, Any]]:
         """Return the events of some kinds received so far."""
@@ -88,17 +88,17 @@ class BrowserTab:
         data = self.call_method("Page.captureScreenshot", captureBeyondViewport=whole)["data"]
         path.write_bytes(base64.b64decode(data))
 
-    def _read_messages(self, answers: int) -> None:
+    def _read_messages(self, responses: int) -> None:
         rest = b""
-        while chunk := os.read(answers, 1 << 20):
+        while chunk := os.read(responses, 1 << 20):
             *whole, rest = (rest + chunk).split(b"\0")
             for one in whole:
-                self._answers.put(json.loads(one))
+                self._responses.put(json.loads(one))
 
 
 def _flatten_node(node: dict[str, Any]) -> dict[str, Any]:
-    told = {name: node[name].get("value") for name in ("role", "name", "value", "description") if name in node}
-    return told | {one["name"]: one["value"].get("value") for one in node.get("properties", ())}
+    properties = {name: node[name].get("value") for name in ("role", "name", "value", "description") if name in node}
+    return properties | {one["name"]: one["value"].get("value") for one in node.get("properties", ())}
 
 
 @contextmanager
@@ -107,7 +107,7 @@ def run_chromium() -> Iterator[BrowserTab]:
     program = require_program(*PROGRAMS["chromium"])
     home = Path(tempfile.mkdtemp(prefix="muxer-devtools-"))
     pipes = [*os.pipe(), *os.pipe()]
-    # Away from 3 and 4, which the browser is to get.
+    # Not 3 and 4, which the browser needs.
     theirs = [fcntl.fcntl(pipes[index], fcntl.F_DUPFD, 10) for index in (0, 3)]
     command = [program, *CHROMIUM, "--remote-debugging-pipe", f"--user-data-dir={home / 'profile'}", "about:blank"]
     start = [sys.executable, "-c", _PLACED, *map(str, theirs), *command]

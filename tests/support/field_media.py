@@ -36,9 +36,9 @@ def ffmpeg_steps(*commands: tuple[str, Sequence[str]]) -> Recipe:
     def run_steps(folder: Path, base: Path) -> Path:
         source = base
         for number, (ending, options) in enumerate(commands):
-            made = folder / f"made-{number}.{ending}"
-            run_ffmpeg("-i", source, *options, made)
-            source = made
+            output = folder / f"step-{number}.{ending}"
+            run_ffmpeg("-i", source, *options, output)
+            source = output
         return source
 
     return run_steps
@@ -53,7 +53,7 @@ def packet_places(path: Path) -> list[tuple[int, int]]:
     """Return the offset and length of each video packet in a file."""
     entries = ("-show_entries", "packet=pos,size", "-of", "csv=p=0")
     lines = run_program("ffprobe", "-v", "error", "-select_streams", "v:0", *entries, path).split()
-    # Fields stand in ffprobe's own order: the size first.
+    # Fields are in the order of ffprobe: the size first.
     return [(int(line.split(",")[1]), int(line.split(",")[0])) for line in lines]
 
 
@@ -62,14 +62,14 @@ def damaged_file(make: Recipe, *numbers: int, skip: int = 12) -> Recipe:
 
     def damage_packets(folder: Path, base: Path) -> Path:
         path = make(folder, base)
-        content, places = bytearray(path.read_bytes()), packet_places(path)
+        content, packets = bytearray(path.read_bytes()), packet_places(path)
         for number in numbers:
-            position, size = places[number]
+            position, size = packets[number]
             begin = position + min(skip, size // 2)
             content[begin : position + size] = random.Random(number).randbytes(position + size - begin)
-        made = path.with_name(f"damaged-{path.name}")
-        made.write_bytes(content)
-        return made
+        output = path.with_name(f"damaged-{path.name}")
+        output.write_bytes(content)
+        return output
 
     return damage_packets
 
@@ -84,9 +84,9 @@ def rotated_file(make: Recipe, turn: str) -> Recipe:
         upright = struct.pack(">9i", 1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
         at = content.index(upright, content.index(b"tkhd"))
         content[at : at + 36] = struct.pack(">9i", a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30)
-        made = path.with_name(f"turned-{path.name}")
-        made.write_bytes(content)
-        return made
+        output = path.with_name(f"turned-{path.name}")
+        output.write_bytes(content)
+        return output
 
     return write_matrix
 
@@ -131,9 +131,9 @@ def edited_file(make: Recipe, *edits: EditEntry) -> Recipe:
             at = index.index(box) - 4
             size = int.from_bytes(index[at : at + 4], "big") + len(new) - old
             index[at : at + 4] = size.to_bytes(4, "big")  # type: ignore[index]
-        made = path.with_name(f"edited-{path.name}")
-        made.write_bytes(content[:moov] + index)
-        return made
+        output = path.with_name(f"edited-{path.name}")
+        output.write_bytes(content[:moov] + index)
+        return output
 
     return write_edit_list
 
@@ -162,9 +162,9 @@ def repeated_file(make: Recipe) -> Recipe:
 
     def write_twice(folder: Path, base: Path) -> Path:
         path = make(folder, base)
-        made = path.with_name(f"joined-{path.name}")
-        made.write_bytes(path.read_bytes() * 2)
-        return made
+        output = path.with_name(f"joined-{path.name}")
+        output.write_bytes(path.read_bytes() * 2)
+        return output
 
     return write_twice
 
@@ -174,24 +174,24 @@ def unknown_codec(folder: Path, base: Path) -> Path:
     content = bytearray(base.read_bytes())
     at = content.index(b"avc1", content.index(b"stsd"))
     content[at : at + 4] = b"zzzz"
-    (made := folder / "unknown.mp4").write_bytes(content)
-    return made
+    (output := folder / "unknown.mp4").write_bytes(content)
+    return output
 
 
 # Some frames only: a frame that is not there is the one before, shown longer.
 SPARSE_FRAMES = ("-vf", "select='not(between(n,9,22))*not(between(n,30,33))'", "-fps_mode", "vfr")
 EVERY_SECOND = ("-vf", "select='not(mod(n,10))'", "-r", "1")
 
-# A kind whose damage lies where frames are copied, and when it begins.
+# A kind with damage in copied frames, and the time at which the damage starts.
 COPIED_DAMAGE, DAMAGED_AT = "H.264 in Matroska, damaged where it is copied", 2.7
 
 SCREENS: dict[str, Recipe] = {
     "time code in MP4": ffmpeg_steps(("mp4", (*COPY, "-timecode", "10:00:00:00"))),
     "time code in MOV": ffmpeg_steps(("mov", (*COPY, "-timecode", "10:00:00:00"))),
     "time code, to be re-encoded": ffmpeg_steps(("mov", (*MPEG4, "-timecode", "10:00:00:00"))),
-    "time code and a rate that is not whole": ffmpeg_steps(("mov", (*HEVC, "-r", "30000/1001", "-timecode", "00:00:00;02"))),
+    "time code and a fractional rate": ffmpeg_steps(("mov", (*HEVC, "-r", "30000/1001", "-timecode", "00:00:00;02"))),
     "chapters": with_chapters,
-    "cover picture in front": with_cover,
+    "cover image in front": with_cover,
     "two video tracks": second_video,
     "tags of a phone": ffmpeg_steps(("mp4", (*COPY, "-metadata", "location=+1-2/", "-metadata:s:v", "handler_name=x"))),
     "no first keyframe, Matroska": without_first_keyframe("mkv", *PLAIN),
@@ -202,7 +202,7 @@ SCREENS: dict[str, Recipe] = {
     "no first keyframe, MPEG-4 in AVI": without_first_keyframe("avi", *MPEG4),
     "AVI with empty chunks": ffmpeg_steps(("avi", (*SPARSE_FRAMES, *MPEG4, "-r", "10"))),
     "AVI with empty chunks, Motion JPEG": ffmpeg_steps(("avi", (*SPARSE_FRAMES, "-c:v", "mjpeg", "-q:v", "2", "-r", "10"))),
-    "AVI with a frame a second": ffmpeg_steps(("avi", (*EVERY_SECOND, *MPEG4))),
+    "AVI with one frame per second": ffmpeg_steps(("avi", (*EVERY_SECOND, *MPEG4))),
     "AVI with a frame a second, H.264": ffmpeg_steps(("avi", (*EVERY_SECOND, *PLAIN))),
     "AVI with B-frames packed": ffmpeg_steps(("avi", (*MPEG4, "-bf", "2", "-bsf:v", "mpeg4_unpack_bframes"))),
     "AVI without compression": ffmpeg_steps(("avi", ("-c:v", "rawvideo"))),
@@ -237,7 +237,7 @@ SCREENS: dict[str, Recipe] = {
     "colours of BT.709, to be re-encoded": ffmpeg_steps(("webm", (*VP9, *BT709))),
     "full range": ffmpeg_steps(("mp4", (*PLAIN, *FULL_RANGE, "-pix_fmt", "yuvj420p"))),
     "full range, to be re-encoded": ffmpeg_steps(("mp4", (*HEVC, *FULL_RANGE, "-pix_fmt", "yuvj420p"))),
-    "full range, said by the file alone": ffmpeg_steps(("webm", (*VP9, *FULL_RANGE, "-color_range", "pc"))),
+    "full range, stated by the file alone": ffmpeg_steps(("webm", (*VP9, *FULL_RANGE, "-color_range", "pc"))),
     "RGB": ffmpeg_steps(("mkv", ("-c:v", "libx264rgb", "-qp", "10", "-threads", "1"))),
     "3GP": ffmpeg_steps(("3gp", ("-c:v", "h263", "-s", "352x288", "-q:v", "2"))),
     "an empty edit in the middle": edited_file(
@@ -255,7 +255,7 @@ SCREENS: dict[str, Recipe] = {
     "a dwell": edited_file(
         ffmpeg_steps(("mp4", PLAIN)), EditEntry(1.2, 0), EditEntry(0.8, 1.2, dwell=True), EditEntry(2.8, 1.2)
     ),
-    "an edit list that leaves out a second": edited_file(ffmpeg_steps(("mp4", PLAIN)), EditEntry(1, 0), EditEntry(2, 2)),
+    "an edit list that skips a second": edited_file(ffmpeg_steps(("mp4", PLAIN)), EditEntry(1, 0), EditEntry(2, 2)),
     "an edit list that shows a second twice": edited_file(ffmpeg_steps(("mp4", PLAIN)), EditEntry(2, 0), EditEntry(2, 1)),
     "an edit list with a pause that ends early": edited_file(
         ffmpeg_steps(("mp4", PLAIN)), EditEntry(1, 0), EditEntry(0.5, None), EditEntry(1.5, 1)
@@ -280,11 +280,11 @@ SCREENS: dict[str, Recipe] = {
         f"turned, {turn}, to be re-encoded": rotated_file(ffmpeg_steps(("mp4", HEVC)), turn)
         for turn in ("90 degrees", "mirrored")
     },
-    "turned, fragmented": rotated_file(
+    "rotated, fragmented": rotated_file(
         ffmpeg_steps(("mp4", (*PLAIN, "-movflags", "frag_keyframe+empty_moov"))), "270 degrees"
     ),
 }
-# Files that are refused, and what is said of them.
+# Files that are refused, and the error messages.
 REFUSED: dict[str, tuple[Recipe, str]] = {
     "a codec without a decoder": (unknown_codec, "the codec unknown is not supported by this build of ffmpeg"),
     "raw H.264": (
@@ -307,7 +307,7 @@ LENGTHS = {
     "an empty edit at the end": 4.5,
     "two empty edits, B-frames": 4.75,
     "a dwell": 4.8,
-    "an edit list that leaves out a second": 3.0,
+    "an edit list that skips a second": 3.0,
     "an edit list with a pause that ends early": 3.0,
     "an edit list that ends early": 2.75,
     "bursts of frames, B-frames": 2.4,

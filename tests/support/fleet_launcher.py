@@ -30,15 +30,15 @@ def set_constants() -> None:
 
 def mux_once() -> None:
     original = MediaEngine.mux
-    made: dict[bytes, tuple[MuxedFile, bytes]] = {}
+    muxed_files: dict[bytes, tuple[MuxedFile, bytes]] = {}
 
     def mux_cached(self: MediaEngine, audio: MediaInput, screens: Sequence[MediaInput], folder: Path) -> MuxedFile:
         contents = (one.path.read_bytes() for one in (audio, *screens))
         mark = b"".join(hashlib.sha256(one).digest() for one in contents)
-        if mark not in made:
+        if mark not in muxed_files:
             muxed = original(self, audio, screens, folder)
-            made[mark] = muxed, muxed.path.read_bytes()
-        muxed, content = made[mark]
+            muxed_files[mark] = muxed, muxed.path.read_bytes()
+        muxed, content = muxed_files[mark]
         path = folder / muxed.path.name
         path.write_bytes(content)
         return replace(muxed, path=path)

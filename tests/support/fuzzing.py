@@ -70,11 +70,11 @@ def fuzz_recording(data: bytes) -> None:
 def fuzz_descriptor(data: bytes) -> None:
     """Find the location in a media descriptor."""
     content = _parse_json(data)
-    place = parse_descriptor(content if isinstance(content, dict) else {})
-    assert parse_descriptor(place.media_descriptor).name == place.name
-    if place.storage == WEBDAV:
-        assert place.url.isascii() and place.url.startswith(("http://", "https://"))
-        assert not {".", ".."} & set(place.url.split("/"))
+    location = parse_descriptor(content if isinstance(content, dict) else {})
+    assert parse_descriptor(location.media_descriptor).name == location.name
+    if location.storage == WEBDAV:
+        assert location.url.isascii() and location.url.startswith(("http://", "https://"))
+        assert not {".", ".."} & set(location.url.split("/"))
 
 
 def fuzz_response(data: bytes) -> None:
@@ -143,10 +143,10 @@ def fuzz_configuration(data: bytes) -> None:
     """Load a configuration; its messages contain no password."""
     (path := FOLDER / "muxer.cfg").write_bytes(data)
     try:
-        said = [*load_config(path, {}, {}).warnings]
+        messages = [*load_config(path, {}, {}).warnings]
     except ConfigError as error:
-        said = [str(error), *map(str, error.problems), *error.notes]
-    assert SECRET not in "".join(said)
+        messages = [str(error), *map(str, error.problems), *error.notes]
+    assert SECRET not in "".join(messages)
 
 
 TARGETS = {

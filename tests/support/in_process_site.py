@@ -49,9 +49,9 @@ SWITCHES = {
     "scroll_repeats_ids": False,
     "encryption_group": "missing",
 }
-PLAN = CallPlan("made-up", 60, (ScreenPart(0, 60),))
+PLAN = CallPlan("generated", 60, (ScreenPart(0, 60),))
 MAX_RECORDINGS = 10_000
-# So many recordings are asked for again and again at about the same time.
+# The number of recordings that are requested repeatedly at about the same time.
 CALL_CACHE_SIZE = 64
 FILE_BYTES = 64
 _PUBLISHED, _LABELLED = 1, 2
@@ -99,7 +99,7 @@ class GeneratedRecordings(RecordingStore):
 
     def post_screen(self, body: JSON, replacing: bool) -> None:
         number, (entry,) = recording_number(body["id"]), body["mediaFiles"]
-        assert entry["mediaId"] == self._muxed_name(body["id"]), "another name than that of its sources"
+        assert entry["mediaId"] == self._muxed_name(body["id"]), "the name does not match the sources"
         assert not self._state[number] & _PUBLISHED, f"{body['id']} is published twice"
         self._state[number] |= _PUBLISHED
 
@@ -117,9 +117,9 @@ class GeneratedRecordings(RecordingStore):
         yield screen | {"mediaId": name, "originalMediaDescriptor": self._descriptor_of(name)}
         if self._state[number] & _PUBLISHED:
             sources = [f"{recording_id}.mp3", name]
-            made = metadata.muxed_media(site, PLAN, recording_id, start, self._nothing, sources)
+            built = metadata.muxed_media(site, PLAN, recording_id, start, self._nothing, sources)
             muxed = self._muxed_name(recording_id)
-            yield made | {"mediaId": muxed, "originalMediaDescriptor": self._descriptor_of(muxed)}
+            yield built | {"mediaId": muxed, "originalMediaDescriptor": self._descriptor_of(muxed)}
 
     @lru_cache(maxsize=CALL_CACHE_SIZE)  # noqa: B019
     def _muxed_name(self, recording_id: str) -> str:
@@ -160,8 +160,10 @@ class InProcessSession(ServiceSession):
         headers = Message()
         headers["Authorization"] = f"Basic {self._login}"
         headers["Content-Type"] = "application/json"
-        answer = self._application.handle_request(LabRequest(method, path, headers, json.dumps(body).encode()))
-        return HttpResponse(f"RWS {method} {parts.path}", answer.status, {"Content-Type": answer.content_type}, answer.body)
+        response = self._application.handle_request(LabRequest(method, path, headers, json.dumps(body).encode()))
+        return HttpResponse(
+            f"RWS {method} {parts.path}", response.status, {"Content-Type": response.content_type}, response.body
+        )
 
 
 class EmptyStorage:
@@ -170,17 +172,17 @@ class EmptyStorage:
     def __init__(self, trouble: Callable[[str], None]) -> None:
         self._trouble = trouble
 
-    def download_file(self, place: MediaLocation, path: Path) -> int:
-        self._trouble(place.name)
+    def download_file(self, location: MediaLocation, path: Path) -> int:
+        self._trouble(location.name)
         return path.write_bytes(bytes(FILE_BYTES))
 
-    def upload_file(self, path: Path, place: MediaLocation, may_replace: Callable[[], bool]) -> ObjectInfo:
+    def upload_file(self, path: Path, location: MediaLocation, may_replace: Callable[[], bool]) -> ObjectInfo:
         return ObjectInfo(path.stat().st_size, "tag")
 
-    def head(self, place: MediaLocation) -> ObjectInfo | None:
+    def head(self, location: MediaLocation) -> ObjectInfo | None:
         return ObjectInfo(FILE_BYTES, "tag")
 
-    def delete_file(self, place: MediaLocation) -> None:
+    def delete_file(self, location: MediaLocation) -> None:
         raise AssertionError("nothing is to be deleted")
 
     def remove_leftovers(self) -> None:
@@ -210,9 +212,9 @@ def create_daemon(
     """Return a daemon for a lab with :class:`GeneratedRecordings`; `fetching` and `muxing` may raise for a file."""
     runner, tools = Runner(), MediaTools("ffmpeg", "ffprobe")
     workspace = Workspace(config.processing.temp_dir, "single", 1)
-    made = build_services(config, tools, runner, workspace, stop)
-    rws = RwsClient(InProcessSession(lab, stop, made.outages), lab.ccid)
+    built = build_services(config, tools, runner, workspace, stop)
+    rws = RwsClient(InProcessSession(lab, stop, built.outages), lab.ccid)
     stores: Any = {WEBDAV: EmptyStorage(fetching)}
     engine: Any = FakeEngine(muxing)
-    services = replace(made, rws=rws, stores=Stores(stores), engine=engine, publisher=Publisher(rws, workspace.publishing))
+    services = replace(built, rws=rws, stores=Stores(stores), engine=engine, publisher=Publisher(rws, workspace.publishing))
     return Daemon(config, services, Job(services, JobOptions(True, True)), runner)

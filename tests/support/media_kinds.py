@@ -56,13 +56,13 @@ KINDS = {
     "B-frames without edit list": ScreenKind((*B_FRAMES, "-use_editlist", "0"), proof="start_time=0.200000"),
     "B-frames with negative shifts": ScreenKind((*B_FRAMES, "-movflags", "+negative_cts_offsets")),
     "open groups of pictures": ScreenKind((*B_FRAMES, "-x264-params", "open-gop=1:scenecut=0")),
-    "open groups, B-frames at two a second": ScreenKind(
+    "open groups, B-frames at two frames per second": ScreenKind(
         (*B_FRAMES, "-g", "4", "-x264-params", "open-gop=1:scenecut=0"), fps=2, proof="(flags=K_(?s:.)*){2}"
     ),
-    "no key frame but a slow refresh": ScreenKind(
+    "no keyframe but an intra refresh": ScreenKind(
         (*PLAIN, "-g", "10", "-x264-params", "intra-refresh=1"), proof="(flags=K_(?s:.)*){3}"
     ),
-    "one key frame only": ScreenKind((*PLAIN, "-g", "1000"), proof="(?s)^[^K]*flags=K[^K]*$"),
+    "one keyframe only": ScreenKind((*PLAIN, "-g", "1000"), proof="(?s)^[^K]*flags=K[^K]*$"),
     "intra only": ScreenKind((*PLAIN, "-g", "1"), proof="(flags=K_.*\\n.*){40}"),
     "mixed parameter sets": ScreenKind((*PLAIN, "-refs", "1"), second=(*PLAIN, "-x264-params", "cqm=jvt:ref=4:cabac=1")),
     "plain and B-frames": ScreenKind(PLAIN, second=B_FRAMES),
@@ -82,25 +82,27 @@ KINDS = {
     "yuv444": ScreenKind((*PLAIN, "-pix_fmt", "yuv444p"), proof="yuv444p"),
     "yuv444, odd size": ScreenKind((*PLAIN, "-vf", "scale=321:181", "-pix_fmt", "yuv444p"), proof="width=321.height=181"),
     "interlaced": ScreenKind((*PLAIN, "-flags", "+ildct+ilme", "-x264-params", "tff=1"), proof="field_order=tt"),
-    "pixels that are no squares": ScreenKind((*PLAIN, "-vf", "setsar=4/3"), proof="aspect_ratio=4:3"),
+    "pixels that are not square": ScreenKind((*PLAIN, "-vf", "setsar=4/3"), proof="aspect_ratio=4:3"),
     "3840x1080": ScreenKind((*WIDE, "-vf", "scale=3840:1080"), fps=2, proof="width=3840.height=1080"),
     "3840x2160": ScreenKind((*WIDE, "-vf", "scale=3840:2160"), fps=2, proof="width=3840.height=2160"),
     "7680x2160": ScreenKind((*WIDE, "-vf", "scale=7680:2160"), fps=2, proof="width=7680.height=2160"),
     "25 frames a second": ScreenKind(PLAIN, fps=25, proof="pts_time=0.04"),
     "raw H.264 in Matroska": ScreenKind((*PLAIN, "-f", "h264"), "h264", steps=[("mkv", ("-framerate", "10"), COPY)]),
-    "B-frames in AVI, no times of showing": ScreenKind(B_FRAMES, "avi", proof="pts_time=N/A.dts_time=0"),
+    "B-frames in AVI, no presentation times": ScreenKind(B_FRAMES, "avi", proof="pts_time=N/A.dts_time=0"),
     "MPEG-TS": ScreenKind(B_FRAMES, "ts", proof="start_time=1.6"),
     "MPEG-TS across the end of its clock": ScreenKind(
         (*B_FRAMES, "-output_ts_offset", "95441"), "ts", proof="pts_time=-1.3"
     ),
-    "Matroska that begins late": ScreenKind((*B_FRAMES, "-output_ts_offset", "7"), "mkv", proof="start_time=7"),
+    "Matroska with a start offset": ScreenKind((*B_FRAMES, "-output_ts_offset", "7"), "mkv", proof="start_time=7"),
     "Matroska with negative times": ScreenKind(
         (*PLAIN, "-output_ts_offset", "-1", "-avoid_negative_ts", "disabled"), "mkv", proof="pts_time=N/A"
     ),
     "Matroska with negative times, B-frames": ScreenKind(
         (*B_FRAMES, "-output_ts_offset", "-0.35", "-avoid_negative_ts", "disabled"), "mkv", proof="pts_time=N/A"
     ),
-    "MP4 that begins late": ScreenKind(B_FRAMES, steps=[("late.mp4", ("-itsoffset", "1.5"), COPY)], proof="start_time=1.5"),
+    "MP4 with a start offset": ScreenKind(
+        B_FRAMES, steps=[("late.mp4", ("-itsoffset", "1.5"), COPY)], proof="start_time=1.5"
+    ),
     "MP4 that hides its first frames": ScreenKind(
         B_FRAMES,
         steps=[("cut.mp4", ("-ss", "0.5"), (*COPY, "-avoid_negative_ts", "disabled"))],
@@ -113,7 +115,7 @@ KINDS = {
 
 def make_screens(folder: Path, bases: Sequence[Path], kind: ScreenKind) -> list[Path]:
     """Create the two screen files of a kind from two copyable ones."""
-    made = []
+    paths = []
     for number, base in enumerate(bases):
         options = kind.second if number and kind.second is not None else kind.options
         path = folder / f"screen-{number}.{kind.ending}"
@@ -121,19 +123,19 @@ def make_screens(folder: Path, bases: Sequence[Path], kind: ScreenKind) -> list[
         for ending, before, after in kind.steps:
             path, source = folder / f"screen-{number}.{ending}", path
             run_ffmpeg(*before, "-i", source, *after, path)
-        made.append(path)
-    return made
+        paths.append(path)
+    return paths
 
 
 def make_bases(folder: Path, fps: int) -> list[Path]:
     """Create two screens of different agents that start as the layout defines."""
-    made = []
+    paths = []
     for number, begin in enumerate(SCREEN_STARTS):
         path = folder / f"base-{fps}-{number}.mp4"
         start = T0 + timedelta(seconds=begin)
         make_screen(path, start, SCREEN_SECONDS, fps=fps, size=SIZE, agent_number=number + 1, extra=("-qp", "10"))
-        made.append(path)
-    return made
+        paths.append(path)
+    return paths
 
 
 @dataclass(frozen=True)

@@ -107,8 +107,8 @@ def parse_samples(exposition: str) -> dict[str, float]:
 def readiness_reasons(port: int) -> tuple[int, list[str]]:
     """Return the status of ``/readyz`` and its reasons."""
     reply = send_request(port, "/readyz", Accept="application/json")
-    said: dict[str, Any] = json.loads(reply.body)
-    return reply.status, said["reasons"]
+    body: dict[str, Any] = json.loads(reply.body)
+    return reply.status, body["reasons"]
 
 
 def create_certificate(folder: Path, *, end: int = 1) -> tuple[Path, Path, ssl.SSLContext]:

@@ -22,14 +22,14 @@ from tests.support.ports import reserved_port
 from tests.support.requirements import require_file
 from tests.support.tls import HOST, Identity, pem_bundle
 
-PROGRAM = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")  # the one on PATH wants to be run by root or by rabbitmq
+PROGRAM = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")  # the one on PATH must be run by root or rabbitmq
 USER, PASSWORD = "muxer", "geheim @:/%1"
 TIMEOUT_SECONDS = 60
 STARTED_LINE = b"Server startup complete"
 NOT_CONNECTED = "failed to connect to node"
 MEMORY_BYTES = 1 << 30
 _PR_SET_PDEATHSIG = 1
-_LIBC = ctypes.CDLL(None)  # loaded once, here: a child between fork and exec must not load libraries
+_LIBC = ctypes.CDLL(None)  # loaded here: a child between fork and exec must not load libraries
 
 
 class RabbitNode:
@@ -79,7 +79,7 @@ class RabbitNode:
         require_file(PROGRAM, "RabbitMQ")
         self._write_config()
         with self.log.open("ab") as log:
-            said = log.tell()
+            log_offset = log.tell()
             self._process = subprocess.Popen(
                 [*self._before, str(PROGRAM)],
                 cwd=self.folder,
@@ -87,12 +87,12 @@ class RabbitNode:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                start_new_session=True,  # Ctrl-C is for the tests, which stop it
+                start_new_session=True,  # Ctrl-C reaches only the tests, which then stop the node
                 preexec_fn=_dies_with(os.getpid()),
             )
         try:
-            self._wait_until_it_serves(self._process, said)
-            # It would look for an epmd every minute.
+            self._wait_until_ready(self._process, log_offset)
+            # Otherwise the node looks for an epmd every minute.
             self.evaluate_erlang("ok = supervisor:terminate_child(rabbit_sup, rabbit_epmd_monitor_sup)")
         except BaseException:
             self.kill()
@@ -144,7 +144,7 @@ class RabbitNode:
         """Let the node evaluate an Erlang expression; return its value in Erlang syntax."""
         command = [*self._before, str(_erl_call()), "-r", "-address", f"localhost:{self._distribution}", "-e"]
         deadline = time.monotonic() + TIMEOUT_SECONDS
-        # The name that erl_call gives itself may still be taken; nothing was evaluated then.
+        # The node name that erl_call uses may still be taken; then nothing was evaluated.
         while NOT_CONNECTED in (done := self._run_erl_call(command, expression)).stderr and time.monotonic() < deadline:
             time.sleep(0.1)
         assert done.returncode == 0 and done.stdout.startswith("{ok, "), f"{expression}: {done.stdout} {done.stderr}"
@@ -161,9 +161,9 @@ class RabbitNode:
             check=False,
         )
 
-    def _wait_until_it_serves(self, process: subprocess.Popen[bytes], said: int) -> None:
+    def _wait_until_ready(self, process: subprocess.Popen[bytes], log_offset: int) -> None:
         deadline = time.monotonic() + TIMEOUT_SECONDS
-        while STARTED_LINE not in (text := self.log.read_bytes()[said:]):
+        while STARTED_LINE not in (text := self.log.read_bytes()[log_offset:]):
             if process.poll() is not None or time.monotonic() > deadline:
                 raise AssertionError(f"RabbitMQ does not start:\n{text.decode(errors='replace')[-6000:]}")
             time.sleep(0.05)
@@ -213,10 +213,10 @@ class RabbitNode:
         return {
             "PATH": os.environ["PATH"],
             "LANG": "C.UTF-8",
-            "HOME": str(self.folder),  # its cookie is there
-            "ERL_EPMD_PORT": "1",  # an epmd of the machine does not hear of it
-            "ERL_AFLAGS": "-start_epmd false",  # nor does any Erlang that it starts itself bring one
-            "RABBITMQ_ALLOW_INPUT": "1",  # no shell stays between us and the node
+            "HOME": str(self.folder),  # contains the Erlang cookie
+            "ERL_EPMD_PORT": "1",  # do not register with an epmd of the machine
+            "ERL_AFLAGS": "-start_epmd false",  # and start none in child processes
+            "RABBITMQ_ALLOW_INPUT": "1",  # run the node without a shell in between
             "RABBITMQ_NODENAME": self._name,
             "RABBITMQ_CONFIG_FILE": str(self.folder / "node.config"),
             "RABBITMQ_CONF_ENV_FILE": str(self.folder / "none"),
@@ -226,7 +226,7 @@ class RabbitNode:
             "RABBITMQ_MNESIA_BASE": str(self.folder / "data"),
             "RABBITMQ_LOG_BASE": str(self.folder),
             "RABBITMQ_LOGS": "-",
-            # A node that has its name from the beginning does not look for an epmd.
+            # A node that has a name from the start does not look for an epmd.
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": " ".join(
                 ["-noinput", distribution, f"-erl_epmd_port {self._distribution} -sname {self._name}"]
             ),

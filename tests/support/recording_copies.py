@@ -21,7 +21,7 @@ class RecordingCopies:
         self._lab = lab
         (call,) = add_short(lab, [0])
         self._start = call.start
-        # It stands for others, and is no recording itself.
+        # It is the template of the copies, not a recording itself.
         self._call = lab.store._calls.pop(call.id)
         self._media = (lab.store.get_screen(call.id) or {})["mediaFiles"]
         self.source: Path = lab.site.media.folder / "screens" / call.screens[0].media_id
@@ -30,7 +30,7 @@ class RecordingCopies:
     def add_copies(self, number: int = 1, ago: timedelta = timedelta(minutes=10)) -> list[str]:
         """Add `number` copies; the first one started `ago`, each next one a second later."""
         first = datetime.now(UTC) - ago
-        ids = [self._add_copy(first + timedelta(seconds=place)) for place in range(number)]
+        ids = [self._add_copy(first + timedelta(seconds=offset)) for offset in range(number)]
         self.made += ids
         return ids
 
@@ -72,5 +72,5 @@ def _shift_times(value: Any, later: timedelta) -> Any:
     return value
 
 
-def _shift_time(moment: str, later: timedelta) -> str:
-    return wire_time(datetime.fromisoformat(moment) + later)
+def _shift_time(time: str, later: timedelta) -> str:
+    return wire_time(datetime.fromisoformat(time) + later)

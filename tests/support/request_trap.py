@@ -46,15 +46,15 @@ class RequestTraps:
 @contextmanager
 def set_traps(lab: Lab, **traps: tuple[str, str, str]) -> Iterator[RequestTraps]:
     """Set traps in a lab; they are released at the end of the block."""
-    made, real = RequestTraps(traps), lab.store.take_failure
+    request_traps, real = RequestTraps(traps), lab.store.take_failure
 
     def take_failure(service: str, method: str, path: str) -> ScriptedFailure | None:
-        made.hold_if_trapped(service, method, path)
+        request_traps.hold_if_trapped(service, method, path)
         return real(service, method, path)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lab.store, "take_failure", take_failure)
         try:
-            yield made
+            yield request_traps
         finally:
-            made.release_all()
+            request_traps.release_all()

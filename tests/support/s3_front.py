@@ -67,9 +67,9 @@ def serve_front(rule: Rule, asked: list[S3Request] | None = None) -> Iterator[st
         start_response(f"{refusal.status} Refused", [("Content-Length", str(len(body))), *refusal.headers.items()])
         return [body]
 
-    made = make_server("127.0.0.1", 0, handle_request, threaded=True)
-    threading.Thread(target=made.serve_forever, daemon=True).start()
+    server = make_server("127.0.0.1", 0, handle_request, threaded=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        yield f"http://127.0.0.1:{made.server_port}"
+        yield f"http://127.0.0.1:{server.server_port}"
     finally:
-        made.shutdown()
+        server.shutdown()

@@ -46,7 +46,7 @@ class S3rver:
         self.folder.mkdir(parents=True, exist_ok=True)
         require_file(PROGRAM, "s3rver")
         with self._log.open("wb") as log:
-            # It answers while its file is still being written; with one thread for files the answer comes last.
+            # It responds before the file is written; with one thread for files the response comes last.
             env = {**os.environ, "UV_THREADPOOL_SIZE": "1"}
             self.process = subprocess.Popen(self._command_line(), env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         deadline = time.monotonic() + TIMEOUT_SECONDS

@@ -31,7 +31,7 @@ FILE_NAMES = (
     *("plain.mp4", "with blank.mp4", "hash#mark.mp4", "per%20cent.mp4", "100%.mp4", "grüße.mp4", "名前.mp4"),
     *("a&b=c+d.mp4", "plus+and blank.mp4", "12:30:05.mp4", "a@b,c~d!.mp4", "no-suffix", "encrypted.mp4.bin"),
 )
-ODD_NAMES = tuple(name for name in s3.OBJECT_NAMES if name not in FILE_NAMES)  # that S3 stores take, too
+ODD_NAMES = tuple(name for name in s3.OBJECT_NAMES if name not in FILE_NAMES)  # additional names that S3 stores accept
 _notes = tempfile.TemporaryDirectory(prefix="muxer-notes-")  # removed when the tests end
 
 
@@ -80,7 +80,7 @@ class WebdavStore:
 
     def create_storage(self, wrong: bool = False, stop: threading.Event | None = None, notes: Path | None = None) -> Storage:
         options = WebdavOptions(self.server.username, "wrong" if wrong else self.server.password, trusted_ca=False)
-        mark = secrets.token_hex(6)  # of one muxer
+        mark = secrets.token_hex(6)  # one mark per muxer
         return WebdavStorage(options, mark, notes or _create_notes_folder(), stop or threading.Event())
 
     def location_of(self, name: str) -> MediaLocation:

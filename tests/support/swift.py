@@ -140,7 +140,7 @@ class Swift:
                 if probe.connect_ex((HOST, port)) == 0:
                     return
             time.sleep(0.05)
-        raise AssertionError(f"Swift does not answer: {self._read_logs()}")
+        raise AssertionError(f"Swift does not respond: {self._read_logs()}")
 
     def _read_logs(self) -> str:
         return "\n".join(path.read_text(errors="replace")[-2000:] for path in sorted(self.folder.glob("*.log")))

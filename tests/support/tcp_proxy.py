@@ -83,7 +83,7 @@ class TcpProxy:
 
     async def _reset_all(self) -> None:
         for writer in tuple(self._writers):
-            with suppress(OSError):  # the other end has reset it already
+            with suppress(OSError):  # already reset by the other end
                 writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_ZERO)
             writer.transport.abort()
 

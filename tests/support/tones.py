@@ -68,6 +68,6 @@ def tone_order(samples: array[int]) -> list[int]:
     """Return the tones in their order, whatever their start times."""
     step = SAMPLE_RATE // 8
     found = [tone_number(samples[begin : begin + step]) for begin in range(0, len(samples), step)]
-    # Where two tones meet, a third one may be counted.
+    # At the boundary of two tones, a third one may be detected.
     clear = [one for one, after in pairwise(found) if one is not None and one >= 0 and one == after]
     return [one for one, before in zip(clear, [-1, *clear], strict=False) if one != before]

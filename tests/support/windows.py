@@ -159,18 +159,20 @@ def become_windows() -> None:
 
 
 def _copy_module(module: types.ModuleType, wanted: Any) -> types.ModuleType:
-    made = types.ModuleType(module.__name__)
-    vars(made).update({name: value for name, value in vars(module).items() if wanted(name)})
-    return made
+    fake_module = types.ModuleType(module.__name__)
+    vars(fake_module).update({name: value for name, value in vars(module).items() if wanted(name)})
+    return fake_module
 
 
 def _fake_msvcrt() -> types.ModuleType:
     import fcntl
 
-    made: Any = types.ModuleType("msvcrt")
-    made.LK_NBLCK = 2
-    made.locking = lambda descriptor, _mode, length: fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, length, 0, 1)
-    return made
+    fake_module: Any = types.ModuleType("msvcrt")
+    fake_module.LK_NBLCK = 2
+    fake_module.locking = lambda descriptor, _mode, length: fcntl.lockf(
+        descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, length, 0, 1
+    )
+    return fake_module
 
 
 if __name__ == "__main__":

@@ -89,7 +89,7 @@ def test_a_later_check_can_depend_on_the_result_of_an_earlier_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("days", "status", "told"),
+    ("days", "status", "expected_text"),
     [
         (400, CheckStatus.OK, "days left"),
         (31, CheckStatus.OK, "days left"),
@@ -97,16 +97,16 @@ def test_a_later_check_can_depend_on_the_result_of_an_earlier_one() -> None:
         (-2, CheckStatus.FAILED, "expired"),
     ],
 )
-def test_days_until_a_certificate_expires(days: int, status: CheckStatus, told: str) -> None:
+def test_days_until_a_certificate_expires(days: int, status: CheckStatus, expected_text: str) -> None:
     found = certificates.check_expiry("c", self_signed("me", end=days).certificate, certificates.utc_now())
-    assert found.status is status and told in found.found and found.found.startswith("me, valid until")
+    assert found.status is status and expected_text in found.found and found.found.startswith("me, valid until")
 
 
 def test_a_certificate_that_is_not_yet_valid() -> None:
-    made = self_signed("me", end=400).certificate
-    found = certificates.check_expiry("c", made, made.not_valid_before_utc - timedelta(hours=1))
+    certificate = self_signed("me", end=400).certificate
+    found = certificates.check_expiry("c", certificate, certificate.not_valid_before_utc - timedelta(hours=1))
     assert found.status is CheckStatus.WARNING and "clock" in found.advice
-    expired = certificates.check_expiry("c", made, made.not_valid_after_utc + DAY, matters=False)
+    expired = certificates.check_expiry("c", certificate, certificate.not_valid_after_utc + DAY, matters=False)
     assert expired.status is CheckStatus.WARNING
 
 
@@ -133,9 +133,9 @@ def test_certificate_names() -> None:
 )
 def test_every_service_error_has_a_remedy(section: str, error: MuxerError) -> None:
     assert section in SECTIONS
-    told = advice_for(error, section)
-    assert len(told) > 20 and "{" not in told
-    assert type(error) is AccessDenied or section in told or "metadata" in told
+    expected_text = advice_for(error, section)
+    assert len(expected_text) > 20 and "{" not in expected_text
+    assert type(error) is AccessDenied or section in expected_text or "metadata" in expected_text
 
 
 def test_the_reason_for_an_unreachable_server_is_reported() -> None:

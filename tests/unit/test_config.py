@@ -178,8 +178,8 @@ def test_every_problem_is_reported_at_once(refused: Refused) -> None:
         "[htcc]\nrws_timeout = 5\ntrusted_ca = /no/such.pem\n[processing]\nwindow_past = x\nmuxer_id = 4\n"
         "total_muxers = 2\nffprobe = /none\n[advanced]\npagination = 0\n[logfile]\nformat = xml\nlogfile_path = /none\n"
     )
-    told = [problem.where.split(" = ")[0] for problem in refused(text).problems]
-    assert sorted(told) == sorted(
+    reported = [problem.where.split(" = ")[0] for problem in refused(text).problems]
+    assert sorted(reported) == sorted(
         [
             "[htcc] base_uri",
             "[htcc] contact_center_id",
@@ -273,7 +273,10 @@ def test_an_empty_variable_does_not_override_the_file(loaded: Load) -> None:
 
 
 def test_a_password_in_the_environment_that_is_not_one_line_of_utf_8_is_refused_without_showing_it(refused: Refused) -> None:
-    for end, reason in (("\udce9", "is not UTF-8 text"), ("\n", "contains a line break")):  # Python's form of the byte E9
+    for end, reason in (
+        ("\udce9", "is not UTF-8 text"),
+        ("\n", "contains a line break"),
+    ):  # how Python represents the byte E9
         [problem] = refused(REQUIRED, environ={"HTCC_PASSWORD": SECRET + end}).problems
         assert str(problem).startswith(f"[htcc] password: {reason}") and SECRET not in str(problem)
 
@@ -320,7 +323,7 @@ def test_a_file_with_a_byte_order_mark_and_windows_line_ends_is_read(loaded: Loa
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "reported"),
     [
         (b"[htcc]\nusername = \xff\xfe\n", "line 2"),
         (f"{REQUIRED}trusted-ca = true\ntrusted_ca = false\n", "trusted_ca is given twice"),
@@ -329,8 +332,8 @@ def test_a_file_with_a_byte_order_mark_and_windows_line_ends_is_read(loaded: Loa
         (f"{REQUIRED}what is this\n", "line 4"),
     ],
 )
-def test_a_problem_names_the_unreadable_file(refused: Refused, text: str | bytes, told: str) -> None:
-    assert told in str(refused(text))
+def test_a_problem_names_the_unreadable_file(refused: Refused, text: str | bytes, reported: str) -> None:
+    assert reported in str(refused(text))
 
 
 def test_an_option_in_two_spellings_of_one_section_is_a_duplicate(refused: Refused) -> None:
@@ -393,8 +396,8 @@ def test_without_sharding_its_other_options_are_ignored_with_a_warning(
 
 
 def test_an_invalid_muxer_id_hides_no_other_problem(refused: Refused) -> None:
-    told = [problem.where for problem in refused(f"{REQUIRED}[processing]\nmuxer_id = x\ntotal_muxers = 0\n").problems]
-    assert told == ["[processing] muxer_id = 'x'", "[processing] total_muxers = '0'"]
+    reported = [problem.where for problem in refused(f"{REQUIRED}[processing]\nmuxer_id = x\ntotal_muxers = 0\n").problems]
+    assert reported == ["[processing] muxer_id = 'x'", "[processing] total_muxers = '0'"]
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ def test_every_named_test_exists_in_its_file(file: str) -> None:
 
 
 def test_every_option_of_the_guide_exists() -> None:
-    told = {word for row in table_rows(TEXT) for word in re.findall(r"`([^`]+)`", f"{row[0]} {row[1]}")}
+    documented = {word for row in table_rows(TEXT) for word in re.findall(r"`([^`]+)`", f"{row[0]} {row[1]}")}
     guide = [(name, option) for _, name, option in all_options() if option.origin == "guide"]
     needed = {word for name, option in guide for word in (name, *option.aliases, option.env or name)}
-    assert needed - told == set()
+    assert needed - documented == set()

@@ -83,7 +83,7 @@ SIZES = [0, 1, 15, 16, 17, 8191, 300_000]
 
 @pytest.mark.parametrize("flags", [(), ("-stream",)], ids=["der", "chunked"])
 @pytest.mark.parametrize("size", SIZES)
-def test_what_openssl_encrypts_is_split_and_can_be_decrypted_by_every_recipient(
+def test_output_of_openssl_is_split_and_every_recipient_can_decrypt_it(
     tmp_path: Path, recipients: list[Recipient], size: int, flags: tuple[str, ...]
 ) -> None:
     clear = bytes(number % 251 for number in range(size))
@@ -106,7 +106,7 @@ def test_only_this_account_can_read_the_ciphertext(tmp_path: Path, recipients: l
 
 
 def test_the_encryptor_encrypts_for_all_recipients(tmp_path: Path, recipients: list[Recipient]) -> None:
-    clear = b"the picture" * 5000
+    clear = b"a frame of it" * 5000
     (tmp_path / "clear.mp4").write_bytes(clear)
     certificates = [Certificate(f"a{number}", pem.replace("\n", "\r\n")) for number, (_, pem) in enumerate(recipients)]
     pem = Encryptor("openssl", Runner()).encrypt_file(tmp_path / "clear.mp4", certificates, tmp_path / "out")
@@ -131,7 +131,7 @@ def test_an_unusable_certificate_is_reported_by_its_alias(tmp_path: Path, pem: s
         Encryptor("openssl", Runner()).encrypt_file(tmp_path / "clear", [Certificate("alias-7", text)], tmp_path / "out")
 
 
-# Structures made by hand: the forms that BER leaves open.
+# Structures built by hand, in all forms that BER allows.
 
 
 def indefinite_length(tag: int, *parts: bytes) -> bytes:

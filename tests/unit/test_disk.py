@@ -75,11 +75,11 @@ def test_a_change_is_logged_once(system: FakeDisk, caplog: pytest.LogCaptureFixt
         system.change_free_later(free)
         seen.append(disk.has_room())
     assert seen == [True, False, False, False, False, True, True, True, True]
-    begun, ended = caplog.records
-    assert (begun.levelno, ended.levelno) == (logging.ERROR, logging.WARNING)
+    start_record, end_record = caplog.records
+    assert (start_record.levelno, end_record.levelno) == (logging.ERROR, logging.WARNING)
     for part in ("99.0 MB are free in /temp", "100.0 MB must stay free", "110.0 MB"):
-        assert part in begun.getMessage()
-    assert "111.0 MB in /temp" in ended.getMessage()
+        assert part in start_record.getMessage()
+    assert "111.0 MB in /temp" in end_record.getMessage()
 
 
 def test_the_disk_is_checked_at_most_once_a_second(system: FakeDisk) -> None:

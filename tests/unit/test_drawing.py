@@ -103,9 +103,9 @@ lengths = st.floats(0.001, 1e5).map(lambda one: round(one, 3))
 def test_no_line_is_longer_than_the_terminal(
     length: float, screens: list[tuple[float, float]], width: int, unicode: bool
 ) -> None:
-    made = [{"name": f"screen-{start}", "start": start, "length": long} for start, long in screens]
+    screen_facts = [{"name": f"screen-{start}", "start": start, "length": long} for start, long in screens]
     pieces = [{"begin": 0.0, "end": length, "screen": None, "offset": 0.0, "reason": None}]
-    facts = {"length": length, "screens": made, "pieces": pieces}
+    facts = {"length": length, "screens": screen_facts, "pieces": pieces}
     *lines, _legend = draw_lines(facts, width, unicode=unicode)
     assert max(map(len, lines)) <= width
     assert max(map(len, lines)) >= MIN_CELLS

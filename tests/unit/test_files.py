@@ -88,7 +88,7 @@ def test_a_job_folder_that_stays_held_is_left_to_the_clean_up(
         with workspace.job_folder() as folder, workspace.job_folder() as other:
             (folder / "audio").touch()
             (folder / "screen-0").touch()
-        assert [path.name for path in folder.iterdir()] == ["audio"], "what is not held is gone"
+        assert [path.name for path in folder.iterdir()] == ["audio"], "files that are not held are deleted"
         assert not other.exists()
         assert str(folder) in caplog.text and "being used by another process" in caplog.text
         assert not remove_folder(folder)

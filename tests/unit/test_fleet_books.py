@@ -33,9 +33,9 @@ KEY = TargetKey("c1_muxed.mp4", "c1", "agent1")
 
 @pytest.fixture
 def holdings() -> OutstandingOrders:
-    made = OutstandingOrders()
-    made.put(OutstandingOrder(KEY, "m1", NOW - 600))
-    return made
+    outstanding = OutstandingOrders()
+    outstanding.put(OutstandingOrder(KEY, "m1", NOW - 600))
+    return outstanding
 
 
 def test_a_started_target_keeps_the_key_of_its_task(holdings: OutstandingOrders) -> None:
@@ -61,10 +61,10 @@ def test_a_started_target_keeps_the_key_of_its_task(holdings: OutstandingOrders)
 def test_a_task_is_lost_when_it_is_in_no_queue_and_at_no_worker(
     empty_for: float | None, at_workers: set[str], waited: float, lost: bool
 ) -> None:
-    made = OutstandingOrders()
-    made.put(OutstandingOrder(KEY, "m1", NOW - waited))
+    outstanding = OutstandingOrders()
+    outstanding.put(OutstandingOrder(KEY, "m1", NOW - waited))
     since = None if empty_for is None else NOW - empty_for
-    assert bool(made.find_lost(NOW, since, at_workers)) is lost
+    assert bool(outstanding.find_lost(NOW, since, at_workers)) is lost
 
 
 def test_a_recently_started_target_is_not_lost(holdings: OutstandingOrders) -> None:
@@ -83,7 +83,7 @@ def test_a_restarted_poller_knows_the_outstanding_targets(tmp_path: Path) -> Non
     journal.record_running(other, NOW + 5, "m2")
     journal.record_wanted(TargetKey("w", "c3"), NOW)
     assert (journal.state_of("b"), journal.state_of("w"), journal.state_of("none")) == (RUNNING, WANTED, "")
-    again = Journal(tmp_path / JOURNAL_FILE, left=QUEUED)  # the first was never closed: it was killed
+    again = Journal(tmp_path / JOURNAL_FILE, left=QUEUED)  # the first was killed, not closed
     assert set(again.outstanding()) == {(TargetKey("b", "c2"), NOW + 5, "m2"), (KEY, NOW, "m1")}
     again.close()
     assert Journal(tmp_path / JOURNAL_FILE, left=QUEUED).state_of("b") == QUEUED
@@ -158,26 +158,26 @@ def test_the_week_of_a_dead_letter_without_a_date_starts_again(headers: dict[str
 
 
 @pytest.fixture
-def told() -> list[Event]:
+def sent_events() -> list[Event]:
     return []
 
 
 @pytest.fixture
-def reporter(told: list[Event]) -> Iterator[EventReporter]:
-    yield EventReporter(told.append, "host/worker-0/1", Mask(["secret-word"]))
+def reporter(sent_events: list[Event]) -> Iterator[EventReporter]:
+    yield EventReporter(sent_events.append, "host/worker-0/1", Mask(["secret-word"]))
 
 
-def test_a_reason_is_sent_without_secrets(reporter: EventReporter, told: list[Event]) -> None:
+def test_a_reason_is_sent_without_secrets(reporter: EventReporter, sent_events: list[Event]) -> None:
     assert reporter.record_failure(KEY, classify_error(ServiceUnavailable("echoes secret-word")), 40, None, last=True)
-    [event] = told
+    [event] = sent_events
     assert "secret-word" not in events.encode_event(event).decode() and event.details["failure"]["reason"] == "echoes ***"
     assert event.details["more"] is False
 
 
-def test_a_permanent_error_is_tried_at_most_three_times_in_a_row(reporter: EventReporter, told: list[Event]) -> None:
+def test_a_permanent_error_is_tried_at_most_three_times_in_a_row(reporter: EventReporter, sent_events: list[Event]) -> None:
     failure = classify_error(MediaError("broken"))
     assert [reporter.record_failure(KEY, failure, 40, None, last=False) for _ in range(3)] == [True, True, False]
-    assert [one.details["more"] for one in told] == [True, True, False]
+    assert [one.details["more"] for one in sent_events] == [True, True, False]
     reporter.record_done(KEY, "muxed", {})
     assert reporter.record_failure(KEY, failure, 40, None, last=False)
 

@@ -14,7 +14,7 @@ from muxer.journal.journal import JOURNAL_FILE, Journal, TargetKey, epoch_now
 from muxer.journal.retry_policy import RetryPolicy
 
 DEEP_JSON = b"[" * 200_000
-HALF_CHARACTER = "\ud800"  # half of a character, which JSON can hold and a database cannot
+LONE_SURROGATE = "\ud800"  # a lone surrogate, which JSON can contain and a database cannot
 FAILURE = {"when": "counted", "retry_after": None, "code": "MUX-1", "error": "E", "reason": "r", "service": ""}
 
 
@@ -24,7 +24,7 @@ def event_body(**changes: Any) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "body", [DEEP_JSON, *(event_body(**{one: HALF_CHARACTER}) for one in ("what", "sender", "recording", "file"))]
+    "body", [DEEP_JSON, *(event_body(**{one: LONE_SURROGATE}) for one in ("what", "sender", "recording", "file"))]
 )
 def test_an_event_that_cannot_be_stored_is_ignored(body: bytes) -> None:
     assert events.decode_event(event_body()) is not None
@@ -33,7 +33,7 @@ def test_an_event_that_cannot_be_stored_is_ignored(body: bytes) -> None:
 
 @pytest.mark.parametrize(
     "details",
-    [{"agent": HALF_CHARACTER}, {"facts": {"agent": ["x"]}}, {"facts": {"agent": {"a": HALF_CHARACTER}}}, {"facts": 1}],
+    [{"agent": LONE_SURROGATE}, {"facts": {"agent": ["x"]}}, {"facts": {"agent": {"a": LONE_SURROGATE}}}, {"facts": 1}],
 )
 def test_the_agent_in_an_event_may_be_any_value(details: dict[str, Any], tmp_path: Path) -> None:
     event = events.decode_event(event_body(details=details))
@@ -51,7 +51,7 @@ def check_journal_keeps(folder: Path, key: TargetKey) -> None:
 
 
 @pytest.mark.parametrize("name", ["code", "error", "reason", "service"])
-@pytest.mark.parametrize("value", [["x"], HALF_CHARACTER, None, 1])
+@pytest.mark.parametrize("value", [["x"], LONE_SURROGATE, None, 1])
 def test_a_failure_may_contain_any_value(name: str, value: object, tmp_path: Path) -> None:
     failure = events.parse_failure({"failure": {**FAILURE, name: value}})
     journal = Journal(tmp_path / JOURNAL_FILE)
@@ -69,14 +69,14 @@ def test_retry_after_of_a_failure_must_be_a_number_of_seconds(retry_after: objec
 
 @pytest.mark.parametrize(
     "body",
-    [DEEP_JSON, json.dumps({"message_id": "m", "kwargs": {"file": HALF_CHARACTER, "recording": HALF_CHARACTER}}).encode()],
+    [DEEP_JSON, json.dumps({"message_id": "m", "kwargs": {"file": LONE_SURROGATE, "recording": LONE_SURROGATE}}).encode()],
 )
 def test_an_unreadable_dead_letter_still_counts_as_one(body: bytes, tmp_path: Path) -> None:
     check_journal_keeps(tmp_path, dead_letters.parse_dead_letter(body, {}).key)
 
 
 @pytest.mark.parametrize(
-    "change", [{"file": HALF_CHARACTER}, {"recording": HALF_CHARACTER}, {"file": "ä" * 100}, {"file": "a\0b"}]
+    "change", [{"file": LONE_SURROGATE}, {"recording": LONE_SURROGATE}, {"file": "ä" * 100}, {"file": "a\0b"}]
 )
 def test_a_task_that_no_poller_sends_is_refused(change: dict[str, str]) -> None:
     plain = orders.order_to_dict(orders.Order("c1", "c1.mp4"))

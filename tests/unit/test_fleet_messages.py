@@ -94,9 +94,9 @@ def test_anything_but_an_event_is_ignored(body: bytes) -> None:
 @pytest.mark.parametrize("error", [MediaNotFound("x"), ServiceUnavailable("y", 3.5), MetadataError("z"), ValueError("v")])
 def test_a_failure_means_the_same_after_its_message_was_read(error: Exception) -> None:
     failure = classify_error(error)
-    told = events.decode_event(events.encode_event(Event(events.FAILED, "w", "c", "f", {"failure": vars(failure)})))
-    assert told is not None and events.parse_failure(told.details) == failure
-    assert isinstance(events.parse_failure(told.details).when, RetryPolicy)
+    decoded = events.decode_event(events.encode_event(Event(events.FAILED, "w", "c", "f", {"failure": vars(failure)})))
+    assert decoded is not None and events.parse_failure(decoded.details) == failure
+    assert isinstance(events.parse_failure(decoded.details).when, RetryPolicy)
 
 
 def test_newer_calls_go_into_earlier_queues_than_older_ones() -> None:

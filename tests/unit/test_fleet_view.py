@@ -45,7 +45,7 @@ def test_a_fleet_view_with_a_malformed_value_is_ignored(name: str, value: object
     assert fleet_from_dict({**fleet_to_dict(view), name: value}) == no_lanes
 
 
-def test_workers_and_jobs_of_another_form_are_left_out() -> None:
+def test_malformed_workers_and_jobs_are_ignored() -> None:
     view = fleet_view(worker_view(running=(running_job("call-1", "mux"),)), worker_view(1))
     plain = json.loads(json.dumps(fleet_to_dict(view)))
     plain["workers"][0]["running"].append({"recording": "call-2"})

@@ -58,10 +58,10 @@ def test_a_relative_link_is_resolved_against_the_requested_path(link: str, full:
     assert next_link({"next": link}, ASKED_PATH) == full
 
 
-@pytest.mark.parametrize("answer", [{"scrollId": "a/b=="}, {"paging": {"scrollId": "a/b=="}}, {"_scroll_id": "a/b=="}])
-def test_a_bare_scroll_id_is_added_to_the_first_url(answer: dict[str, Any]) -> None:
-    assert next_link(answer, ASKED_PATH) == f"{ASKED_PATH}&scrollId=a%2Fb%3D%3D"
-    assert next_link(answer, f"{ASKED_PATH}&scrollId=old") == f"{ASKED_PATH}&scrollId=a%2Fb%3D%3D"
+@pytest.mark.parametrize("response", [{"scrollId": "a/b=="}, {"paging": {"scrollId": "a/b=="}}, {"_scroll_id": "a/b=="}])
+def test_a_bare_scroll_id_is_added_to_the_first_url(response: dict[str, Any]) -> None:
+    assert next_link(response, ASKED_PATH) == f"{ASKED_PATH}&scrollId=a%2Fb%3D%3D"
+    assert next_link(response, f"{ASKED_PATH}&scrollId=old") == f"{ASKED_PATH}&scrollId=a%2Fb%3D%3D"
 
 
 @pytest.mark.parametrize(
@@ -104,10 +104,10 @@ PLAIN_VALUES = st.none() | st.booleans() | st.integers() | st.text(max_size=5)
     st.recursive(PLAIN_VALUES, lambda one: st.lists(one, max_size=3) | st.dictionaries(KEYS, one, max_size=4), max_leaves=12)
 )
 def test_a_link_is_always_a_string(value: object) -> None:
-    answer = value if isinstance(value, dict) else {"paging": value}
-    link = next_link(answer, ASKED_PATH)
+    response = value if isinstance(value, dict) else {"paging": value}
+    link = next_link(response, ASKED_PATH)
     assert link is None or (isinstance(link, str) and link.strip())
-    describe_keys(answer).encode()
+    describe_keys(response).encode()
 
 
 def test_the_keys_of_a_response_are_named_with_those_of_its_paging() -> None:

@@ -30,7 +30,7 @@ EPOCH = datetime(2024, 1, 2, tzinfo=UTC)
 START_MS = to_microseconds(EPOCH) // 1000
 HOURS = 12
 MAX_REQUESTS = 4000
-Answer = Mapping[str, Any]
+JsonResponse = Mapping[str, Any]
 
 
 def call_json(number: int, second: int, seconds: int) -> dict[str, str]:
@@ -39,9 +39,9 @@ def call_json(number: int, second: int, seconds: int) -> dict[str, str]:
 
 
 def time_ms(text: str) -> int:
-    moment = parse_time(text)
-    assert moment is not None
-    return to_microseconds(moment) // 1000
+    parsed = parse_time(text)
+    assert parsed is not None
+    return to_microseconds(parsed) // 1000
 
 
 class FakeListing:
@@ -49,17 +49,17 @@ class FakeListing:
 
     def __init__(self, calls: list[dict[str, str]], cap: int = 10**6) -> None:
         self.calls, self.cap = calls, cap
-        self.asked: list[str] = []
+        self.requests: list[str] = []
 
-    def __call__(self, link: str) -> Answer:
-        self.asked.append(link)
-        assert len(self.asked) < MAX_REQUESTS, "the query never ends"
+    def __call__(self, link: str) -> JsonResponse:
+        self.requests.append(link)
+        assert len(self.requests) < MAX_REQUESTS, "the query never ends"
         start, end = int(query_parameter(link, "startTime") or 0), int(query_parameter(link, "endTime") or 10**15)
         found = [one for one in self.calls if start <= time_ms(one["startTime"]) and time_ms(one["stopTime"]) <= end]
         found.sort(key=lambda one: hashlib.sha256(one["id"].encode()).digest())
         return self.build_page(link, found, min(int(query_parameter(link, "limit") or 100), self.cap))
 
-    def build_page(self, link: str, found: list[dict[str, str]], most: int) -> Answer:
+    def build_page(self, link: str, found: list[dict[str, str]], most: int) -> JsonResponse:
         return {"statusCode": 0, "recordings": found[:most], "total": len(found)}
 
 
@@ -67,7 +67,7 @@ def listing_url(limit: int, extra: str = "") -> str:
     return f"recordings?startTime={START_MS}&endTime={START_MS + HOURS * 3_600_000}&limit={limit}{extra}"
 
 
-def read_ids(server: Callable[[str], Answer], first: str, deviations: DeviationLog | None = None) -> list[str]:
+def read_ids(server: Callable[[str], JsonResponse], first: str, deviations: DeviationLog | None = None) -> list[str]:
     listing = RecordingListing(server, deviations or DeviationLog())
     return [raw["id"] for page in listing.read_pages(first) for raw in page]  # type: ignore[index]
 
@@ -130,14 +130,14 @@ def test_long_calls_that_may_be_hidden_are_reported() -> None:
 
 def test_a_server_that_ignores_times_and_links_ends_soon() -> None:
     class IgnoringServer(FakeListing):
-        def __call__(self, link: str) -> Answer:
-            self.asked.append(link)
+        def __call__(self, link: str) -> JsonResponse:
+            self.requests.append(link)
             return {"recordings": self.calls[:10]}
 
     server = IgnoringServer(spaced_calls(50))
     with pytest.raises(QueryIncomplete):
         read_ids(server, listing_url(10))
-    assert len(server.asked) < 100
+    assert len(server.requests) < 100
 
 
 class LinkingServer(FakeListing):
@@ -146,7 +146,7 @@ class LinkingServer(FakeListing):
     refused = 10**6
     ignores_offset = False
 
-    def build_page(self, link: str, found: list[dict[str, str]], most: int) -> Answer:
+    def build_page(self, link: str, found: list[dict[str, str]], most: int) -> JsonResponse:
         offset = int(query_parameter(link, "offset") or 0)
         if offset >= self.refused:
             raise ServiceFailed("HTTP 500")
@@ -158,15 +158,15 @@ class LinkingServer(FakeListing):
 
 def test_known_links_are_followed_and_nothing_else_is_requested() -> None:
     server = LinkingServer(spaced_calls(100))
-    assert sorted(read_ids(server, listing_url(50))) == call_ids(server.calls) and len(server.asked) == 2
+    assert sorted(read_ids(server, listing_url(50))) == call_ids(server.calls) and len(server.requests) == 2
 
 
 def test_a_full_page_without_a_link_is_the_end_after_links_were_followed() -> None:
     server = LinkingServer(spaced_calls(100))
     listing = RecordingListing(server, DeviationLog())
     list(listing.read_pages(listing_url(50)))
-    server.asked, server.calls = [], spaced_calls(50)
-    assert sum(map(len, listing.read_pages(listing_url(50)))) == 50 and len(server.asked) == 1
+    server.requests, server.calls = [], spaced_calls(50)
+    assert sum(map(len, listing.read_pages(listing_url(50)))) == 50 and len(server.requests) == 1
 
 
 def test_links_that_always_lead_to_the_first_page_lose_nothing() -> None:
@@ -200,7 +200,7 @@ def test_a_page_that_fails_in_every_window_is_reported() -> None:
 @pytest.mark.parametrize("error", [RequestRejected("HTTP 400, too large", 400), Forbidden("HTTP 403"), NotFound("no", 404)])
 def test_a_permanently_refused_page_is_replaced_by_time_windows(error: MuxerError) -> None:
     class RefusingServer(LinkingServer):
-        def build_page(self, link: str, found: list[dict[str, str]], most: int) -> Answer:
+        def build_page(self, link: str, found: list[dict[str, str]], most: int) -> JsonResponse:
             if int(query_parameter(link, "offset") or 0) >= 100:
                 raise copy.copy(error)
             return super().build_page(link, found, most)
@@ -218,8 +218,8 @@ def test_a_permanently_refused_page_is_replaced_by_time_windows(error: MuxerErro
 
 def test_a_server_that_sends_retry_after_has_not_refused_the_page() -> None:
     class ThrottlingServer(LinkingServer):
-        def build_page(self, link: str, found: list[dict[str, str]], most: int) -> Answer:
-            if len(self.asked) % 3 == 0:
+        def build_page(self, link: str, found: list[dict[str, str]], most: int) -> JsonResponse:
+            if len(self.requests) % 3 == 0:
                 raise ServiceUnavailable("HTTP 429", 60)
             return super().build_page(link, found, most)
 
@@ -235,9 +235,9 @@ def test_a_server_that_sends_retry_after_has_not_refused_the_page() -> None:
 @pytest.mark.parametrize("most", [50, 60, 100])
 def test_a_server_that_refuses_a_larger_limit_loses_nothing(most: int, error: MuxerError) -> None:
     class StrictServer(FakeListing):
-        def __call__(self, link: str) -> Answer:
+        def __call__(self, link: str) -> JsonResponse:
             if int(query_parameter(link, "limit")) > most:
-                self.asked.append(link)
+                self.requests.append(link)
                 raise error
             return super().__call__(link)
 
@@ -248,7 +248,7 @@ def test_a_server_that_refuses_a_larger_limit_loses_nothing(most: int, error: Mu
 @pytest.mark.parametrize("links", ["each other", "itself"])
 def test_links_that_lead_back_lose_nothing_in_few_requests(links: str) -> None:
     class CirclingServer(FakeListing):
-        def build_page(self, link: str, found: list[dict[str, str]], most: int) -> Answer:
+        def build_page(self, link: str, found: list[dict[str, str]], most: int) -> JsonResponse:
             offset = int(query_parameter(link, "offset") or 0)
             following = 0 if offset and links == "each other" else most
             address = f"{link.partition('&offset')[0]}&offset={following}"
@@ -256,7 +256,7 @@ def test_links_that_lead_back_lose_nothing_in_few_requests(links: str) -> None:
 
     server, deviations = CirclingServer(spaced_calls(250)), DeviationLog()
     assert sorted(read_ids(server, listing_url(100), deviations)) == call_ids(server.calls)
-    assert len(server.asked) < 50 and "pages that were read before" in deviations.first_texts[Deviation.NO_LINK]
+    assert len(server.requests) < 50 and "pages that were read before" in deviations.first_texts[Deviation.NO_LINK]
 
 
 @pytest.mark.parametrize("cap", [10, 20, 37])
@@ -266,44 +266,46 @@ def test_a_page_that_is_shorter_than_the_total_is_not_the_end(cap: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         {"statusCode": 0, "items": [{"id": "C1"}]},
         {"recordings": {"C1": {"id": "C1"}}},
         {"data": {"recordings": [{"id": "C1"}]}},
     ],
 )
-def test_recordings_in_another_form_are_reported(answer: Answer) -> None:
-    with pytest.raises(QueryIncomplete, match=f"keys of the response: {', '.join(answer)}"):
-        read_ids(lambda _: answer, listing_url(10))
+def test_recordings_in_another_form_are_reported(response: JsonResponse) -> None:
+    with pytest.raises(QueryIncomplete, match=f"keys of the response: {', '.join(response)}"):
+        read_ids(lambda _: response, listing_url(10))
 
 
-@pytest.mark.parametrize("answer", [{}, {"statusCode": 0}, {"recordings": None}, {"statusCode": 0, "paging": {"total": 0}}])
-def test_an_empty_response_is_an_empty_page(answer: Answer) -> None:
-    assert read_ids(lambda _: answer, listing_url(10)) == []
+@pytest.mark.parametrize(
+    "response", [{}, {"statusCode": 0}, {"recordings": None}, {"statusCode": 0, "paging": {"total": 0}}]
+)
+def test_an_empty_response_is_an_empty_page(response: JsonResponse) -> None:
+    assert read_ids(lambda _: response, listing_url(10)) == []
 
 
-class ScanningServer(LinkingServer):
+class ScanlessServer(LinkingServer):
     """A server without scan and scroll, which returns an empty page for them."""
 
-    def build_page(self, link: str, found: list[dict[str, str]], most: int) -> Answer:
+    def build_page(self, link: str, found: list[dict[str, str]], most: int) -> JsonResponse:
         return {"recordings": [], "cursor": "x"} if is_scan_query(link) else super().build_page(link, found, most)
 
 
 def test_an_empty_scan_page_is_followed_by_the_query_without_scan_and_that_is_remembered() -> None:
-    server, deviations = ScanningServer(spaced_calls(95)), DeviationLog()
+    server, deviations = ScanlessServer(spaced_calls(95)), DeviationLog()
     listing = RecordingListing(server, deviations)
     for _ in range(2):
         assert sum(map(len, listing.read_pages(listing_url(50, "&scanAndScroll=true")))) == 95
-    assert [is_scan_query(one) for one in server.asked] == [True, False, False, False, False]
+    assert [is_scan_query(one) for one in server.requests] == [True, False, False, False, False]
     assert "recordings, cursor" in deviations.first_texts[Deviation.EMPTY_SCAN]
     assert deviations.kind_counts[Deviation.EMPTY_SCAN] == 1
 
 
-class PromisingServer(ScanningServer):
+class PromisingServer(ScanlessServer):
     """A server that responds to a scan with empty pages that have links."""
 
-    def build_page(self, link: str, found: list[dict[str, str]], most: int) -> Answer:
+    def build_page(self, link: str, found: list[dict[str, str]], most: int) -> JsonResponse:
         page = super().build_page(link, found, most)
         return {**page, "next": f"{link}&again"} if is_scan_query(link) else page
 
@@ -311,11 +313,11 @@ class PromisingServer(ScanningServer):
 def test_a_scan_whose_links_lead_to_empty_pages_only_is_followed_by_the_query_without_scan() -> None:
     server, deviations = PromisingServer(spaced_calls(95)), DeviationLog()
     assert sorted(read_ids(server, listing_url(50, "&scanAndScroll=true"), deviations)) == call_ids(server.calls)
-    assert "only empty pages" in deviations.first_texts[Deviation.EMPTY_SCAN] and len(server.asked) < 15
+    assert "only empty pages" in deviations.first_texts[Deviation.EMPTY_SCAN] and len(server.requests) < 15
 
 
-def test_a_window_without_calls_is_no_deviation() -> None:
-    server, deviations = ScanningServer([]), DeviationLog()
+def test_a_window_without_calls_is_not_a_deviation() -> None:
+    server, deviations = ScanlessServer([]), DeviationLog()
     assert read_ids(server, listing_url(50, "&scanAndScroll=true"), deviations) == [] and not deviations.first_texts
 
 

@@ -54,10 +54,10 @@ def test_a_time_is_written_as_rws_writes_it() -> None:
 
 
 @given(st.datetimes(datetime(1970, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC)))  # noqa: DTZ001
-def test_a_time_is_read_back_to_the_millisecond(moment: datetime) -> None:
-    read = parse_time(format_time(moment))
-    assert read == moment.replace(microsecond=moment.microsecond // 1000 * 1000)
-    assert datetime.fromtimestamp(0, UTC) + timedelta(microseconds=to_microseconds(moment)) == moment
+def test_a_time_is_read_back_to_the_millisecond(time: datetime) -> None:
+    read = parse_time(format_time(time))
+    assert read == time.replace(microsecond=time.microsecond // 1000 * 1000)
+    assert datetime.fromtimestamp(0, UTC) + timedelta(microseconds=to_microseconds(time)) == time
 
 
 @given(st.text())
@@ -123,7 +123,7 @@ def test_a_size_is_read_as_text_or_number(value: object) -> None:
 
 
 @pytest.mark.parametrize("value", [None, "", "-1", "2.5 MB", "9" * 5000, [1]])
-def test_a_size_that_is_no_number_is_unknown(value: object) -> None:
+def test_a_size_that_is_not_a_number_is_unknown(value: object) -> None:
     assert MediaFile.from_json({"mediaId": "a", "size": value}).stated_size == 0
 
 
@@ -178,7 +178,7 @@ def test_labels_are_read(labels: list[object]) -> None:
 
 @pytest.mark.parametrize("field", ["mediaFiles", "labels"])
 @pytest.mark.parametrize("value", [None, "x", {}, [None, 7]])
-def test_a_field_of_another_form_does_not_make_the_reader_fail(field: str, value: object) -> None:
+def test_a_malformed_field_does_not_make_the_reader_fail(field: str, value: object) -> None:
     assert CallRecording.from_json({"id": "C1", field: value}).audio == ()
 
 
@@ -198,9 +198,9 @@ def test_a_media_file_without_an_id_does_not_affect_the_others(kind: type[CallRe
 
 
 def test_screens_and_muxed_files_are_distinguished() -> None:
-    made = {"mediaId": "x_muxed.mp4", "type": "video/mp4", "parameters": {"muxed_mediaIds": ["a", "s"]}}
+    muxed_file = {"mediaId": "x_muxed.mp4", "type": "video/mp4", "parameters": {"muxed_mediaIds": ["a", "s"]}}
     screen = ScreenRecording.from_json(
-        {"id": "C1", "mediaFiles": [{"mediaId": "s", "type": "video/mp4"}, made, {"mediaId": "t", "type": "text/x"}]}
+        {"id": "C1", "mediaFiles": [{"mediaId": "s", "type": "video/mp4"}, muxed_file, {"mediaId": "t", "type": "text/x"}]}
     )
     assert [one.media_id for one in screen.screen_files] == ["s"]
     assert [one.media_id for one in screen.muxed_files] == ["x_muxed.mp4"]

@@ -72,7 +72,7 @@ def test_encoded_text_is_not_encoded_again(value: str) -> None:
     assert encode_query(once) == once
 
 
-def test_the_built_in_query_is_the_real_text_behind_the_misprint() -> None:
+def test_the_built_in_query_is_the_correct_text_of_the_misprint() -> None:
     assert BUILT_IN_EXTRA_QUERY == "userData=SRSScreenRecordingStateStarted&scanAndScroll=true"
     assert encode_query(BUILT_IN_EXTRA_QUERY) == BUILT_IN_EXTRA_QUERY
     assert BUILT_IN_EXTRA_QUERY_SINCE == (8, 5, 201, 14)

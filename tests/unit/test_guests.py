@@ -32,8 +32,8 @@ def abandoned_folder(base: Path, age: float = 3600.0) -> Path:
     (workspace.path / "muxer-job-abcdefgh").mkdir()
     (workspace.path / "muxer-job-abcdefgh" / "audio").write_bytes(b"media")
     workspace.release_lock()
-    moment = base.stat().st_mtime - age
-    os.utime(workspace.path, (moment, moment))
+    modified = base.stat().st_mtime - age
+    os.utime(workspace.path, (modified, modified))
     return workspace.path
 
 
@@ -54,20 +54,20 @@ def test_the_unfinished_work_of_a_dead_command_is_adopted(tmp_path: Path) -> Non
     assert not folder.exists()
 
 
-def test_a_command_that_has_just_started_is_not_touched(tmp_path: Path) -> None:
+def test_the_files_of_a_command_that_has_just_started_are_not_changed(tmp_path: Path) -> None:
     folder, running = abandoned_folder(tmp_path, age=0.0), Workspace(tmp_path, "single")
     recover_abandoned(running, tmp_path)
     assert (folder / "publishing" / "one.json").exists() and (folder / "muxer-job-abcdefgh").exists()
 
 
-def test_a_running_command_is_not_touched(tmp_path: Path) -> None:
+def test_the_files_of_a_running_command_are_not_changed(tmp_path: Path) -> None:
     running = Workspace(tmp_path, "single")
     with command_workspace(GuestConfig(tmp_path)) as workspace:
         (workspace.publishing / "one.json").write_text("{}")
         os.utime(workspace.path, (0, 0))
         recover_abandoned(running, tmp_path)
         assert (workspace.publishing / "one.json").exists()
-    assert (workspace.publishing / "one.json").exists(), "what is half done is kept for the next"
+    assert (workspace.publishing / "one.json").exists(), "the intent record of unfinished work is kept for the next command"
 
 
 def test_an_intent_record_does_not_overwrite_another(tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ def test_the_unfinished_work_of_a_dead_worker_is_adopted_and_its_folder_stays(tm
     assert died.path.is_dir() and not list(died.publishing.iterdir())
 
 
-def test_the_work_of_a_running_worker_is_not_touched(tmp_path: Path) -> None:
+def test_the_files_of_a_running_worker_are_not_changed(tmp_path: Path) -> None:
     _, living = claim_worker_folder(GuestConfig(tmp_path))
     (living.publishing / "one.json").write_text("{}")
     os.utime(living.path, (0, 0))

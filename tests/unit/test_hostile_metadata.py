@@ -25,7 +25,7 @@ from muxer.system.process import Runner
 
 Json = dict[str, Any]
 TIMES = {"startTime": "2024-01-02T10:00:00.000+0000", "stopTime": "2024-01-02T10:01:00.000+0000"}
-HALF_CHARACTER = "half \ud800"
+LONE_SURROGATE = "half \ud800"
 
 
 def audio_entry(media_id: str = "a.mp3", **fields: Any) -> Json:
@@ -94,7 +94,7 @@ def test_a_source_with_the_name_of_the_muxed_file_is_not_overwritten() -> None:
 # --- ids ---
 
 
-@pytest.mark.parametrize("media_id", [".", "..", "", HALF_CHARACTER, 7, None, ["x"], {"a": 1}])
+@pytest.mark.parametrize("media_id", [".", "..", "", LONE_SURROGATE, 7, None, ["x"], {"a": 1}])
 def test_a_media_id_that_is_unsafe_in_an_address_is_ignored(media_id: object) -> None:
     """``..`` would be resolved: a deletion would hit the parent path."""
     assert MediaFile.from_json({"mediaId": media_id}).media_id == ""
@@ -133,12 +133,12 @@ def test_a_recording_of_too_many_files_is_refused(read: Any) -> None:
 
 @pytest.mark.parametrize("field", ["path", "storagePath"])
 def test_lone_surrogates_in_a_descriptor_are_refused(field: str) -> None:
-    values = {"path": "x.mp4", "storagePath": "http://dav/r/", field: HALF_CHARACTER}
+    values = {"path": "x.mp4", "storagePath": "http://dav/r/", field: LONE_SURROGATE}
     with pytest.raises(MetadataError):
         parse_descriptor({"storage": "webDAV", "path": values["path"], "data": {"storagePath": values["storagePath"]}})
 
 
-# --- what answers may hold ---
+# --- values in responses ---
 
 
 @pytest.mark.parametrize("link", ["http://[::1", "//["])
@@ -169,7 +169,7 @@ def test_a_download_larger_than_the_disk_is_not_started(tmp_path: Path) -> None:
 
 def test_the_journal_keeps_any_reason_without_secrets(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "journal", Mask(["pass word%1"]))
-    echoed = f"HTTP 500, {HALF_CHARACTER} your password pass word%1 (pass%20word%251) at http://u:p@dav/x {'x' * 10_000}"
+    echoed = f"HTTP 500, {LONE_SURROGATE} your password pass word%1 (pass%20word%251) at http://u:p@dav/x {'x' * 10_000}"
     journal.record_failure(TargetKey("n\0ame", "C\0\n1", "agent"), RequestRejected(echoed), 5.0)
     journal.close()
     ((reason, recording),) = sqlite3.connect(tmp_path / "journal").execute("SELECT reason, recording FROM targets")
@@ -183,8 +183,8 @@ def test_any_text_becomes_one_line_of_the_log(tmp_path: Path, form: str) -> None
 
     path = setup.set_up_logging(LogfileOptions(tmp_path, "debug", form, 1_000_000, 1), "single", ())
     with setup.recording_context("C\x1b[2J" + "x" * 10_000):
-        forged = f"{HALF_CHARACTER}\r\n2026-01-01T00:00:00.000Z ERROR forged"
-        logging.getLogger("muxer").error("%s", forged, extra={"fields": {"a": HALF_CHARACTER}})
+        forged = f"{LONE_SURROGATE}\r\n2026-01-01T00:00:00.000Z ERROR forged"
+        logging.getLogger("muxer").error("%s", forged, extra={"fields": {"a": LONE_SURROGATE}})
         try:
             raise ValueError("one\n2026-01-01T00:00:00.000Z ERROR forged \x1b[2J")
         except ValueError:

@@ -91,7 +91,7 @@ def test_one_file_of_a_recording_makes_the_sizes_of_the_others_credible(incoming
 @pytest.mark.parametrize(
     ("size", "arrival", "lacks"),
     [
-        (1000, Arrival.GROWING, False),  # never the length of a ciphertext
+        (1000, Arrival.GROWING, False),  # not a possible ciphertext length
         (1001, Arrival.COMPLETE, False),
         (1008, Arrival.COMPLETE, False),
         (1016, Arrival.COMPLETE, False),
@@ -99,7 +99,7 @@ def test_one_file_of_a_recording_makes_the_sizes_of_the_others_credible(incoming
         (2000, Arrival.GROWING, True),
     ],
 )
-def test_the_size_of_an_encrypted_file_counts_its_ciphertext(
+def test_the_size_of_an_encrypted_file_is_that_of_its_ciphertext(
     incoming: ArrivalTracker, tmp_path: Path, size: int, arrival: Arrival, lacks: bool
 ) -> None:
     incoming.check_arrival(RECORDING_ID, [fetched_file(tmp_path, 1008, decrypted=True)])
@@ -162,7 +162,7 @@ def test_with_a_single_look_the_storage_alone_states_the_age(tmp_path: Path, clo
     assert judge_files(incoming, fetched_file(tmp_path, 0)) == [(Arrival.GROWING, "")]
 
 
-def test_with_zero_minutes_no_file_is_awaited(tmp_path: Path) -> None:
+def test_with_zero_minutes_no_file_is_waited_for(tmp_path: Path) -> None:
     incoming = ArrivalTracker(tmp_path / "incoming", 0)
     assert judge_files(incoming, fetched_file(tmp_path, 0)) == [(Arrival.SETTLED, "")]
     assert judge_files(incoming, fetched_file(tmp_path, 1000)) == [(Arrival.COMPLETE, "")]
@@ -230,7 +230,7 @@ def test_the_oldest_of_too_many_records_are_removed(
     assert found == [Arrival.GROWING] * 3 + [Arrival.SETTLED] * 3
 
 
-def test_a_folder_that_cannot_be_written_only_costs_time(tmp_path: Path, clock: ManualClock) -> None:
+def test_a_folder_that_cannot_be_written_only_delays_files(tmp_path: Path, clock: ManualClock) -> None:
     (tmp_path / "incoming").write_text("no folder")
     incoming = ArrivalTracker(tmp_path / "incoming", 60, clock=clock)
     assert fail_muxing(incoming, *incoming.check_arrival(RECORDING_ID, [fetched_file(tmp_path, 0)])).source == "a.mp3"
@@ -246,7 +246,7 @@ SENT_DATE = "Tue, 02 Jan 2024 10:00:00 GMT"
     [
         ("Tue, 02 Jan 2024 09:00:00 GMT", 3600),
         ("Mon, 01 Jan 2024 10:00:00 +0000", 86_400),
-        (SENT_DATE, None),  # of a response that is created for each request
+        (SENT_DATE, None),  # the response is created for each request
         ("Tue, 02 Jan 2024 11:00:00 GMT", None),
         ("yesterday", None),
         ("", None),

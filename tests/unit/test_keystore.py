@@ -60,7 +60,7 @@ def file_mode(path: Path) -> int:
 # ---- what is stored ----------------------------------------------------------------------------------
 
 
-def test_every_stored_value_is_read_again(stored: Path) -> None:
+def test_every_stored_value_is_read_back(stored: Path) -> None:
     assert open_keystore(stored) == VALUES
 
 
@@ -83,7 +83,7 @@ def test_an_empty_keystore_needs_no_key(stored: Path) -> None:
     assert open_keystore(stored) == {}
 
 
-def test_no_value_is_in_the_files_and_no_encryption_is_like_another(stored: Path) -> None:
+def test_values_are_never_stored_in_clear_and_each_encryption_differs(stored: Path) -> None:
     first = (stored / KEYSTORE_FILE).read_bytes()
     save_keystore(stored, VALUES)
     second = (stored / KEYSTORE_FILE).read_bytes()
@@ -169,7 +169,7 @@ def test_a_failed_write_leaves_the_old_keystore_and_nothing_else(
     assert {path.name for path in stored.iterdir()} == {KEYSTORE_FILE, KEY_FILE}
 
 
-def test_a_folder_that_is_not_there_cannot_be_written(tmp_path: Path) -> None:
+def test_a_folder_that_does_not_exist_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be written"):
         save_keystore(tmp_path / "missing", VALUES)
 

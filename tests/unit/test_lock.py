@@ -59,8 +59,8 @@ def test_the_lock_holder_is_reported_without_locking(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     assert lock_holder(path) is None and not path.exists()
     with acquire_lock(path, tmp_path, "o"):
-        told = lock_holder(path)
-        assert told == f"process {os.getpid()} on {socket.gethostname()}"
+        holder = lock_holder(path)
+        assert holder == f"process {os.getpid()} on {socket.gethostname()}"
     assert lock_holder(path) is None
     acquire_lock(path, tmp_path, "o").close()
 

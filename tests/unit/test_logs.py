@@ -70,7 +70,7 @@ def test_each_line_contains_its_recording(set_up: SetUp, form: str) -> None:
     assert "C-17" not in without
 
 
-def test_a_recording_is_that_of_its_thread(set_up: SetUp) -> None:
+def test_each_thread_logs_its_own_recording(set_up: SetUp) -> None:
     lines = set_up()
     with setup.recording_context("C-17"):
         thread = threading.Thread(target=lambda: log.info("elsewhere"))
@@ -233,9 +233,9 @@ def test_a_full_disk_loses_log_lines_and_nothing_else(
             log.info("lost %s", "geheim-und-mehr")
     with pytest.raises(OSError, match="No space"):
         full.close()
-    told = capsys.readouterr().err
-    assert "cannot be written" in told and "No space left" in told and told.count("\n") == 1
-    assert "geheim" not in told
+    error_output = capsys.readouterr().err
+    assert "cannot be written" in error_output and "No space left" in error_output and error_output.count("\n") == 1
+    assert "geheim" not in error_output
     log.info("kept")
     assert lines()[-1].endswith("kept")
     assert "is written again" in capsys.readouterr().err

@@ -33,9 +33,9 @@ def call(folder: Path) -> Path:
 
 
 def read_existing(path: Path) -> Mp3File:
-    made = read_mp3(path)
-    assert made is not None
-    return made
+    mp3_audio = read_mp3(path)
+    assert mp3_audio is not None
+    return mp3_audio
 
 
 def frame_bytes(path: Path, offsets: array[int], sizes: array[int]) -> list[bytes]:
@@ -64,7 +64,7 @@ def test_an_mp3_file_is_read_as_ffmpeg_brings_it_into_an_mp4_file(folder: Path, 
     assert mine.damaged_ranges == []
     assert frame_bytes(path, track.offsets, track.sizes) == frame_bytes(folder / "form.mp4", other.offsets, other.sizes)
     assert (track.durations, track.skipped, track.timescale) == (other.durations, other.skipped, other.timescale)
-    # Up to the description of the stream, whose form leaves a choice.
+    # Compared up to the stream description, which may be written in several ways.
     assert track.description[1][:28] == other.description[1][:28]
 
 
@@ -85,16 +85,18 @@ def test_frames_of_another_form_start_a_span(folder: Path, call: Path, options: 
     other = mp4.create_audio(folder / "other.mp3", *MP3, *options)
     joined = folder / "joined.mp3"
     joined.write_bytes(call.read_bytes() + other.read_bytes() + call.read_bytes())
-    made, first, second = read_existing(joined), read_existing(call), read_existing(other)
-    assert made.changes_form and made.damaged_ranges == []
+    mp3_audio, first, second = read_existing(joined), read_existing(call), read_existing(other)
+    assert mp3_audio.changes_form and mp3_audio.damaged_ranges == []
     ends = [len(first.sizes), len(first.sizes) + len(second.sizes)]
-    assert [span.first for span in made.spans] == [0, *ends]
-    assert frame_bytes(joined, made.offsets[: ends[0]], made.sizes[: ends[0]]) == frame_bytes(
+    assert [span.first for span in mp3_audio.spans] == [0, *ends]
+    assert frame_bytes(joined, mp3_audio.offsets[: ends[0]], mp3_audio.sizes[: ends[0]]) == frame_bytes(
         call, first.offsets, first.sizes
     )
     inner = slice(*ends)
-    assert frame_bytes(joined, made.offsets[inner], made.sizes[inner]) == frame_bytes(other, second.offsets, second.sizes)
-    assert made.frames_seconds(len(made.sizes)) == pytest.approx(
+    assert frame_bytes(joined, mp3_audio.offsets[inner], mp3_audio.sizes[inner]) == frame_bytes(
+        other, second.offsets, second.sizes
+    )
+    assert mp3_audio.frames_seconds(len(mp3_audio.sizes)) == pytest.approx(
         2 * first.frames_seconds(ends[0]) + second.frames_seconds(len(second.sizes))
     )
 
@@ -131,12 +133,12 @@ TAGS = {
 def test_tags_and_descriptions_between_frames_are_neither_audio_nor_damage(folder: Path, call: Path, name: str) -> None:
     joined = folder / "twice.mp3"
     joined.write_bytes(call.read_bytes() + TAGS[name] + call.read_bytes() + TAGS[name])
-    made, once = read_existing(joined), read_existing(call)
-    assert made.damaged_ranges == []
+    mp3_audio, once = read_existing(joined), read_existing(call)
+    assert mp3_audio.damaged_ranges == []
     both = 2 * frame_bytes(call, once.offsets, once.sizes)
-    assert frame_bytes(joined, made.offsets, made.sizes) == both
-    assert (made.delay, made.padding) == (once.delay, once.padding)
-    made.write_span(0, folder / "frames.mp3")
+    assert frame_bytes(joined, mp3_audio.offsets, mp3_audio.sizes) == both
+    assert (mp3_audio.delay, mp3_audio.padding) == (once.delay, once.padding)
+    mp3_audio.write_span(0, folder / "frames.mp3")
     assert (folder / "frames.mp3").read_bytes() == b"".join(both)
 
 
@@ -191,9 +193,9 @@ def test_damage_is_filled_with_the_same_number_of_silent_frames(folder: Path, ca
     content[begin:end] = (filling * (end - begin))[: end - begin]
     path, repaired = folder / "damaged.mp3", folder / "repaired.mp3"
     path.write_bytes(content)
-    made = read_existing(path)
-    assert [(one.before, made.lost_frames(one)) for one in made.damaged_ranges] == [(11, 10)]
-    made.write_span(0, repaired)
+    mp3_audio = read_existing(path)
+    assert [(one.before, mp3_audio.lost_frames(one)) for one in mp3_audio.damaged_ranges] == [(11, 10)]
+    mp3_audio.write_span(0, repaired)
     again = read_existing(repaired)
     assert again.damaged_ranges == []
     assert frame_bytes(repaired, again.offsets[21:], again.sizes[21:]) == frame_bytes(
@@ -207,8 +209,8 @@ def test_damage_is_filled_with_the_same_number_of_silent_frames(folder: Path, ca
 def test_all_frames_are_within_the_file(folder: Path, content: bytes, begin: bytes, times: int) -> None:
     path = folder / "bytes.mp3"
     path.write_bytes((begin + content) * times)
-    made = read_mp3(path)
-    if made is not None:
-        ends = [offset + size for offset, size in zip(made.offsets, made.sizes, strict=True)]
+    mp3_audio = read_mp3(path)
+    if mp3_audio is not None:
+        ends = [offset + size for offset, size in zip(mp3_audio.offsets, mp3_audio.sizes, strict=True)]
         assert ends[-1] <= path.stat().st_size
-        assert all(end <= offset for end, offset in zip(ends, made.offsets[1:], strict=False))
+        assert all(end <= offset for end, offset in zip(ends, mp3_audio.offsets[1:], strict=False))

@@ -15,7 +15,7 @@ NUMBERS = st.lists(st.integers(-5, 5), max_size=6)
 @given(NUMBERS)
 @example([])
 @example([1, 1])
-def test_numbers_are_increasing_when_sorted_without_duplicates(numbers: list[int]) -> None:
+def test_numbers_are_increasing_if_sorted_without_duplicates(numbers: list[int]) -> None:
     assert is_increasing(array("q", numbers)) == (sorted(set(numbers)) == numbers)
 
 

@@ -83,7 +83,7 @@ def test_other_files_are_left_to_ffmpeg(folder: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "beside",
+    "other_tracks",
     [
         ("-f", "lavfi", "-i", "sine=d=1", "-map", "1", "-map", "0"),
         ("-timecode", "10:00:00:00"),
@@ -91,10 +91,10 @@ def test_other_files_are_left_to_ffmpeg(folder: Path, name: str) -> None:
     ],
     ids=["sound", "time code", "chapters"],
 )
-def test_a_screen_with_other_tracks_is_copied(folder: Path, beside: tuple[str, ...]) -> None:
-    only, path = mp4.create_video(folder / "only.mp4", *mp4.X264, seconds=1), folder / "beside.mp4"
+def test_a_screen_with_other_tracks_is_copied(folder: Path, other_tracks: tuple[str, ...]) -> None:
+    only, path = mp4.create_video(folder / "only.mp4", *mp4.X264, seconds=1), folder / "other-tracks.mp4"
     chapters = ";FFMETADATA1\n[CHAPTER]\nTIMEBASE=1/1000\nSTART=0\nEND=500\ntitle=one\n"
-    command = ["ffmpeg", "-v", "error", "-y", "-i", str(only), *beside, "-c:v", "copy", str(path)]
+    command = ["ffmpeg", "-v", "error", "-y", "-i", str(only), *other_tracks, "-c:v", "copy", str(path)]
     subprocess.run(command, input=chapters, text=True, check=True)
     assert len(read_tracks(path)) == 2
     alone, found = read_copyable_screen(only), read_copyable_screen(path)
@@ -143,10 +143,10 @@ def test_the_silence_at_the_end_of_an_mp3_matches_ffprobe(
     folder: Path, rate: int, channels: int, tags: tuple[str, ...]
 ) -> None:
     path = mp4.create_audio(folder / "sound.mp3", "-c:a", "libmp3lame", *tags, rate=rate, channels=channels)
-    told = require_audio(probe_file(path, "ffprobe", Runner())).packets.discarded_samples
-    assert told > 0
+    discarded = require_audio(probe_file(path, "ffprobe", Runner())).packets.discarded_samples
+    assert discarded > 0
     found = read_mp3(path)
-    assert found is not None and found.padding == told
+    assert found is not None and found.padding == discarded
 
 
 def test_an_mp3_without_an_info_frame_has_no_known_silence(folder: Path) -> None:

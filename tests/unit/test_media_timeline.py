@@ -102,14 +102,14 @@ def test_a_shift_before_the_start_of_the_audio_counts() -> None:
     assert plan_shown(10, create_clip(0, 90, 11), create_clip(1, 100, 9), start=100) == [(0, 1, 0, 10), (1, 10, 1, 0)]
 
 
-def test_shifts_of_a_chain_of_overlaps_do_not_add_up() -> None:
+def test_shifts_of_consecutive_overlaps_do_not_accumulate() -> None:
     chain = [create_clip(number, number * 9, 10) for number in range(30)]
     for begin, _, index, offset in plan_shown(300, *chain):
         if index is not None:
             assert begin - offset - index * 9 <= 2
 
 
-def test_nothing_to_show_is_padding_alone() -> None:
+def test_without_screens_there_is_only_padding() -> None:
     assert plan_shown(10, create_clip(0, 20, 5)) == [(0, 10, None, 0)]
     assert plan_shown(10, create_clip(0, -5, 5)) == [(0, 10, None, 0)]
     assert plan_shown(10) == [(0, 10, None, 0)]
@@ -121,7 +121,7 @@ def test_less_than_a_frame_of_a_clip_is_dropped() -> None:
     assert plan_shown(10, create_clip(0, 3, 0.05)) == [(0, 10, None, 0)]
 
 
-def test_a_clip_shorter_than_a_frame_takes_nothing_from_others() -> None:
+def test_a_clip_shorter_than_a_frame_does_not_affect_others() -> None:
     assert plan_shown(20, create_clip(0, 0, 20), create_clip(1, 5, 0.05)) == [(0, 20, 0, 0)]
     assert plan_shown(20, create_clip(0, 0, 20), create_clip(1, 5, 0)) == [(0, 20, 0, 0)]
 
@@ -172,7 +172,7 @@ def test_a_hidden_screen_shifts_no_other() -> None:
     ]
 
 
-def test_less_than_a_frame_between_two_screens_holds_the_frame() -> None:
+def test_a_gap_of_less_than_a_frame_between_two_screens_holds_the_frame() -> None:
     slow = create_clip(0, 0, 20, least=SECOND)
     assert plan_shown(20, slow, create_clip(1, 5, 3), create_clip(2, 8.5, 11.5)) == [
         (0, 5, 0, 0),
@@ -280,7 +280,7 @@ def stays_within_the_clips(start: int, length: int, clips: list[Clip], tolerance
     for segment in plan_segments(start, length, clips, tolerance):
         if segment.clip is not None:
             one = clips[segment.clip]
-            # The previous frame covers what others show for less than a frame.
+            # The previous frame is held over clips shown for less than a frame.
             held = sum(other.min_length for other in clips if other.index != one.index)
             assert segment.offset >= 0
             assert segment.offset + segment.length <= one.length + one.min_length + held
@@ -383,12 +383,14 @@ def test_the_plans_of_thousands_of_layouts(holds: Property) -> None:
 # The same rules, implemented in another way: painted on a line, time by time
 
 
-Moment = tuple[int, int]
+ClipTime = tuple[int, int]
 
 
-def paint_segments(start: int, length: int, clips: list[Clip], tolerance: int, paused: Sequence[Span] = ()) -> list[Segment]:
+def compute_segments(
+    start: int, length: int, clips: list[Clip], tolerance: int, paused: Sequence[Span] = ()
+) -> list[Segment]:
     """Compute the result of `plan_segments` for each time: the visible clip, and the time in that clip."""
-    line: dict[int, Moment] = {}
+    line: dict[int, ClipTime] = {}
     ends: dict[int, int] = {}
     for one in sorted(clips, key=lambda one: (one.start, one.length, one.index)):
         if one.length < min(one.min_length, length):
@@ -399,52 +401,53 @@ def paint_segments(start: int, length: int, clips: list[Clip], tolerance: int, p
         ends[one.index] = begin + one.length
         line |= {begin + own: (one.index, own) for own in range(one.length)}
     blank = {at for begin, end in paused for at in range(begin, end)}
-    moments = [None if at in blank else line.get(start + at) for at in range(length)]
-    return find_runs(hold_short_gaps(moments, blank, {one.index: one.min_length for one in clips}))
+    times = [None if at in blank else line.get(start + at) for at in range(length)]
+    return build_segments(hold_short_gaps(times, blank, {one.index: one.min_length for one in clips}))
 
 
-def hold_short_gaps(moments: list[Moment | None], blank: set[int], least: dict[int, int]) -> list[Moment | None]:
-    """Hold the picture before over what is too short to be seen, and over gaps that are too short. A gap at the beginning is
-    filled by what follows. Nothing is held into a paused span, or out of one."""
-    for begin, end in find_stretches(moments, blank):
-        paint = moments[begin]
-        if paint is not None and end - begin < min(least[paint[0]], len(moments)):
-            moments[begin:end] = following_moments(moments[begin - 1] if begin else None, end - begin)
-    for begin, end in find_stretches(moments, blank):
-        if moments[begin] is not None or begin in blank:
+def hold_short_gaps(times: list[ClipTime | None], blank: set[int], least: dict[int, int]) -> list[ClipTime | None]:
+    """Hold the previous frame over clips and gaps that are shorter than a frame.
+
+    A gap at the beginning is filled by the first clip. No frame is held into a paused span or out of one."""
+    for begin, end in find_spans(times, blank):
+        shown = times[begin]
+        if shown is not None and end - begin < min(least[shown[0]], len(times)):
+            times[begin:end] = following_times(times[begin - 1] if begin else None, end - begin)
+    for begin, end in find_spans(times, blank):
+        if times[begin] is not None or begin in blank:
             continue
-        if begin and (before := moments[begin - 1]) and end - begin < least[before[0]]:
-            moments[begin:end] = following_moments(before, end - begin)
-        elif not begin and end < len(moments) and (after := moments[end]) and end < least[after[0]]:
-            until = next(to for at, to in find_stretches(moments, blank) if at == end)
-            moments[:until] = following_moments((after[0], after[1] - 1), until)
-    return moments
+        if begin and (before := times[begin - 1]) and end - begin < least[before[0]]:
+            times[begin:end] = following_times(before, end - begin)
+        elif not begin and end < len(times) and (after := times[end]) and end < least[after[0]]:
+            until = next(to for at, to in find_spans(times, blank) if at == end)
+            times[:until] = following_times((after[0], after[1] - 1), until)
+    return times
 
 
-def following_moments(paint: Moment | None, count: int) -> list[Moment | None]:
+def following_times(shown: ClipTime | None, count: int) -> list[ClipTime | None]:
     """Return the next `count` times of the clip, or None for padding."""
-    return [None if paint is None else (paint[0], paint[1] + 1 + more) for more in range(count)]
+    return [None if shown is None else (shown[0], shown[1] + 1 + more) for more in range(count)]
 
 
-def find_stretches(moments: list[Moment | None], blank: set[int]) -> list[tuple[int, int]]:
-    """Return the segments in which one clip continues, no clip is shown, or the span is paused."""
+def find_spans(times: list[ClipTime | None], blank: set[int]) -> list[tuple[int, int]]:
+    """Return the spans in which one clip continues, no clip is shown, or the recording is paused."""
 
-    def goes_on(at: int) -> bool:
-        one, other = moments[at - 1], moments[at]
+    def continues_at(at: int) -> bool:
+        one, other = times[at - 1], times[at]
         if one is None or other is None:
             return one is other and (at - 1 in blank) == (at in blank)
         return other == (one[0], one[1] + 1)
 
-    bounds = [0, *(at for at in range(1, len(moments)) if not goes_on(at)), len(moments)]
+    bounds = [0, *(at for at in range(1, len(times)) if not continues_at(at)), len(times)]
     return list(pairwise(bounds))
 
 
-def find_runs(moments: list[Moment | None]) -> list[Segment]:
-    made = []
-    for begin, end in find_stretches(moments, set()):
-        paint = moments[begin]
-        made.append(Segment(begin, end, None) if paint is None else Segment(begin, end, *paint))
-    return made
+def build_segments(times: list[ClipTime | None]) -> list[Segment]:
+    segments = []
+    for begin, end in find_spans(times, set()):
+        shown = times[begin]
+        segments.append(Segment(begin, end, None) if shown is None else Segment(begin, end, *shown))
+    return segments
 
 
 SMALL_CLIPS = st.lists(st.tuples(st.integers(-25, 45), st.integers(0, 30), st.integers(1, 5)), max_size=7)
@@ -467,6 +470,6 @@ def test_a_plan_equals_a_timeline_computed_for_each_time(
     paused = [(begin // UNIT, end // UNIT) for begin, end in clamp_spans(wide, length * UNIT)]
     blank = {at for at in range(length) if any(begin <= at < (length if end is None else end) for begin, end in spans)}
     assert {at for begin, end in paused for at in range(begin, end)} == blank
-    made = list(plan_segments(start, length, clips, tolerance, paused))
-    assert made == paint_segments(start, length, clips, tolerance, paused)
-    assert all(one.clip is None for one in made for at in blank if one.begin <= at < one.end)
+    segments = list(plan_segments(start, length, clips, tolerance, paused))
+    assert segments == compute_segments(start, length, clips, tolerance, paused)
+    assert all(one.clip is None for one in segments for at in blank if one.begin <= at < one.end)

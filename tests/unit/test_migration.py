@@ -23,8 +23,8 @@ STANDING = MigrationStatus(
 
 
 def test_the_summary_counts_everything() -> None:
-    told = "12 recordings found, 5 files muxed, 2 already done, 1 recordings without screen, 2 failed"
-    assert summary_text(STANDING) == told
+    text = "12 recordings found, 5 files muxed, 2 already done, 1 recordings without screen, 2 failed"
+    assert summary_text(STANDING) == text
 
 
 def test_with_sharding_the_summary_shows_the_share() -> None:
@@ -36,10 +36,10 @@ def test_the_progress_is_measured_in_recordings_of_this_shard() -> None:
 
 
 def test_the_progress_shows_rate_and_remaining_time() -> None:
-    told = progress_text(replace(STANDING, seconds=60.0))
-    assert told.endswith("50 %, 4.0 a minute, 1:00 left for these")
-    told = progress_text(replace(STANDING, seconds=60.0, complete=True))
-    assert told == "4 of 8 recordings, 5 files muxed, 2 failed, 50 %, 4.0 a minute, 1:00 left"
+    text = progress_text(replace(STANDING, seconds=60.0))
+    assert text.endswith("50 %, 4.0 a minute, 1:00 left for these")
+    text = progress_text(replace(STANDING, seconds=60.0, complete=True))
+    assert text == "4 of 8 recordings, 5 files muxed, 2 failed, 50 %, 4.0 a minute, 1:00 left"
 
 
 @pytest.mark.parametrize(("finished", "ours", "cells"), [(0, 0, 0), (0, 8, 0), (4, 8, BAR_WIDTH // 2), (8, 8, BAR_WIDTH)])

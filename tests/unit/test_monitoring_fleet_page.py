@@ -118,6 +118,6 @@ OUTAGE = ServiceStatus("RabbitMQ", False, NOW - 600, "no answer", NOW - 700)
     ],
 )
 def test_the_summary_names_the_problem_of_the_fleet(found: FleetStatus, changes: dict, level: str, title: str) -> None:
-    made = muxer_view(fleet=found, **changes)
-    assert (summarize_view(made).level, summarize_view(made).title) == (level, title)
-    assert title in PageReader(render_status_page(made)).page_text
+    view = muxer_view(fleet=found, **changes)
+    assert (summarize_view(view).level, summarize_view(view).title) == (level, title)
+    assert title in PageReader(render_status_page(view)).page_text

@@ -24,10 +24,10 @@ from tests.support.monitoring import create_sources
 @pytest.fixture
 def sources(tmp_path: Path) -> ViewSources:
     """Return the sources of a healthy muxer, which has polled."""
-    made = create_sources(tmp_path, processing__min_poll_interval=5)
-    made.activity.record_poll_start()
-    made.activity.record_poll_success({}, 0.1, None)
-    return made
+    polled_sources = create_sources(tmp_path, processing__min_poll_interval=5)
+    polled_sources.activity.record_poll_start()
+    polled_sources.activity.record_poll_success({}, 0.1, None)
+    return polled_sources
 
 
 def advance_clock(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
@@ -129,7 +129,7 @@ def test_a_fleet_without_broker_or_workers_is_not_ready(sources: ViewSources) ->
     error.service = BROKER
     sources.outages.trip(error)
     [reason] = readiness_problems(cut_off)
-    assert reason.startswith("RabbitMQ is unavailable since 20"), "said once"
+    assert reason.startswith("RabbitMQ is unavailable since 20"), "reported once"
 
 
 def test_a_short_disk_and_a_journal_that_is_not_kept_are_reasons(

@@ -99,8 +99,10 @@ def test_fleet_metrics_exist_only_with_a_fleet(tmp_path: Path) -> None:
     found = scrape_metrics(
         replace(sources, fleet=lambda: fleet_view(at_work, worker_view(1, threads=2, rate=30.5), **changes))
     )
-    told = {name.removeprefix("muxer_fleet_"): value for name, value in found.items() if name.startswith("muxer_fleet")}
-    assert told == {
+    fleet_metrics = {
+        name.removeprefix("muxer_fleet_"): value for name, value in found.items() if name.startswith("muxer_fleet")
+    }
+    assert fleet_metrics == {
         "up": 1,
         "workers": 2,
         'queue_messages{queue="recording-muxer"}': 2,
@@ -127,9 +129,11 @@ def test_only_known_values_are_exported_for_an_unavailable_broker_and_silent_wor
     silent = worker_view(seen=NOW - 90, running=(running_job("call-1", "mux"),))
     sources = replace(create_sources(tmp_path), fleet=lambda: fleet_view(silent, connected=False, queued=7))
     found = scrape_metrics(sources)
-    told = {name.removeprefix("muxer_fleet_"): value for name, value in found.items() if name.startswith("muxer_fleet")}
+    fleet_metrics = {
+        name.removeprefix("muxer_fleet_"): value for name, value in found.items() if name.startswith("muxer_fleet")
+    }
     seen = {'worker_seen_seconds{worker="host-0/worker-0"}': 90}
-    assert told == {"up": 0, "workers": 0, "queued": 7, "running": 1, "oldest_message_age_seconds": 0} | seen
+    assert fleet_metrics == {"up": 0, "workers": 0, "queued": 7, "running": 1, "oldest_message_age_seconds": 0} | seen
     assert found["muxer_workers"] == found["muxer_longest_running_seconds"] == 0
 
 

@@ -37,8 +37,8 @@ def parse_timeline(length: float, screens: list[dict], pieces: list[dict]) -> Ti
 def bar_spans(svg: str, kind: str) -> list[tuple[float, float]]:
     """Return the start and end of the bars of a kind, in percent of the drawing."""
     found = [one for one in ElementTree.fromstring(svg).iter("rect") if one.get("class") == kind]
-    places = [(float(one.get("x").rstrip("%")), float(one.get("width").rstrip("%"))) for one in found]
-    return [(round(x, 2), round(x + width, 2)) for x, width in places]
+    bars = [(float(one.get("x").rstrip("%")), float(one.get("width").rstrip("%"))) for one in found]
+    return [(round(x, 2), round(x + width, 2)) for x, width in bars]
 
 
 def svg_texts(svg: str) -> list[str]:
@@ -50,7 +50,7 @@ def screen_texts(timeline: TimelineView) -> list[str]:
 
 
 WHOLE_TIMELINE = parse_timeline(20, [screen_view(0, 20)], [piece_view(0, 20, 0)])
-# The audio begins in the middle of the first file, there is a gap, and the last file goes on after the audio.
+# The audio starts in the middle of the first file, then there is a gap, and the last file ends after the audio.
 GAPS_TIMELINE = parse_timeline(
     80,
     [screen_view(-10, 40), screen_view(50, 40)],
@@ -106,7 +106,7 @@ def test_an_overlap_that_cuts_differs_from_a_tolerated_one() -> None:
     ]
 
 
-def test_a_file_of_which_the_middle_is_covered_is_cut_there() -> None:
+def test_a_file_whose_middle_is_covered_is_cut_there() -> None:
     timeline = parse_timeline(
         100, [screen_view(0, 100), screen_view(40, 20)], [piece_view(0, 40, 0), piece_view(40, 60, 1), piece_view(60, 100)]
     )
@@ -209,7 +209,7 @@ def test_neighbours_of_the_same_kind_are_merged() -> None:
         {"length": 5, "screens": [], "pieces": [{"begin": 0, "other": 1}]},
     ],
 )
-def test_an_unreadable_timeline_is_none(facts: dict | None) -> None:
+def test_an_unreadable_timeline_is_ignored(facts: dict | None) -> None:
     assert read_timeline(facts) is None
 
 

@@ -79,12 +79,12 @@ def test_work_starts_again_only_after_the_earlier_record_is_settled(tmp_path: Pa
     def settle_earlier(_: object) -> bool:
         thread.start()
         thread.join(0.2)
-        order.append("old is gone")
+        order.append("old removed")
         return True
 
     notes.recover(settle_earlier, "later")
     thread.join(10)
-    assert order == ["old is gone", "new"] and read_records(tmp_path) == []
+    assert order == ["old removed", "new"] and read_records(tmp_path) == []
 
 
 def test_an_earlier_record_survives_a_full_disk(tmp_path: Path) -> None:

@@ -33,9 +33,9 @@ mark_screen_recording_label = 2
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     keystore.save_keystore(tmp_path, {("rcs", "password"): "a-secret-of-the-keystore"})
-    made = tmp_path / "muxer.cfg"
-    made.write_text(CONFIG_TEXT)
-    return made
+    config_path = tmp_path / "muxer.cfg"
+    config_path.write_text(CONFIG_TEXT)
+    return config_path
 
 
 def test_each_origin_is_reported(path: Path) -> None:

@@ -26,14 +26,14 @@ Make = Callable[..., HelperThreads]
 @pytest.fixture
 def make(stop: threading.Event) -> Iterator[Make]:
     """Return a function that starts helpers; all of them end with the test."""
-    made: list[HelperThreads] = []
+    pools: list[HelperThreads] = []
 
     def start_helpers(workers: int = 1, for_each: int = 2) -> HelperThreads:
-        made.append(HelperThreads(workers, for_each, stop))
-        return made[-1]
+        pools.append(HelperThreads(workers, for_each, stop))
+        return pools[-1]
 
     yield start_helpers
-    for one in made:
+    for one in pools:
         one.close()
 
 
@@ -79,16 +79,16 @@ def test_a_worker_does_its_tasks_itself_when_all_helpers_are_busy(make: Make) ->
 
 
 def test_after_an_error_no_task_starts_and_running_tasks_are_awaited(make: Make) -> None:
-    begun, failed, ended, never = (threading.Event() for _ in range(4))
+    started, failed, ended, never = (threading.Event() for _ in range(4))
 
     def end_slowly() -> None:
-        begun.set()
+        started.set()
         assert failed.wait(TIMEOUT_SECONDS)
         assert not never.wait(0.1)
         ended.set()
 
     def raise_first() -> None:
-        assert begun.wait(TIMEOUT_SECONDS)
+        assert started.wait(TIMEOUT_SECONDS)
         failed.set()
         raise ServiceUnavailable("the first error")
 
@@ -127,15 +127,15 @@ def test_log_lines_of_helpers_contain_the_recording_of_their_worker(make: Make) 
 
 
 def test_no_task_starts_after_a_stop(make: Make, stop: threading.Event) -> None:
-    begun: list[int] = []
+    started: list[int] = []
 
     def stop_at_once(number: int) -> None:
-        begun.append(number)
+        started.append(number)
         stop.set()
 
     with pytest.raises(Stopped):
         make(for_each=0).run_tasks([partial(stop_at_once, number) for number in range(3)])
-    assert begun == [0]
+    assert started == [0]
 
 
 def test_helpers_end_when_they_are_closed(make: Make) -> None:

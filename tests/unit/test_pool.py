@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -208,9 +208,8 @@ def test_a_drain_returns_whether_a_worker_still_runs(stop: threading.Event) -> N
 def test_a_worker_that_hangs_does_not_keep_the_process_alive(stop: threading.Event) -> None:
     before = set(threading.enumerate())
     ThreadExecutor(lambda _: None, 2, stop)
-    made: Callable[[], list[threading.Thread]] = lambda: [one for one in threading.enumerate() if one not in before]  # noqa: E731
-    assert len(made()) == 2
-    assert all(thread.daemon for thread in made())
+    assert len(set(threading.enumerate()) - before) == 2
+    assert all(thread.daemon for thread in set(threading.enumerate()) - before)
 
 
 class FakeRoom:
@@ -218,10 +217,10 @@ class FakeRoom:
 
     def __init__(self) -> None:
         self.there = threading.Event()
-        self.asked = threading.Semaphore(0)
+        self.calls = threading.Semaphore(0)
 
     def __call__(self) -> bool:
-        self.asked.release()
+        self.calls.release()
         return self.there.is_set()
 
 
@@ -235,7 +234,7 @@ def test_while_starting_is_blocked_no_target_is_taken_or_lost(stop: threading.Ev
     )
     thread.start()
     for _ in range(9):
-        assert room.asked.acquire(timeout=TIMEOUT_SECONDS)
+        assert room.calls.acquire(timeout=TIMEOUT_SECONDS)
     assert pool.is_idle and not accepted and not done
     room.there.set()
     thread.join(TIMEOUT_SECONDS)
@@ -252,10 +251,10 @@ def test_while_starting_is_blocked_queued_targets_wait_and_running_ones_continue
     assert gate.started.acquire(timeout=TIMEOUT_SECONDS)
     room.there.clear()
     gate.open.set()
-    while room.asked.acquire(blocking=False):
+    while room.calls.acquire(blocking=False):
         pass
     for _ in range(3):
-        assert room.asked.acquire(timeout=TIMEOUT_SECONDS)
+        assert room.calls.acquire(timeout=TIMEOUT_SECONDS)
     assert gate.done == ["running"] and not pool.is_idle
     room.there.set()
     pool.wait_for_all()

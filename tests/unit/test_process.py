@@ -50,9 +50,9 @@ def test_a_failure_is_reported_with_the_end_of_the_program_output() -> None:
 
 
 def test_output_on_stderr_is_a_failure_where_it_is_not_accepted() -> None:
-    command = python_command("import sys; sys.stderr.write('broken picture'); print('out')")
+    command = python_command("import sys; sys.stderr.write('broken frame'); print('out')")
     assert Runner().run(command, timeout=LONG_SECONDS).strip() == b"out"
-    with pytest.raises(ToolError, match="broken picture"):
+    with pytest.raises(ToolError, match="broken frame"):
         Runner().run(command, timeout=LONG_SECONDS, complaint="broken")
 
 

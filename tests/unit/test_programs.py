@@ -39,17 +39,17 @@ def write_program(path: Path, mode: int = 0o755) -> Path:
     return path
 
 
-@pytest.mark.parametrize(("program", "place"), LAYOUTS)
-def test_a_build_in_thirdparty_takes_precedence_over_the_path(thirdparty: Path, program: ProgramPath, place: str) -> None:
+@pytest.mark.parametrize(("program", "subpath"), LAYOUTS)
+def test_a_build_in_thirdparty_takes_precedence_over_the_path(thirdparty: Path, program: ProgramPath, subpath: str) -> None:
     on_path = program(program.name)
-    build = write_program(thirdparty / place)
+    build = write_program(thirdparty / subpath)
     (thirdparty / program.build / "README.txt").touch()
     assert program(program.name) == str(build) != on_path
 
 
-@pytest.mark.parametrize(("program", "place"), LAYOUTS)
-def test_the_installer_searches_the_same_folders(thirdparty: Path, program: ProgramPath, place: str) -> None:
-    build = write_program(thirdparty / place)
+@pytest.mark.parametrize(("program", "subpath"), LAYOUTS)
+def test_the_installer_searches_the_same_folders(thirdparty: Path, program: ProgramPath, subpath: str) -> None:
+    build = write_program(thirdparty / subpath)
     script = f'set -euo pipefail; say() {{ echo "$*"; }}; . "{SYSTEM_SH}"; unpacked "$1" "$2"'
     command = ["bash", "-c", script, "bash", str(thirdparty / program.build), program.name]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == f"{build}\n"

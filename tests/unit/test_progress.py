@@ -35,14 +35,14 @@ numbers = st.floats(0, 1e15)
 
 @given(numbers, numbers, numbers, numbers)
 def test_nothing_is_ever_negative_or_above_a_hundred(done: float, total: float, begun: float, now: float) -> None:
-    made = measure_progress(done, total, begun, now)
-    assert made.percent is None or 0 <= made.percent <= 100
-    assert made.rate is None or made.rate >= 0
-    assert made.left is None or made.left >= 0
+    progress = measure_progress(done, total, begun, now)
+    assert progress.percent is None or 0 <= progress.percent <= 100
+    assert progress.rate is None or progress.rate >= 0
+    assert progress.left is None or progress.left >= 0
 
 
 @pytest.mark.parametrize(
-    ("made", "step", "text"),
+    ("progress", "step", "text"),
     [
         (Progress(63.9, 12_340_000, 42.2), "fetch", "63 %, 12.3 MB/s, 0:42 left"),
         (Progress(5, 8_000_000, 3725), "mux", "5 %, 8.0 x real time, 1:02:05 left"),
@@ -52,8 +52,8 @@ def test_nothing_is_ever_negative_or_above_a_hundred(done: float, total: float, 
         (Progress(None, None, None), "check", ""),
     ],
 )
-def test_progress_is_shown_in_readable_form(made: Progress, step: str, text: str) -> None:
-    assert format_progress(made, step) == text
+def test_progress_is_shown_in_readable_form(progress: Progress, step: str, text: str) -> None:
+    assert format_progress(progress, step) == text
 
 
 def test_a_clock_rounds_up_into_the_next_minute() -> None:

@@ -31,7 +31,7 @@ def table_rows(heading: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
 
 
-def test_every_type_of_error_has_its_row_and_no_other() -> None:
+def test_the_table_has_exactly_one_row_per_error_type() -> None:
     named = [name for row in table_rows("What is tried again") for name in re.findall(r"`(\w+)`", row[0])]
     assert sorted(named) == sorted([*(one.__name__ for one in RAISED), "OSError", "MemoryError"])
 

@@ -223,7 +223,9 @@ def test_a_service_that_others_use_meanwhile_is_not_declared_unavailable() -> No
         assert outages.is_open("RWS") is not is_used
 
 
-def test_a_service_whose_requests_succeed_only_when_repeated_is_flaky_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_service_whose_requests_succeed_only_when_repeated_counts_as_flaky_for_some_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     outages = CircuitBreaker()
     Repeater(outages, InstantStop())("fetch", FlakyRequest(outages, unavailable_error, times=0))
     assert not outages.is_flaky("RCS")
@@ -284,7 +286,7 @@ def asking_to_wait(seconds: float) -> ServiceUnavailable:
         (lambda: AccessDenied("no right"), True, None),
     ],
 )
-def test_where_requests_fail_at_random_the_next_attempt_comes_soon(
+def test_when_requests_fail_at_random_the_next_attempt_is_soon(
     error: Callable[[], Transient], is_flaky: bool, wanted: float | None
 ) -> None:
     outages, ledger, raised = CircuitBreaker(), FailureSink(), error()

@@ -32,12 +32,14 @@ TARGET = MuxTarget("call", "r1", "alice", media_file("a.mp3"), (media_file("s.mp
 
 def keep_result(folder: Path, target: MuxTarget = TARGET, content: bytes = CONTENT) -> KeptResults:
     """Keep a file for a target and return the store."""
-    made = folder.parent / "made.mp4"
-    made.write_bytes(content)
+    muxed_path = folder.parent / "muxed.mp4"
+    muxed_path.write_bytes(content)
     results = KeptResults(folder, OPTIONS)
-    result = MuxResult(made, {"mediaId": "x", "size": "12"}, {"method": "copy"}, {"length": 1.0}, ObjectInfo(12, "tag"))
+    result = MuxResult(
+        muxed_path, {"mediaId": "x", "size": "12"}, {"method": "copy"}, {"length": 1.0}, ObjectInfo(12, "tag")
+    )
     results.store_result(target, target.file_name, CERTIFICATES, result)
-    assert not made.exists()
+    assert not muxed_path.exists()
     return results
 
 
@@ -167,9 +169,9 @@ def test_a_file_that_cannot_be_kept_is_not_an_error(folder: Path, monkeypatch: p
     def refuse_access(*_: object) -> None:
         raise PermissionError(13, "no", "x")
 
-    made = folder.parent / "made.mp4"
-    made.write_bytes(CONTENT)
+    muxed_path = folder.parent / "muxed.mp4"
+    muxed_path.write_bytes(CONTENT)
     monkeypatch.setattr("muxer.system.files.replace_file", refuse_access)
     results = KeptResults(folder, OPTIONS)
-    results.store_result(TARGET, TARGET.file_name, (), MuxResult(made, {}, {}, {}))
+    results.store_result(TARGET, TARGET.file_name, (), MuxResult(muxed_path, {}, {}, {}))
     assert take_result(folder, results) is None

@@ -21,8 +21,8 @@ def test_a_module_whose_tests_share_something_stays_together(test: str, scope: s
 
 
 def test_the_run_uses_this_scheduler(pytestconfig: pytest.Config) -> None:
-    made = pytestconfig.hook.pytest_xdist_make_scheduler(config=FakeConfig(), log=None)
-    assert isinstance(made, ModuleScheduling)
+    scheduler = pytestconfig.hook.pytest_xdist_make_scheduler(config=FakeConfig(), log=None)
+    assert isinstance(scheduler, ModuleScheduling)
 
 
 class FakeConfig:

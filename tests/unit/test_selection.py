@@ -283,7 +283,7 @@ def test_the_name_is_a_function_of_the_set_of_sources_and_of_nothing_else(names:
 
 
 @given(IDS, IDS)
-def test_other_sources_make_another_name(some: list[str], others: list[str]) -> None:
+def test_different_sources_give_a_different_name(some: list[str], others: list[str]) -> None:
     one, other = (
         only_target(select_recording([audio_entry()], [screen_entry(f"s{name}") for name in names]))
         for names in (some, others)
@@ -331,8 +331,14 @@ def test_a_remuxed_file_gets_a_name_that_no_file_of_the_same_sources_has() -> No
 
 def test_the_twins_are_those_of_exactly_the_same_sources_and_never_a_source() -> None:
     fewer = muxed_name("C1", ["a.mp3"])
-    made = [muxed_entry("same", ["s", "a.mp3"]), muxed_entry(fewer, ["a.mp3"]), muxed_entry("more", ["a.mp3", "s", "x"])]
-    target = only_target(select_recording([audio_entry()], [screen_entry("s"), *made, muxed_entry("a.mp3", ["a.mp3", "s"])]))
+    muxed_entries = [
+        muxed_entry("same", ["s", "a.mp3"]),
+        muxed_entry(fewer, ["a.mp3"]),
+        muxed_entry("more", ["a.mp3", "s", "x"]),
+    ]
+    target = only_target(
+        select_recording([audio_entry()], [screen_entry("s"), *muxed_entries, muxed_entry("a.mp3", ["a.mp3", "s"])])
+    )
     assert [one.media_id for one in target.same_source_files] == ["same"]
     assert [one.media_id for one in target.superseded] == [fewer]
 
@@ -404,7 +410,7 @@ def test_a_file_with_other_paused_spans_is_replaced_and_one_with_the_same_is_not
             assert masked_target([screen_entry("s"), entry], masks, blank=blank, superseded=False).superseded == ()
 
 
-def test_files_of_earlier_versions_show_what_was_paused_and_are_replaced_when_they_are_ours() -> None:
+def test_files_of_earlier_versions_with_paused_spans_visible_are_replaced_when_they_are_ours() -> None:
     ours = earlier_name("a.mp3", "s")
     for name, replaced in ((ours, [ours]), ("of another program.mp4", []), (ours.replace("C1", "C2"), [])):
         target = masked_target([screen_entry("s"), muxed_entry(name, ["a.mp3", "s"])])

@@ -66,8 +66,8 @@ def test_a_short_queue_loses_nothing_during_a_long_pass() -> None:
 
 def test_requests_and_bytes_are_those_of_the_jobs_and_the_polls(small: Day) -> None:
     done = Simulation(small, SimulatedFleet(5), Costs()).run()
-    asked, page = sum(done.seen.rws.values()) - 7 * 3000, Costs().page_seconds
-    assert asked == pytest.approx(sum(done.pollers[0].polls) / page, rel=0.05)
+    requests, page = sum(done.seen.rws.values()) - 7 * 3000, Costs().page_seconds
+    assert requests == pytest.approx(sum(done.pollers[0].polls) / page, rel=0.05)
     moved = sum(2 * source_bytes(small.call_seconds(one)) for one in range(3000))
     assert sum(done.seen.bytes.values()) == pytest.approx(moved, rel=0.001)
 
@@ -89,8 +89,8 @@ def _serve_arrivals(arrivals: list[float], threads: int, seconds: float) -> tupl
         since = events.now
         workers.queue_recording(number, 0)
 
-    for number, moment in enumerate(arrivals):
-        events.schedule_action(moment, arrive_one, number)
+    for number, arrival_time in enumerate(arrivals):
+        events.schedule_action(arrival_time, arrive_one, number)
     events.run()
     return workers, area
 
@@ -123,7 +123,7 @@ def test_the_newest_calls_go_first_and_keep_capacity() -> None:
                 workers.queue_recording(number, queue_of_age(age))
     assert workers.queued == 8
     events.run()
-    assert order == [0, 9, 10, 6, 7, 1, 2, 3, 4]  # 5, 8 and 11 found their share of the queue full
+    assert order == [0, 9, 10, 6, 7, 1, 2, 3, 4]  # the queue shares of 5, 8 and 11 were full
 
 
 def test_a_job_lasts_as_long_as_its_steps_or_its_wait_for_shared_resources() -> None:
@@ -195,7 +195,7 @@ def test_a_poll_orders_the_ready_recordings_of_its_window_newest_first(small: Da
     ordered = [one for several in site.orders for one in several]
     now = 15 * HOUR
     inside = {one for one in range(3000) if small.start[one] >= now - 12 * HOUR and small.end[one] <= now - HOUR}
-    assert set(ordered) >= inside and len(ordered) == len(set(ordered)) < len(inside) + 20  # time goes on meanwhile
+    assert set(ordered) >= inside and len(ordered) == len(set(ordered)) < len(inside) + 20  # time passes during the poll
     assert max(small.start[one] for one in site.orders[1]) < max(small.start[one] for one in site.orders[0])
     assert all(small.ready[one] <= site.now for one in ordered)
 
@@ -214,4 +214,4 @@ def test_a_long_pass_is_interrupted_for_the_newest_calls(small: Day) -> None:
     )
     assert len(quick.orders) == 3 < len(slow.orders)  # an hour, four hours, twelve hours
     began = [max((small.start[one] for one in several), default=0.0) for several in slow.orders]
-    assert max(began[2:-1]) > began[0]  # a call that had not begun to be seen at the first pass
+    assert max(began[2:-1]) > began[0]  # a call that started after the first pass

@@ -137,7 +137,7 @@ def test_a_worker_that_died_or_hangs_or_waits_is_shown(temp: Path, capsys: pytes
     assert "  ! worker-0: the process died" in shown
     assert "  ! worker-1: process " in shown and "has not responded for 40 s" in shown
     assert "  ! worker-2: RabbitMQ is unavailable: MUX-201" in shown and "\nMUX-201: " in shown
-    assert "worker-3" not in shown, "long ago"
+    assert "worker-3" not in shown, "it was seen too long ago"
 
 
 def test_a_poller_that_died_next_to_its_workers_is_shown_with_them(temp: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -102,26 +102,26 @@ def test_an_address_that_is_not_http_is_refused(listed: Sequence[str]) -> None:
 
 
 def test_a_name_is_not_looked_up_for_every_request() -> None:
-    asked: list[str] = []
+    resolved_names: list[str] = []
 
     def resolve_counted(name: str) -> Sequence[str]:
-        asked.append(name)
+        resolved_names.append(name)
         return INSIDE_ADDRESSES
 
     rule = AllowedHosts((), (RWS,), resolve_counted)
     for _ in range(100):
         rule.resolve("http", "dav.corp", None)
-    assert asked == ["dav.corp"]
+    assert resolved_names == ["dav.corp"]
 
 
 def test_only_checked_addresses_are_connected_to(monkeypatch: pytest.MonkeyPatch) -> None:
     """This holds also when the cached addresses expire and the name then resolves to others."""
     monkeypatch.setattr("muxer.storage.allowed_hosts.ADDRESS_CACHE_SECONDS", -1.0)
-    answers = iter([INSIDE_ADDRESSES, ["169.254.169.254"]])
-    assert AllowedHosts((), (RWS,), lambda _: next(answers)).resolve("http", "dav.corp", None) == INSIDE_ADDRESSES
+    resolutions = iter([INSIDE_ADDRESSES, ["169.254.169.254"]])
+    assert AllowedHosts((), (RWS,), lambda _: next(resolutions)).resolve("http", "dav.corp", None) == INSIDE_ADDRESSES
 
 
-def test_of_very_many_addresses_all_are_checked_and_some_are_tried() -> None:
+def test_all_of_very_many_addresses_are_checked_and_some_are_tried() -> None:
     many = [f"10.0.{number // 250}.{number % 250}" for number in range(4000)]
     assert create_hosts(addresses=many).resolve("http", "dav.corp", None) == many[:MAX_ADDRESSES]
     with pytest.raises(AccessDenied):

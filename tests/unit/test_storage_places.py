@@ -42,8 +42,8 @@ def test_credentials_in_an_address_are_removed() -> None:
 
 
 def test_an_s3_file_is_bucket_and_key() -> None:
-    place = parse_descriptor({"storage": "awsS3", "path": "a/b/C1.mp3", "data": {"bucket": "rec"}})
-    assert (place.storage, place.bucket, place.folder, place.name) == ("awsS3", "rec", "a/b/", "C1.mp3")
+    location = parse_descriptor({"storage": "awsS3", "path": "a/b/C1.mp3", "data": {"bucket": "rec"}})
+    assert (location.storage, location.bucket, location.folder, location.name) == ("awsS3", "rec", "a/b/", "C1.mp3")
 
 
 def test_each_bucket_and_each_webdav_server_is_a_separate_service() -> None:
@@ -69,10 +69,10 @@ NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="/")
 
 @given(NAMES.filter(lambda name: name not in (".", "..")), st.sampled_from(["webDAV", "awsS3"]))
 def test_a_published_location_is_found_by_its_descriptor(name: str, storage: str) -> None:
-    place = MediaLocation(
+    location = MediaLocation(
         storage, "http://dav/r/" if storage == "webDAV" else "k/", name, "" if storage == "webDAV" else "b"
     )
-    assert parse_descriptor(place.media_descriptor) == place
+    assert parse_descriptor(location.media_descriptor) == location
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_a_descriptor_without_a_location_is_refused(descriptor: Json) -> None:
         webdav_descriptor("x.mp4", "http://dav/r/../"),
     ],
 )
-def test_a_path_out_of_its_folder_is_refused(descriptor: Json) -> None:
+def test_a_path_outside_its_folder_is_refused(descriptor: Json) -> None:
     with pytest.raises(MetadataError):
         parse_descriptor(descriptor)
 

@@ -125,12 +125,12 @@ def test_the_default_folder_is_below_the_system_s_and_names_the_instance(
 @pytest.mark.parametrize("kind", ["link", "file"])
 def test_a_default_folder_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    place = tmp_path / "recording-muxer-single"
+    default_folder = tmp_path / "recording-muxer-single"
     (tmp_path / "elsewhere").mkdir()
     if kind == "link":
-        place.symlink_to(tmp_path / "elsewhere")
+        default_folder.symlink_to(tmp_path / "elsewhere")
     else:
-        place.write_bytes(b"")
+        default_folder.write_bytes(b"")
     with pytest.raises(ConfigError, match="temp_dir"):
         Workspace(None, "single")
 
@@ -167,7 +167,7 @@ def test_only_folders_named_like_those_of_jobs_are_removed(tmp_path: Path) -> No
 
 
 @pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="only root can make a file of another account")
-def test_a_folder_of_another_account_is_not_touched(tmp_path: Path) -> None:
+def test_a_folder_of_another_account_is_not_changed(tmp_path: Path) -> None:
     foreign = create_leftover(tmp_path)
     os.chown(foreign, 65534, 65534)
     assert Workspace(tmp_path, "single").clean_abandoned() == 0
