@@ -25,14 +25,14 @@ from tests.support.tls import HOST, self_signed
 if TYPE_CHECKING:
     from tests.support.queues import VirtualHost
 
-# The same examples in every run of the suite; those who look for more ask for more, and get others each time.
+# Every run of the suite uses the same examples; a run that asks for more examples uses different ones each time.
 settings.register_profile("steady", derandomize=True)
 if "MUXER_FUZZ" not in os.environ:
     settings.load_profile("steady")
 
 
-# The tiers, of which each test has one: `fast` runs in this process and needs no server, `servers` needs the programs and
-# servers of the sites, `long` runs for a long time and shows variants of what the others show.
+# Each test has one tier: `fast` runs in this process and needs no server, `servers` needs the programs and
+# servers of the sites, `long` takes long and tests variants of the other tests.
 TIERS = ("fast", "servers", "long")
 
 

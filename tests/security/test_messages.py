@@ -154,7 +154,7 @@ def test_a_fleet_with_poison_messages_in_every_queue_does_its_work(
     assert "cannot decode the headers" in log_text and "RabbitMQ is unavailable" not in log_text
 
 
-# Events that claim what is not so
+# Events with false content
 
 KEY = TargetKey("c1_muxed.mp4", "c1", "agent")
 MUXED_DETAILS = {"outcome": "muxed", "facts": {}}
@@ -249,7 +249,7 @@ def test_a_flood_of_workers_and_names_is_bounded() -> None:
     assert workers.held_targets(10_000.0) == {"late"}
 
 
-# Bodies
+# Message bodies
 
 GOOD_ORDER = {"version": 1, "recording": "c1", "file": "f1", "attempts": 1}
 

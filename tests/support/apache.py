@@ -36,9 +36,9 @@ DocumentRoot {root}/data
 </Directory>
 {more}
 """
-# Those of the system's file that are about recordings.
+# The media types of the system's file for recordings.
 MIME_TYPES = "application/octet-stream bin\naudio/mpeg mp3\naudio/x-wav wav\nvideo/mp4 mp4\n"
-# The folder of the recordings as Genesys' guide for its WebDAV server sets it up.
+# The folder of the recordings as configured in Genesys' guide for its WebDAV server.
 GENESYS_FOLDER = """
   Options Indexes MultiViews FollowSymLinks
   AllowOverride None

@@ -6,8 +6,8 @@ from typing import Any
 
 from tests.support.devtools import BrowserTab
 
-# Of every element with a text of its own that is seen: the ratio of its colour and of what is behind it. A letter in a
-# picture has the colour ``fill``, and where it has an edge that is painted first, that edge behind it.
+# For every element with visible text: the contrast ratio of its colour and the background. A letter in an
+# image has the colour ``fill``; where its outline is painted first, the outline is the background.
 _SCRIPT = """
 (() => {
   const parse = (text) => (text.match(/[\\d.]+/g) || []).map(Number);

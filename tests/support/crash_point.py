@@ -17,7 +17,7 @@ from muxer.gir.rws import RwsClient
 from muxer.media.engine import MediaEngine
 from muxer.pipeline.superseded import SupersededCleaner
 
-# The method that is reached, and whether it is done before the death.
+# The method at which the process dies, and whether the method is executed first.
 CRASH_POINTS: dict[str, tuple[type, str, bool]] = {
     "fetched": (MediaEngine, "mux", False),
     "stored": (Publisher, "publish_entry", False),

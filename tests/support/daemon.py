@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 PACKAGE = Path(__file__).resolve().parents[2] / "muxer"
-# For Muxer(): one that does not wait long before it tries again.
+# For MuxerProcess(): a muxer with short retry delays.
 FAST_RETRY: dict[str, Any] = {"package": PACKAGE.parent / "tests" / "support", "script": "fast_retry_launcher.py"}
 PYTHON = os.environ.get("MUXER_RUNTIME_PYTHON", sys.executable)
 

@@ -1,4 +1,4 @@
-"""Wrapper programs: they act like the real program after an action of their own."""
+"""Wrapper programs: they perform an action and then act like the real program."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.support.media_kinds import B_FRAMES, COPY, PLAIN, run_ffmpeg, run_program
 from tests.support.reference import ReferenceFilm, hold_frame
 
-# Given a folder and a plain screen of four seconds, ten frames a second, make the file.
+# Creates the file from a folder and a copyable screen file of four seconds with ten frames per second.
 Recipe = Callable[[Path, Path], Path]
 VP9 = ("-c:v", "libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8", "-g", "20")
 HEVC = ("-c:v", "libx265", "-preset", "ultrafast", "-x265-params", "log-level=none:keyint=20")
@@ -49,7 +49,7 @@ def without_first_keyframe(ending: str, *encoding: str) -> Recipe:
     return ffmpeg_steps((ending, encoding), (f"cut.{ending}", (*COPY, "-copyinkf", "-ss", "0.65")))
 
 
-def packet_places(path: Path) -> list[tuple[int, int]]:
+def packet_offsets(path: Path) -> list[tuple[int, int]]:
     """Return the offset and length of each video packet in a file."""
     entries = ("-show_entries", "packet=pos,size", "-of", "csv=p=0")
     lines = run_program("ffprobe", "-v", "error", "-select_streams", "v:0", *entries, path).split()
@@ -62,7 +62,7 @@ def damaged_file(make: Recipe, *numbers: int, skip: int = 12) -> Recipe:
 
     def damage_packets(folder: Path, base: Path) -> Path:
         path = make(folder, base)
-        content, packets = bytearray(path.read_bytes()), packet_places(path)
+        content, packets = bytearray(path.read_bytes()), packet_offsets(path)
         for number in numbers:
             position, size = packets[number]
             begin = position + min(skip, size // 2)
@@ -178,7 +178,7 @@ def unknown_codec(folder: Path, base: Path) -> Path:
     return output
 
 
-# Some frames only: a frame that is not there is the one before, shown longer.
+# Some frames only: instead of a missing frame, the previous one is shown longer.
 SPARSE_FRAMES = ("-vf", "select='not(between(n,9,22))*not(between(n,30,33))'", "-fps_mode", "vfr")
 EVERY_SECOND = ("-vf", "select='not(mod(n,10))'", "-r", "1")
 
@@ -300,7 +300,7 @@ REFUSED: dict[str, tuple[Recipe, str]] = {
     ),
     "no keyframe": (without_first_keyframe("mkv", *PLAIN, "-g", "100"), "no frame of the file can be decoded"),
 }
-# How long a file lasts from its begin on, where that is not the four seconds of the plain one.
+# The duration of files, where it is not the four seconds of the source.
 LENGTHS = {
     **{name: 3.3 for name in SCREENS if name.startswith("no first keyframe")},
     "an empty edit in the middle": 4.7,
@@ -313,7 +313,7 @@ LENGTHS = {
     "bursts of frames, B-frames": 2.4,
 }
 
-# What an edit list means, where ffmpeg shows something else (ISO/IEC 14496-12, 8.6.6): of the film without it.
+# The effect of an edit list on the film without it, where ffmpeg differs from ISO/IEC 14496-12, 8.6.6.
 REARRANGED: dict[str, Callable[[ReferenceFilm], ReferenceFilm]] = {
     "an empty edit in the middle": lambda film: hold_frame(film, 1.5, 0.7),
     "an empty edit at the end": lambda film: film,

@@ -20,7 +20,7 @@ from tests.support.daemon import PACKAGE, log_lines, wait_until
 QUEUE = "muxing"
 TIMEOUT_SECONDS = 60
 LAUNCHER = Path(__file__).with_name("fleet_launcher.py")
-# What an administrator need not change: pauses that tests would only wait for.
+# Shorter delays, which an administrator cannot configure, so that tests need not wait for them.
 SHORT_INTERVALS: dict[str, Any] = {
     "muxer.fleet.executor.QUEUE_POLL_INTERVAL": 0.5,
     "muxer.fleet.control_connection.RECONNECT_SECONDS": 0.3,

@@ -27,7 +27,7 @@ auth.require = ("/" => ("method" => "basic", "realm" => "recordings", "require" 
 """
 
 
-# Names that differ in case only are one, as on IIS: files are stored in small letters.
+# Names that differ only in case are the same, as on IIS: files are stored in lower case.
 IGNORING_CASE = 'server.force-lowercase-filenames = "enable"'
 
 

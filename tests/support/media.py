@@ -20,7 +20,7 @@ from lab.lab import Lab
 from lab.media import make_audio, make_screen
 
 Maker = Callable[..., None]
-# When the recordings of all labs begin: long enough ago for the last of all cases to have ended.
+# The start of the recordings of all labs: early enough that the longest case has ended.
 LAB_START = (datetime.now(UTC) - timedelta(minutes=20)).replace(second=0, microsecond=0)
 
 

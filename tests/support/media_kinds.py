@@ -13,7 +13,7 @@ from lab.media import make_audio, make_screen
 T0 = datetime(2026, 3, 1, 9, 0, 0, tzinfo=UTC)
 CALL_SECONDS = 6.0
 SCREEN_SECONDS = 4.0
-# Where the two screens begin, from the audio's start on: the first is cut at its head, the second at its tail.
+# The starts of the two screens relative to the audio: the first is cut at its start, the second at its end.
 SCREEN_STARTS = (-1.55, 3.2)
 SIZE = (320, 180)
 PLAIN = ("-c:v", "libx264", "-threads", "1", "-preset", "veryfast", "-g", "20", "-bf", "0")

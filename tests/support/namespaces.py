@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 NAMESPACE_PREFIX = "muxer-test-"
-# Addresses that are set aside for tests of networks (RFC 2544).
+# Addresses reserved for network tests (RFC 2544).
 ADDRESSES = ("198.18.0.1", "198.18.0.2")
 NETNS_FOLDER = Path("/run/netns")
 TIMEOUT_SECONDS = 20

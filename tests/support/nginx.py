@@ -62,7 +62,7 @@ http {{
   }}
 }}
 """
-# The limit of nginx without any setting is 1 MB.
+# The default limit of nginx is 1 MB.
 ANY_LENGTH = "client_max_body_size 0;"
 
 

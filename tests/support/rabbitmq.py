@@ -88,7 +88,7 @@ class RabbitNode:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,  # Ctrl-C reaches only the tests, which then stop the node
-                preexec_fn=_dies_with(os.getpid()),
+                preexec_fn=_death_signal_setter(os.getpid()),
             )
         try:
             self._wait_until_ready(self._process, log_offset)
@@ -244,7 +244,7 @@ def _erl_call() -> Path:
     return next(Path(erl).resolve().parents[1].glob("erts-*/bin/erl_call"))
 
 
-def _dies_with(parent: int) -> Callable[[], None]:
+def _death_signal_setter(parent: int) -> Callable[[], None]:
     """Return a function for a child process that asks the kernel to kill it when its parent dies."""
 
     def set_death_signal() -> None:

@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import pytest
 
-# Set by ./install.sh --test, which installs everything: nothing may be missing then.
+# Set by ./install.sh --test, which installs all requirements, so that none may be missing.
 IS_STRICT = bool(os.environ.get("MUXER_TEST_STRICT"))
 
 

@@ -26,7 +26,7 @@ from tests.support.bucket import MotoBucket
 from tests.support.lighttpd import IGNORING_CASE, run_lighttpd
 from tests.support.nginx import run_nginx
 
-# Names that muxed files and sources may bear, and that every store takes.
+# Names that muxed files and sources may have and that every store accepts.
 FILE_NAMES = (
     *("plain.mp4", "with blank.mp4", "hash#mark.mp4", "per%20cent.mp4", "100%.mp4", "grüße.mp4", "名前.mp4"),
     *("a&b=c+d.mp4", "plus+and blank.mp4", "12:30:05.mp4", "a@b,c~d!.mp4", "no-suffix", "encrypted.mp4.bin"),
@@ -200,7 +200,7 @@ def _start_seaweedfs(folder: Path) -> Iterator[RealStore]:
 
 
 StoreStarter = Callable[[Path], AbstractContextManager[RealStore]]
-# How to start each store over a folder of its own. SeaweedFS is of the long tier.
+# Starts each store with a separate folder. SeaweedFS belongs to the long tier.
 STORES: dict[str, StoreStarter] = {
     "wsgidav": _start_wsgidav,
     "apache": _webdav_starter(run_apache),

@@ -34,7 +34,7 @@ for kind, port in zip(("object", "container", "account"), ports):
     builder.rebalance()
     builder.get_ring().save(f"{folder}/{kind}.ring.gz")
 """
-# As the package's own swift-…-server commands, which other packages bring; those read swift.conf in /etc only.
+# Replaces the swift-…-server commands, which are in other packages and read swift.conf only in /etc.
 _SERVE = """
 import sys
 from swift.common import utils

@@ -17,7 +17,7 @@ FREQUENCIES = (500, 1700, 800, 2100, 1100, 2500)
 SECONDS = len(FREQUENCIES)
 TONE_LEVEL = 20 * math.log10(0.25 / math.sqrt(2))
 SAMPLE_RATE = 8000
-# So far from the border of a second is listened.
+# The distance from the boundary of a second at which the tone is measured.
 MARGIN_SECONDS = 0.08
 
 

@@ -11,7 +11,7 @@ from muxer.media.ffmpeg import MediaTools
 from muxer.media.ffmpeg_trial import find_keep_times
 from muxer.system.process import Runner
 
-# The folder of the build that is tested, with ``ffmpeg`` and ``ffprobe`` in it; without it, those on PATH are tested.
+# The folder of the ``ffmpeg`` and ``ffprobe`` under test; by default those on PATH are tested.
 FOLDER_VARIABLE = "FFMPEG_DIR"
 
 

@@ -27,7 +27,7 @@ POSIX_MODULES = {
     *("fcntl", "grp", "pwd", "resource", "termios", "tty", "pty", "syslog", "posix", "spwd", "crypt", "nis", "readline"),
     *("_posixsubprocess", "_posixshmem"),
 }
-# How the names in os begin that Windows does not have, by the documentation of Python.
+# Prefixes of the names in os that Python does not have on Windows.
 POSIX_OF_OS = (
     *("getuid", "geteuid", "getgid", "getegid", "getgroups", "getpgid", "getpgrp", "getpriority", "getresuid"),
     *("getresgid", "getsid", "getloadavg", "set", "fork", "kill", "chown", "lchown", "fchown", "fchmod", "fchdir"),
@@ -37,7 +37,7 @@ POSIX_OF_OS = (
     *("O_NOFOLLOW", "O_DIRECTORY", "O_CLOEXEC", "O_NONBLOCK", "O_SYNC", "O_DSYNC", "O_NOCTTY", "getrandom"),
     *("register_at_fork", "major", "minor", "makedev", "pathconf"),
 )
-# What our modules import only when it is needed, and what is no module to import.
+# Modules that the muxer imports lazily, and files that are not importable modules.
 LATE_MODULES = ("boto3.session", "boto3.s3.transfer", "botocore.parsers", "cryptography.hazmat.primitives.ciphers.aead")
 SCRIPT_MODULES = ("__main__", "muxer_process")
 WINDOWS_OS_NAMES = ("kill", "waitpid", "waitstatus_to_exitcode", "W_OK")

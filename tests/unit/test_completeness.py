@@ -18,8 +18,8 @@ H264 = ["-c:v", "libx264", "-preset", "ultrafast", "-g", "10", "-bf", "2"]
 BOTH_STREAMS = [*VIDEO_INPUT, *AUDIO_INPUT, *H264, "-c:a", "aac"]
 WHOLE, UNPROVEN = Structure.WHOLE, Structure.UNPROVEN
 
-# How a file is made (a name that begins with a dash goes through a pipe, so that the header is never corrected), and what
-# its structure states when it is whole.
+# The recipe of each file, and the expected state of its structure when it is complete. A name that starts with a dash is
+# written through a pipe, so that the header is never corrected.
 FORMS: dict[str, tuple[list[str], Structure]] = {
     "plain.mp4": ([*VIDEO_INPUT, *H264], WHOLE),
     "front.mp4": ([*BOTH_STREAMS, "-movflags", "faststart"], WHOLE),
@@ -48,9 +48,9 @@ FORMS: dict[str, tuple[list[str], Structure]] = {
     "plain.ogg": ([*AUDIO_INPUT, "-c:a", "libopus"], UNPROVEN),
     "plain.flac": ([*AUDIO_INPUT], UNPROVEN),
 }
-# Forms in which a file that lacks more than its last bytes is always known to break off.
+# Forms in which every truncation of more than the last bytes is detected.
 ALWAYS = [name for name, (_, whole) in FORMS.items() if whole is WHOLE and not name.startswith(("frag", "mixed", "-live"))]
-# Those in which a cut between two parts leaves no trace.
+# Forms in which a truncation between two parts cannot be detected.
 SOMETIMES = [name for name in FORMS if name not in ALWAYS and name.endswith((".mp4", ".mkv", ".webm"))]
 
 

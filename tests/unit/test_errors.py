@@ -13,7 +13,7 @@ from muxer.errors import Code, ConfigError, MediaError, MuxerError, Permanent, P
 from muxer.status import error_help
 
 ROOT = Path(__file__).resolve().parents[2]
-# What was published stays: a code may be added here, never changed.
+# Published codes: codes may be added here but never changed.
 PUBLISHED = {
     "MUX-101": "CONFIGURATION",
     "MUX-201": "NO_RESPONSE",

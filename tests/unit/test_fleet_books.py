@@ -28,7 +28,7 @@ NOW = 1_000_000.0
 KEY = TargetKey("c1_muxed.mp4", "c1", "agent1")
 
 
-# ---- targets that are out ----------------------------------------------------------------------------
+# ---- outstanding targets -----------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -154,7 +154,7 @@ def test_the_week_of_a_dead_letter_without_a_date_starts_again(headers: dict[str
     assert dead_letters.remaining_ttl(headers, NOW) is None
 
 
-# ---- a worker's ledger -------------------------------------------------------------------------------
+# ---- event reporter ----------------------------------------------------------------------------------
 
 
 @pytest.fixture

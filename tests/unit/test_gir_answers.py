@@ -34,7 +34,7 @@ def response_error(status: int, code: object = None, **headers: str) -> MuxerErr
     return caught.value
 
 
-# The most special first.
+# The most specific type first.
 KINDS = (NotFound, AlreadyExists, Forbidden, AccessDenied, ServiceUnavailable, RequestRejected)
 
 

@@ -18,7 +18,7 @@ from muxer.config.query_string import (
 )
 from muxer.polling.window import migration_query, window_query
 
-# What RFC 3986 lets stand in a query.
+# The characters that RFC 3986 allows in a query.
 QUERY_CHARACTERS = set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~!$&'()*+,;=:@/?%")
 
 

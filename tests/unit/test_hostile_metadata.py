@@ -54,9 +54,9 @@ def dav_descriptor(path: str) -> Json:
     return {"originalMediaDescriptor": {"storage": "webDAV", "path": path, "data": {"storagePath": "http://dav/r/"}}}
 
 
-# --- sources are never deleted or written over ---
+# --- sources are never deleted or overwritten ---
 
-# Names that this recording gives to a muxed file of its audio alone.
+# The names of a muxed file of this recording that contains only its audio.
 MUXED_NAME = muxed_name("C1", ["a.mp3"])
 STORED, OWN = (MUXED_NAME.replace("_muxed", f"-{number}_muxed") for number in (2, 3))
 
@@ -164,7 +164,7 @@ def test_a_download_larger_than_the_disk_is_not_started(tmp_path: Path) -> None:
     assert not (tmp_path / "x").exists()
 
 
-# --- what is written down ---
+# --- stored and logged text ---
 
 
 def test_the_journal_keeps_any_reason_without_secrets(tmp_path: Path) -> None:

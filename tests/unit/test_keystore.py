@@ -57,7 +57,7 @@ def file_mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-# ---- what is stored ----------------------------------------------------------------------------------
+# ---- stored values -----------------------------------------------------------------------------------
 
 
 def test_every_stored_value_is_read_back(stored: Path) -> None:
@@ -112,7 +112,7 @@ def test_aes_gcm_is_imported_only_when_it_is_needed() -> None:
     assert subprocess.run([sys.executable, "-c", code], cwd=root, timeout=60, check=False).returncode == 0
 
 
-# ---- how it is written -------------------------------------------------------------------------------
+# ---- writing -----------------------------------------------------------------------------------------
 
 
 def test_other_accounts_can_never_read_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,7 +181,7 @@ def test_a_value_that_is_not_text_is_refused_without_showing_it(stored: Path) ->
     assert open_keystore(stored) == VALUES
 
 
-# ---- who else could read it --------------------------------------------------------------------------
+# ---- file permissions --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", [KEYSTORE_FILE, KEY_FILE])
@@ -221,7 +221,7 @@ def test_a_key_open_to_others_is_not_used_to_store(stored: Path) -> None:
         save_keystore(stored, {S3: "new"})
 
 
-# ---- what is not ours, or no longer ------------------------------------------------------------------
+# ---- foreign and damaged files -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

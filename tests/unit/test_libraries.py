@@ -28,7 +28,7 @@ def test_the_folders_with_a_libcrypto_belong_to_openssl(build: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arrives", "openssl", "others"),
+    ("inherited", "openssl", "others"),
     [
         (None, "{own}", None),
         ("", "{own}", None),
@@ -40,9 +40,9 @@ def test_the_folders_with_a_libcrypto_belong_to_openssl(build: Path) -> None:
         ("/opt/x", "{own}:/opt/x", "/opt/x"),
     ],
 )
-def test_the_library_path_of_each_program(build: Path, arrives: str | None, openssl: str, others: str | None) -> None:
+def test_the_library_path_of_each_program(build: Path, inherited: str | None, openssl: str, others: str | None) -> None:
     own = f"{build}/build/lib64"
-    environ = {"HOME": "/"} | ({} if arrives is None else {"LD_LIBRARY_PATH": arrives.format(own=own)})
+    environ = {"HOME": "/"} | ({} if inherited is None else {"LD_LIBRARY_PATH": inherited.format(own=own)})
     assert add_own_folders(environ, [own]) == {"HOME": "/", "LD_LIBRARY_PATH": openssl.format(own=own)}
     wanted = {"HOME": "/"} | ({"LD_LIBRARY_PATH": others} if others else {})
     assert remove_foreign_folders(environ, [own], str(build / "tools" / "ffmpeg")) == wanted

@@ -13,7 +13,7 @@ from tests.support.fake_program import write_lacking
 
 pytestmark = pytest.mark.servers  # needs ffmpeg or openssl
 
-# A build that lacks something: real ffmpeg, but for one word of its command line.
+# A build without one feature: real ffmpeg without one argument.
 LACKING = {
     "the encoder": ("libx264", "Unknown encoder", "no libx264 encoder"),
     "a filter": ("pad=", "nopad=", "lacks nopad"),

@@ -113,7 +113,7 @@ def ape_tag(items: bytes, *, header: bool = True) -> bytes:
     return (ends[0] if header else b"") + items + ends[1]
 
 
-# Data in a tag that look like frames are not frames.
+# Data in a tag that look like frames.
 DECOY = bytes.fromhex("fff388c4") * 100 + bytes(50)
 LYRICS2 = b"LYRICSBEGININD00002" + b"10" + b"LYR00450" + DECOY + b"000480LYRICS200"
 TAGS = {

@@ -102,7 +102,7 @@ def test_a_screen_with_other_tracks_is_copied(folder: Path, other_tracks: tuple[
     assert require_video(found).packets.pts == require_video(alone).packets.pts
 
 
-# Sound
+# Audio
 
 SOUNDS = {
     "aac": (("-c:a", "aac"), "aac"),

@@ -173,7 +173,7 @@ def test_decoding_starts_at_the_keyframe_before_a_frame() -> None:
     assert (option_value(command, "-ss"), "trim=start=4.999000" in option_value(command, "-vf")) == ("1.999000", True)
 
 
-# The target, and what is copied
+# The target and the copied clips
 
 
 def test_clips_of_equal_parameters_are_all_copied() -> None:
@@ -271,7 +271,7 @@ def test_the_number_of_frames_that_start_in_a_length(length: int, rate: int, fra
     assert count_frames_in(length, Fraction(rate)) == frames
 
 
-# Padding slices, and how stretches follow one another
+# Padding slices and consecutive segments
 
 
 @pytest.mark.parametrize(

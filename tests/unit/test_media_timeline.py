@@ -380,7 +380,7 @@ def test_the_plans_of_thousands_of_layouts(holds: Property) -> None:
         holds(dice.randrange(2 * SECOND) // grid * grid, dice.randrange(1, 12 * SECOND), clips, dice.choice(TOLERANCES))
 
 
-# The same rules, implemented in another way: painted on a line, time by time
+# The same rules in a different implementation: computed for each time
 
 
 ClipTime = tuple[int, int]

@@ -56,7 +56,7 @@ GAPS_TIMELINE = parse_timeline(
     [screen_view(-10, 40), screen_view(50, 40)],
     [piece_view(0, 5, 0, 10, "cut"), piece_view(5, 30, 0, 15), piece_view(30, 50), piece_view(50, 80, 1)],
 )
-# Two files overlap by 10 seconds: the earlier one is cut off. Two overlap by one: they follow each other uncut.
+# An overlap of 10 seconds: the earlier file is cut off. An overlap of one second: neither file is cut.
 CUT_TIMELINE = parse_timeline(100, [screen_view(0, 60), screen_view(50, 50)], [piece_view(0, 50, 0), piece_view(50, 100, 1)])
 TOLERATED_TIMELINE = parse_timeline(
     100, [screen_view(0, 51), screen_view(50, 49)], [piece_view(0, 51, 0), piece_view(51, 100, 1)]

@@ -155,7 +155,7 @@ Runner().run_streaming([sys.executable, "-c", child], consume, timeout=60)
         if not is_running(int(muxer.stdout)):
             return
         time.sleep(0.02)
-    raise AssertionError("the program goes on")
+    raise AssertionError("the program is still running")
 
 
 def is_running(pid: int) -> bool:

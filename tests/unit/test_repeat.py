@@ -223,7 +223,7 @@ def test_a_service_that_others_use_meanwhile_is_not_declared_unavailable() -> No
         assert outages.is_open("RWS") is not is_used
 
 
-def test_a_service_whose_requests_succeed_only_when_repeated_counts_as_flaky_for_some_time(
+def test_a_service_whose_requests_succeed_only_when_repeated_counts_as_flaky(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     outages = CircuitBreaker()

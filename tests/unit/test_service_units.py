@@ -19,7 +19,7 @@ DOCS = ROOT / "docs"
 ONE, MANY = DOCS / "recording-muxer.service", DOCS / "recording-muxer@.service"
 WORKER = DOCS / "recording-muxer-worker@.service"
 PREFIX = "/opt/recording-muxer"
-# What the units may differ in: the comments, and the settings of these names.
+# The units may differ only in comments and in these settings.
 UNIT_SETTINGS = ("Description", "ExecStart", "StateDirectory", "LogsDirectory")
 WORKER_SETTINGS = ("Description", "ExecStart", "WorkingDirectory", "RestartPreventExitStatus")
 

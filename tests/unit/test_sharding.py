@@ -31,7 +31,7 @@ def processing(tmp_path: Path) -> Callable[..., ProcessingOptions]:
     return load_processing
 
 
-# These values may never change: all instances of a site, also those of another release, must agree on them.
+# These values must never change: all instances of a site, including other releases, must agree on them.
 @pytest.mark.parametrize(
     ("recording_id", "total", "expected"),
     [("C1", 4, 3), ("00PCKGO7EK8PB2M4I5VS2LAES0000001", 4, 2), ("", 7, 1), ("Ünïcode-✓", 5, 2)],
