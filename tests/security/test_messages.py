@@ -275,16 +275,16 @@ def event_body(what: str, **fields: object) -> bytes:
 
 
 ODD_ORDERS = [
-    *(order_body(message_id=one) for one in (None, 7, [], {}, "", "x" * 10_000, "\ud800")),
-    *(order_body(message_timestamp=one) for one in (None, "x", [], 10**30, float("nan"))),
-    *(order_body(args=one) for one in (None, 7, "x", [1], {"a": 1})),
-    *(order_body(kwargs=one) for one in (None, [], {}, {"self": 1}, {"message": 1}, GOOD_ORDER | {"more": 1})),
+    *(order_body(message_id=value) for value in (None, 7, [], {}, "", "x" * 10_000, "\ud800")),
+    *(order_body(message_timestamp=value) for value in (None, "x", [], 10**30, float("nan"))),
+    *(order_body(args=value) for value in (None, 7, "x", [1], {"a": 1})),
+    *(order_body(kwargs=value) for value in (None, [], {}, {"self": 1}, {"message": 1}, GOOD_ORDER | {"more": 1})),
     order_body(kwargs=GOOD_ORDER | {"file": "\ud800"}),
-    *(order_body(kwargs=GOOD_ORDER | {"file": one}) for one in ("\0", "..", "x" * 200, "amq.lock", None, 10**400, [[]])),
-    *(order_body(kwargs=GOOD_ORDER | {"attempts": one}) for one in (0, 101, 10**400, True, "1", float("inf"))),
-    *(order_body(actor_name=one) for one in ("other", None, [], {}, "")),
-    *(order_body(queue_name=one) for one in (None, [], "", "dead")),
-    *(order_body(options=one) for one in (None, [], {"eta": "x"}, {"on_failure": 7}, {"pipe_target": []})),
+    *(order_body(kwargs=GOOD_ORDER | {"file": value}) for value in ("\0", "..", "x" * 200, "amq.lock", None, 10**400, [[]])),
+    *(order_body(kwargs=GOOD_ORDER | {"attempts": value}) for value in (0, 101, 10**400, True, "1", float("inf"))),
+    *(order_body(actor_name=value) for value in ("other", None, [], {}, "")),
+    *(order_body(queue_name=value) for value in (None, [], "", "dead")),
+    *(order_body(options=value) for value in (None, [], {"eta": "x"}, {"on_failure": 7}, {"pipe_target": []})),
     b"[" * 100_000,
     b'{"a":' * 100_000,
     b"\xff\xfe",
@@ -295,15 +295,15 @@ EVENT_NAMES = ["queued", "begun", "postponed", "dropped", "done", "failed", "ref
 ODD_DETAILS: list[object] = [
     *(None, [], 7, {}, {"message": []}, {"agent": {"a": []}}),
     *({"outcome": [], "facts": []}, {"outcome": "muxed", "facts": 7}),
-    *({"outcome": "muxed", "facts": dict.fromkeys(("length", "padding", "agent"), one)} for one in (None, "x", [])),
-    *({"failure": one, "level": 40, "more": False} for one in (None, [], {}, 7)),
-    *(FAILED_DETAILS | {"level": one} for one in (None, "x", float("nan"), 10**400, -5)),
+    *({"outcome": "muxed", "facts": dict.fromkeys(("length", "padding", "agent"), value)} for value in (None, "x", [])),
+    *({"failure": value, "level": 40, "more": False} for value in (None, [], {}, 7)),
+    *(FAILED_DETAILS | {"level": value} for value in (None, "x", float("nan"), 10**400, -5)),
     *(
-        FAILED_DETAILS | {"failure": vars(classify_error(OrderFailed("x"))) | {"retry_after": one}}
-        for one in (10**400, "x", -1e300)
+        FAILED_DETAILS | {"failure": vars(classify_error(OrderFailed("x"))) | {"retry_after": value}}
+        for value in (10**400, "x", -1e300)
     ),
-    *({"totals": one, "held": []} for one in (None, [], {}, {"steps": {"x": 7}, "moved": [], "errors": []})),
-    *({"totals": TOTALS, "held": one} for one in (None, 7, {}, [[]])),
+    *({"totals": value, "held": []} for value in (None, [], {}, {"steps": {"x": 7}, "moved": [], "errors": []})),
+    *({"totals": TOTALS, "held": value} for value in (None, 7, {}, [[]])),
     {"totals": TOTALS, "held": [], "running": [[], 7, {}], "out": [], "host": [], "pid": "x"},
     {"reason": "x" * 1_000_000},
     {"reason": "x" * 200_000},
@@ -312,8 +312,8 @@ ODD_DETAILS: list[object] = [
 ]
 ODD_EVENTS = [
     *(event_body(what, details=details) for what in EVENT_NAMES for details in ODD_DETAILS),
-    *(event_body("begun", file=one) for one in (None, [], "", "\0", "\ud800", "x" * 1_000_000)),
-    *(event_body(one) for one in ("", "x" * 1_000_000)),
+    *(event_body("begun", file=value) for value in (None, [], "", "\0", "\ud800", "x" * 1_000_000)),
+    *(event_body(value) for value in ("", "x" * 1_000_000)),
     b"[" * 100_000,
     b'{"version":' * 100_000,
     b"null",

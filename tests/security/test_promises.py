@@ -12,7 +12,7 @@ TEXT = (ROOT / "docs" / "developer" / "promises.md").read_text(encoding="utf-8")
 def test_every_named_test_exists() -> None:
     named = re.findall(r"`(tests/[\w/]+\.py)`", TEXT)
     assert len(named) > 15
-    assert [one for one in named if not (ROOT / one).is_file()] == []
+    assert [name for name in named if not (ROOT / name).is_file()] == []
 
 
 def test_every_promise_has_a_test_and_every_attack_a_promise() -> None:

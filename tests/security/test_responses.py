@@ -245,7 +245,7 @@ def test_old_cookies_of_an_endless_number_are_dropped(tmp_path: Path, monkeypatc
             server.response = build_response(b"Set-Cookie: c%d=%s; Path=/" % (number, b"x" * 500))
             session.get("api/v2/x")
             sent = session._thread_session.cookies
-            assert sum(len(one.value or "") for one in sent) <= session_module.MAX_COOKIE_LENGTH
+            assert sum(len(item.value or "") for item in sent) <= session_module.MAX_COOKIE_LENGTH
 
 
 # The largest responses that are parsed, in the forms that need the most memory per byte.

@@ -38,7 +38,7 @@ def superseded_files(call_audio: Json, screens: list[Json], recording_id: str = 
 def test_a_file_of_the_same_recording_is_superseded() -> None:
     name = muxed_name("C1", ["a.mp3", "s1"])
     files = [screen_entry("s1"), screen_entry("s2"), muxed_entry(name, ["a.mp3", "s1"])]
-    assert [one.media_id for one in superseded_files(audio_entry(), files)] == [name]
+    assert [file.media_id for file in superseded_files(audio_entry(), files)] == [name]
 
 
 LONG_ID = "x" * 64

@@ -73,7 +73,8 @@ def run_apache(folder: str = "", more: str = "", modules: tuple[str, ...] = ()) 
         port = free_port()
         account = "User www-data\nGroup www-data" if os.getuid() == 0 else ""
         loaded = "\n".join(
-            f"LoadModule {one}_module {MODULES_FOLDER}/mod_{one}.so" for one in (*NEEDED_MODULES, *STOCK_MODULES, *modules)
+            f"LoadModule {module}_module {MODULES_FOLDER}/mod_{module}.so"
+            for module in (*NEEDED_MODULES, *STOCK_MODULES, *modules)
         )
         folder, more = folder.format(root=root), more.format(root=root)
         text = CONFIG.format(root=root, port=port, modules=loaded, account=account, folder=folder, more=more)

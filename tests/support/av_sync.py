@@ -42,9 +42,9 @@ def file_problems(
         time = second + 0.5
         found += _frame_problems(_frame_at(decoded_frames, time), time, start, shown, frame)
     found += [
-        one
+        problem
         for decoded_frame in decoded_frames
-        for one in _frame_problems(decoded_frame, decoded_frame.pts, start, shown, frame)
+        for problem in _frame_problems(decoded_frame, decoded_frame.pts, start, shown, frame)
     ]
     pips = {round(pip.onset): pip for pip in read_pips(path)}
     for second in range(int(seconds)):
@@ -57,14 +57,14 @@ def file_problems(
 
 
 def _frame_at(decoded_frames: Sequence[DecodedFrame], time: float) -> DecodedFrame:
-    return max((one for one in decoded_frames if one.pts <= time), key=lambda one: one.pts)
+    return max((frame for frame in decoded_frames if frame.pts <= time), key=lambda item: item.pts)
 
 
 def _frame_problems(
     decoded_frame: DecodedFrame, time: float, start: datetime, shown: Sequence[ExpectedScreen], frame: float
 ) -> list[str]:
     """Compare a frame with the expected screen at a time; near a border, both sides are accepted."""
-    if any(abs(time - border) <= frame for one in shown for border in (one.begin, one.end)):
+    if any(abs(time - border) <= frame for item in shown for border in (item.begin, item.end)):
         return []
     expected = next((one for one in shown if one.begin <= time < one.end), None)
     if expected is None:
@@ -104,9 +104,9 @@ def picture_error(path: Path, start: datetime, seconds: float, sources: Sequence
     """Return the longest time, in seconds, for which a frame is shown when the agent did not see it.
 
     `start` and `seconds` are the start and length of the audio. Every frame is read."""
-    decoded_frames = sorted(read_frames(path), key=lambda one: one.pts)
+    decoded_frames = sorted(read_frames(path), key=lambda frame: frame.pts)
     worst = abs(decoded_frames[0].pts)
-    for decoded_frame, end in zip(decoded_frames, [*(one.pts for one in decoded_frames[1:]), seconds], strict=True):
+    for decoded_frame, end in zip(decoded_frames, [*(item.pts for item in decoded_frames[1:]), seconds], strict=True):
         begin, until = _expected_span(decoded_frame, start, sources)
         if decoded_frame.black:
             spans = [span for source in sources for span in source.seen]
@@ -122,9 +122,9 @@ def _expected_span(decoded_frame: DecodedFrame, start: datetime, sources: Sequen
     if decoded_frame.black:
         return 0.0, 0.0
     assert decoded_frame.instant is not None, f"the frame at {decoded_frame.pts:.3f} s has no readable time"
-    [source] = [one for one in sources if one.agent == decoded_frame.agent]
+    [source] = [item for item in sources if item.agent == decoded_frame.agent]
     times = [*source.instants, source.end]
-    codes = [round((start.timestamp() + one) * 1000) % INSTANT_MODULUS for one in source.instants]
+    codes = [round((start.timestamp() + instant) * 1000) % INSTANT_MODULUS for instant in source.instants]
     number = min(range(len(codes)), key=lambda one: abs(codes[one] - (decoded_frame.instant or 0)))
     assert abs(codes[number] - decoded_frame.instant) <= 1, (
         f"the frame at {decoded_frame.pts:.3f} s matches no frame of its source file"
@@ -165,5 +165,6 @@ def streams(path: Path) -> dict[str, Stream]:
     found = [dict(part.split("=", 1) for part in line.split("|") if "=" in part) for line in lines]
     assert len({one["codec_type"] for one in found}) == len(found)
     return {
-        one["codec_type"]: Stream(one["codec_name"], int(one.get("channels", 0)), float(one["duration"])) for one in found
+        item["codec_type"]: Stream(item["codec_name"], int(item.get("channels", 0)), float(item["duration"]))
+        for item in found
     }

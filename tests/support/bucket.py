@@ -53,7 +53,7 @@ class MotoBucket:
 
     def list_keys(self) -> list[str]:
         """Return the keys of all objects in the bucket."""
-        return [one["Key"] for one in self._client.list_objects_v2(Bucket=BUCKET_NAME).get("Contents", [])]
+        return [item["Key"] for item in self._client.list_objects_v2(Bucket=BUCKET_NAME).get("Contents", [])]
 
     def take_screen(self, lab: Lab, call: AddedCall) -> None:
         """Move the screen file of a call from WebDAV into the bucket and change its metadata accordingly."""

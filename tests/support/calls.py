@@ -30,7 +30,7 @@ def add_short(lab: Lab, serials: Sequence[int], ago: timedelta = CALL_AGE, plan:
 def muxed_entries(lab: Lab, recording_id: str) -> list[dict[str, Any]]:
     """Return the entries of muxed files in RWS for a recording."""
     media = (lab.store.get_screen(recording_id) or {"mediaFiles": []})["mediaFiles"]
-    return [one for one in media if "muxed_mediaIds" in one["parameters"]]
+    return [file for file in media if "muxed_mediaIds" in file["parameters"]]
 
 
 def stored_muxed(lab: Lab) -> list[str]:

@@ -29,22 +29,22 @@ class Checklist:
 
     def __init__(self, text: str, exit_code: int) -> None:
         self.text, self.exit_code = text, exit_code
-        self.lines = [ChecklistLine(**one) for one in json.loads(text)["checks"]]
+        self.lines = [ChecklistLine(**item) for item in json.loads(text)["checks"]]
 
     def line_of(self, name: str) -> ChecklistLine:
         """Return the only line whose check starts with `name`."""
-        found = [one for one in self.lines if one.check.startswith(name)]
+        found = [line for line in self.lines if line.check.startswith(name)]
         assert len(found) == 1, f"{name}: {self.bad_lines or self.text}"
         return found[0]
 
     def all_of(self, status: str) -> list[str]:
         """Return the names of the checks with a status."""
-        return [one.check for one in self.lines if one.status == status]
+        return [line.check for line in self.lines if line.status == status]
 
     @property
     def bad_lines(self) -> list[ChecklistLine]:
         """The lines that are neither ok nor skipped."""
-        return [one for one in self.lines if one.status in ("warning", "failed")]
+        return [line for line in self.lines if line.status in ("warning", "failed")]
 
 
 def write_check_config(lab: Lab, folder: Path, **overrides: str) -> Path:

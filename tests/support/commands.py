@@ -63,14 +63,14 @@ def run_main_in_process(*arguments: str) -> tuple[int, str, str]:
             code = main(arguments)
         except SystemExit as end:
             code = int(end.code or 0)
-    return code, *(one.buffer.getvalue().decode() for one in (out, err))  # type: ignore[return-value]
+    return code, *(value.buffer.getvalue().decode() for value in (out, err))  # type: ignore[return-value]
 
 
 @contextlib.contextmanager
 def _restore_process() -> Iterator[None]:
     """Restore the process state that a command changes."""
     signals, root, mask = (signal.SIGINT, signal.SIGTERM), logging.getLogger(), os.umask(0o077)
-    handlers, earlier = root.handlers[:], [signal.getsignal(one) for one in signals]
+    handlers, earlier = root.handlers[:], [signal.getsignal(item) for item in signals]
     os.umask(mask)
     try:
         yield

@@ -42,4 +42,4 @@ def text_contrasts(tab: BrowserTab) -> list[dict[str, Any]]:
 
 def low_contrast_texts(tab: BrowserTab, least: float = 4.5) -> list[dict[str, Any]]:
     """Return the elements whose text has less contrast than required."""
-    return [one for one in text_contrasts(tab) if one["ratio"] < least]
+    return [text for text in text_contrasts(tab) if text["ratio"] < least]

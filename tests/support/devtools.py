@@ -64,13 +64,13 @@ class BrowserTab:
 
     def wait_for_event(self, event: str) -> None:
         """Wait until the tab has sent an event."""
-        while not any(one.get("method") == event for one in self.events):
+        while not any(item.get("method") == event for item in self.events):
             self.events.append(self._responses.get(timeout=TIMEOUT_SECONDS))
 
     def received_events(self, *events: str) -> list[dict[str, Any]]:
         """Return the events of some kinds received so far."""
         self.call_method("Runtime.evaluate", expression="0")
-        return [one["params"] for one in self.events if one.get("method") in events]
+        return [event["params"] for event in self.events if event.get("method") in events]
 
     def evaluate(self, expression: str) -> Any:
         """Return the value of a JavaScript expression; this works also when the policy of the page forbids scripts."""
@@ -81,7 +81,7 @@ class BrowserTab:
     def accessibility_nodes(self) -> list[dict[str, Any]]:
         """Return what a screen reader receives: role, name, value, level … of each node, in order."""
         nodes = self.call_method("Accessibility.getFullAXTree")["nodes"]
-        return [_flatten_node(one) for one in nodes if not one.get("ignored")]
+        return [_flatten_node(node) for node in nodes if not node.get("ignored")]
 
     def save_screenshot(self, path: Path, whole: bool = True) -> None:
         """Save a screenshot of the page, complete or only the visible part."""
@@ -92,13 +92,13 @@ class BrowserTab:
         rest = b""
         while chunk := os.read(responses, 1 << 20):
             *whole, rest = (rest + chunk).split(b"\0")
-            for one in whole:
-                self._responses.put(json.loads(one))
+            for item in whole:
+                self._responses.put(json.loads(item))
 
 
 def _flatten_node(node: dict[str, Any]) -> dict[str, Any]:
     properties = {name: node[name].get("value") for name in ("role", "name", "value", "description") if name in node}
-    return properties | {one["name"]: one["value"].get("value") for one in node.get("properties", ())}
+    return properties | {item["name"]: item["value"].get("value") for item in node.get("properties", ())}
 
 
 @contextmanager
@@ -114,8 +114,8 @@ def run_chromium() -> Iterator[BrowserTab]:
     environment = {**os.environ, "HOME": str(home), "XDG_RUNTIME_DIR": str(home)}
     quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     process = subprocess.Popen(start, pass_fds=theirs, env=environment, start_new_session=True, **quiet)  # type: ignore[call-overload]
-    for one in (*theirs, pipes[0], pipes[3]):
-        os.close(one)
+    for their in (*theirs, pipes[0], pipes[3]):
+        os.close(their)
     try:
         yield BrowserTab(pipes[1], pipes[2])
     finally:

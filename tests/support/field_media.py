@@ -115,11 +115,11 @@ def edited_file(make: Recipe, *edits: EditEntry) -> Recipe:
         entries = b"".join(
             struct.pack(
                 ">IiI",
-                round(one.length * movie_scale),
-                -1 if one.begin is None else round(one.begin * scale),
-                0 if one.dwell else 1 << 16,
+                round(edit.length * movie_scale),
+                -1 if edit.begin is None else round(edit.begin * scale),
+                0 if edit.dwell else 1 << 16,
             )
-            for one in edits
+            for edit in edits
         )
         index = content[moov:]
         edts = index.index(b"edts") - 4

@@ -33,8 +33,8 @@ def mux_once() -> None:
     muxed_files: dict[bytes, tuple[MuxedFile, bytes]] = {}
 
     def mux_cached(self: MediaEngine, audio: MediaInput, screens: Sequence[MediaInput], folder: Path) -> MuxedFile:
-        contents = (one.path.read_bytes() for one in (audio, *screens))
-        mark = b"".join(hashlib.sha256(one).digest() for one in contents)
+        contents = (screen.path.read_bytes() for screen in (audio, *screens))
+        mark = b"".join(hashlib.sha256(item).digest() for item in contents)
         if mark not in muxed_files:
             muxed = original(self, audio, screens, folder)
             muxed_files[mark] = muxed, muxed.path.read_bytes()

@@ -122,15 +122,15 @@ class FleetProcesses:
     @property
     def muxed_counts(self) -> Counter[str]:
         """The recordings that the workers have logged as muxed, with the number of times."""
-        return Counter(one["recording"] for one in self.worker_lines("recording muxed"))
+        return Counter(line["recording"] for line in self.worker_lines("recording muxed"))
 
     def worker_lines(self, message: str) -> list[dict[str, Any]]:
         """Return the lines of the workers' logs with a message."""
-        return [one for log in self.worker_logs for one in log_lines(log) if one["message"].startswith(message)]
+        return [line for log in self.worker_logs for line in log_lines(log) if line["message"].startswith(message)]
 
     def poller_lines(self, message: str) -> list[dict[str, Any]]:
         """Return the lines of the poller's log with a message."""
-        return [one for one in log_lines(self.log) if one["message"].startswith(message)]
+        return [line for line in log_lines(self.log) if line["message"].startswith(message)]
 
     def wait_for_workers(self, number: int) -> None:
         """Wait until `number` workers have started in total."""

@@ -22,5 +22,5 @@ def fleet_view(*workers: WorkerStatus, **changes: Any) -> FleetStatus:
     """Return a fleet of these workers with empty queues."""
     lanes = {"recording-muxer": 0, "recording-muxer.today": 0, "recording-muxer.backlog": 0}
     values = {"at": NOW, "connected": True, "lanes": lanes, "dead": 0, "queued": 0, "running": 0, "oldest": None}
-    values |= {"running": sum(len(one.running) for one in workers), "workers": workers}
+    values |= {"running": sum(len(worker.running) for worker in workers), "workers": workers}
     return FleetStatus(**{**values, **changes})

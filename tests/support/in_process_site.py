@@ -109,7 +109,7 @@ class GeneratedRecordings(RecordingStore):
 
     def count_finished(self, numbers: range) -> int:
         """Return how many of these recordings are published and labelled."""
-        return sum(one == _PUBLISHED | _LABELLED for one in self._state[numbers.start : numbers.stop])
+        return sum(item == _PUBLISHED | _LABELLED for item in self._state[numbers.start : numbers.stop])
 
     def _build_media(self, recording_id: str, number: int) -> Iterator[JSON]:
         start, site, name = self._start_of(number), self._site, f"{ALICE.username}_{recording_id}.mp4"

@@ -43,7 +43,7 @@ def read_packets(path: Path, stream: str = "v:0") -> list[Packet]:
         "ffprobe", "-v", "error", "-select_streams", stream, "-show_entries", entries, "-of", "compact=p=0", path
     )
     found = [dict(part.split("=", 1) for part in line.split("|") if "=" in part) for line in text.splitlines() if line]
-    return [Packet(*(int(one[name]) for name in Packet._fields[:5]), one["flags"][:2]) for one in found]  # type: ignore[call-arg]
+    return [Packet(*(int(item[name]) for name in Packet._fields[:5]), item["flags"][:2]) for item in found]  # type: ignore[call-arg]
 
 
 def stream_fields(path: Path, names: Sequence[str], kind: str = "v:0") -> dict[str, str]:

@@ -19,7 +19,7 @@ def write_config(lab: Lab, **overrides: str) -> tuple[Path, Path]:
 
 def muxed_entries(lab: Lab, recording_id: str) -> list[dict]:
     media = (lab.store.get_screen(recording_id) or {"mediaFiles": []})["mediaFiles"]
-    return [one for one in media if "muxed_mediaIds" in one["parameters"]]
+    return [file for file in media if "muxed_mediaIds" in file["parameters"]]
 
 
 def labelled_ids(lab: Lab) -> set[str]:

@@ -52,8 +52,8 @@ class RecordingCopies:
         return [id for id in ids or self.made if not self._is_done(id, stored, labels)]
 
     def _is_done(self, id: str, stored: list[str], labels: list[str]) -> bool:
-        entries = [one["mediaId"] for one in muxed_entries(self._lab, id)]
-        return len(entries) == 1 and [one for one in stored if one.startswith(id)] == entries and labels.count(id) == 1
+        entries = [entry["mediaId"] for entry in muxed_entries(self._lab, id)]
+        return len(entries) == 1 and [item for item in stored if item.startswith(id)] == entries and labels.count(id) == 1
 
     def _add_copy(self, start: datetime) -> str:
         id, later = str(uuid.uuid4()), start - self._start
@@ -66,7 +66,7 @@ class RecordingCopies:
 def _shift_times(value: Any, later: timedelta) -> Any:
     """Return metadata with all times shifted by `later`."""
     if isinstance(value, list):
-        return [_shift_times(one, later) for one in value]
+        return [_shift_times(item, later) for item in value]
     if isinstance(value, dict):
         return {name: _shift_time(one, later) if name in _TIMES else _shift_times(one, later) for name, one in value.items()}
     return value

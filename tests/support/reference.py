@@ -102,7 +102,7 @@ def packet_clock(path: Path, film: ReferenceFilm) -> tuple[float, float, float]:
     if "N/A" not in shown:
         return min(map(float, shown)), float(shown[key]), max(map(float, shown))
     # Packets before the first frame are the delay of the decoder, unless they are many: then they are not decodable.
-    times = [float(one) for one in decoded if one != "N/A"]
+    times = [float(item) for item in decoded if item != "N/A"]
     begin = film.times[0] if not times or film.times[0] - min(times) < MAX_DELAY_SECONDS else min(times)
     return begin, begin, film.times[-1]
 
@@ -143,8 +143,8 @@ def film_problems(
     They are compared every `step` seconds and right next to each change. Not compared are times nearer to a change than
     `near`, gaps shorter than `shortest_gap`, and the spans `unjudged`."""
     unjudged = [*unjudged, *_short_gaps(sources, length, shortest_gap)]
-    changes = {edge for one in sources for edge in (one.begin, one.end)} | {0.0, length}
-    changes |= {time + one.moved for one in sources for time in one.film.times}
+    changes = {edge for item in sources for edge in (item.begin, item.end)} | {0.0, length}
+    changes |= {time + source.moved for source in sources for time in source.film.times}
     ordered = sorted(changes)
     instants = {round(number * step, 6) for number in range(int(length / step))}
     instants |= {change + sign * (near + 0.001) for change in changes for sign in (-1, 1)}
@@ -162,7 +162,7 @@ def _short_gaps(sources: Sequence[ShownSource], length: float, shortest: float) 
     """Return the gaps between sources that are shorter than `shortest` seconds."""
     gaps, position = [], 0.0
     for begin, end in sorted(
-        (one.begin, one.end) for one in (*sources, ShownSource(ReferenceFilm((), ()), 0, length, length))
+        (source.begin, source.end) for source in (*sources, ShownSource(ReferenceFilm((), ()), 0, length, length))
     ):
         if 0 < begin - position < shortest:
             gaps.append((position, begin))
@@ -174,10 +174,12 @@ def _problems_at(result: ReferenceFilm, sources: Sequence[ShownSource], instant:
     seen = result.frame_at(instant)
     if seen is None:
         return [f"{instant:.3f} s: nothing is shown"]
-    covering = [one for one in sources if one.begin <= instant < one.end and one.film.frame_at(instant - one.moved)]
+    covering = [
+        source for source in sources if source.begin <= instant < source.end and source.film.frame_at(instant - source.moved)
+    ]
     wanted = None
     if covering:
-        latest = max(covering, key=lambda one: one.moved + one.film.times[0])
+        latest = max(covering, key=lambda item: item.moved + item.film.times[0])
         wanted = latest.film.frame_at(instant - latest.moved)
     if wanted is None:
         return [] if is_black(seen) else [f"{instant:.3f} s: not black"]

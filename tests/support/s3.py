@@ -45,7 +45,7 @@ class S3Server:
 
     def list_objects(self) -> list[str]:
         """Return the keys of all objects."""
-        return [one["Key"] for one in self.client.list_objects_v2(Bucket=BUCKET).get("Contents", [])]
+        return [item["Key"] for item in self.client.list_objects_v2(Bucket=BUCKET).get("Contents", [])]
 
     def count_open_uploads(self) -> int:
         """Return the number of multipart uploads that are neither completed nor aborted."""

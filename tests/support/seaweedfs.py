@@ -68,7 +68,7 @@ class SeaweedFS:
         ]
         (self.folder / "s3.json").write_text(json.dumps({"identities": identities}))
         options = {"s3.config": str(self.folder / "s3.json"), "dir": str(self.folder / "data"), "ip": HOST}
-        for name in (*_PORTS, *(f"{one}.grpc" for one in _PORTS)):
+        for name in (*_PORTS, *(f"{port}.grpc" for port in _PORTS)):
             options[name] = str(self._held.enter_context(reserved_port()))
         self.port = int(options["s3.port"])
         switches = {"s3": "true", "filer": "true", "master.telemetry": "false", "s3.port.iceberg": "0", "s3.port.lance": "0"}

@@ -44,7 +44,7 @@ def timeline_chain(count: int, length: float = 600.0) -> dict[str, Any]:
 def done_row(recording: str, timeline: dict[str, Any] | None = None, **changes: Any) -> TargetRecord:
     """Return a target that is done, as the journal has it."""
     shown_timeline = timeline or timeline_chain(3)
-    padding = sum(one["end"] - one["begin"] for one in shown_timeline["pieces"] if one["screen"] is None)
+    padding = sum(piece["end"] - piece["begin"] for piece in shown_timeline["pieces"] if piece["screen"] is None)
     facts = {"agent": "alice", "sources": 4, "file": file_name(recording), "bytes": 10_000_000, "encrypted": True}
     facts |= {"length": shown_timeline["length"], "padding": padding, "method": "cut between key frames", "seconds": 7.5}
     values = {"name": file_name(recording), "recording": recording, "agent": "alice", "state": "done"}

@@ -129,9 +129,9 @@ class S3Store:
 
     def stored_lengths(self) -> dict[str, int]:
         listed = self.server.client.list_objects_v2(Bucket=s3.BUCKET).get("Contents", [])
-        found = {str(one["Key"]).removeprefix("screens/"): int(one["Size"]) for one in listed}
+        found = {str(name["Key"]).removeprefix("screens/"): int(name["Size"]) for name in listed}
         parts = self.server.client.list_multipart_uploads(Bucket=s3.BUCKET).get("Uploads", []) if self.lists_parts else []
-        return {**found, **{f"unfinished {one['Key']} {one['UploadId']}": 0 for one in parts}}
+        return {**found, **{f"unfinished {part['Key']} {part['UploadId']}": 0 for part in parts}}
 
     def read_content(self, name: str) -> bytes:
         return self.server.read_object(f"screens/{name}")

@@ -115,10 +115,10 @@ class Swift:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for one in self._servers:
+        for server in self._servers:
             with suppress(ProcessLookupError):
-                os.killpg(one.pid, signal.SIGKILL)
-            one.wait(TIMEOUT_SECONDS)
+                os.killpg(server.pid, signal.SIGKILL)
+            server.wait(TIMEOUT_SECONDS)
         self._held.close()
 
     def _start_server(self, kind: str, port: int) -> None:
@@ -135,7 +135,7 @@ class Swift:
     def _wait_for(self, port: int) -> None:
         deadline = time.monotonic() + TIMEOUT_SECONDS
         while time.monotonic() < deadline:
-            assert all(one.poll() is None for one in self._servers), self._read_logs()
+            assert all(server.poll() is None for server in self._servers), self._read_logs()
             with socket.socket() as probe:
                 if probe.connect_ex((HOST, port)) == 0:
                     return

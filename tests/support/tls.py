@@ -57,7 +57,7 @@ def self_signed(name: str, *hosts: str, authority: bool = False, plain: bool = F
 
 def pem_bundle(*identities: Identity) -> bytes:
     """Return a bundle of certificates in the given order."""
-    return b"".join(one.certificate.public_bytes(serialization.Encoding.PEM) for one in identities)
+    return b"".join(identity.certificate.public_bytes(serialization.Encoding.PEM) for identity in identities)
 
 
 def _create_identity(

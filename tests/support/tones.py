@@ -45,7 +45,7 @@ def decode_channel(path: Path, channel: int = 0, channels: int = 1) -> array[int
 
 def level_db(samples: array[int]) -> float:
     """Return a level in decibels below full scale."""
-    square = sum(one * one for one in samples) / max(1, len(samples)) / 32768**2
+    square = sum(sample * sample for sample in samples) / max(1, len(samples)) / 32768**2
     return 10 * math.log10(square) if square > 1e-9 else -90.0
 
 

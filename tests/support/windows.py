@@ -131,7 +131,7 @@ def every_module() -> list[str]:
     """Return the names of all modules of the package."""
     import muxer
 
-    return ["muxer", *(one.name for one in pkgutil.walk_packages(muxer.__path__, "muxer."))]
+    return ["muxer", *(package.name for package in pkgutil.walk_packages(muxer.__path__, "muxer."))]
 
 
 def become_windows() -> None:

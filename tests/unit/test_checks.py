@@ -40,7 +40,7 @@ def test_an_error_is_a_finding_and_does_not_stop_the_other_checks() -> None:
     found = list(
         run_checks([Check("login", find_and_raise, section="rcs"), Check("odd", raise_unexpected), good_check("last")], ())
     )
-    assert [(one.status, one.check) for one in found] == [
+    assert [(item.status, item.check) for item in found] == [
         (CheckStatus.OK, "first"),
         (CheckStatus.FAILED, "login"),
         (CheckStatus.FAILED, "odd"),
@@ -59,7 +59,7 @@ def test_checks_are_skipped_when_a_dependency_failed_or_an_option_is_unusable() 
         Check("f", lambda: [passed_finding("f", "yes"), failed_finding("part", "no", "do")]),
         Check("g", lambda: [passed_finding("g", "never")], ("part",)),
     ]
-    found = {one.check: one for one in run_checks(checks, ["[htcc] base_uri"])}
+    found = {result.check: result for result in run_checks(checks, ["[htcc] base_uri"])}
     assert [name for name, one in found.items() if one.status is CheckStatus.SKIPPED] == ["b", "c", "d", "g"]
     assert found["d"].found == "not checked: needs [htcc] base_uri"
     assert found["c"].found == "not checked: needs b"
@@ -74,7 +74,7 @@ def test_a_check_that_hangs_has_its_own_time_limit() -> None:
 
     found = list(run_checks([Check("hangs", wait_forever, seconds=0.1), good_check("next")], ()))
     never.set()
-    assert [one.status for one in found] == [CheckStatus.FAILED, CheckStatus.OK]
+    assert [item.status for item in found] == [CheckStatus.FAILED, CheckStatus.OK]
     assert "not finished within" in found[0].found
 
 
@@ -83,9 +83,9 @@ def test_a_later_check_can_depend_on_the_result_of_an_earlier_one() -> None:
 
     def build_checks() -> Iterator[Check]:
         yield Check("looks", lambda: [seen.append("x") or passed_finding("looks", "")])
-        yield from (good_check(f"of {one}") for one in seen)
+        yield from (good_check(f"of {item}") for item in seen)
 
-    assert [one.check for one in run_checks(build_checks(), ())] == ["looks", "of x"]
+    assert [result.check for result in run_checks(build_checks(), ())] == ["looks", "of x"]
 
 
 @pytest.mark.parametrize(

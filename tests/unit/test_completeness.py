@@ -92,7 +92,7 @@ def test_a_truncated_file_is_detected_at_every_truncation_point(
     # Data after the media: the end of an index at the end of the file contains only the name of the program.
     least = 12 if name in ("front.mp4", "plain.mkv", "plain.webm", "plain.avi") else 120
     offsets = {*range(40), *(len(whole) * part // 200 for part in range(200))}
-    for offset in sorted(one for one in offsets if one < len(whole) - least):
+    for offset in sorted(item for item in offsets if item < len(whole) - least):
         assert examine_content(tmp_path, whole[:offset]) is Structure.TRUNCATED, offset
 
 

@@ -209,7 +209,7 @@ def test_an_unknown_name_is_a_warning_with_did_you_mean(loaded: Load, line: str,
 
 
 def test_an_unknown_name_that_resembles_no_option_gets_no_hint(loaded: Load) -> None:
-    (warning,) = [one for one in loaded(f"{REQUIRED}zzzqqq = 1\n").warnings if "zzzqqq" in one]
+    (warning,) = [item for item in loaded(f"{REQUIRED}zzzqqq = 1\n").warnings if "zzzqqq" in item]
     assert "did you mean" not in warning
 
 
@@ -391,7 +391,7 @@ def test_without_sharding_its_other_options_are_ignored_with_a_warning(
 ) -> None:
     result = loaded(f"{REQUIRED}[processing]\nmuxer_id = {off}\n{name} = {value}\n")
     assert not result.config.is_sharded
-    (warning,) = [one for one in result.warnings if name in one]
+    (warning,) = [item for item in result.warnings if name in item]
     assert repr(value) in warning and "ignored" in warning and "muxer_id" in warning
 
 
@@ -425,7 +425,7 @@ def test_an_extra_query_must_not_set_the_window(refused: Refused, name: str) -> 
 
 def test_values_and_the_migration_query_may_contain_the_names_of_the_window_parameters(loaded: Load) -> None:
     queries = "call_recording_extra_query_string = userData=limit\ncall_recording_query_string = startTime=0&limit=5\n"
-    assert not [one for one in loaded(f"{REQUIRED}[advanced]\n{queries}").warnings if "query" in one]
+    assert not [warning for warning in loaded(f"{REQUIRED}[advanced]\n{queries}").warnings if "query" in warning]
 
 
 def test_disable_is_not_valid_as_a_migration_query(refused: Refused) -> None:
@@ -438,7 +438,7 @@ def test_disable_is_not_valid_as_a_migration_query(refused: Refused) -> None:
     ("name", "hint"), [("username", "did you mean userName?"), ("callerNumber", "did you mean"), ("zzz", "ignore it")]
 )
 def test_a_query_parameter_unknown_to_the_guide_is_a_warning(loaded: Load, option: str, name: str, hint: str) -> None:
-    (warning,) = [one for one in loaded(f"{REQUIRED}[advanced]\n{option} = {name}=x\n").warnings if "query" in one]
+    (warning,) = [item for item in loaded(f"{REQUIRED}[advanced]\n{option} = {name}=x\n").warnings if "query" in item]
     assert option in warning and repr(name) in warning and hint in warning
 
 
@@ -496,7 +496,7 @@ def test_the_secret_options_are_those_that_contain_a_secret() -> None:
 
 def test_the_guide_lists_all_options_except_ours() -> None:
     ours = {f"{section}.{name}" for section, name, option in all_options() if option.origin == "ours"}
-    assert {one for one in ours if not one.startswith(("s3.", "monitoring.", "fleet."))} == {
+    assert {our for our in ours if not our.startswith(("s3.", "monitoring.", "fleet."))} == {
         "processing.min_free_megabytes",
         "webdav.hosts",
         "advanced.delete_superseded",

@@ -79,7 +79,7 @@ def bundle() -> bytes:
 def test_a_bundle_is_read_in_the_order_of_the_file(tmp_path: Path, bundle: bytes) -> None:
     path = tmp_path / "ca.pem"
     path.write_bytes(bundle)
-    assert [one.subject.rfc4514_string() for one in read_certificates(path)] == ["CN=one", "CN=two"]
+    assert [certificate.subject.rfc4514_string() for certificate in read_certificates(path)] == ["CN=one", "CN=two"]
     assert parse_trusted_ca(str(path)) == path
 
 

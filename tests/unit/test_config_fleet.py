@@ -76,7 +76,7 @@ def test_the_environment_overrides_the_file(tmp_path: Path) -> None:
 def test_a_broker_needs_an_address(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         load_fleet(tmp_path, "mode = broker\n")
-    assert [str(one) for one in caught.value.problems] == ["[fleet] broker_url: is required with mode = broker"]
+    assert [str(problem) for problem in caught.value.problems] == ["[fleet] broker_url: is required with mode = broker"]
     assert not load_fleet(tmp_path, "mode = local\n").config.is_fleet
 
 
@@ -109,9 +109,9 @@ def test_a_queue_has_a_plain_name(tmp_path: Path, queue: str) -> None:
     ],
 )
 def test_unsafe_options_are_warnings(tmp_path: Path, text: str, warned: str) -> None:
-    found = [one for one in load_fleet(tmp_path, f"mode = broker\n{text}").warnings if "[fleet]" in one]
+    found = [warning for warning in load_fleet(tmp_path, f"mode = broker\n{text}").warnings if "[fleet]" in warning]
     assert bool(found) is bool(warned) and all(warned in one for one in found)
-    assert not [one for one in load_fleet(tmp_path, text).warnings if "[fleet]" in one]
+    assert not [item for item in load_fleet(tmp_path, text).warnings if "[fleet]" in item]
 
 
 def test_passwords_are_masked_both_decoded_and_as_written() -> None:

@@ -56,9 +56,9 @@ def unwrap_envelope(pem: str) -> cms.EnvelopedData:
 def decrypt_for(pem: str, ciphertext: bytes, key: rsa.RSAPrivateKey, serial: int) -> bytes:
     enveloped = unwrap_envelope(pem)
     (wrapped,) = [
-        one.chosen["encrypted_key"].native
-        for one in enveloped["recipient_infos"]
-        if one.chosen["rid"].chosen["serial_number"].native == serial
+        recipient.chosen["encrypted_key"].native
+        for recipient in enveloped["recipient_infos"]
+        if recipient.chosen["rid"].chosen["serial_number"].native == serial
     ]
     algorithm = enveloped["encrypted_content_info"]["content_encryption_algorithm"]
     assert algorithm["algorithm"].native == "aes256_cbc"

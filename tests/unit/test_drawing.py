@@ -95,8 +95,8 @@ def test_names_cannot_control_the_terminal_and_keep_their_column(name: str) -> N
     assert len({line.index(sign) for line in lines if (sign := "--") in line and line.startswith("audio")}) == 1
 
 
-times = st.floats(-1e5, 1e5).map(lambda one: round(one, 3))
-lengths = st.floats(0.001, 1e5).map(lambda one: round(one, 3))
+times = st.floats(-1e5, 1e5).map(lambda item: round(item, 3))
+lengths = st.floats(0.001, 1e5).map(lambda item: round(item, 3))
 
 
 @given(lengths, st.lists(st.tuples(times, lengths), max_size=5), st.integers(40, 200), st.booleans())

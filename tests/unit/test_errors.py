@@ -80,19 +80,19 @@ def test_the_document_matches_the_program() -> None:
     assert list(error_help.HELP_BY_CODE) == list(Code)
 
 
-@pytest.mark.parametrize("kind", [one for one in TYPES if one not in FAMILIES])
+@pytest.mark.parametrize("kind", [item for item in TYPES if item not in FAMILIES])
 def test_each_type_has_a_separate_code(kind: type[MuxerError]) -> None:
     assert kind.usual_code is not Code.UNEXPECTED
     assert [one for one in TYPES if one.usual_code is kind.usual_code] == [kind]
 
 
 def test_each_code_is_used() -> None:
-    used = {one.usual_code.name for one in TYPES}
+    used = {kind.usual_code.name for kind in TYPES}
     for path in (ROOT / "muxer").rglob("*.py"):
         if path.name not in ("errors.py", "remedies.py"):
             nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-            names = [one for one in nodes if isinstance(one, ast.Attribute) and isinstance(one.value, ast.Name)]
-            used |= {one.attr for one in names if one.value.id == "Code"}  # type: ignore[attr-defined]
+            names = [node for node in nodes if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)]
+            used |= {name.attr for name in names if name.value.id == "Code"}  # type: ignore[attr-defined]
     assert used | {"SYSTEM", "UNEXPECTED"} == {code.name for code in Code}
 
 

@@ -177,7 +177,7 @@ def test_a_reason_is_sent_without_secrets(reporter: EventReporter, sent_events: 
 def test_a_permanent_error_is_tried_at_most_three_times_in_a_row(reporter: EventReporter, sent_events: list[Event]) -> None:
     failure = classify_error(MediaError("broken"))
     assert [reporter.record_failure(KEY, failure, 40, None, last=False) for _ in range(3)] == [True, True, False]
-    assert [one.details["more"] for one in sent_events] == [True, True, False]
+    assert [event.details["more"] for event in sent_events] == [True, True, False]
     reporter.record_done(KEY, "muxed", {})
     assert reporter.record_failure(KEY, failure, 40, None, last=False)
 
@@ -223,7 +223,7 @@ def test_the_rate_covers_the_last_ten_minutes() -> None:
     assert workers.worker_statuses(NOW + 1200)[0].rate == 0.0
     assert workers.worker_statuses(NOW + 1200 + FORGOTTEN_SECONDS)
     workers.record_heartbeat(standing_event("b"), NOW + 1201 + FORGOTTEN_SECONDS)
-    assert [one.name for one in workers.worker_statuses(NOW + 1201 + FORGOTTEN_SECONDS)] == ["b"]
+    assert [worker.name for worker in workers.worker_statuses(NOW + 1201 + FORGOTTEN_SECONDS)] == ["b"]
 
 
 @pytest.mark.parametrize("missing", ["totals", "held", "host", "threads", "running", "started"])

@@ -24,7 +24,7 @@ def event_body(**changes: Any) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "body", [DEEP_JSON, *(event_body(**{one: LONE_SURROGATE}) for one in ("what", "sender", "recording", "file"))]
+    "body", [DEEP_JSON, *(event_body(**{value: LONE_SURROGATE}) for value in ("what", "sender", "recording", "file"))]
 )
 def test_an_event_that_cannot_be_stored_is_ignored(body: bytes) -> None:
     assert events.decode_event(event_body()) is not None

@@ -101,7 +101,9 @@ PLAIN_VALUES = st.none() | st.booleans() | st.integers() | st.text(max_size=5)
 
 
 @given(
-    st.recursive(PLAIN_VALUES, lambda one: st.lists(one, max_size=3) | st.dictionaries(KEYS, one, max_size=4), max_leaves=12)
+    st.recursive(
+        PLAIN_VALUES, lambda item: st.lists(item, max_size=3) | st.dictionaries(KEYS, item, max_size=4), max_leaves=12
+    )
 )
 def test_a_link_is_always_a_string(value: object) -> None:
     response = value if isinstance(value, dict) else {"paging": value}

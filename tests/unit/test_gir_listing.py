@@ -55,8 +55,8 @@ class FakeListing:
         self.requests.append(link)
         assert len(self.requests) < MAX_REQUESTS, "the query never ends"
         start, end = int(query_parameter(link, "startTime") or 0), int(query_parameter(link, "endTime") or 10**15)
-        found = [one for one in self.calls if start <= time_ms(one["startTime"]) and time_ms(one["stopTime"]) <= end]
-        found.sort(key=lambda one: hashlib.sha256(one["id"].encode()).digest())
+        found = [call for call in self.calls if start <= time_ms(call["startTime"]) and time_ms(call["stopTime"]) <= end]
+        found.sort(key=lambda item: hashlib.sha256(item["id"].encode()).digest())
         return self.build_page(link, found, min(int(query_parameter(link, "limit") or 100), self.cap))
 
     def build_page(self, link: str, found: list[dict[str, str]], most: int) -> JsonResponse:
@@ -73,7 +73,7 @@ def read_ids(server: Callable[[str], JsonResponse], first: str, deviations: Devi
 
 
 def call_ids(calls: list[dict[str, str]]) -> list[str]:
-    return sorted(one["id"] for one in calls)
+    return sorted(call["id"] for call in calls)
 
 
 def spaced_calls(count: int, every: int = 60, seconds: int = 45) -> list[dict[str, str]]:
@@ -95,7 +95,9 @@ def test_a_server_with_its_own_limit_loses_nothing(cap: int) -> None:
 
 
 @given(
-    st.lists(st.tuples(st.integers(0, HOURS * 3600 - 700), st.integers(1, 600)), max_size=120, unique_by=lambda one: one[0]),
+    st.lists(
+        st.tuples(st.integers(0, HOURS * 3600 - 700), st.integers(1, 600)), max_size=120, unique_by=lambda item: item[0]
+    ),
     st.integers(1, 120),
     st.booleans(),
 )
@@ -297,7 +299,7 @@ def test_an_empty_scan_page_is_followed_by_the_query_without_scan_and_that_is_re
     listing = RecordingListing(server, deviations)
     for _ in range(2):
         assert sum(map(len, listing.read_pages(listing_url(50, "&scanAndScroll=true")))) == 95
-    assert [is_scan_query(one) for one in server.requests] == [True, False, False, False, False]
+    assert [is_scan_query(link) for link in server.requests] == [True, False, False, False, False]
     assert "recordings, cursor" in deviations.first_texts[Deviation.EMPTY_SCAN]
     assert deviations.kind_counts[Deviation.EMPTY_SCAN] == 1
 
@@ -338,4 +340,4 @@ def test_a_deviation_is_logged_once_and_counted_each_time(caplog: pytest.LogCapt
     for _ in range(3):
         list(listing.read_pages(listing_url(10)))
     assert deviations.kind_counts[Deviation.NO_LINK] == 3
-    assert len([one for one in caplog.records if "no link to the next page" in one.message]) == 1
+    assert len([record for record in caplog.records if "no link to the next page" in record.message]) == 1

@@ -78,7 +78,7 @@ def test_a_media_file_without_a_media_id_is_not_a_source_and_is_kept() -> None:
     for raw in ({"type": "video/mp4"}, {"type": "video/mp4", "mediaId": ""}, {"type": "video/mp4", "mediaId": 7}):
         recording = ScreenRecording.from_json({"id": "C1", "mediaFiles": [raw]})
         assert recording.screen_files == recording.muxed_files == ()
-        assert [one.raw for one in recording.media] == [raw]
+        assert [file.raw for file in recording.media] == [raw]
 
 
 def test_the_json_of_a_media_file_is_kept_untouched() -> None:
@@ -168,7 +168,7 @@ def test_a_stop_that_is_not_after_the_start_is_unknown(stop: int) -> None:
 def test_any_audio_is_the_audio_of_a_call(kind: str) -> None:
     files = [{"mediaId": "a", "type": kind}, {"mediaId": "v", "type": "video/x"}]
     call = CallRecording.from_json({"id": "C1", "mediaFiles": files})
-    assert [one.media_id for one in call.audio] == ["a"]
+    assert [file.media_id for file in call.audio] == ["a"]
 
 
 @pytest.mark.parametrize("labels", [[{"name": "screenRecording", "x": 1}], ["screenRecording"]])
@@ -194,7 +194,7 @@ def test_a_media_file_without_an_id_does_not_affect_the_others(kind: type[CallRe
     good = {"mediaId": "m", "type": "audio/mp3" if kind is CallRecording else "video/mp4"}
     recording = kind.from_json({"id": "C1", "mediaFiles": [{"type": "audio/mp3"}, good]})
     files = recording.audio if isinstance(recording, CallRecording) else recording.screen_files
-    assert [one.media_id for one in files] == ["m"]
+    assert [file.media_id for file in files] == ["m"]
 
 
 def test_screens_and_muxed_files_are_distinguished() -> None:
@@ -202,13 +202,15 @@ def test_screens_and_muxed_files_are_distinguished() -> None:
     screen = ScreenRecording.from_json(
         {"id": "C1", "mediaFiles": [{"mediaId": "s", "type": "video/mp4"}, muxed_file, {"mediaId": "t", "type": "text/x"}]}
     )
-    assert [one.media_id for one in screen.screen_files] == ["s"]
-    assert [one.media_id for one in screen.muxed_files] == ["x_muxed.mp4"]
+    assert [file.media_id for file in screen.screen_files] == ["s"]
+    assert [item.media_id for item in screen.muxed_files] == ["x_muxed.mp4"]
 
 
 def test_two_parts_of_a_screen_recording_are_merged() -> None:
     def screen_part(*ids: str) -> ScreenRecording:
-        return ScreenRecording.from_json({"id": "C1", "mediaFiles": [{"mediaId": one, "type": "video/mp4"} for one in ids]})
+        return ScreenRecording.from_json(
+            {"id": "C1", "mediaFiles": [{"mediaId": recording_id, "type": "video/mp4"} for recording_id in ids]}
+        )
 
     (whole,) = merge_recordings([screen_part("a", "b"), screen_part("b", "c")]).values()
-    assert [one.media_id for one in whole.media] == ["a", "b", "c"]
+    assert [file.media_id for file in whole.media] == ["a", "b", "c"]

@@ -17,7 +17,7 @@ MAX_REQUESTS = 3000
 
 
 def build_page(ids: Iterable[str] = (), link: str | None = None) -> Page:
-    response: Page = {"statusCode": 0, "recordings": [{"id": one} for one in ids]}
+    response: Page = {"statusCode": 0, "recordings": [{"id": recording_id} for recording_id in ids]}
     return response | ({"paging": {"next": link}} if link else {})
 
 
@@ -191,4 +191,4 @@ def test_every_id_is_returned_exactly_once_whatever_the_pages_contain(pages: lis
             for link, found, following in zip(links, pages, [*links[1:], None], strict=True)
         }
     )
-    assert sorted(read_ids(server)) == sorted({one for found in pages for one in found})
+    assert sorted(read_ids(server)) == sorted({item for found in pages for item in found})

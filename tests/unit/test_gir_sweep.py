@@ -12,7 +12,7 @@ DAY_MS = 24 * 3600 * 1000
 
 
 def calls_within(calls: list[Call], window: SweepWindow) -> list[Call]:
-    return [one for one in calls if window.start <= one[0] and one[1] <= window.end]
+    return [call for call in calls if window.start <= call[0] and call[1] <= window.end]
 
 
 def run_sweep(sweep: WindowSweep, calls: list[Call], most: int) -> tuple[list[SweepWindow], int]:
@@ -47,9 +47,9 @@ def test_every_call_within_the_promised_length_is_in_a_window_that_is_read_compl
     sweep = WindowSweep(whole)
     read, _ = run_sweep(sweep, calls, most)
     if sweep.is_complete:
-        promised = [one for one in calls if one[1] - one[0] <= sweep.covered_ms]
+        promised = [call for call in calls if call[1] - call[0] <= sweep.covered_ms]
         assert all(any(calls_within([one], window) for window in read) for one in promised)
-    assert all(whole.start <= one.start <= one.end <= whole.end for one in read)
+    assert all(whole.start <= item.start <= item.end <= whole.end for item in read)
 
 
 @given(sweep_cases())

@@ -174,7 +174,7 @@ def test_the_journal_keeps_any_reason_without_secrets(tmp_path: Path) -> None:
     journal.close()
     ((reason, recording),) = sqlite3.connect(tmp_path / "journal").execute("SELECT reason, recording FROM targets")
     assert "HTTP 500" in reason and len(reason) == MAX_REASON_LENGTH and recording == "C\0\n1"
-    assert not [one for one in ("pass word", "pass%20", "u:p@", "\ud800") if one in reason]
+    assert not [value for value in ("pass word", "pass%20", "u:p@", "\ud800") if value in reason]
 
 
 @pytest.mark.parametrize("form", ["json", "text"])

@@ -56,7 +56,7 @@ def fetched_file(
 
 
 def judge_files(incoming: ArrivalTracker, *files: FetchedFile) -> list[tuple[Arrival, str]]:
-    return [(one.arrival, one.shortfall) for one in incoming.check_arrival(RECORDING_ID, files)]
+    return [(arrival.arrival, arrival.shortfall) for arrival in incoming.check_arrival(RECORDING_ID, files)]
 
 
 def fail_muxing(incoming: ArrivalTracker, *sources: MediaInput) -> MediaIncomplete:
@@ -140,7 +140,7 @@ def test_all_files_of_a_recording_are_noted_when_one_is_incomplete(
     fail_muxing(incoming, *incoming.check_arrival(RECORDING_ID, files))
     clock.now += 3600
     assert judge_files(incoming, *files) == [(Arrival.SETTLED, "")] * 2
-    assert [one.arrival for one in incoming.check_arrival("another", files)] == [Arrival.GROWING] * 2
+    assert [arrival.arrival for arrival in incoming.check_arrival("another", files)] == [Arrival.GROWING] * 2
     incoming.forget_files(RECORDING_ID, ["a.mp3", "s.mp4"])
     assert judge_files(incoming, *files) == [(Arrival.GROWING, "")] * 2
 
@@ -174,7 +174,7 @@ def test_with_zero_minutes_no_file_is_waited_for(tmp_path: Path) -> None:
 def test_one_warning_for_each_length(incoming: ArrivalTracker, tmp_path: Path) -> None:
     (source,) = incoming.check_arrival(RECORDING_ID, [fetched_file(tmp_path, 0)])
     errors = [fail_muxing(incoming, source) for _ in range(3)]
-    assert [one.warned_once for one in errors] == [False, True, True]
+    assert [error.warned_once for error in errors] == [False, True, True]
     assert "waiting until it has not grown for 60 minutes" in str(errors[0])
     assert classify_error(errors[0]).when is RetryPolicy.NEXT_POLL and classify_error(errors[0]).code == "MUX-222"
     (grown,) = incoming.check_arrival(RECORDING_ID, [fetched_file(tmp_path, 0, CONTENT * 2)])
@@ -222,7 +222,7 @@ def test_the_oldest_of_too_many_records_are_removed(
     monkeypatch.setattr("muxer.pipeline.incomplete_sources.MAX_NOTES", 3)
     for number in range(6):
         fail_muxing(incoming, *incoming.check_arrival(RECORDING_ID, [fetched_file(tmp_path, 0, name=f"{number}.mp3")]))
-        (newest,) = (one for one in (tmp_path / "incoming").iterdir() if one.stat().st_mtime > clock.now)
+        (newest,) = (path for path in (tmp_path / "incoming").iterdir() if path.stat().st_mtime > clock.now)
         os.utime(newest, (clock.now - 100 + number,) * 2)
     incoming.prune_notes()
     clock.now += 3600

@@ -25,7 +25,7 @@ def kernel32(monkeypatch: pytest.MonkeyPatch) -> Kernel32:
     monkeypatch.setattr(ctypes, "WinDLL", lambda name, **_: fake_kernel32, raising=False)
     monkeypatch.setattr(ctypes, "get_last_error", lambda: 5, raising=False)
     monkeypatch.setattr(process, "sys", SimpleNamespace(platform="win32"))
-    monkeypatch.setattr(subprocess.Popen, "_handle", property(lambda one: one.pid), raising=False)
+    monkeypatch.setattr(subprocess.Popen, "_handle", property(lambda item: item.pid), raising=False)
     return fake_kernel32
 
 

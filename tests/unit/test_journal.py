@@ -269,9 +269,7 @@ def test_targets_set_aside_survive_a_start_while_the_disk_is_full(tmp_path: Path
     assert len([record for record in caplog.records if "kept in memory" in record.message]) == 1
 
 
-def test_targets_set_aside_survive_a_start_with_a_locked_journal(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_targets_set_aside_survive_a_start_with_a_locked_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "LOCK_TIMEOUT_SECONDS", 0.05)
     path = tmp_path / "journal.sqlite3"
     write_set_aside(path)

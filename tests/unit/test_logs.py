@@ -129,7 +129,7 @@ def test_a_secret_never_appears(set_up: SetUp, form: str, secret: str) -> None:
         log.exception("failed")
     text = "\n".join(lines())
     spelled = {secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]}
-    assert [one for one in spelled if one in text] == []
+    assert [spelling for spelling in spelled if spelling in text] == []
     if form == "json":
         assert [json.loads(line)["level"] for line in lines()] == ["debug", "error"]
 

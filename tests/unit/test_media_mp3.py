@@ -194,7 +194,7 @@ def test_damage_is_filled_with_the_same_number_of_silent_frames(folder: Path, ca
     path, repaired = folder / "damaged.mp3", folder / "repaired.mp3"
     path.write_bytes(content)
     mp3_audio = read_existing(path)
-    assert [(one.before, mp3_audio.lost_frames(one)) for one in mp3_audio.damaged_ranges] == [(11, 10)]
+    assert [(item.before, mp3_audio.lost_frames(item)) for item in mp3_audio.damaged_ranges] == [(11, 10)]
     mp3_audio.write_span(0, repaired)
     again = read_existing(repaired)
     assert again.damaged_ranges == []

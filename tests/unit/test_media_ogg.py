@@ -24,6 +24,6 @@ def test_each_file_starts_with_the_first_pages_of_its_streams() -> None:
 def test_joined_files_are_split_and_a_single_file_is_not(tmp_path: Path) -> None:
     (path := tmp_path / "call.ogg").write_bytes(ONE_STREAM + TWO_STREAMS)
     links = split_links(path, tmp_path / "work.mp4")
-    assert [one.read_bytes() for one in links] == [ONE_STREAM, TWO_STREAMS]
+    assert [link.read_bytes() for link in links] == [ONE_STREAM, TWO_STREAMS]
     path.write_bytes(TWO_STREAMS)
     assert split_links(path, tmp_path / "work.mp4") == []

@@ -52,7 +52,7 @@ def test_a_copyable_file_is_read_like_ffprobe_does(folder: Path, options: tuple[
 def test_only_instant_keyframes_count_as_keyframes(folder: Path) -> None:
     options = ("-bf", "3", "-b_strategy", "0", "-g", "5", "-x264-params", "open-gop=1:scenecut=0")
     path = mp4.create_video(folder / "open.mp4", *mp4.X264, *options, seconds=4)
-    flagged = [one.flags for one in mp4.read_packets(path)].count("K_")
+    flagged = [packet.flags for packet in mp4.read_packets(path)].count("K_")
     assert flagged > 1
     assert sum(read_video(path).packets.keys) == 1
 

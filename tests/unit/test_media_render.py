@@ -47,11 +47,11 @@ def create_video(
     tick = 1000 // rate
     order = list(range(frames))
     if reordered:
-        for one in range(1, frames - 1, 2):
-            if one % gop and (one + 1) % gop:
-                order[one], order[one + 1] = one + 1, one
+        for item in range(1, frames - 1, 2):
+            if item % gop and (item + 1) % gop:
+                order[item], order[item + 1] = item + 1, item
     packets = Packets(
-        pts=array("q", [one * tick for one in order]),
+        pts=array("q", [position * tick for position in order]),
         dts=array("q", [(number - reordered) * tick for number in range(frames)]),
         durations=array("q", [tick] * frames),
         keys=bytearray(one % gop == 0 for one in order),
@@ -150,7 +150,7 @@ def test_the_cuts_of_a_span_show_each_of_its_frames_once(begin: int, length: int
 def test_frames_close_to_a_cut_are_distinguished() -> None:
     clip = create_video(100, 20)
     # The frames before the cut and before the next keyframe are 0.3 ms earlier.
-    times = [one * 100_000 for one in range(100)]
+    times = [number * 100_000 for number in range(100)]
     times[14], times[19] = times[15] - 300, times[20] - 300
     packets = replace(clip.packets, pts=array("q", times))
     index = FrameIndex(Video({**clip.entry, "time_base": "1/1000000"}, packets, clip.avc))
@@ -160,7 +160,7 @@ def test_frames_close_to_a_cut_are_distinguished() -> None:
 
 def test_decoding_starts_at_the_keyframe_before_a_frame() -> None:
     clip = create_video(100, 20)
-    packets = replace(clip.packets, keys=bytearray(one in (0, 20) for one in range(100)))
+    packets = replace(clip.packets, keys=bytearray(number in (0, 20) for number in range(100)))
     index = FrameIndex(replace(clip, packets=packets))
     assert [index.seek_time(frame) for frame in (0, 1_900_000, 2 * SECOND, 5 * SECOND)] == [0, 0, 2 * SECOND, 2 * SECOND]
     assert FrameIndex(clip).seek_time(5_100_000) == 4 * SECOND

@@ -33,7 +33,7 @@ def plan_shown(
 ) -> list[Shown]:
     spans = [(round(begin * SECOND), round(end * SECOND)) for begin, end in paused]
     segments = plan_segments(round(start * SECOND), round(length * SECOND), clips, round(tolerance * SECOND), spans)
-    return [(one.begin / SECOND, one.end / SECOND, one.clip, one.offset / SECOND) for one in segments]
+    return [(segment.begin / SECOND, segment.end / SECOND, segment.clip, segment.offset / SECOND) for segment in segments]
 
 
 def test_overlaps_are_listed_as_they_are_resolved() -> None:
@@ -273,7 +273,7 @@ def covers_the_audio(start: int, length: int, clips: list[Clip], tolerance: int)
     assert segments[0].begin == 0
     assert segments[-1].end == length
     assert all(one.end == other.begin for one, other in pairwise(segments))
-    assert all(one.begin < one.end for one in segments)
+    assert all(segment.begin < segment.end for segment in segments)
 
 
 def stays_within_the_clips(start: int, length: int, clips: list[Clip], tolerance: int) -> None:
@@ -287,7 +287,7 @@ def stays_within_the_clips(start: int, length: int, clips: list[Clip], tolerance
 
 
 def shows_each_instant_once(start: int, length: int, clips: list[Clip], tolerance: int) -> None:
-    reached = {one.index: 0 for one in clips}
+    reached = {clip.index: 0 for clip in clips}
     for segment in plan_segments(start, length, clips, tolerance):
         if segment.clip is not None:
             assert segment.offset >= reached[segment.clip]
@@ -321,7 +321,7 @@ def is_idempotent(start: int, length: int, clips: list[Clip], tolerance: int) ->
         if segment.clip is not None
     ]
     second = plan_segments(0, length, again, tolerance)
-    assert [(one.begin, one.end, one.clip) for one in second] == [(one.begin, one.end, one.clip) for one in first]
+    assert [(item.begin, item.end, item.clip) for item in second] == [(one.begin, one.end, one.clip) for one in first]
 
 
 def shows_clips_that_do_not_meet_in_full(start: int, length: int, clips: list[Clip], tolerance: int) -> None:
@@ -331,9 +331,11 @@ def shows_clips_that_do_not_meet_in_full(start: int, length: int, clips: list[Cl
         position = apart[-1].end + abs(one.start) % SECOND
     audio = position - start + length
     shown = {
-        one.clip: (one.begin, one.offset) for one in plan_segments(start, audio, apart, tolerance) if one.clip is not None
+        segment.clip: (segment.begin, segment.offset)
+        for segment in plan_segments(start, audio, apart, tolerance)
+        if segment.clip is not None
     }
-    assert set(shown) == {one.index for one in apart}
+    assert set(shown) == {item.index for item in apart}
     for number, (begin, offset) in shown.items():
         assert (begin, offset) == (apart[number].start - start, 0)
 
@@ -392,14 +394,14 @@ def compute_segments(
     """Compute the result of `plan_segments` for each time: the visible clip, and the time in that clip."""
     line: dict[int, ClipTime] = {}
     ends: dict[int, int] = {}
-    for one in sorted(clips, key=lambda one: (one.start, one.length, one.index)):
-        if one.length < min(one.min_length, length):
+    for item in sorted(clips, key=lambda clip: (clip.start, clip.length, clip.index)):
+        if item.length < min(item.min_length, length):
             continue
-        begin = one.start
-        while begin in line and ends[line[begin][0]] - one.start <= tolerance:
+        begin = item.start
+        while begin in line and ends[line[begin][0]] - item.start <= tolerance:
             begin = ends[line[begin][0]]
-        ends[one.index] = begin + one.length
-        line |= {begin + own: (one.index, own) for own in range(one.length)}
+        ends[item.index] = begin + item.length
+        line |= {begin + own: (item.index, own) for own in range(item.length)}
     blank = {at for begin, end in paused for at in range(begin, end)}
     times = [None if at in blank else line.get(start + at) for at in range(length)]
     return build_segments(hold_short_gaps(times, blank, {one.index: one.min_length for one in clips}))
@@ -472,4 +474,4 @@ def test_a_plan_equals_a_timeline_computed_for_each_time(
     assert {at for begin, end in paused for at in range(begin, end)} == blank
     segments = list(plan_segments(start, length, clips, tolerance, paused))
     assert segments == compute_segments(start, length, clips, tolerance, paused)
-    assert all(one.clip is None for one in segments for at in blank if one.begin <= at < one.end)
+    assert all(segment.clip is None for segment in segments for at in blank if segment.begin <= at < segment.end)

@@ -88,8 +88,8 @@ def test_an_edit_list_that_hides_frames_skips_them(folder: Path, reordered: Path
     path = folder / "hiding.mp4"
     run_ffmpeg("-ss", "0.5", "-i", reordered, *COPY, "-avoid_negative_ts", "disabled", path)
     [track] = read_tracks(path)
-    assert [(one.pts, one.size, one.pos) for one in read_packets(track)] == [
-        (one.pts, one.size, one.pos) for one in mp4.read_packets(path)
+    assert [(packet.pts, packet.size, packet.pos) for packet in read_packets(track)] == [
+        (item.pts, item.size, item.pos) for item in mp4.read_packets(path)
     ]
     assert min(one.pts for one in read_packets(track)) < 0
     assert read_copyable_screen(path) is None
@@ -101,7 +101,7 @@ def test_shifts_may_be_negative(folder: Path, reordered: Path) -> None:
     [track] = read_tracks(path)
     assert track.shifts is not None
     assert min(track.shifts) < 0
-    assert [one.pts for one in read_packets(track)] == [one.pts for one in mp4.read_packets(path)]
+    assert [packet.pts for packet in read_packets(track)] == [item.pts for item in mp4.read_packets(path)]
 
 
 @pytest.mark.parametrize("codec", [("-c:a", "aac"), ("-c:a", "libmp3lame"), ("-c:a", "libopus", "-ar", "48000")])
@@ -109,7 +109,9 @@ def test_audio_packets_match_ffprobe(folder: Path, codec: tuple[str, ...]) -> No
     path = mp4.create_audio(folder / "sound.mp4", *codec, rate=48000)
     [track] = read_tracks(path)
     there = mp4.read_packets(path, "a:0")
-    assert [(one.pts, one.size, one.pos) for one in read_packets(track)] == [(one.pts, one.size, one.pos) for one in there]
+    assert [(packet.pts, packet.size, packet.pos) for packet in read_packets(track)] == [
+        (item.pts, item.size, item.pos) for item in there
+    ]
     assert track.handler == b"soun"
 
 
@@ -119,7 +121,7 @@ def test_video_and_audio_are_two_tracks(folder: Path, in_order: Path) -> None:
     video, audio = read_tracks(path)
     assert (video.handler, audio.handler) == (b"vide", b"soun")
     assert read_packets(video) == mp4.read_packets(path)
-    assert [one.pos for one in read_packets(audio)] == [one.pos for one in mp4.read_packets(path, "a:0")]
+    assert [packet.pos for packet in read_packets(audio)] == [item.pos for item in mp4.read_packets(path, "a:0")]
 
 
 def test_a_fragmented_file_is_not_copyable(folder: Path, in_order: Path) -> None:
@@ -176,7 +178,7 @@ def test_the_number_of_available_frames_is_reported(folder: Path, in_order: Path
 
 OFFSETS = st.integers(0, 100_000)
 NUMBERS = st.sampled_from([0, 1, 2**16, 2**31 - 1, 2**31, 2**32 - 1]).map(struct.Struct(">I").pack)
-BYTES = st.integers(0, 255).map(lambda one: bytes([one]))
+BYTES = st.integers(0, 255).map(lambda item: bytes([item]))
 CHANGES = st.lists(st.tuples(OFFSETS, BYTES | NUMBERS), min_size=1, max_size=3)
 
 

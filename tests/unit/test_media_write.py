@@ -113,7 +113,7 @@ def test_a_written_file_is_read_back_unchanged(
     assert replace(audio, offsets=audio_source.track.offsets, shown=audio_source.track.shown) == audio_source.track
     flags = ["K_" if key else "__" for key in row.sync]
     there = mp4.read_packets(path)
-    assert [(one.pts, one.dts, one.size, one.flags) for one in there] == list(
+    assert [(item.pts, item.dts, item.size, item.flags) for item in there] == list(
         zip(row.pts, row.dts, row.sizes, flags, strict=True)
     )
     assert [one.pos for one in there] == list(video.offsets)
@@ -127,7 +127,7 @@ def test_the_frames_are_those_of_the_sources(tmp_path: Path, screens: dict[str, 
     path = tmp_path / "written.mp4"
     write_file(path, [whole_segment(screens[name], begin) for name, begin in LAYOUTS[layout]], None, 7 * SECOND)
     assert mp4.frame_checksums(path) == [
-        one for name, _ in LAYOUTS[layout] for one in mp4.frame_checksums(screens[name].path)
+        checksum for name, _ in LAYOUTS[layout] for checksum in mp4.frame_checksums(screens[name].path)
     ]
 
 
@@ -159,8 +159,8 @@ def test_video_and_audio_are_interleaved(tmp_path: Path, screens: dict[str, Medi
         audio_source,
         4 * SECOND,
     )
-    samples = [(one.pos, one.pts / TIMESCALE) for one in mp4.read_packets(path)]
-    samples += [(one.pos, one.pts / audio_source.track.timescale) for one in mp4.read_packets(path, "a:0")]
+    samples = [(packet.pos, packet.pts / TIMESCALE) for packet in mp4.read_packets(path)]
+    samples += [(item.pos, item.pts / audio_source.track.timescale) for item in mp4.read_packets(path, "a:0")]
     times = [time for _, time in sorted(samples)]
     assert all(later > earlier - 1.2 for earlier, later in pairwise(times))
     assert any(later < earlier for earlier, later in pairwise(times))
@@ -195,7 +195,7 @@ def test_parameter_sets_precede_keyframes_only_where_they_differ(screens: dict[s
 def test_a_span_starts_at_its_exact_tick_in_every_time_base(screens: dict[str, MediaInfo]) -> None:
     row = build_sample_table([SampleSpan(screens["in order"], 10, 20, 2_333_333 - SECOND, 2_333_333)], 4 * SECOND)
     assert row.pts[0] == to_ticks(2_333_333)
-    assert [one - row.pts[0] for one in row.pts] == [frame * TIMESCALE // 10 for frame in range(10)]
+    assert [tick - row.pts[0] for tick in row.pts] == [frame * TIMESCALE // 10 for frame in range(10)]
 
 
 @given(st.integers(0, 10**12))

@@ -38,7 +38,7 @@ def documented_metrics() -> dict[str, tuple[str, str]]:
 
 
 def dashboard_panels() -> list[dict[str, Any]]:
-    return [one for one in json.loads(DASHBOARD.read_text())["panels"] if one["type"] != "row"]
+    return [panel for panel in json.loads(DASHBOARD.read_text())["panels"] if panel["type"] != "row"]
 
 
 def panel_expressions() -> list[str]:
@@ -46,7 +46,7 @@ def panel_expressions() -> list[str]:
 
 
 def test_exactly_the_existing_metrics_are_documented(samples: set[str]) -> None:
-    assert {metric_family(one) for one in samples} == set(documented_metrics())
+    assert {metric_family(sample) for sample in samples} == set(documented_metrics())
 
 
 def test_types_and_labels_are_those_of_the_page(tmp_path: Path) -> None:
@@ -54,7 +54,7 @@ def test_types_and_labels_are_those_of_the_page(tmp_path: Path) -> None:
     for name, (kind, labels) in documented_metrics().items():
         assert f"# TYPE {name} {kind}\n" in exposition
         found = re.findall(rf"^{name}(?:_bucket)?\{{(.*)\}} ", exposition, re.MULTILINE)
-        names = {label for one in found for label in re.findall(r'(\w+)="', one)} - {"le"}
+        names = {label for item in found for label in re.findall(r'(\w+)="', item)} - {"le"}
         assert names == set(re.findall(r"`(\w+)`", labels)), name
 
 
@@ -74,7 +74,7 @@ def test_every_alert_is_explained() -> None:
 def test_the_dashboard_has_what_grafana_needs() -> None:
     dashboard = json.loads(DASHBOARD.read_text())
     assert dashboard["schemaVersion"] >= 36 and dashboard["title"] and dashboard["uid"]
-    variables = {one["name"]: one for one in dashboard["templating"]["list"]}
+    variables = {item["name"]: item for item in dashboard["templating"]["list"]}
     assert variables["datasource"]["type"] == "datasource" and variables["datasource"]["query"] == "prometheus"
     assert {"job", "instance"} <= set(variables)
     ids = [one["id"] for one in dashboard["panels"]]

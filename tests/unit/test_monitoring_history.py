@@ -25,7 +25,9 @@ def test_a_failed_target_stays_listed_as_a_failure_while_it_is_retried(journal: 
         state(failed, NOW - 30)
         state(new, NOW - 30)
         past = history.read_history(tmp_path / "journal.sqlite3", NOW)
-        assert [(one.recording, one.attempts, one.error) for one in past.failures] == [("call-a", 1, "ServiceUnavailable")]
+        assert [(failure.recording, failure.attempts, failure.error) for failure in past.failures] == [
+            ("call-a", 1, "ServiceUnavailable")
+        ]
         assert past.hours[-1].failed == 1
     journal.record_done(failed, NOW, {})
     past = history.read_history(tmp_path / "journal.sqlite3", NOW)

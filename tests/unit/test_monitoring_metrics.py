@@ -50,19 +50,23 @@ def test_a_step_is_a_histogram_whose_buckets_add_up() -> None:
     for seconds in (0.01, 0.05, 0.3, 7000.0):
         durations.add_duration(seconds)
     [steps] = [
-        one for one in total_metrics(WorkTotals(steps={"mux": durations})) if one.name == "muxer_step_duration_seconds"
+        metric
+        for metric in total_metrics(WorkTotals(steps={"mux": durations}))
+        if metric.name == "muxer_step_duration_seconds"
     ]
-    samples = {(one.name, one.labels.get("le")): one.value for one in steps.samples if one.labels["step"] == "mux"}
+    samples = {
+        (sample.name, sample.labels.get("le")): sample.value for sample in steps.samples if sample.labels["step"] == "mux"
+    }
     counts = [samples["muxer_step_duration_seconds_bucket", str(bound)] for bound in DURATION_BUCKETS]
     assert counts[:4] == [2, 2, 2, 3] and counts == sorted(counts) and counts[-1] == 3
     assert samples["muxer_step_duration_seconds_bucket", "+Inf"] == samples["muxer_step_duration_seconds_count", None] == 4
     assert samples["muxer_step_duration_seconds_sum", None] == pytest.approx(7000.36)
-    assert {one.labels["step"] for one in steps.samples} >= {"check", "fetch", "mux", "publish"}
+    assert {item.labels["step"] for item in steps.samples} >= {"check", "fetch", "mux", "publish"}
 
 
 def test_before_the_first_poll_there_are_no_poll_metrics(tmp_path: Path) -> None:
     sources = create_sources(tmp_path)
-    assert [one.name for one in poll_metrics(sources.activity.take_snapshot().polls, time.time())] == ["muxer_polls"]
+    assert [metric.name for metric in poll_metrics(sources.activity.take_snapshot().polls, time.time())] == ["muxer_polls"]
     found = scrape_metrics(sources)
     assert found["muxer_ready"] == 0 and found['muxer_targets_total{outcome="muxed"}'] == 0
     assert found['muxer_service_up{service="RWS"}'] == 1 and 'muxer_service_up{service="RCS"}' not in found
@@ -78,13 +82,13 @@ def test_without_open_recordings_the_age_is_zero(tmp_path: Path) -> None:
 def test_certificate_expiry_is_exported_and_updated_when_a_certificate_is_replaced(tmp_path: Path) -> None:
     sources = populated_sources(tmp_path)
     expiries = CertificateExpiries(sources.config)
-    found = {(one.kind, one.name): one.at for one in expiries.read_expiries(sources.recipients())}
+    found = {(expiry.kind, expiry.name): expiry.at for expiry in expiries.read_expiries(sources.recipients())}
     assert set(found) == {("trusted_ca", "htcc"), ("monitoring", "monitoring"), ("recipient", "recipient")}
     day = 86_400
     assert all(0.9 * day < at - datetime.now(UTC).timestamp() <= day for at in found.values())
     certificate, _, _ = create_certificate(tmp_path, end=10)
     certificate.touch()
-    [renewed] = [one.at for one in expiries.read_expiries(()) if one.kind == "monitoring"]
+    [renewed] = [item.at for item in expiries.read_expiries(()) if item.kind == "monitoring"]
     assert renewed > found["monitoring", "monitoring"] + 8 * day
     certificate.unlink()
     assert expiries.read_expiries(()) == ()
@@ -160,5 +164,5 @@ def test_the_view_contains_the_data_of_the_journal(tmp_path: Path) -> None:
     assert (failed.error, failed.reason, failed.state, failed.attempts) == ("ValueError", "broken", "retry", 1)
     now_hour = view.hours[-1]
     assert (now_hour.muxed, now_hour.failed, now_hour.media_seconds, now_hour.bytes) == (1, 1, 60.0, 1000)
-    assert [one.name for one in view.services if not one.up] == ["S3 bucket calls"] and view.warnings == ()
+    assert [service.name for service in view.services if not service.up] == ["S3 bucket calls"] and view.warnings == ()
     assert view.disk is not None and view.disk.reserved == 1 << 20

@@ -43,7 +43,7 @@ def test_this_machine_has_access_without_a_password(tmp_path: Path, address: str
 
 @pytest.mark.parametrize("address", ["0.0.0.0", "::", "[::]", "192.0.2.1", "2001:db8::1", "::ffff:192.0.2.1", "muxer.test"])
 def test_other_machines_need_https_and_a_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str) -> None:
-    addresses = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (one, 0)) for one in ("127.0.0.1", "192.0.2.1")]
+    addresses = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (item, 0)) for item in ("127.0.0.1", "192.0.2.1")]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: addresses)
     certificate, key, _ = create_certificate(tmp_path)
     safe = {**SAFE_OPTIONS, "http_address": address, "certificate": certificate, "key": key}
@@ -89,7 +89,7 @@ def test_a_certificate_that_cannot_be_used_names_the_option(tmp_path: Path) -> N
 
 def test_a_certificate_that_has_expired_is_only_a_warning(tmp_path: Path) -> None:
     certificate, key, _ = create_certificate(tmp_path, end=-1)
-    [warning] = [one for one in load_options(tmp_path, certificate=certificate, key=key).warnings if "expired" in one]
+    [warning] = [item for item in load_options(tmp_path, certificate=certificate, key=key).warnings if "expired" in item]
     assert warning.startswith("[monitoring] certificate: it expired on ")
 
 

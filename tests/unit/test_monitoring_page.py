@@ -187,7 +187,7 @@ def test_the_page_loads_nothing_else() -> None:
         assert not {"script", "img", "iframe", "object", "form", "input", "button"} & {tag for tag, _ in page.elements}
         assert not any("style" in attributes for _, attributes in page.elements)
         loaded = [attributes.get("href", "") for tag, attributes in page.elements if tag == "link"]
-        assert all(one.startswith("data:") for one in loaded)
+        assert all(item.startswith("data:") for item in loaded)
         idents = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
         assert len(idents) == len(set(idents))
 

@@ -45,12 +45,12 @@ def test_times_are_shown_in_utc_and_relative_to_now() -> None:
 
 
 def test_lengths_are_exact() -> None:
-    formatted = [format_exact(one) for one in (0, 7.46, 59.96, 90, 3599.6)]
+    formatted = [format_exact(value) for value in (0, 7.46, 59.96, 90, 3599.6)]
     assert formatted == ["0.0 s", "7.5 s", "1:00 min", "1:30 min", "1:00:00 h"]
 
 
 def test_sizes() -> None:
-    formatted = [format_megabytes(one) for one in (0, 999, 1500, 2_340_000, 5e9)]
+    formatted = [format_megabytes(value) for value in (0, 999, 1500, 2_340_000, 5e9)]
     assert formatted == ["0 bytes", "999 bytes", "1.5 kB", "2.3 MB", "5.0 GB"]
 
 

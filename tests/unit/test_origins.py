@@ -72,7 +72,7 @@ def test_valid_values_are_read_despite_problems(tmp_path: Path) -> None:
     text = "[htcc]\nbase_uri = https://rws\nrws_timeout = 5\n[processing]\nmuxer_id = 3\nwindow_past_older_than = 900\n"
     path.write_text(text)
     reading = inspect_config(path, {}, {})
-    assert [one.where.partition(" = ")[0] for one in reading.problems] == [
+    assert [problem.where.partition(" = ")[0] for problem in reading.problems] == [
         "[htcc] contact_center_id",
         "[htcc] rws_timeout",
         "[processing] window_past_older_than",
@@ -110,11 +110,11 @@ def test_config_shows_every_option_and_no_secret(
 def test_config_changed_as_json(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, _ = run_command(path, capsys, "--changed", "--json")
     found = json.loads(out)
-    names = {(one["section"], one["option"]) for one in found["settings"]}
+    names = {(setting["section"], setting["option"]) for setting in found["settings"]}
     assert ("processing", "muxer_id") in names and ("advanced", "mark_screen_recording_label") in names
     assert ("processing", "window_past") not in names, "it is given, and is the default"
     assert ("htcc", "username") not in names
-    assert any("[rsc]" in one for one in found["warnings"])
+    assert any("[rsc]" in warning for warning in found["warnings"])
     assert "a-secret" not in out
 
 

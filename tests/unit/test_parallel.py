@@ -33,8 +33,8 @@ def make(stop: threading.Event) -> Iterator[Make]:
         return pools[-1]
 
     yield start_helpers
-    for one in pools:
-        one.close()
+    for pool in pools:
+        pool.close()
 
 
 def test_results_are_returned_in_the_order_of_the_tasks(make: Make) -> None:

@@ -21,7 +21,7 @@ def test_every_requirement_has_a_version_and_hashes(path: Path) -> None:
 
 @pytest.mark.parametrize(("small", "large"), [("", "-fleet"), ("", "-lab"), ("-fleet", "-test"), ("-lab", "-test")])
 def test_a_lock_file_contains_every_requirement_of_the_smaller_one(small: str, large: str) -> None:
-    texts = [(THIRDPARTY / f"requirements{one}.txt").read_text() for one in (small, large)]
+    texts = [(THIRDPARTY / f"requirements{value}.txt").read_text() for value in (small, large)]
     fewer, more = (set(re.findall(r"^[a-z0-9-]+==\S+", text, re.MULTILINE)) for text in texts)
     assert fewer < more
 

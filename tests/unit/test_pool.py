@@ -43,7 +43,7 @@ class GatedWork:
 
 def test_all_that_is_submitted_is_done(stop: threading.Event) -> None:
     done: list[str] = []
-    pool = ThreadExecutor(lambda one: done.append(one.recording_id), 3, stop)
+    pool = ThreadExecutor(lambda item: done.append(item.recording_id), 3, stop)
     assert all(pool.submit(create_target(f"C{number}")) for number in range(60))
     pool.wait_for_all()
     assert sorted(done) == sorted(f"C{number}" for number in range(60))
@@ -79,7 +79,7 @@ def test_a_target_that_is_queued_or_running_is_not_taken_twice(stop: threading.E
 
 def test_a_target_that_is_done_may_be_submitted_again(stop: threading.Event) -> None:
     done: list[str] = []
-    pool = ThreadExecutor(lambda one: done.append(one.recording_id), 1, stop)
+    pool = ThreadExecutor(lambda item: done.append(item.recording_id), 1, stop)
     for _ in range(2):
         assert pool.submit(create_target("C1"))
         pool.wait_for_all()
@@ -227,7 +227,7 @@ class FakeRoom:
 def test_while_starting_is_blocked_no_target_is_taken_or_lost(stop: threading.Event) -> None:
     done: list[str] = []
     room = FakeRoom()
-    pool = ThreadExecutor(lambda one: done.append(one.recording_id), 2, stop, room)
+    pool = ThreadExecutor(lambda item: done.append(item.recording_id), 2, stop, room)
     accepted: list[bool] = []
     thread = threading.Thread(
         target=lambda: accepted.extend(pool.submit(create_target(f"C{n}")) for n in range(3)), daemon=True

@@ -74,7 +74,7 @@ def test_two_builds_are_ambiguous(thirdparty: Path) -> None:
     both = [write_program(thirdparty / f"ffmpeg/ffmpeg-{version}/bin/ffprobe") for version in ("6", "7")]
     with pytest.raises(ValueError, match="more than one") as caught:
         FFPROBE("ffprobe")
-    assert all(str(one) in str(caught.value) for one in both)
+    assert all(str(item) in str(caught.value) for item in both)
     directly = write_program(thirdparty / "ffmpeg/ffprobe")
     assert FFPROBE("ffprobe") == str(directly)
 

@@ -57,4 +57,4 @@ def test_progress_is_shown_in_readable_form(progress: Progress, step: str, text:
 
 
 def test_a_clock_rounds_up_into_the_next_minute() -> None:
-    assert [format_duration(one) for one in (0, 59.6, 3599.7, -3)] == ["0:00", "1:00", "1:00:00", "0:00"]
+    assert [format_duration(value) for value in (0, 59.6, 3599.7, -3)] == ["0:00", "1:00", "1:00:00", "0:00"]

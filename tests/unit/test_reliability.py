@@ -33,10 +33,10 @@ def table_rows(heading: str) -> list[list[str]]:
 
 def test_the_table_has_exactly_one_row_per_error_type() -> None:
     named = [name for row in table_rows("What is tried again") for name in re.findall(r"`(\w+)`", row[0])]
-    assert sorted(named) == sorted([*(one.__name__ for one in RAISED), "OSError", "MemoryError"])
+    assert sorted(named) == sorted([*(error_type.__name__ for error_type in RAISED), "OSError", "MemoryError"])
 
 
-@pytest.mark.parametrize("kind", [one for one in RAISED if one is not errors.ConfigError])
+@pytest.mark.parametrize("kind", [error_type for error_type in RAISED if error_type is not errors.ConfigError])
 def test_the_table_matches_which_errors_set_a_recording_aside(kind: type[MuxerError]) -> None:
     (row,) = [row for row in table_rows("What is tried again") if f"`{kind.__name__}`" in row[0]]
     journal = Journal(None)
@@ -51,13 +51,13 @@ def test_the_table_matches_which_errors_set_a_recording_aside(kind: type[MuxerEr
 def test_every_fault_and_every_step_has_its_row() -> None:
     first = [row[0] for row in table_rows("Faults")]
     assert [fault for fault in Fault if fault.value not in first] == []
-    (steps,) = [one for one in first if "each step" in one]
+    (steps,) = [item for item in first if "each step" in item]
     assert all(step in steps for step in STEPS)
 
 
 def test_every_row_of_faults_names_a_test_that_exists() -> None:
     named = [re.findall(r"`(tests/\S+)::(\w+)`", row[2]) for row in table_rows("Faults")]
     assert all(found or row[2] == "the same" for found, row in zip(named, table_rows("Faults"), strict=True))
-    for path, name in (one for found in named for one in found):
+    for path, name in (item for found in named for item in found):
         tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
         assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}

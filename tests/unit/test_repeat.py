@@ -168,9 +168,9 @@ def test_a_step_is_not_retried_while_its_service_is_unavailable() -> None:
     error.service = "RCS"
     outages.trip(error)
     request, other = FlakyRequest(outages, unavailable_error), FlakyRequest(outages, unavailable_error, service="RWS")
-    for one in (request, other):
+    for value in (request, other):
         with pytest.raises(ServiceUnavailable):
-            Repeater(outages, InstantStop())("fetch", one)
+            Repeater(outages, InstantStop())("fetch", value)
     assert (request.sent, other.sent) == (1, ATTEMPT_COUNT)
 
 
@@ -241,8 +241,8 @@ def test_each_repeated_try_is_logged_and_counted(caplog: pytest.LogCaptureFixtur
         Repeater(outages, InstantStop())("fetch of a.mp3", FlakyRequest(outages, unavailable_error, times=2))
     assert [record.message.split(";")[0] for record in caplog.records] == ["fetch of a.mp3 failed"] * 2
     fields = [record.__dict__["fields"] for record in caplog.records]
-    assert [(one["step"], one["try"]) for one in fields] == [("fetch of a.mp3", 1), ("fetch of a.mp3", 2)]
-    assert all("503" in one["reason"] for one in fields)
+    assert [(field["step"], field["try"]) for field in fields] == [("fetch of a.mp3", 1), ("fetch of a.mp3", 2)]
+    assert all("503" in item["reason"] for item in fields)
     assert activity.take_snapshot().totals.repeats == {"check": 2}
 
 
@@ -295,4 +295,4 @@ def test_when_requests_fail_at_random_the_next_attempt_is_soon(
         outages.record_recovery("RCS")
     work = TargetProcessor(cast(Job, FailingJob(raised)), outages, Activity(), threading.Event(), ledger)
     work.process_target(MuxTarget("call", "r1", "alice", MediaFile.from_json({}), ()))
-    assert [one.retry_after for one in ledger.failures] == [wanted]
+    assert [failure.retry_after for failure in ledger.failures] == [wanted]

@@ -59,7 +59,7 @@ def select_recording(
     blank: bool = False,
 ) -> TargetSelection:
     call = CallRecording.from_json(
-        {"id": recording_id, "region": "r1", "mediaFiles": list(audios), "labels": [{"name": one} for one in labels]}
+        {"id": recording_id, "region": "r1", "mediaFiles": list(audios), "labels": [{"name": item} for item in labels]}
     )
     recording = ScreenRecording.from_json({"id": recording_id, "mediaFiles": list(screens)})
     return select_targets(call, recording, delete_superseded=superseded, label=label, blank_paused=blank)
@@ -196,7 +196,7 @@ def test_no_recording_supersedes_the_file_of_one_with_a_similar_id(
     name = (f"{prefix}_{earlier}_muxed.mp4" if of_earlier_version else muxed_name(victim, fewer)) + ending
     files = [screen_entry("s1", 0, 9), screen_entry("s2", 9, 20), muxed_entry(name, fewer)]
     superseded = [
-        one.media_id for one in only_target(select_recording([audio_entry()], files, recording_id=mine)).superseded
+        file.media_id for file in only_target(select_recording([audio_entry()], files, recording_id=mine)).superseded
     ]
     assert superseded == ([name] if mine == victim else [])
 
@@ -273,7 +273,7 @@ def test_the_name_is_a_function_of_the_set_of_sources_and_of_nothing_else(names:
     screens = [screen_entry(f"s{name}", number * 9, number * 9 + 9) for number, name in enumerate(names)]
     first = only_target(select_recording([audio_entry()], screens))
     shuffled = [
-        {**one, "size": "1", "startTime": time_at(random.randint(0, 59)), "stopTime": time_at(60)} for one in screens
+        {**screen, "size": "1", "startTime": time_at(random.randint(0, 59)), "stopTime": time_at(60)} for screen in screens
     ]
     random.shuffle(shuffled)
     second = only_target(
@@ -299,7 +299,10 @@ def test_a_source_that_the_metadata_list_twice_is_one_source() -> None:
 
 def test_two_recordings_never_share_a_name_even_if_their_files_do() -> None:
     ids = ("a/b", "a:b", "a_b", "x" * 80, "x" * 81)
-    names = {only_target(select_recording([audio_entry()], [screen_entry("s1")], recording_id=one)).file_name for one in ids}
+    names = {
+        only_target(select_recording([audio_entry()], [screen_entry("s1")], recording_id=recording_id)).file_name
+        for recording_id in ids
+    }
     assert len(names) == 5
 
 
@@ -339,8 +342,8 @@ def test_the_twins_are_those_of_exactly_the_same_sources_and_never_a_source() ->
     target = only_target(
         select_recording([audio_entry()], [screen_entry("s"), *muxed_entries, muxed_entry("a.mp3", ["a.mp3", "s"])])
     )
-    assert [one.media_id for one in target.same_source_files] == ["same"]
-    assert [one.media_id for one in target.superseded] == [fewer]
+    assert [file.media_id for file in target.same_source_files] == ["same"]
+    assert [item.media_id for item in target.superseded] == [fewer]
 
 
 # Paused spans, [advanced] blank_paused
@@ -403,10 +406,10 @@ def test_a_file_with_other_paused_spans_is_replaced_and_one_with_the_same_is_not
         entry = muxed_entry(name_variants(name)[form], ["a.mp3", "s"])
         for which, (masks, blank) in wanted.items():
             target = masked_target([screen_entry("s"), entry], masks, blank=blank)
-            replaced = [one.media_id for one in target.superseded]
+            replaced = [file.media_id for file in target.superseded]
             same = which == there
             assert (target.published, replaced) == (same, [] if same else [entry["mediaId"]])
-            assert [one.media_id for one in target.same_source_files] == ([entry["mediaId"]] if same else [])
+            assert [item.media_id for item in target.same_source_files] == ([entry["mediaId"]] if same else [])
             assert masked_target([screen_entry("s"), entry], masks, blank=blank, superseded=False).superseded == ()
 
 
@@ -414,7 +417,7 @@ def test_files_of_earlier_versions_with_paused_spans_visible_are_replaced_when_t
     ours = earlier_name("a.mp3", "s")
     for name, replaced in ((ours, [ours]), ("of another program.mp4", []), (ours.replace("C1", "C2"), [])):
         target = masked_target([screen_entry("s"), muxed_entry(name, ["a.mp3", "s"])])
-        assert (target.published, [one.media_id for one in target.superseded]) == (False, replaced)
+        assert (target.published, [file.media_id for file in target.superseded]) == (False, replaced)
         assert masked_target([screen_entry("s"), muxed_entry(name, ["a.mp3", "s"])], blank=False).published
 
 

@@ -57,7 +57,7 @@ IDS = {
 @pytest.mark.parametrize("total", [2, 3, 4])
 @pytest.mark.parametrize("ids", list(IDS.values()), ids=list(IDS))
 def test_shards_are_uniform_within_2_percent_over_100_000_ids(total: int, ids: list[str]) -> None:
-    counted = Counter(shard_of(one, total) for one in ids)
+    counted = Counter(shard_of(recording_id, total) for recording_id in ids)
     assert set(counted) == set(range(total))
     assert all(abs(count - 100_000 / total) <= 0.02 * 100_000 / total for count in counted.values())
 
@@ -90,7 +90,7 @@ def test_each_recording_is_taken_by_exactly_one_instance_of_a_type(
 ) -> None:
     instances = [processing(muxer_id=number, total_muxers=5, muxer_type=muxer_type) for number in range(5)]
     for number in range(500):
-        assert [is_mine(one, f"C{number}") for one in instances].count(True) == 1
+        assert [is_mine(instance, f"C{number}") for instance in instances].count(True) == 1
 
 
 def test_a_primary_and_a_backup_of_the_same_id_share_nothing(processing: Callable[..., ProcessingOptions]) -> None:

@@ -26,9 +26,9 @@ def test_a_day_has_its_recordings_in_its_hours_and_is_the_same_each_time(small: 
     assert len(small) == 3000 and list(small.end) == sorted(small.end)
     assert all(begin < end < ready for begin, end, ready in zip(small.start, small.end, small.ready, strict=True))
     assert max(small.start) < DAY
-    hours = Counter(int(one // HOUR) for one in small.start)
+    hours = Counter(int(item // HOUR) for item in small.start)
     assert hours[10] == pytest.approx(3000 * HOURLY_PROFILE[10] / sum(HOURLY_PROFILE), rel=0.15)
-    assert mean(small.call_seconds(one) for one in range(3000)) == pytest.approx(MEAN_SECONDS, rel=0.1)
+    assert mean(small.call_seconds(number) for number in range(3000)) == pytest.approx(MEAN_SECONDS, rel=0.1)
     assert list(generate_day(3000).start) == list(small.start)
 
 
@@ -68,7 +68,7 @@ def test_requests_and_bytes_are_those_of_the_jobs_and_the_polls(small: Day) -> N
     done = Simulation(small, SimulatedFleet(5), Costs()).run()
     requests, page = sum(done.seen.rws.values()) - 7 * 3000, Costs().page_seconds
     assert requests == pytest.approx(sum(done.pollers[0].polls) / page, rel=0.05)
-    moved = sum(2 * source_bytes(small.call_seconds(one)) for one in range(3000))
+    moved = sum(2 * source_bytes(small.call_seconds(number)) for number in range(3000))
     assert sum(done.seen.bytes.values()) == pytest.approx(moved, rel=0.001)
 
 
@@ -158,11 +158,11 @@ class FakePollSite:
         return bool(self.orders) and self.now > 16 * HOUR
 
     def open_recordings(self) -> list[int]:
-        ordered = {one for several in self.orders for one in several}
-        return [one for one in range(len(self.day)) if self.day.end[one] <= self.now and one not in ordered]
+        ordered = {item for several in self.orders for item in several}
+        return [number for number in range(len(self.day)) if self.day.end[number] <= self.now and number not in ordered]
 
     def order_recordings(self, found: list[int]) -> bool:
-        newest = sorted(found, key=lambda one: self.day.start[one], reverse=True)
+        newest = sorted(found, key=lambda item: self.day.start[item], reverse=True)
         self.orders.append(newest[: self.room])
         self.room -= len(self.orders[-1])
         return len(newest) == len(self.orders[-1])
@@ -192,18 +192,18 @@ def _run_polls(day: Day, window: PollWindow, room: int, polls: int = 1, page_sec
 
 def test_a_poll_orders_the_ready_recordings_of_its_window_newest_first(small: Day) -> None:
     site = _run_polls(small, PollWindow(12 * HOUR, HOUR), 10_000)
-    ordered = [one for several in site.orders for one in several]
+    ordered = [item for several in site.orders for item in several]
     now = 15 * HOUR
-    inside = {one for one in range(3000) if small.start[one] >= now - 12 * HOUR and small.end[one] <= now - HOUR}
+    inside = {number for number in range(3000) if small.start[number] >= now - 12 * HOUR and small.end[number] <= now - HOUR}
     assert set(ordered) >= inside and len(ordered) == len(set(ordered)) < len(inside) + 20  # time passes during the poll
-    assert max(small.start[one] for one in site.orders[1]) < max(small.start[one] for one in site.orders[0])
+    assert max(small.start[order] for order in site.orders[1]) < max(small.start[one] for one in site.orders[0])
     assert all(small.ready[one] <= site.now for one in ordered)
 
 
 def test_older_calls_are_not_read_while_the_queue_has_no_capacity(small: Day) -> None:
     few, all_ = _run_polls(small, PollWindow(), 20), _run_polls(small, PollWindow(), 10_000)
     assert len(few.orders) == 1 < len(all_.orders) and few.requests < all_.requests / 2
-    newest = max(all_.orders[0], key=lambda one: small.start[one])
+    newest = max(all_.orders[0], key=lambda order: small.start[order])
     assert newest in few.orders[0] and len(few.orders[0]) == 20
 
 
@@ -213,5 +213,5 @@ def test_a_long_pass_is_interrupted_for_the_newest_calls(small: Day) -> None:
         _run_polls(small, PollWindow(interval=60.0), 10_000, page_seconds=10.0),
     )
     assert len(quick.orders) == 3 < len(slow.orders)  # an hour, four hours, twelve hours
-    began = [max((small.start[one] for one in several), default=0.0) for several in slow.orders]
+    began = [max((small.start[item] for item in several), default=0.0) for several in slow.orders]
     assert max(began[2:-1]) > began[0]  # a call that started after the first pass

@@ -118,7 +118,7 @@ def test_a_machine_of_workers_shows_them(temp: Path, capsys: pytest.CaptureFixtu
     assert "no instance runs" not in shown and "no poll" not in shown and "journal" not in shown
     code, facts = run_status_json(temp, capsys)
     assert (code, facts["standing"], facts["trouble"]) == (0, "does not run", [])
-    assert [(one["name"], one["standing"], one["state"]["pid"]) for one in facts["workers"]] == [
+    assert [(worker["name"], worker["standing"], worker["state"]["pid"]) for worker in facts["workers"]] == [
         ("worker-0", "runs", 123),
         ("worker-2", "runs", 124),
         ("worker-10", "runs", 125),

@@ -43,7 +43,7 @@ def test_servers_of_the_site_need_no_option_and_are_connected_to_by_their_addres
 
 @pytest.mark.parametrize("host", ADDRESSES)
 def test_addresses_of_the_site_need_no_option(host: str) -> None:
-    assert [ip_address(one) for one in create_hosts().resolve("http", host, None)] == [
+    assert [ip_address(item) for item in create_hosts().resolve("http", host, None)] == [
         ip_address("127.0.0.1" if host == "0x7f.1" else host)
     ]
 
