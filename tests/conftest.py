@@ -25,14 +25,14 @@ from tests.support.tls import HOST, self_signed
 if TYPE_CHECKING:
     from tests.support.queues import VirtualHost
 
-# The same examples in every run of the suite; those who look for more ask for more, and get others each time.
+# Every run of the suite uses the same examples; a run that asks for more examples uses different ones each time.
 settings.register_profile("steady", derandomize=True)
 if "MUXER_FUZZ" not in os.environ:
     settings.load_profile("steady")
 
 
-# The tiers, of which each test has one: `fast` runs in this process and needs no server, `servers` needs the programs and
-# servers of the sites, `long` runs for a long time and shows variants of what the others show.
+# Each test has one tier: `fast` runs in this process and needs no server, `servers` needs the programs and
+# servers of the sites, `long` takes long and tests variants of the other tests.
 TIERS = ("fast", "servers", "long")
 
 
@@ -43,7 +43,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give each test its tier: what lies in tests/unit and uses no lab is fast."""
+    """Mark each test with its tier: tests in tests/unit that use no lab are fast."""
     for item in items:
         if not any(item.get_closest_marker(tier) for tier in TIERS):
             is_fast = "unit" in item.path.parts and not {"make_lab", "kept_lab", "rabbit"} & set(
@@ -53,20 +53,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip what needs ffmpeg or openssl where they are missing; in CI that fails."""
+    """Skip tests that need ffmpeg or openssl where these are missing; fail them in CI."""
     if item.get_closest_marker("fast") is None and (missing := missing_programs(("ffmpeg", "ffprobe", "openssl"))):
         report_missing(missing[0])
 
 
 @pytest.fixture(scope="session")
 def shelf(tmp_path_factory: pytest.TempPathFactory) -> MediaCache:
-    """Return where the media of this run are kept."""
+    """Return the cache of the media of this run."""
     return MediaCache(shared_folder(tmp_path_factory.getbasetemp()) / "media")
 
 
 @pytest.fixture(scope="session")
 def kept_lab(tmp_path_factory: pytest.TempPathFactory, shelf: MediaCache) -> type[Lab]:
-    """Return a kind of lab that takes its media and keys from what other labs of this run have made."""
+    """Return a lab class that reuses the media and keys of other labs of this run."""
     CachedMediaLab.shelf, CachedMediaLab.keys = shelf, tmp_path_factory.mktemp("keys")
     load_recipients(CachedMediaLab.keys)
     return CachedMediaLab
@@ -74,7 +74,7 @@ def kept_lab(tmp_path_factory: pytest.TempPathFactory, shelf: MediaCache) -> typ
 
 @pytest.fixture
 def make_lab(tmp_path: Path, kept_lab: type[Lab]) -> Iterator[Callable[..., Lab]]:
-    """Return a function that starts a lab with the given switches; all of them are stopped at the end."""
+    """Return a function that starts a lab with the given switches; all labs are stopped at the end."""
     with ExitStack() as stack:
         count = iter(range(100))
 
@@ -87,14 +87,14 @@ def make_lab(tmp_path: Path, kept_lab: type[Lab]) -> Iterator[Callable[..., Lab]
 
 @pytest.fixture(scope="session")
 def rabbit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitNode]:
-    """Return a RabbitMQ that runs, for all tests of this process; one that stops it or kills it need not start it again."""
+    """Return the running RabbitMQ node of this process; a test that stops or kills it need not restart it."""
     with RabbitNode(tmp_path_factory.mktemp("rabbit"), certificate=self_signed("broker", HOST)) as node:
         yield node
 
 
 @pytest.fixture
 def vhost(rabbit: RabbitNode) -> Iterator[VirtualHost]:
-    """Return a virtual host of its own for a test."""
+    """Return a separate virtual host for the test."""
     from tests.support.queues import VirtualHost
 
     rabbit.start()
@@ -107,7 +107,7 @@ def vhost(rabbit: RabbitNode) -> Iterator[VirtualHost]:
 
 @pytest.fixture(scope="session")
 def models_read_once() -> Iterator[None]:
-    """Reading its models takes boto3 longer than most tests of a client."""
+    """Load the models of boto3 once, because that takes longer than most tests of a client."""
     import botocore.session
 
     with pytest.MonkeyPatch.context() as patch:
@@ -127,7 +127,7 @@ def no_keys_around(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let uploads go in parts of the least size that S3 allows."""
+    """Upload in parts of the minimum size that S3 allows."""
     monkeypatch.setattr("muxer.storage.s3.MULTIPART_BYTES", 5 * 1024 * 1024)
 
 
@@ -148,12 +148,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print what the tests have measured: the worst errors of picture and sound, one line for each case."""
+    """Print what the tests have measured: the largest errors of video and audio, one line per case."""
     reports = [one for held in terminalreporter.stats.values() for one in held if isinstance(one, pytest.TestReport)]
     rows = [value for one in reports for name, value in one.user_properties if name == "worst error" and one.when == "call"]
     if not rows:
         return
     terminalreporter.section("worst errors, in milliseconds")
-    terminalreporter.write_line(f"{'source':<40}{'picture':>10}{'sound':>10}{'allowed':>10}")
-    for source, picture, sound, allowed in sorted(rows):  # type: ignore[misc, type-var]
-        terminalreporter.write_line(f"{source:<40}{picture:>10.1f}{sound:>10.1f}{allowed:>10.1f}")
+    terminalreporter.write_line(f"{'source':<40}{'video':>10}{'audio':>10}{'allowed':>10}")
+    for source, video_error, audio_error, allowed in sorted(rows):  # type: ignore[misc, type-var]
+        terminalreporter.write_line(f"{source:<40}{video_error:>10.1f}{audio_error:>10.1f}{allowed:>10.1f}")

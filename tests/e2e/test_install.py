@@ -195,7 +195,7 @@ def test_fleet_packages_are_installed_on_request_and_kept(installation: tuple[Pa
 def test_version_that_does_not_start_is_not_installed(installation: tuple[Path, Path]) -> None:
     source, prefix = installation
     before = read_tree(prefix)
-    for name in ("job.py", "muxer_process.py"):  # the first is imported after the command line is parsed
+    for name in ("pipeline/job.py", "muxer_process.py"):  # the first is imported after the command line is parsed
         (source / "muxer" / name).write_text("import a_module_that_does_not_exist\n")
         result = run_installer("--prefix", prefix, source=source)
         assert result.returncode == 1

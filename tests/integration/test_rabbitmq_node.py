@@ -23,7 +23,7 @@ from tests.support.rabbitmq import RabbitNode
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.tls import HOST, pem_bundle
 
-TESTS = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 QUORUM = {"x-queue-type": "quorum"}
 DURABLE = pika.BasicProperties(delivery_mode=2)
 
@@ -90,10 +90,10 @@ def test_an_account_of_one_virtual_host_sees_no_other(rabbit: RabbitNode, vhost:
 
 
 def test_a_node_dies_with_the_process_that_started_it(tmp_path: Path) -> None:
-    program = "import sys, time; from pathlib import Path; from support.rabbitmq import RabbitNode; "
+    program = "import sys, time; from pathlib import Path; from tests.support.rabbitmq import RabbitNode; "
     program += "RabbitNode(Path(sys.argv[1])).start(); print('up', flush=True); time.sleep(600)"
     folder = tmp_path / "node"
-    with subprocess.Popen([sys.executable, "-c", program, folder], cwd=TESTS, stdout=subprocess.PIPE) as starter:
+    with subprocess.Popen([sys.executable, "-c", program, folder], cwd=ROOT, stdout=subprocess.PIPE) as starter:
         assert starter.stdout is not None and starter.stdout.readline() == b"up\n"
         assert processes_in(folder)
         starter.kill()

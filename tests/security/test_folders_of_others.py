@@ -1,4 +1,4 @@
-"""A temporary folder that others may use: refused, or warned of where systems share it on purpose."""
+"""A temporary folder that others can write to is refused, or gets a warning where systems share it on purpose."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_a_folder_of_another_account_is_refused_with_its_name(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("mode", [0o1777, 0o770, 0o2775])
-def test_a_folder_that_is_shared_on_purpose_is_warned_of(
+def test_a_folder_that_is_shared_on_purpose_gets_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, mode: int
 ) -> None:
     tmp_path.chmod(mode)
@@ -48,13 +48,13 @@ def test_a_volume_is_shared_on_purpose(tmp_path: Path, caplog: pytest.LogCapture
     assert "mode 0777" in caplog.text
 
 
-def test_a_folder_of_ones_own_is_not_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_private_folder_gets_no_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     tmp_path.chmod(0o755)
     Workspace(tmp_path, "single").release_lock()
     assert caplog.text == ""
 
 
-def test_a_lock_file_that_another_account_made_is_named() -> None:
+def test_a_lock_file_created_by_another_account_is_named() -> None:
     with tempfile.TemporaryDirectory() as name:
         temp = Path(name)
         (temp / "muxer.lock").touch(mode=0o600)
@@ -67,8 +67,8 @@ def test_a_lock_file_that_another_account_made_is_named() -> None:
             os.seteuid(0)
 
 
-def test_one_that_is_open_to_all_is_not_used(tmp_path: Path) -> None:
-    """Its owner could hold it for ever, and say in it who runs."""
+def test_a_lock_file_that_is_open_to_all_is_not_used(tmp_path: Path) -> None:
+    """Its owner could hold the lock for ever and write a false holder into it."""
     lock = tmp_path / "muxer.lock"
     lock.write_text("process 1 on another host")
     lock.chmod(0o666)
@@ -80,7 +80,7 @@ def test_one_that_is_open_to_all_is_not_used(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["link", "second name", "pipe", "folder"])
-def test_what_is_no_plain_file_is_not_locked_or_changed(tmp_path: Path, kind: str) -> None:
+def test_only_a_regular_file_is_locked_or_changed(tmp_path: Path, kind: str) -> None:
     (tmp_path / "temp").mkdir(mode=0o700)
     other, lock = tmp_path / "muxer.cfg", tmp_path / "temp" / "muxer.lock"
     other.write_text("[htcc]")
@@ -91,9 +91,7 @@ def test_what_is_no_plain_file_is_not_locked_or_changed(tmp_path: Path, kind: st
     assert other.read_text() == "[htcc]"
 
 
-def test_a_folder_that_others_may_put_another_in_place_of_is_warned_of(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_folder_that_others_can_replace_gets_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "outer" / "temp").mkdir(parents=True, mode=0o700)
     (tmp_path / "outer").chmod(0o777)
     Workspace(tmp_path / "outer" / "temp", "single").release_lock()

@@ -1,4 +1,4 @@
-"""Messages that make no sense in the queues of a fleet: none stops the poller or a worker, and none is believed."""
+"""Invalid messages in the queues of a fleet: none stops the poller or a worker, and none is accepted."""
 
 from __future__ import annotations
 
@@ -47,15 +47,15 @@ def nested_table(depth: int) -> bytes:
 
 HOSTILE_HEADERS = {
     "a time after the year 9999": b"\x01tT" + struct.pack(">Q", 10**12),
-    "the latest time there is": b"\x01tT" + struct.pack(">Q", 2**64 - 1),
+    "the latest possible time": b"\x01tT" + struct.pack(">Q", 2**64 - 1),
     "5,000 nested tables": nested_table(5000),
     "an unsigned byte": b"\x01kB\xff",
     "a number of 16 bits": b"\x01ku\xff\xff",
     "bytes": b"\x01kx" + struct.pack(">I", 3) + b"\xff\xfe\xfd",
-    "a name that is no text": b"\x03\xff\xfe\xfdI" + struct.pack(">i", 7),
-    "a text that is no text": b"\x01kS" + struct.pack(">I", 3) + b"\xff\xfe\xfd",
-    "a decimal of many places": b"\x01kD\xff" + struct.pack(">i", 7),
-    "a death that is none": b"\x07x-deathS" + struct.pack(">I", 1) + b"x",
+    "a name that is not text": b"\x03\xff\xfe\xfdI" + struct.pack(">i", 7),
+    "an invalid text": b"\x01kS" + struct.pack(">I", 3) + b"\xff\xfe\xfd",
+    "a decimal with many digits": b"\x01kD\xff" + struct.pack(">i", 7),
+    "an invalid death": b"\x07x-deathS" + struct.pack(">I", 1) + b"x",
 }
 
 
@@ -72,7 +72,7 @@ class RawProperties(pika.BasicProperties):  # type: ignore[misc]
 
 
 def publish_poison(vhost: VirtualHost, exchange: str, key: str, table: bytes, body: bytes = b"{}") -> bool:
-    """Publish a message with such headers; return whether RabbitMQ takes it."""
+    """Publish a message with these headers; return whether RabbitMQ accepts it."""
     try:
         with vhost.open_channel() as channel:
             channel.confirm_delivery()
@@ -90,7 +90,7 @@ def declared(vhost: VirtualHost) -> VirtualHost:
 
 
 @pytest.mark.parametrize("name", HOSTILE_HEADERS)
-def test_no_header_keeps_a_worker_from_the_orders_behind_it(
+def test_no_header_keeps_a_worker_from_the_tasks_behind_it(
     declared: VirtualHost, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     if not publish_poison(declared, "", queue_names("orders")[0], HOSTILE_HEADERS[name]):
@@ -107,7 +107,7 @@ def test_no_header_keeps_a_worker_from_the_orders_behind_it(
 
 
 @pytest.mark.parametrize("name", HOSTILE_HEADERS)
-def test_no_header_of_a_dead_letter_keeps_a_poller_from_looking(declared: VirtualHost, name: str) -> None:
+def test_no_header_of_a_dead_letter_stops_the_scan_of_a_poller(declared: VirtualHost, name: str) -> None:
     if not publish_poison(declared, "", dead_letter_queue("orders"), HOSTILE_HEADERS[name]):
         pytest.skip("this RabbitMQ does not take such a message")
     letters, met = DeadLetterScanner(), []
@@ -119,19 +119,21 @@ def test_no_header_of_a_dead_letter_keeps_a_poller_from_looking(declared: Virtua
     for _ in range(2):
         with declared.open_channel() as channel:
             letters.scan_next(channel.connection, "orders", declared.ready_count(dead_letter_queue("orders")), keep_letter)
-    # It is read once, and stays for an operator.
+    # It is read once and stays in the queue for an operator.
     assert len(met) == 1 and letters.count == declared.ready_count(dead_letter_queue("orders")) == 1
 
 
 def start_fleet(crew: FleetProcesses, vhost: VirtualHost) -> list[FleetProcess]:
-    """Start a poller and a worker, and wait until the queues are there and a poll is done."""
+    """Start a poller and a worker; wait until the queues exist and a poll is done."""
     members = [crew.start_poller(), crew.start_worker()]
     wait(lambda: vhost.queue_counts(dead_letter_queue(QUEUE)) is not None, TIMEOUT_SECONDS, "the queues", crew.log)
     wait(lambda: len(crew.poller_lines("poll done")) > 1, TIMEOUT_SECONDS, "a poll", crew.log)
     return members
 
 
-def test_a_fleet_with_poison_in_every_queue_does_its_work(make_lab: Make, vhost: VirtualHost, tmp_path: Path) -> None:
+def test_a_fleet_with_poison_messages_in_every_queue_does_its_work(
+    make_lab: Make, vhost: VirtualHost, tmp_path: Path
+) -> None:
     lab = make_lab()
     copies = RecordingCopies(lab)
     with FleetProcesses(lab, vhost.url) as crew:
@@ -148,11 +150,11 @@ def test_a_fleet_with_poison_in_every_queue_does_its_work(make_lab: Make, vhost:
         ids = copies.add_copies(3)
         wait(lambda: not copies.unfinished_ids(ids), TIMEOUT_SECONDS, "the work behind them", crew.log)
         assert stop_processes(*members) == [0, 0]
-        said = crew.log.read_text()
-    assert "cannot decode the headers" in said and "RabbitMQ is unavailable" not in said
+        log_text = crew.log.read_text()
+    assert "cannot decode the headers" in log_text and "RabbitMQ is unavailable" not in log_text
 
 
-# Events that claim what is not so
+# Events with false content
 
 KEY = TargetKey("c1_muxed.mp4", "c1", "agent")
 MUXED_DETAILS = {"outcome": "muxed", "facts": {}}
@@ -171,33 +173,33 @@ def started_outcomes(tmp_path: Path, only_ours: bool) -> tuple[EventHandler, Jou
 
 
 @pytest.mark.parametrize("what", [events.DONE, events.FAILED, events.POSTPONED])
-@pytest.mark.parametrize("begins", [False, True])
-def test_the_end_of_the_work_of_another_worker_is_not_believed(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, what: str, begins: bool
+@pytest.mark.parametrize("is_started", [False, True])
+def test_an_outcome_event_of_another_worker_is_not_accepted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, what: str, is_started: bool
 ) -> None:
     outcomes, journal, books = started_outcomes(tmp_path, only_ours=False)
-    if begins:
+    if is_started:
         outcomes.handle(Event(events.WORKER, WORKER, details={"totals": TOTALS, "held": [KEY.name]}))
         outcomes.handle(Event(events.BEGUN, LIAR, KEY.recording, KEY.name, {"message": "m1"}))
-    told = {"message": "m1", **(MUXED_DETAILS if what == events.DONE else FAILED_DETAILS)}
-    outcomes.handle(Event(what, LIAR, KEY.recording, KEY.name, told))
+    event_details = {"message": "m1", **(MUXED_DETAILS if what == events.DONE else FAILED_DETAILS)}
+    outcomes.handle(Event(what, LIAR, KEY.recording, KEY.name, event_details))
     assert journal.state_of(KEY.name) == WANTED and not outcomes.is_taken(KEY.name)
     assert (books.muxed, books.failures) == (0, {}) and LIAR in caplog.text
 
 
-def test_in_a_migration_it_is_ordered_again(tmp_path: Path) -> None:
+def test_in_a_migration_the_task_is_sent_again(tmp_path: Path) -> None:
     outcomes, _, books = started_outcomes(tmp_path, only_ours=True)
     outcomes.handle(Event(events.DONE, LIAR, KEY.recording, KEY.name, {"message": "m1", **MUXED_DETAILS}))
     assert [held.key for held in outcomes.find_lost(None)] == [KEY] and books.muxed == 0
 
 
-def test_the_worker_that_began_it_is_believed(tmp_path: Path) -> None:
+def test_the_outcome_event_of_the_worker_that_started_the_target_is_accepted(tmp_path: Path) -> None:
     outcomes, journal, books = started_outcomes(tmp_path, only_ours=False)
     outcomes.handle(Event(events.DONE, WORKER, KEY.recording, KEY.name, {"message": "m1", **MUXED_DETAILS}))
     assert journal.state_of(KEY.name) == DONE and books.muxed == 1
 
 
-def test_a_worker_that_takes_over_from_a_dead_one_is_believed(tmp_path: Path) -> None:
+def test_the_outcome_event_of_a_worker_that_took_over_from_a_dead_one_is_accepted(tmp_path: Path) -> None:
     outcomes, journal, _ = started_outcomes(tmp_path, only_ours=False)
     outcomes.handle(Event(events.BEGUN, LIAR, KEY.recording, KEY.name, {"message": "m1"}))
     outcomes.handle(Event(events.FAILED, LIAR, KEY.recording, KEY.name, {"message": "m1", **FAILED_DETAILS}))
@@ -205,20 +207,20 @@ def test_a_worker_that_takes_over_from_a_dead_one_is_believed(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("what", [events.QUEUED, events.BEGUN, events.POSTPONED, events.FAILED])
-def test_nothing_finished_is_set_aside_or_begun_again_by_what_is_told(tmp_path: Path, what: str) -> None:
+def test_no_event_sets_a_finished_target_aside_or_restarts_it(tmp_path: Path, what: str) -> None:
     outcomes, journal, books = started_outcomes(tmp_path, only_ours=False)
     outcomes.handle(Event(events.DONE, WORKER, KEY.recording, KEY.name, {"message": "m1", **MUXED_DETAILS}))
     outcomes.begin_poll()
     outcomes.handle(Event(what, LIAR, KEY.recording, KEY.name, {"message": "m2", **FAILED_DETAILS}))
     assert journal.state_of(KEY.name) == DONE and not outcomes.is_taken(KEY.name)
-    # Nor by a dead letter after that.
+    # A later dead letter has no effect either.
     assert outcomes.settle_letter(DeadLetter("m2", KEY, OrderFailed("never"))) is Disposition.DROPPED
     assert journal.state_of(KEY.name) == DONE and books.failures == {}
 
 
 @pytest.mark.parametrize("count", [10**400, -(10**30), float("nan"), float("inf"), True, "1"])
 @pytest.mark.parametrize("of", ["counts", "seconds", "moved", "errors"])
-def test_sums_that_cannot_be_added_up_are_not_counted(count: object, of: str) -> None:
+def test_invalid_totals_are_not_counted(count: object, of: str) -> None:
     def standing_event(value: object) -> Event:
         found = {name: value if of == name else 1 for name in ("counts", "seconds", "moved", "errors")}
         steps = {"mux": {"counts": [found["counts"]] * len(DurationHistogram().counts), "seconds": found["seconds"]}}
@@ -242,18 +244,18 @@ def test_a_flood_of_workers_and_names_is_bounded() -> None:
     many = nothing | {"errors": [[f"s{number}", "X", 1] for number in range(MAX_NAMES + 1)]}
     workers.record_heartbeat(Event(events.WORKER, "w0", details={"totals": many, "held": ["other"]}), 1.0)
     assert "other" not in workers.held_targets(1.0)
-    # Those that say nothing any more make room.
+    # Silent workers are dropped to make room.
     workers.record_heartbeat(Event(events.WORKER, "late", details={"totals": nothing, "held": ["late"]}), 10_000.0)
     assert workers.held_targets(10_000.0) == {"late"}
 
 
-# Bodies
+# Message bodies
 
 GOOD_ORDER = {"version": 1, "recording": "c1", "file": "f1", "attempts": 1}
 
 
 def order_body(**fields: object) -> bytes:
-    """Return the message of an order, with other fields."""
+    """Return the body of a task with changed fields."""
     whole = {
         "queue_name": "orders",
         "actor_name": "mux",
@@ -267,22 +269,22 @@ def order_body(**fields: object) -> bytes:
 
 
 def event_body(what: str, **fields: object) -> bytes:
-    """Return the message of an event, with other fields."""
+    """Return the body of an event with changed fields."""
     whole = {"version": 1, "what": what, "sender": "host/x/1", "recording": "c1", "file": "f1", "details": {}}
     return json.dumps(whole | fields).encode()
 
 
 ODD_ORDERS = [
-    *(order_body(message_id=one) for one in (None, 7, [], {}, "", "x" * 10_000, "\ud800")),
-    *(order_body(message_timestamp=one) for one in (None, "x", [], 10**30, float("nan"))),
-    *(order_body(args=one) for one in (None, 7, "x", [1], {"a": 1})),
-    *(order_body(kwargs=one) for one in (None, [], {}, {"self": 1}, {"message": 1}, GOOD_ORDER | {"more": 1})),
+    *(order_body(message_id=value) for value in (None, 7, [], {}, "", "x" * 10_000, "\ud800")),
+    *(order_body(message_timestamp=value) for value in (None, "x", [], 10**30, float("nan"))),
+    *(order_body(args=value) for value in (None, 7, "x", [1], {"a": 1})),
+    *(order_body(kwargs=value) for value in (None, [], {}, {"self": 1}, {"message": 1}, GOOD_ORDER | {"more": 1})),
     order_body(kwargs=GOOD_ORDER | {"file": "\ud800"}),
-    *(order_body(kwargs=GOOD_ORDER | {"file": one}) for one in ("\0", "..", "x" * 200, "amq.lock", None, 10**400, [[]])),
-    *(order_body(kwargs=GOOD_ORDER | {"attempts": one}) for one in (0, 101, 10**400, True, "1", float("inf"))),
-    *(order_body(actor_name=one) for one in ("other", None, [], {}, "")),
-    *(order_body(queue_name=one) for one in (None, [], "", "dead")),
-    *(order_body(options=one) for one in (None, [], {"eta": "x"}, {"on_failure": 7}, {"pipe_target": []})),
+    *(order_body(kwargs=GOOD_ORDER | {"file": value}) for value in ("\0", "..", "x" * 200, "amq.lock", None, 10**400, [[]])),
+    *(order_body(kwargs=GOOD_ORDER | {"attempts": value}) for value in (0, 101, 10**400, True, "1", float("inf"))),
+    *(order_body(actor_name=value) for value in ("other", None, [], {}, "")),
+    *(order_body(queue_name=value) for value in (None, [], "", "dead")),
+    *(order_body(options=value) for value in (None, [], {"eta": "x"}, {"on_failure": 7}, {"pipe_target": []})),
     b"[" * 100_000,
     b'{"a":' * 100_000,
     b"\xff\xfe",
@@ -293,15 +295,15 @@ EVENT_NAMES = ["queued", "begun", "postponed", "dropped", "done", "failed", "ref
 ODD_DETAILS: list[object] = [
     *(None, [], 7, {}, {"message": []}, {"agent": {"a": []}}),
     *({"outcome": [], "facts": []}, {"outcome": "muxed", "facts": 7}),
-    *({"outcome": "muxed", "facts": dict.fromkeys(("length", "padding", "agent"), one)} for one in (None, "x", [])),
-    *({"failure": one, "level": 40, "more": False} for one in (None, [], {}, 7)),
-    *(FAILED_DETAILS | {"level": one} for one in (None, "x", float("nan"), 10**400, -5)),
+    *({"outcome": "muxed", "facts": dict.fromkeys(("length", "padding", "agent"), value)} for value in (None, "x", [])),
+    *({"failure": value, "level": 40, "more": False} for value in (None, [], {}, 7)),
+    *(FAILED_DETAILS | {"level": value} for value in (None, "x", float("nan"), 10**400, -5)),
     *(
-        FAILED_DETAILS | {"failure": vars(classify_error(OrderFailed("x"))) | {"retry_after": one}}
-        for one in (10**400, "x", -1e300)
+        FAILED_DETAILS | {"failure": vars(classify_error(OrderFailed("x"))) | {"retry_after": value}}
+        for value in (10**400, "x", -1e300)
     ),
-    *({"totals": one, "held": []} for one in (None, [], {}, {"steps": {"x": 7}, "moved": [], "errors": []})),
-    *({"totals": TOTALS, "held": one} for one in (None, 7, {}, [[]])),
+    *({"totals": value, "held": []} for value in (None, [], {}, {"steps": {"x": 7}, "moved": [], "errors": []})),
+    *({"totals": TOTALS, "held": value} for value in (None, 7, {}, [[]])),
     {"totals": TOTALS, "held": [], "running": [[], 7, {}], "out": [], "host": [], "pid": "x"},
     {"reason": "x" * 1_000_000},
     {"reason": "x" * 200_000},
@@ -310,15 +312,15 @@ ODD_DETAILS: list[object] = [
 ]
 ODD_EVENTS = [
     *(event_body(what, details=details) for what in EVENT_NAMES for details in ODD_DETAILS),
-    *(event_body("begun", file=one) for one in (None, [], "", "\0", "\ud800", "x" * 1_000_000)),
-    *(event_body(one) for one in ("", "x" * 1_000_000)),
+    *(event_body("begun", file=value) for value in (None, [], "", "\0", "\ud800", "x" * 1_000_000)),
+    *(event_body(value) for value in ("", "x" * 1_000_000)),
     b"[" * 100_000,
     b'{"version":' * 100_000,
     b"null",
 ]
 
 
-def test_a_fleet_with_nonsense_in_every_queue_does_its_work(make_lab: Make, vhost: VirtualHost) -> None:
+def test_a_fleet_with_invalid_messages_in_every_queue_does_its_work(make_lab: Make, vhost: VirtualHost) -> None:
     lab = make_lab()
     copies = RecordingCopies(lab)
     with FleetProcesses(lab, vhost.url) as crew:
@@ -333,12 +335,12 @@ def test_a_fleet_with_nonsense_in_every_queue_does_its_work(make_lab: Make, vhos
         ids = copies.add_copies(3)
         wait(lambda: not copies.unfinished_ids(ids), TIMEOUT_SECONDS, "the work behind them", crew.log)
         assert stop_processes(*members) == [0, 0]
-        said = crew.log.read_text()
-    assert "Traceback" not in said and "RabbitMQ is unavailable" not in said
-    assert "cannot read an event in" in said and max(map(len, said.splitlines())) < 10_000
+        log_text = crew.log.read_text()
+    assert "Traceback" not in log_text and "RabbitMQ is unavailable" not in log_text
+    assert "cannot read an event in" in log_text and max(map(len, log_text.splitlines())) < 10_000
 
 
-def test_a_target_whose_end_was_not_believed_is_done_when_a_poll_finds_it_done(tmp_path: Path) -> None:
+def test_a_target_whose_outcome_event_was_not_accepted_is_done_when_a_poll_finds_it_done(tmp_path: Path) -> None:
     outcomes, journal, _ = started_outcomes(tmp_path, only_ours=False)
     outcomes.handle(Event(events.DONE, LIAR, KEY.recording, KEY.name, {"message": "m1", **MUXED_DETAILS}))
     assert journal.state_of(KEY.name) == WANTED

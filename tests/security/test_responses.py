@@ -1,4 +1,4 @@
-"""Whole responses that make no sense, status, headers and body: each is an error of ours that names the request."""
+"""Malformed responses (status, headers and body): each raises an error of the muxer that names the request."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ Request = Callable[[], object]
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[RawServer]:
-    with RawServer() as made:
-        yield made
+    with RawServer() as started_server:
+        yield started_server
 
 
 @pytest.fixture(scope="module")
@@ -48,23 +48,22 @@ def requests(server: RawServer, tmp_path_factory: pytest.TempPathFactory) -> dic
 
 
 def requests_to(url: str, folder: Path, timeout: float) -> dict[str, Request]:
-    """Return everything that is asked of RWS, RCS and WebDAV, once and without pauses; RWS may be silent for `timeout`
-    seconds."""
+    """Return all requests to RWS, RCS and WebDAV, without retries and delays; `timeout` is the read timeout of RWS."""
     (folder / "uploading").mkdir()
     (folder / "source").write_bytes(b"media")
     stop = threading.Event()
     session = ServiceSession(ServiceAccount("RWS", url, "user", "password", False, timeout), stop)
     dav = WebdavStorage(WebdavOptions(username="u", password="p", trusted_ca=False), "test", folder / "uploading", stop)
-    place = MediaLocation(WEBDAV, f"{url}/screens/", "a.mp4")
+    location = MediaLocation(WEBDAV, f"{url}/screens/", "a.mp4")
     return {
         "read": lambda: session.get_with_headers("api/v2/x?y=1", attempts=1),
         "write": lambda: session.write("POST", "api/v2/x", {}, csrf_sources=["api/v2/y"]),
         "text": lambda: session.get_text("version"),
         "download": lambda: session.download_media("api/v2/x", folder / "downloaded"),
-        "fetch": lambda: dav.download_file(place, folder / "fetched"),
-        "describe": lambda: dav.head(place),
-        "store": lambda: dav.upload_file(folder / "source", place, lambda: False),
-        "delete": lambda: dav.delete_file(place),
+        "fetch": lambda: dav.download_file(location, folder / "fetched"),
+        "describe": lambda: dav.head(location),
+        "store": lambda: dav.upload_file(folder / "source", location, lambda: False),
+        "delete": lambda: dav.delete_file(location),
     }
 
 
@@ -83,31 +82,29 @@ ODD_RESPONSES = {
     "nothing": b"",
     "no HTTP": b"\x00\x01\x02" * 100,
     "redirect to no address": build_response(b"Location: http://[", status=b"302 Found"),
-    "redirect to a port that is none": build_response(b"Location: http://x:99999999/", status=b"307 Temporary Redirect"),
-    "redirect with other letters": build_response("Location: http://\u0437/\xff".encode(), status=b"302 Found"),
+    "redirect to an invalid port": build_response(b"Location: http://x:99999999/", status=b"307 Temporary Redirect"),
+    "redirect with non-ASCII letters": build_response("Location: http://\u0437/\xff".encode(), status=b"302 Found"),
     "redirect to another scheme": build_response(b"Location: file:///etc/passwd", status=b"302 Found"),
-    "redirect to nowhere": build_response(b"Location: ", status=b"302 Found"),
+    "redirect to an empty address": build_response(b"Location: ", status=b"302 Found"),
     "redirect in a circle": build_response(b"Location: /", status=b"301 Moved"),
-    "redirect to a name that is none": build_response(b"Location: http://xn--a.xn--a/", status=b"302 Found"),
-    "place that is no address": build_response(b"Content-Location: http://[", b"Content-Type: video/mp4"),
+    "redirect to an invalid name": build_response(b"Location: http://xn--a.xn--a/", status=b"302 Found"),
+    "location that is not an address": build_response(b"Content-Location: http://[", b"Content-Type: video/mp4"),
     "date of many digits": propfind_response(
         b"<d:response><d:href>/screens/a.mp4</d:href><d:propstat><d:status>HTTP/1.1 200 OK</d:status><d:prop>"
         b"<d:creationdate>9999999999999999999-01-01T00:00:00Z</d:creationdate></d:prop></d:propstat></d:response>"
     ),
-    "token with other letters": build_response("X-CSRF-HEADER: \u00fc\u0437".encode(), b"X-CSRF-TOKEN: t"),
-    "token in a header of ours": build_response(b"X-CSRF-HEADER: Content-Length", b"X-CSRF-TOKEN: 5"),
-    "token that is no value": build_response(b"X-CSRF-HEADER: X-T", "X-CSRF-TOKEN: \u0437\u0001".encode()),
-    "cookie that is none": build_response(
-        b"Set-Cookie: \xff\xfe=;;;=; expires=never; domain=[", b"Set-Cookie: " + b"a" * 9000
-    ),
-    "length that is none": build_response(b"Content-Length: -5"),
+    "token with non-ASCII letters": build_response("X-CSRF-HEADER: \u00fc\u0437".encode(), b"X-CSRF-TOKEN: t"),
+    "token in a header of the muxer": build_response(b"X-CSRF-HEADER: Content-Length", b"X-CSRF-TOKEN: 5"),
+    "token that is not a header value": build_response(b"X-CSRF-HEADER: X-T", "X-CSRF-TOKEN: \u0437\u0001".encode()),
+    "invalid cookie": build_response(b"Set-Cookie: \xff\xfe=;;;=; expires=never; domain=[", b"Set-Cookie: " + b"a" * 9000),
+    "invalid length": build_response(b"Content-Length: -5"),
     "length of many digits": b"HTTP/1.1 200 OK\r\nContent-Length: " + b"9" * 4000 + b"\r\n\r\n{}",
-    "compressed and is not": build_response(b"Content-Encoding: gzip"),
-    "pieces that are none": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n",
-    "status that is none": b"HTTP/1.1 999999 ?\r\n\r\n",
+    "falsely declared as compressed": build_response(b"Content-Encoding: gzip"),
+    "invalid chunks": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n",
+    "invalid status": b"HTTP/1.1 999999 ?\r\n\r\n",
     "status without a number": b"HTTP/1.1 OK\r\n\r\n",
     "hundreds of headers": build_response(*(b"X-%d: y" % number for number in range(500))),
-    "date that is none": build_response(b"Retry-After: Mon, 99 Foo 99999 99:99:99 GMT", status=b"503 No"),
+    "invalid date": build_response(b"Retry-After: Mon, 99 Foo 99999 99:99:99 GMT", status=b"503 No"),
     "multistatus without responses": propfind_response(),
     "empty response": propfind_response(b"<d:response/>"),
     "response without properties": propfind_response(b"<d:response><d:href>/screens/a.mp4</d:href></d:response>"),
@@ -116,16 +113,16 @@ ODD_RESPONSES = {
         b"<d:getcontentlength>many</d:getcontentlength></d:prop></d:propstat></d:response>"
     ),
     "response with no address": propfind_response(b"<d:response><d:href>http://[</d:href></d:response>"),
-    "response with a status that is none": propfind_response(
+    "response with an invalid status": propfind_response(
         b"<d:response><d:href>/screens/a.mp4</d:href><d:propstat><d:status>x</d:status><d:prop/></d:propstat></d:response>"
     ),
-    "XML that breaks off": propfind_response(b"<d:response>")[:-10],
+    "truncated XML": propfind_response(b"<d:response>")[:-10],
 }
 
 
 @pytest.mark.parametrize("name", ODD_RESPONSES)
-def test_an_odd_response_is_an_error_of_ours(server: RawServer, requests: dict[str, Request], name: str) -> None:
-    server.answer = ODD_RESPONSES[name]
+def test_a_malformed_response_is_an_error_of_the_muxer(server: RawServer, requests: dict[str, Request], name: str) -> None:
+    server.response = ODD_RESPONSES[name]
     for what, request in requests.items():
         try:
             request()
@@ -137,8 +134,8 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nContent-Type: video/mp4\r\nTransfer-Encoding: chu
 ENDLESS_RESPONSES = {
     "trailers": (CHUNKED + b"0\r\n", b"A: b\r\n"),
     "trailers, slowly": (CHUNKED + b"0\r\n", b"A"),
-    "the length of a piece, slowly": (CHUNKED, b"0"),
-    "lengths of pieces that are none": (CHUNKED, b";\r\n"),
+    "the length of a chunk, slowly": (CHUNKED, b"0"),
+    "invalid chunk lengths": (CHUNKED, b";\r\n"),
     "interim responses": (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
     "headers, slowly": (b"HTTP/1.1 200 OK\r\n", b"A"),
 }
@@ -146,8 +143,10 @@ ENDLESS_RESPONSES = {
 
 @pytest.mark.parametrize("form", ENDLESS_RESPONSES)
 @pytest.mark.parametrize("what", ["read", "download", "describe", "fetch"])
-def test_what_frames_a_body_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str, what: str) -> None:
-    """Nothing but the framing comes, and always some of it in time: without a limit, this test does not end."""
+def test_the_framing_of_a_body_has_a_time_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str, what: str
+) -> None:
+    """The server sends only framing, each part in time: without a limit, this test does not end."""
     monkeypatch.setattr(webdav_http, "READ_TIMEOUT_SECONDS", 0.4)
     begin, again = ENDLESS_RESPONSES[form]
     closed = threading.Event()
@@ -167,9 +166,9 @@ def test_what_frames_a_body_has_an_end(tmp_path: Path, monkeypatch: pytest.Monke
         thread = threading.Thread(target=serve_endlessly, args=(listener,))
         thread.start()
         try:
-            made = requests_to(f"http://127.0.0.1:{listener.getsockname()[1]}", tmp_path, 0.4)
+            odd_requests = requests_to(f"http://127.0.0.1:{listener.getsockname()[1]}", tmp_path, 0.4)
             with pytest.raises((ServiceUnavailable, UnreadableResponse)):
-                made[what]()
+                odd_requests[what]()
         finally:
             closed.set()
             thread.join()
@@ -183,7 +182,7 @@ NASTY_BYTES = st.sampled_from(
 
 @st.composite
 def mutated_responses(draw: Any) -> bytes:
-    """Return an odd response with a few stretches replaced, removed or doubled."""
+    """Return a malformed response with a few spans replaced, removed or doubled."""
     data = bytearray(draw(PIECES))
     for _ in range(draw(st.integers(1, 4))):
         begin = draw(st.integers(0, len(data)))
@@ -193,11 +192,13 @@ def mutated_responses(draw: Any) -> bytes:
 
 
 @pytest.mark.parametrize("what", ["read", "write", "text", "download", "fetch", "describe", "store", "delete"])
-def test_mutated_responses_raise_errors_of_ours_only(server: RawServer, requests: dict[str, Request], what: str) -> None:
+def test_mutated_responses_raise_only_errors_of_the_muxer(
+    server: RawServer, requests: dict[str, Request], what: str
+) -> None:
     @FUZZ_SETTINGS
     @given(mutated_responses())
-    def send_request(answer: bytes) -> None:
-        server.answer = answer
+    def send_request(response: bytes) -> None:
+        server.response = response
         with suppress(MuxerError):
             requests[what]()
 
@@ -205,47 +206,49 @@ def test_mutated_responses_raise_errors_of_ours_only(server: RawServer, requests
 
 
 def test_a_cookie_that_is_not_ascii_does_not_break_later_requests(server: RawServer, requests: dict[str, Request]) -> None:
-    server.answer = build_response(b"Set-Cookie: name=\xe9", status=b"404 No")
+    server.response = build_response(b"Set-Cookie: name=\xe9", status=b"404 No")
     requests["describe"]()
-    server.answer = propfind_response(b"<d:response><d:href>/screens/b.mp4</d:href></d:response>")
+    server.response = propfind_response(b"<d:response><d:href>/screens/b.mp4</d:href></d:response>")
     with suppress(MuxerError):
         requests["describe"]()
-    server.answer = build_response(status=b"404 No")
+    server.response = build_response(status=b"404 No")
     assert requests["describe"]() is None
 
 
 def test_a_redirect_to_no_address_names_the_server(server: RawServer, requests: dict[str, Request]) -> None:
-    server.answer = ODD_RESPONSES["redirect to no address"]
+    server.response = ODD_RESPONSES["redirect to no address"]
     with pytest.raises(UnreadableResponse, match=r"RWS /api/v2/x: redirected to a malformed address: 'http://\['"):
         requests["read"]()
 
 
-@pytest.mark.parametrize("asked", [b"9" * 400, b"9" * 30, b"Fri, 31 Dec 9999 23:59:59 GMT"])
-def test_what_a_server_asks_to_wait_has_a_limit(server: RawServer, requests: dict[str, Request], asked: bytes) -> None:
-    server.answer = build_response(b"Retry-After: " + asked, status=b"503 No")
+@pytest.mark.parametrize("retry_after", [b"9" * 400, b"9" * 30, b"Fri, 31 Dec 9999 23:59:59 GMT"])
+def test_the_delay_requested_by_a_server_has_a_limit(
+    server: RawServer, requests: dict[str, Request], retry_after: bytes
+) -> None:
+    server.response = build_response(b"Retry-After: " + retry_after, status=b"503 No")
     for what in ("read", "write", "describe"):
         with pytest.raises(ServiceUnavailable) as caught:
             requests[what]()
         assert caught.value.retry_after == MAX_RETRY_AFTER_SECONDS
 
 
-def test_an_answer_of_too_many_values_is_not_parsed(server: RawServer, requests: dict[str, Request]) -> None:
-    server.answer = build_response(body=b"[" + b"{}," * MAX_JSON_VALUES + b"{}]")
+def test_a_response_with_too_many_values_is_not_parsed(server: RawServer, requests: dict[str, Request]) -> None:
+    server.response = build_response(body=b"[" + b"{}," * MAX_JSON_VALUES + b"{}]")
     with pytest.raises(RequestRejected, match=r"more than \d+ values; a smaller \[advanced\] pagination may help"):
         requests["read"]()
 
 
-def test_cookies_without_end_are_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_old_cookies_of_an_endless_number_are_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with RawServer() as server:
         session = ServiceSession(ServiceAccount("RWS", server.url, "user", "password", False, 5), threading.Event())
         for number in range(200):
-            server.answer = build_response(b"Set-Cookie: c%d=%s; Path=/" % (number, b"x" * 500))
+            server.response = build_response(b"Set-Cookie: c%d=%s; Path=/" % (number, b"x" * 500))
             session.get("api/v2/x")
             sent = session._thread_session.cookies
-            assert sum(len(one.value or "") for one in sent) <= session_module.MAX_COOKIE_LENGTH
+            assert sum(len(item.value or "") for item in sent) <= session_module.MAX_COOKIE_LENGTH
 
 
-# The largest answers that are parsed, of the forms that cost the most memory for each byte.
+# The largest responses that are parsed, in the forms that need the most memory per byte.
 COSTLY_RESPONSES = {
     "read": build_response(body=b'{"a":[' + b"[]," * (MAX_JSON_VALUES // 2 - 10) + b"[]]}"),
     "describe": propfind_response(b"<d:response>", b"<a/>" * (MAX_WEBDAV_RESPONSE_BYTES // 4 - 200), b"</d:response>"),
@@ -254,10 +257,10 @@ COSTLY_RESPONSES = {
 
 
 @pytest.mark.parametrize("what", COSTLY_RESPONSES)
-def test_no_answer_costs_more_memory_than_a_media_program(
+def test_no_response_takes_more_memory_than_a_media_program(
     server: RawServer, requests: dict[str, Request], what: str
 ) -> None:
-    server.answer = COSTLY_RESPONSES[what]
+    server.response = COSTLY_RESPONSES[what]
     tracemalloc.start()
     try:
         with suppress(MuxerError):

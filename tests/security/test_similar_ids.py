@@ -1,4 +1,4 @@
-"""Recordings with similar ids, in the real process: none deletes or replaces a file of another, whatever metadata say."""
+"""Recordings with similar ids: none deletes or replaces a file of another, whatever the metadata contain."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TIMEOUT_SECONDS = 60
 
 
 class CallTemplate:
-    """A call as it is before it is muxed, to be added again under other ids."""
+    """A call before it is muxed, which can be added again under other ids."""
 
     def __init__(self, lab: Lab, call: AddedCall) -> None:
         self._lab = lab
@@ -38,7 +38,7 @@ def stored_screens(lab: Lab) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("ids", [("GIR_0001", "GIR:0001"), ("x" * 56, "x" * 57), ("GIR_0001", "gir_0001")])
-def test_metadata_that_list_the_file_of_another_recording_delete_nothing(make_lab: Make, ids: tuple[str, str]) -> None:
+def test_metadata_that_list_the_file_of_another_recording_cause_no_deletion(make_lab: Make, ids: tuple[str, str]) -> None:
     victim, attacker = ids
     lab = make_lab(encryption_group="empty")
     (call,) = add_short(lab, [0])
@@ -49,7 +49,7 @@ def test_metadata_that_list_the_file_of_another_recording_delete_nothing(make_la
     (published,) = muxed_entries(lab, victim)
     before = stored_screens(lab)
     template.add_copy(attacker)
-    # The file of the other recording, passed off as one that lacks a screen file.
+    # The file of the other recording, listed as one without one of the screen files.
     forged = copy.deepcopy(published) | {"parameters": {**published["parameters"], "muxed_mediaIds": [call.audio_id]}}
     lab.store.add_screen_media(attacker, lab.region, forged)
     with MuxerProcess(write_config(lab, "polling")) as muxer:

@@ -1,4 +1,4 @@
-"""Entries that pass a file of another recording, or one in use, off as superseded: by name, nothing of it is deleted."""
+"""Entries that falsely list a file as superseded: one of another recording or in use is not deleted."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def superseded_files(call_audio: Json, screens: list[Json], recording_id: str = 
     return target.superseded
 
 
-def test_a_file_of_ones_own_is() -> None:
+def test_a_file_of_the_same_recording_is_superseded() -> None:
     name = muxed_name("C1", ["a.mp3", "s1"])
     files = [screen_entry("s1"), screen_entry("s2"), muxed_entry(name, ["a.mp3", "s1"])]
-    assert [one.media_id for one in superseded_files(audio_entry(), files)] == [name]
+    assert [file.media_id for file in superseded_files(audio_entry(), files)] == [name]
 
 
 LONG_ID = "x" * 64
@@ -52,7 +52,7 @@ LONG_ID = "x" * 64
         (f"{LONG_ID}_a.mp3", f"{LONG_ID}_s1", ["s2"], [f"{LONG_ID}_s1"], [f"{LONG_ID}_a.mp3", f"{LONG_ID}_s1"]),
     ],
 )
-def test_a_source_that_is_called_like_another_recording_makes_no_file_of_an_earlier_version_ours(
+def test_a_source_named_like_another_recording_does_not_make_its_earlier_file_ours(
     mine: str, audio_id: str, screen_ids: list[str], listed: list[str], digested: list[str]
 ) -> None:
     name = f"{mine[:64]}_{hashlib.sha256(chr(0).join(digested).encode()).hexdigest()[:20]}_muxed.mp4"
@@ -61,13 +61,13 @@ def test_a_source_that_is_called_like_another_recording_makes_no_file_of_an_earl
 
 
 @pytest.mark.parametrize("mine", ["C:\0", "C:\0\0"])
-def test_an_id_with_the_sign_between_the_texts_of_a_digest_makes_no_file_of_another_ours(mine: str) -> None:
+def test_an_id_with_the_separator_of_the_digest_does_not_make_the_file_of_another_ours(mine: str) -> None:
     name = muxed_name(mine[:-1], ["a.mp3", "s1"])
     files = [screen_entry("s1"), screen_entry("s2"), muxed_entry(name, ["a.mp3", "s1"])]
     assert superseded_files(audio_entry(), files, mine) == ()
 
 
-def test_the_file_of_an_entry_that_stays_is_not_superseded_under_the_name_of_another_entry() -> None:
+def test_a_file_still_in_use_is_not_superseded_under_the_name_of_another_entry() -> None:
     used = muxed_name("C1", ["a.mp3", "s1"])
     forged = muxed_name("C1", ["a.mp3", "s1"], ((1, 2),))
     descriptor = {"storage": "webDAV", "path": used, "data": {"storagePath": "http://dav/screens/"}}

@@ -1,1 +1,1 @@
-"""What several tests share: the muxer as a process, Apache, and the checks of a muxed file."""
+"""Helpers shared by several tests: processes, servers, media, and checks of muxed files."""

@@ -11,7 +11,7 @@ from lab.dav import ExternalDav
 from tests.support.web_server import PASSWORD, USER, free_port, run_server, server_folder
 
 MODULES_FOLDER = Path("/usr/lib/apache2/modules")
-# Those that a packaged Apache loads, beside those of WebDAV and of the account: some change what WebDAV requests do.
+# Modules that a packaged Apache loads besides those for WebDAV and the account; some change WebDAV requests.
 STOCK_MODULES = ("alias", "autoindex", "dir", "env", "filter", "mime", "negotiation", "setenvif")
 NEEDED_MODULES = ("mpm_event", "authn_core", "authn_file", "authz_core", "authz_user", "auth_basic", "dav", "dav_fs")
 CONFIG = """\
@@ -36,9 +36,9 @@ DocumentRoot {root}/data
 </Directory>
 {more}
 """
-# Those of the system's file that are about recordings.
+# The media types of the system's file for recordings.
 MIME_TYPES = "application/octet-stream bin\naudio/mpeg mp3\naudio/x-wav wav\nvideo/mp4 mp4\n"
-# The folder of the recordings as Genesys' guide for its WebDAV server sets it up.
+# The folder of the recordings as configured in Genesys' guide for its WebDAV server.
 GENESYS_FOLDER = """
   Options Indexes MultiViews FollowSymLinks
   AllowOverride None
@@ -49,7 +49,7 @@ DIGEST = """
   AuthDigestProvider file
   AuthUserFile {root}/digest
 """
-# The account may read, and anything else is answered by 401.
+# The account may only read; every other request gets 401.
 READ_ONLY = """
 <Location /screens>
   <Limit GET HEAD OPTIONS PROPFIND>
@@ -64,16 +64,17 @@ READ_ONLY = """
 
 @contextmanager
 def run_apache(folder: str = "", more: str = "", modules: tuple[str, ...] = ()) -> Iterator[ExternalDav]:
-    """Yield a running server as the lab wants it described.
+    """Run a server and yield its description for the lab.
 
-    `folder` is text for the block of the folder that it serves, `more` is text behind that block; in both, {root} is the
-    folder of the server. They override what is there. `modules` are loaded besides.
+    `folder` is configuration text for the block of the served folder and `more` is text after that block; both override
+    the defaults, and {root} in them is the folder of the server. `modules` are loaded in addition.
     """
     with server_folder("apache") as root:
         port = free_port()
         account = "User www-data\nGroup www-data" if os.getuid() == 0 else ""
         loaded = "\n".join(
-            f"LoadModule {one}_module {MODULES_FOLDER}/mod_{one}.so" for one in (*NEEDED_MODULES, *STOCK_MODULES, *modules)
+            f"LoadModule {module}_module {MODULES_FOLDER}/mod_{module}.so"
+            for module in (*NEEDED_MODULES, *STOCK_MODULES, *modules)
         )
         folder, more = folder.format(root=root), more.format(root=root)
         text = CONFIG.format(root=root, port=port, modules=loaded, account=account, folder=folder, more=more)

@@ -1,5 +1,6 @@
-"""Whether picture and sound of a muxed file fit: each frame tells the instant at which it was recorded, each second has
-a pip of its own."""
+"""Checks that video and audio of a muxed file are in sync.
+
+Each frame shows the time at which it was recorded, and each second has a distinct pip."""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ SAME_TIME_SECONDS = 0.00002
 
 @dataclass(frozen=True)
 class ExpectedScreen:
-    """What must be on the screen from ``begin`` to ``end``, in seconds of the result; elsewhere it is black."""
+    """The agent whose screen must be shown from `begin` to `end`, in seconds of the result; elsewhere the video is black."""
 
     begin: float
     end: float
@@ -30,50 +31,57 @@ class ExpectedScreen:
 def file_problems(
     path: Path, start: datetime, seconds: float, shown: Sequence[ExpectedScreen], frame: float = 0.1
 ) -> list[str]:
-    """Given a clear muxed file, the audio's start and length, and where screens must be seen, return what is wrong.
+    """Return the errors of an unencrypted muxed file.
 
-    A picture may be wrong by one source frame, a pip by the accuracy of its detection.
+    `start` and `seconds` are the start and length of the audio, `shown` the screens that must be visible. Tolerated are an
+        error of one source frame, of `frame` seconds, and for a pip the accuracy of its detection.
     """
     found = _length_problems(path, seconds, frame)
-    pictures = read_frames(path)
+    decoded_frames = read_frames(path)
     for second in range(int(seconds)):
-        moment = second + 0.5
-        found += _picture_problems(_frame_at(pictures, moment), moment, start, shown, frame)
-    found += [one for picture in pictures for one in _picture_problems(picture, picture.pts, start, shown, frame)]
+        time = second + 0.5
+        found += _frame_problems(_frame_at(decoded_frames, time), time, start, shown, frame)
+    found += [
+        problem
+        for decoded_frame in decoded_frames
+        for problem in _frame_problems(decoded_frame, decoded_frame.pts, start, shown, frame)
+    ]
     pips = {round(pip.onset): pip for pip in read_pips(path)}
     for second in range(int(seconds)):
         pip = pips.get(second)
         if pip is None:
             found.append(f"no pip at second {second}")
         elif abs(pip.onset - second) > PIP_TOLERANCE_SECONDS or pip.second != (int(start.timestamp()) + second) % PIPS:
-            found.append(f"at second {second} the pip {pip.second} sounds, at {pip.onset:.3f} s")
+            found.append(f"at second {second} the pip is {pip.second}, at {pip.onset:.3f} s")
     return found
 
 
-def _frame_at(pictures: Sequence[DecodedFrame], moment: float) -> DecodedFrame:
-    return max((one for one in pictures if one.pts <= moment), key=lambda one: one.pts)
+def _frame_at(decoded_frames: Sequence[DecodedFrame], time: float) -> DecodedFrame:
+    return max((frame for frame in decoded_frames if frame.pts <= time), key=lambda item: item.pts)
 
 
-def _picture_problems(
-    picture: DecodedFrame, moment: float, start: datetime, shown: Sequence[ExpectedScreen], frame: float
+def _frame_problems(
+    decoded_frame: DecodedFrame, time: float, start: datetime, shown: Sequence[ExpectedScreen], frame: float
 ) -> list[str]:
-    """Compare a picture with what must be seen at a moment; close to a border either side will do."""
-    if any(abs(moment - border) <= frame for one in shown for border in (one.begin, one.end)):
+    """Compare a frame with the expected screen at a time; near a border, both sides are accepted."""
+    if any(abs(time - border) <= frame for item in shown for border in (item.begin, item.end)):
         return []
-    expected = next((one for one in shown if one.begin <= moment < one.end), None)
+    expected = next((one for one in shown if one.begin <= time < one.end), None)
     if expected is None:
-        return [] if picture.black else [f"at {moment:.2f} s the picture is not black"]
-    if picture.instant is None:
-        return [f"at {moment:.2f} s the picture has no readable time"]
-    error = (picture.instant / 1000 - start.timestamp() - moment) % (INSTANT_MODULUS / 1000)
+        return [] if decoded_frame.black else [f"at {time:.2f} s the frame is not black"]
+    if decoded_frame.instant is None:
+        return [f"at {time:.2f} s the frame has no readable time"]
+    error = (decoded_frame.instant / 1000 - start.timestamp() - time) % (INSTANT_MODULUS / 1000)
     error = min(error, INSTANT_MODULUS / 1000 - error)
-    wrong = [] if error <= frame + 0.002 else [f"at {moment:.2f} s the picture is {error:.3f} s off"]
-    return wrong if picture.agent == expected.agent else [*wrong, f"at {moment:.2f} s agent {picture.agent} is seen"]
+    wrong = [] if error <= frame + 0.002 else [f"at {time:.2f} s the frame is {error:.3f} s off"]
+    return (
+        wrong if decoded_frame.agent == expected.agent else [*wrong, f"at {time:.2f} s agent {decoded_frame.agent} is seen"]
+    )
 
 
 def _length_problems(path: Path, seconds: float, frame: float) -> list[str]:
     return [
-        f"the {kind} is {stream.seconds:.3f} s long and not {seconds:.3f} s"
+        f"the {kind} is {stream.seconds:.3f} s long instead of {seconds:.3f} s"
         for kind, stream in streams(path).items()
         if abs(stream.seconds - seconds) > frame
     ]
@@ -81,8 +89,10 @@ def _length_problems(path: Path, seconds: float, frame: float) -> list[str]:
 
 @dataclass(frozen=True)
 class ExpectedSource:
-    """A screen file as it must be seen: the agent's number, the instants of its frames (seconds from the audio's start),
-    the end of the last one, and the spans in which it is seen."""
+    """A screen file as it must be shown.
+
+    `agent` is the agent's number, `instants` are the times of its frames in seconds from the start of the audio, `end` is
+    the end of the last frame, and `seen` are the visible spans."""
 
     agent: int
     instants: Sequence[float]
@@ -91,38 +101,44 @@ class ExpectedSource:
 
 
 def picture_error(path: Path, start: datetime, seconds: float, sources: Sequence[ExpectedSource]) -> float:
-    """Given a muxed file, the audio's start and length and its screen files, return for how long, at worst, a frame stands
-    on the screen at a time at which the agent did not see it, in seconds. Every frame is read."""
-    pictures = sorted(read_frames(path), key=lambda one: one.pts)
-    worst = abs(pictures[0].pts)
-    for picture, end in zip(pictures, [*(one.pts for one in pictures[1:]), seconds], strict=True):
-        begin, until = _right_time(picture, start, sources)
-        if picture.black:
+    """Return the longest time, in seconds, for which a frame is shown when the agent did not see it.
+
+    `start` and `seconds` are the start and length of the audio. Every frame is read."""
+    decoded_frames = sorted(read_frames(path), key=lambda frame: frame.pts)
+    worst = abs(decoded_frames[0].pts)
+    for decoded_frame, end in zip(decoded_frames, [*(item.pts for item in decoded_frames[1:]), seconds], strict=True):
+        begin, until = _expected_span(decoded_frame, start, sources)
+        if decoded_frame.black:
             spans = [span for source in sources for span in source.seen]
-            wrong = max(min(end, until) - max(picture.pts, begin) for begin, until in spans)
+            wrong = max(min(end, until) - max(decoded_frame.pts, begin) for begin, until in spans)
         else:
-            wrong = max(begin - picture.pts, end - until)
+            wrong = max(begin - decoded_frame.pts, end - until)
         worst = max(worst, wrong)
     return worst
 
 
-def _right_time(picture: DecodedFrame, start: datetime, sources: Sequence[ExpectedSource]) -> tuple[float, float]:
-    """Return from when until when, in seconds of the result, a source shows a picture."""
-    if picture.black:
+def _expected_span(decoded_frame: DecodedFrame, start: datetime, sources: Sequence[ExpectedSource]) -> tuple[float, float]:
+    """Return the time span, in seconds of the result, in which a source shows this frame."""
+    if decoded_frame.black:
         return 0.0, 0.0
-    assert picture.instant is not None, f"the picture at {picture.pts:.3f} s has no readable time"
-    [source] = [one for one in sources if one.agent == picture.agent]
-    moments = [*source.instants, source.end]
-    codes = [round((start.timestamp() + one) * 1000) % INSTANT_MODULUS for one in source.instants]
-    number = min(range(len(codes)), key=lambda one: abs(codes[one] - (picture.instant or 0)))
-    assert abs(codes[number] - picture.instant) <= 1, f"the picture at {picture.pts:.3f} s is of no frame of its file"
-    seen = min(source.seen, key=lambda span: max(span[0] - SAME_TIME_SECONDS - picture.pts, picture.pts - span[1]))
-    return max(moments[number], seen[0]), min(moments[number + 1], seen[1])
+    assert decoded_frame.instant is not None, f"the frame at {decoded_frame.pts:.3f} s has no readable time"
+    [source] = [item for item in sources if item.agent == decoded_frame.agent]
+    times = [*source.instants, source.end]
+    codes = [round((start.timestamp() + instant) * 1000) % INSTANT_MODULUS for instant in source.instants]
+    number = min(range(len(codes)), key=lambda one: abs(codes[one] - (decoded_frame.instant or 0)))
+    assert abs(codes[number] - decoded_frame.instant) <= 1, (
+        f"the frame at {decoded_frame.pts:.3f} s matches no frame of its source file"
+    )
+    seen = min(
+        source.seen, key=lambda span: max(span[0] - SAME_TIME_SECONDS - decoded_frame.pts, decoded_frame.pts - span[1])
+    )
+    return max(times[number], seen[0]), min(times[number + 1], seen[1])
 
 
 def sound_error(path: Path, start: datetime, seconds: float, channels: int = 1) -> float:
-    """Given a muxed file, the audio's start and length and how many channels are heard, return how far, at worst, a pip is
-    from its second, in seconds. A pip that is missing is an error of infinity."""
+    """Return the largest distance, in seconds, of a pip from its second; infinity when a pip is missing.
+
+    `start` and `seconds` are the start and length of the audio, `channels` is the number of channels to check."""
     worst = 0.0
     for channel in range(channels):
         pips = read_pips(path, channel)
@@ -134,7 +150,7 @@ def sound_error(path: Path, start: datetime, seconds: float, channels: int = 1) 
 
 @dataclass(frozen=True)
 class Stream:
-    """A stream of a file as ffprobe tells it; ``channels`` 0 for pictures."""
+    """A stream of a file as ffprobe reports it; `channels` is 0 for video."""
 
     codec: str
     channels: int
@@ -149,5 +165,6 @@ def streams(path: Path) -> dict[str, Stream]:
     found = [dict(part.split("=", 1) for part in line.split("|") if "=" in part) for line in lines]
     assert len({one["codec_type"] for one in found}) == len(found)
     return {
-        one["codec_type"]: Stream(one["codec_name"], int(one.get("channels", 0)), float(one["duration"])) for one in found
+        item["codec_type"]: Stream(item["codec_name"], int(item.get("channels", 0)), float(item["duration"]))
+        for item in found
     }

@@ -1,6 +1,6 @@
-"""Real browsers without a window: each plays films off a local server and reports what it showed and sounded.
+"""Headless browsers that play films from a local server and report the frames and the audio.
 
-There is no driver. The page (player.html) does the work by itself and posts its report to the server.
+There is no driver: the page (player.html) plays the films and posts its report to the server.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ FIREFOX = {
 
 @dataclass(frozen=True)
 class BrowserFilm:
-    """A file, the seconds that are seeked to, and where and how long it is played."""
+    """A file, the times to seek to, and the start and duration of the playback."""
 
     path: Path
     seeks: tuple[float, ...]
@@ -65,7 +65,7 @@ class BrowserFilm:
 
 @dataclass(frozen=True)
 class BrowserReport:
-    """What a browser told of each film, by name, and with which HTTP states the films were answered."""
+    """The report of a browser for each film, by name, and the HTTP status codes of the responses with films."""
 
     films: Mapping[str, Any]
     states: frozenset[int]
@@ -74,9 +74,9 @@ class BrowserReport:
 def play_in_browser(
     browser: str, films: Mapping[str, BrowserFilm], picture: tuple[int, int], rate: int, limit: float = 100
 ) -> BrowserReport:
-    """Let a browser play films; pictures are reported in the given size, sound at the given rate.
+    """Let a browser play films and return its report.
 
-    Whatever happens, the browser and all its processes have ended when this returns.
+    Frames are reported in the size `picture`, audio at the rate `rate`. The browser and all its processes always end.
     """
     order = [
         {"name": name, "url": f"/{name}.mp4", "seeks": film.seeks, "play_from": film.play_from}
@@ -88,18 +88,20 @@ def play_in_browser(
     try:
         with _run_browser(browser, f"http://127.0.0.1:{server.server_port}/") as log:
             try:
-                told = server.reports.get(timeout=limit)
+                report = server.reports.get(timeout=limit)
             except queue.Empty:
-                raise AssertionError(f"{browser} told nothing in {limit} s; it printed: {log.read_text()[-2000:]}") from None
+                raise AssertionError(
+                    f"{browser} sent no report within {limit} s; output: {log.read_text()[-2000:]}"
+                ) from None
     finally:
         server.shutdown()
         server.server_close()
-    return BrowserReport(told["films"], frozenset(server.states))
+    return BrowserReport(report["films"], frozenset(server.states))
 
 
 @contextmanager
 def _run_browser(browser: str, url: str) -> Iterator[Path]:
-    """Run a browser in a home of its own; yield the file that it prints to."""
+    """Run a browser with a separate home folder; yield the file with its output."""
     program = require_program(*PROGRAMS[browser])
     home = Path(tempfile.mkdtemp(prefix=f"muxer-{browser}-"))
     profile, log = home / "profile", home / "log"
@@ -126,7 +128,7 @@ def _run_browser(browser: str, url: str) -> Iterator[Path]:
 
 
 class _FilmServer(ThreadingHTTPServer):
-    """Serves the page, the list of films, and the films, whole or in parts; takes the report."""
+    """Serve the page, the list of films, and the films, complete or in ranges; receive the report."""
 
     daemon_threads = True
 
@@ -137,7 +139,7 @@ class _FilmServer(ThreadingHTTPServer):
         self.states: set[int] = set()
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A browser breaks off transfers that it needs no more."""
+        """Ignore errors: a browser aborts transfers that it no longer needs."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -178,4 +180,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def log_message(self, format: str, *arguments: object) -> None:
-        """The test tells what it needs to know."""
+        """Log nothing."""

@@ -1,4 +1,4 @@
-"""A bucket of a moto server, and calls whose screen files lie in it."""
+"""A bucket of a moto server, and calls whose screen files are stored in it."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ BUCKET_NAME = "recordings"
 
 
 class MotoBucket:
-    """A store with one bucket: ``with Bucket() as bucket``. Its ``url`` is plain http.
+    """A store with one bucket: ``with MotoBucket() as bucket``.
 
-    It has one account, ``key_id`` with ``secret``; with ``checks_signatures`` it refuses all others.
+    Its `url` is plain http. It has one account, `key_id` with `secret`; with `checks_signatures` it refuses all others.
     """
 
     def __init__(self, checks_signatures: bool = False) -> None:
@@ -52,11 +52,11 @@ class MotoBucket:
         return key["AccessKeyId"], key["SecretAccessKey"]
 
     def list_keys(self) -> list[str]:
-        """Return the keys of what the bucket holds."""
-        return [one["Key"] for one in self._client.list_objects_v2(Bucket=BUCKET_NAME).get("Contents", [])]
+        """Return the keys of all objects in the bucket."""
+        return [item["Key"] for item in self._client.list_objects_v2(Bucket=BUCKET_NAME).get("Contents", [])]
 
     def take_screen(self, lab: Lab, call: AddedCall) -> None:
-        """Move the screen file of a call from WebDAV into the bucket, and its metadata with it."""
+        """Move the screen file of a call from WebDAV into the bucket and change its metadata accordingly."""
         name = call.screens[0].media_id
         path = lab.site.media.folder / "screens" / name
         self._client.put_object(Bucket=BUCKET_NAME, Key=f"screens/{name}", Body=path.read_bytes())

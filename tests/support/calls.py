@@ -1,4 +1,4 @@
-"""Calls of a few seconds in the lab, for tests that need many; and what has become of them."""
+"""Calls of a few seconds in the lab, for tests that need many, and the state of their muxed files."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ CALL_AGE = timedelta(minutes=10)
 
 
 def add_short(lab: Lab, serials: Sequence[int], ago: timedelta = CALL_AGE, plan: CallPlan = SHORT_PLAN) -> list[AddedCall]:
-    """Add a short call for each serial number, the first one begun ``ago``, each next a second later."""
+    """Add a short call for each serial number; the first one started `ago`, each next one a second later."""
     first = (datetime.now(UTC) - ago).replace(microsecond=0)
     wanted = [(Case.PLAIN, plan, first + timedelta(seconds=number), serial) for number, serial in enumerate(serials)]
     return build_calls(lab.site, wanted)[0]
 
 
 def muxed_entries(lab: Lab, recording_id: str) -> list[dict[str, Any]]:
-    """Return the entries of muxed files that RWS has for a recording."""
+    """Return the entries of muxed files in RWS for a recording."""
     media = (lab.store.get_screen(recording_id) or {"mediaFiles": []})["mediaFiles"]
-    return [one for one in media if "muxed_mediaIds" in one["parameters"]]
+    return [file for file in media if "muxed_mediaIds" in file["parameters"]]
 
 
 def stored_muxed(lab: Lab) -> list[str]:
-    """Return the names of muxed files in the storage, whole ones and parts, in order."""
+    """Return the sorted names of muxed files in the storage, complete and partial."""
     return sorted(path.name for path in (lab.site.media.folder / "screens").iterdir() if "_muxed" in path.name)
 
 
@@ -49,12 +49,12 @@ def log_messages(log: Path) -> list[str]:
 
 
 def muxed_by(log: Path) -> list[str]:
-    """Return the ids of the recordings that the process of a JSON log has muxed, each as often as it did."""
+    """Return the ids of the recordings muxed according to a JSON log, one for each time."""
     return [line["recording"] for line in log_lines(log) if line["message"] == "recording muxed"]
 
 
 def write_config(lab: Lab, name: str = "", **overrides: str) -> Path:
-    """Write a configuration with folders of its own, for an instance of that name, and return its path."""
+    """Write a configuration with separate folders for an instance of that name; return its path."""
     folder = lab.folder / name if name else lab.folder
     folder.mkdir(exist_ok=True)
     folders = {"processing.temp_dir": str(folder / "temp"), "logfile.logfile_path": str(folder / "log")}
@@ -66,5 +66,5 @@ def write_config(lab: Lab, name: str = "", **overrides: str) -> Path:
 
 
 def log_of(config: Path, instance: str = "single") -> Path:
-    """Return the path of the log that goes with a configuration."""
+    """Return the path of the log of an instance with this configuration."""
     return config.parent / "log" / f"recording-muxer-{instance}.log"

@@ -1,4 +1,4 @@
-"""The command ``check``, run in this process, and its checklist as a test reads it."""
+"""The command ``check``, run in this process, and its parsed checklist."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ class ChecklistLine:
 
 
 class Checklist:
-    """What ``check`` has printed, and its exit code."""
+    """The output of ``check`` and its exit code."""
 
     def __init__(self, text: str, exit_code: int) -> None:
         self.text, self.exit_code = text, exit_code
-        self.lines = [ChecklistLine(**one) for one in json.loads(text)["checks"]]
+        self.lines = [ChecklistLine(**item) for item in json.loads(text)["checks"]]
 
     def line_of(self, name: str) -> ChecklistLine:
-        """Return the one line whose check begins with a name."""
-        found = [one for one in self.lines if one.check.startswith(name)]
+        """Return the only line whose check starts with `name`."""
+        found = [line for line in self.lines if line.check.startswith(name)]
         assert len(found) == 1, f"{name}: {self.bad_lines or self.text}"
         return found[0]
 
     def all_of(self, status: str) -> list[str]:
         """Return the names of the checks with a status."""
-        return [one.check for one in self.lines if one.status == status]
+        return [line.check for line in self.lines if line.status == status]
 
     @property
     def bad_lines(self) -> list[ChecklistLine]:
         """The lines that are neither ok nor skipped."""
-        return [one for one in self.lines if one.status in ("warning", "failed")]
+        return [line for line in self.lines if line.status in ("warning", "failed")]
 
 
 def write_check_config(lab: Lab, folder: Path, **overrides: str) -> Path:
@@ -67,7 +67,7 @@ def run_check(config: Path, *arguments: str) -> Checklist:
 
 @contextlib.contextmanager
 def _root_handlers() -> Iterator[None]:
-    """Put the handlers of the log back as they were."""
+    """Restore the log handlers at the end."""
     root = logging.getLogger()
     before = root.handlers[:]
     try:

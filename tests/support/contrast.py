@@ -1,4 +1,4 @@
-"""How well the texts of a page stand out, computed from the styles that a browser has computed (WCAG 2, 1.4.3)."""
+"""Contrast of the texts of a page, from the computed styles of a browser (WCAG 2, 1.4.3)."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import Any
 
 from tests.support.devtools import BrowserTab
 
-# Of every element with a text of its own that is seen: the ratio of its colour and of what is behind it. A letter in a
-# picture has the colour ``fill``, and where it has an edge that is painted first, that edge behind it.
+# For every element with visible text: the contrast ratio of its colour and the background. A letter in an
+# image has the colour ``fill``; where its outline is painted first, the outline is the background.
 _SCRIPT = """
 (() => {
   const parse = (text) => (text.match(/[\\d.]+/g) || []).map(Number);
@@ -36,10 +36,10 @@ _SCRIPT = """
 
 
 def text_contrasts(tab: BrowserTab) -> list[dict[str, Any]]:
-    """Return the text and the ratio of each element of a page that shows one."""
+    """Return the text and the contrast ratio of each element with text."""
     return tab.evaluate(_SCRIPT)
 
 
 def low_contrast_texts(tab: BrowserTab, least: float = 4.5) -> list[dict[str, Any]]:
-    """Return the elements whose text stands out less than it must."""
-    return [one for one in text_contrasts(tab) if one["ratio"] < least]
+    """Return the elements whose text has less contrast than required."""
+    return [text for text in text_contrasts(tab) if text["ratio"] < least]

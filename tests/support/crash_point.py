@@ -1,4 +1,4 @@
-"""Runs a command of the muxer that kills itself with SIGKILL at a named point, which is its first argument."""
+"""Runs a command of the muxer that kills itself with SIGKILL at the point named by the first argument."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from muxer.gir.rws import RwsClient
 from muxer.media.engine import MediaEngine
 from muxer.pipeline.superseded import SupersededCleaner
 
-# The method that is reached, and whether it is done before the death.
+# The method at which the process dies, and whether the method is executed first.
 CRASH_POINTS: dict[str, tuple[type, str, bool]] = {
     "fetched": (MediaEngine, "mux", False),
     "stored": (Publisher, "publish_entry", False),

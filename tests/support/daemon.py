@@ -1,4 +1,4 @@
-"""The muxer as a process, started as the guide says, with nothing installed but its declared dependencies."""
+"""The muxer as a process, started as in the guide, with only the declared dependencies installed."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ from pathlib import Path
 from typing import Any
 
 PACKAGE = Path(__file__).resolve().parents[2] / "muxer"
-# For Muxer(): one that does not wait long before it tries again.
+# For MuxerProcess(): a muxer with short retry delays.
 FAST_RETRY: dict[str, Any] = {"package": PACKAGE.parent / "tests" / "support", "script": "fast_retry_launcher.py"}
 PYTHON = os.environ.get("MUXER_RUNTIME_PYTHON", sys.executable)
 
 
 class MuxerProcess:
-    """``python muxer_process.py --config-file=…`` of a ``package``, in its folder or in ``cwd``; started ``through``
-    another command, with a ``umask`` and by another ``script`` if they are given."""
+    """A process ``python muxer_process.py --config-file=…`` of a `package`.
+
+    It runs in the folder of the package or in `cwd`, and is started `through` another command, with a `umask` and by
+    another `script` if they are given."""
 
     def __init__(
         self,
@@ -58,7 +60,7 @@ class MuxerProcess:
         self.process.communicate()
 
     def stop(self, number: int = signal.SIGTERM, seconds: float = 20.0) -> int:
-        """Send a signal, wait for the end and return the exit code."""
+        """Send a signal, wait for the end, and return the exit code."""
         self.process.send_signal(number)
         return self.wait(seconds)
 
@@ -69,15 +71,16 @@ class MuxerProcess:
 
 
 def run_muxer(config: Path, *arguments: str, seconds: float = 120.0, **how: Any) -> MuxerProcess:
-    """Run the muxer until it ends by itself; ``how`` as for :class:`Muxer`."""
+    """Run the muxer until it ends by itself; `how` as for :class:`MuxerProcess`."""
     with MuxerProcess(config, *arguments, **how) as muxer:
         muxer.wait(seconds)
         return muxer
 
 
 def wait_until(happened: Callable[[], object], seconds: float, what: str, log: Path | None = None) -> None:
-    """Wait until something has happened; fail with the end of the log when it does not. What lasts is asked for less often:
-    to ask takes a processor from what is waited for."""
+    """Wait until `happened` returns true; fail with the end of the log when it does not.
+
+    The interval grows with the time, because each check takes processor time from the process under test."""
     deadline, pause = time.monotonic() + seconds, 0.02
     while time.monotonic() < deadline:
         if happened():

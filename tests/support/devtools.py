@@ -1,5 +1,4 @@
-"""Chromium without a window, steered through its DevTools protocol over two pipes: pages as people and screen readers get
-them."""
+"""Headless Chromium, controlled over two pipes by its DevTools protocol: pages as users and screen readers see them."""
 
 from __future__ import annotations
 
@@ -23,36 +22,36 @@ from tests.support.browsers import CHROMIUM, PROGRAMS
 from tests.support.requirements import require_program
 
 TIMEOUT_SECONDS = 60.0
-# The browser listens on descriptor 3 and answers on 4.
+# The browser reads descriptor 3 and writes to descriptor 4.
 _PLACED = "import os, sys; os.dup2(int(sys.argv[1]), 3); os.dup2(int(sys.argv[2]), 4); os.execvp(sys.argv[3], sys.argv[3:])"
 
 
 class BrowserTab:
-    """One tab of a browser. ``events`` are what it told by itself."""
+    """One tab of a browser; it stores the events that it receives."""
 
-    def __init__(self, commands: int, answers: int) -> None:
+    def __init__(self, commands: int, responses: int) -> None:
         self._commands, self._number, self._session = commands, 0, ""
-        self._answers: queue.Queue[dict[str, Any]] = queue.Queue()
+        self._responses: queue.Queue[dict[str, Any]] = queue.Queue()
         self.events: list[dict[str, Any]] = []
-        Thread(target=self._read_messages, args=(answers,), daemon=True).start()
+        Thread(target=self._read_messages, args=(responses,), daemon=True).start()
         target = self.call_method("Target.createTarget", url="about:blank")["targetId"]
         self._session = self.call_method("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network", "Audits", "DOM", "Accessibility"):
             self.call_method(f"{domain}.enable")
 
     def call_method(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """Call a method of the protocol and return its result."""
+        """Call a method of the protocol; return its result."""
         self._number += 1
         message = {"id": self._number, "method": method, "params": parameters}
         message |= {"sessionId": self._session} if self._session else {}
         os.write(self._commands, json.dumps(message).encode() + b"\0")
-        while (answer := self._answers.get(timeout=TIMEOUT_SECONDS)).get("id") != self._number:
-            self.events.append(answer)
-        assert "error" not in answer, (method, answer["error"])
-        return answer["result"]
+        while (response := self._responses.get(timeout=TIMEOUT_SECONDS)).get("id") != self._number:
+            self.events.append(response)
+        assert "error" not in response, (method, response["error"])
+        return response["result"]
 
     def open_page(self, url: str, width: int = 1280, height: int = 800, scheme: str = "light") -> None:
-        """Load an address in a window of a size, in a light or dark scheme."""
+        """Load a URL in a window of the given size, in a light or dark colour scheme."""
         self.call_method(
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 500
         )
@@ -64,59 +63,59 @@ class BrowserTab:
         self.wait_for_event("Page.loadEventFired")
 
     def wait_for_event(self, event: str) -> None:
-        """Wait until the tab has told something."""
-        while not any(one.get("method") == event for one in self.events):
-            self.events.append(self._answers.get(timeout=TIMEOUT_SECONDS))
+        """Wait until the tab has sent an event."""
+        while not any(item.get("method") == event for item in self.events):
+            self.events.append(self._responses.get(timeout=TIMEOUT_SECONDS))
 
     def received_events(self, *events: str) -> list[dict[str, Any]]:
-        """Return what the tab has told so far of some kinds."""
+        """Return the events of some kinds received so far."""
         self.call_method("Runtime.evaluate", expression="0")
-        return [one["params"] for one in self.events if one.get("method") in events]
+        return [event["params"] for event in self.events if event.get("method") in events]
 
     def evaluate(self, expression: str) -> Any:
-        """Return the value of a JavaScript expression; a page whose policy forbids scripts allows this."""
+        """Return the value of a JavaScript expression; this works also when the policy of the page forbids scripts."""
         result = self.call_method("Runtime.evaluate", expression=expression, returnByValue=True)
         assert "exceptionDetails" not in result, result
         return result["result"].get("value")
 
     def accessibility_nodes(self) -> list[dict[str, Any]]:
-        """Return what a screen reader is told: role, name, value, level … of each node, in order."""
+        """Return what a screen reader receives: role, name, value, level … of each node, in order."""
         nodes = self.call_method("Accessibility.getFullAXTree")["nodes"]
-        return [_flatten_node(one) for one in nodes if not one.get("ignored")]
+        return [_flatten_node(node) for node in nodes if not node.get("ignored")]
 
     def save_screenshot(self, path: Path, whole: bool = True) -> None:
-        """Save a picture of the page, all of it or what the window shows."""
+        """Save a screenshot of the page, complete or only the visible part."""
         data = self.call_method("Page.captureScreenshot", captureBeyondViewport=whole)["data"]
         path.write_bytes(base64.b64decode(data))
 
-    def _read_messages(self, answers: int) -> None:
+    def _read_messages(self, responses: int) -> None:
         rest = b""
-        while chunk := os.read(answers, 1 << 20):
+        while chunk := os.read(responses, 1 << 20):
             *whole, rest = (rest + chunk).split(b"\0")
-            for one in whole:
-                self._answers.put(json.loads(one))
+            for item in whole:
+                self._responses.put(json.loads(item))
 
 
 def _flatten_node(node: dict[str, Any]) -> dict[str, Any]:
-    told = {name: node[name].get("value") for name in ("role", "name", "value", "description") if name in node}
-    return told | {one["name"]: one["value"].get("value") for one in node.get("properties", ())}
+    properties = {name: node[name].get("value") for name in ("role", "name", "value", "description") if name in node}
+    return properties | {item["name"]: item["value"].get("value") for item in node.get("properties", ())}
 
 
 @contextmanager
 def run_chromium() -> Iterator[BrowserTab]:
-    """Run Chromium in a home of its own, with one tab; all its processes have ended afterwards."""
+    """Run Chromium with a separate home folder and one tab; all its processes end with the block."""
     program = require_program(*PROGRAMS["chromium"])
     home = Path(tempfile.mkdtemp(prefix="muxer-devtools-"))
     pipes = [*os.pipe(), *os.pipe()]
-    # Away from 3 and 4, which the browser is to get.
+    # Not 3 and 4, which the browser needs.
     theirs = [fcntl.fcntl(pipes[index], fcntl.F_DUPFD, 10) for index in (0, 3)]
     command = [program, *CHROMIUM, "--remote-debugging-pipe", f"--user-data-dir={home / 'profile'}", "about:blank"]
     start = [sys.executable, "-c", _PLACED, *map(str, theirs), *command]
     environment = {**os.environ, "HOME": str(home), "XDG_RUNTIME_DIR": str(home)}
     quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     process = subprocess.Popen(start, pass_fds=theirs, env=environment, start_new_session=True, **quiet)  # type: ignore[call-overload]
-    for one in (*theirs, pipes[0], pipes[3]):
-        os.close(one)
+    for their in (*theirs, pipes[0], pipes[3]):
+        os.close(their)
     try:
         yield BrowserTab(pipes[1], pipes[2])
     finally:

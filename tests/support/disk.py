@@ -1,4 +1,4 @@
-"""Small disks for tests, rights that hold for root too, and disks that are full."""
+"""Small disks, full disks, and file permissions that apply to root too."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PIECE_BYTES = 4 * KILOBYTE
 
 @contextmanager
 def small_disk(folder: Path, size: str) -> Iterator[Path]:
-    """Yield a folder that is a file system of its own, of that size; skip the test where none can be mounted."""
+    """Yield a folder that is a separate file system of that size; skip the test where none can be mounted."""
     folder.mkdir(parents=True, exist_ok=True)
     mount = ["mount", "-t", "tmpfs", "-o", f"size={size},mode=700", "tmpfs", str(folder)]
     if shutil.which("mount") is None or subprocess.run(mount, capture_output=True, check=False).returncode != 0:
@@ -39,7 +39,7 @@ def fill_disk(folder: Path, leave: int = 0) -> Path:
 
 
 def without_privilege() -> list[str]:
-    """Return the words before a command that make rights of files hold for it, also when root starts it."""
+    """Return the command prefix that makes file permissions apply even when root runs the command."""
     if os.getuid() != 0:
         return []
     words = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"]

@@ -1,4 +1,4 @@
-"""An engine for tests of the poll: it hands each target to a function, and says what that says."""
+"""A worker pool for tests of the poll: it passes each target to a function and returns its result."""
 
 from __future__ import annotations
 

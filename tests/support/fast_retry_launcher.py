@@ -1,5 +1,4 @@
-"""Runs the muxer as muxer_process.py does, with short pauses before what has failed is tried again, and little patience with
-another muxer, which has always died."""
+"""Runs the muxer as muxer_process.py does, with short retry delays and a short wait for another muxer, which is dead."""
 
 from __future__ import annotations
 

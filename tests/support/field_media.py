@@ -1,4 +1,4 @@
-"""Screen files as they are found in the field, each made of a plain one by ffmpeg, or by changing its bytes."""
+"""Screen files as they occur in the field, created from a copyable one by ffmpeg or by changed bytes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.support.media_kinds import B_FRAMES, COPY, PLAIN, run_ffmpeg, run_program
 from tests.support.reference import ReferenceFilm, hold_frame
 
-# Given a folder and a plain screen of four seconds, ten frames a second, make the file.
+# Creates the file from a folder and a copyable screen file of four seconds with ten frames per second.
 Recipe = Callable[[Path, Path], Path]
 VP9 = ("-c:v", "libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8", "-g", "20")
 HEVC = ("-c:v", "libx265", "-preset", "ultrafast", "-x265-params", "log-level=none:keyint=20")
@@ -31,51 +31,51 @@ ROTATIONS = {
 
 
 def ffmpeg_steps(*commands: tuple[str, Sequence[str]]) -> Recipe:
-    """Return a recipe of one or more runs of ffmpeg: the ending of what each makes, and its output options."""
+    """Return a recipe of one or more runs of ffmpeg, each with the suffix of its output and its output options."""
 
     def run_steps(folder: Path, base: Path) -> Path:
         source = base
         for number, (ending, options) in enumerate(commands):
-            made = folder / f"made-{number}.{ending}"
-            run_ffmpeg("-i", source, *options, made)
-            source = made
+            output = folder / f"step-{number}.{ending}"
+            run_ffmpeg("-i", source, *options, output)
+            source = output
         return source
 
     return run_steps
 
 
 def without_first_keyframe(ending: str, *encoding: str) -> Recipe:
-    """A file whose first packets are lost: it begins in the middle of a group of pictures."""
+    """Return the recipe of a file whose first packets are lost: it starts in the middle of a group of pictures."""
     return ffmpeg_steps((ending, encoding), (f"cut.{ending}", (*COPY, "-copyinkf", "-ss", "0.65")))
 
 
-def packet_places(path: Path) -> list[tuple[int, int]]:
-    """Return where the packets of a video lie in their file, and how long they are."""
+def packet_offsets(path: Path) -> list[tuple[int, int]]:
+    """Return the offset and length of each video packet in a file."""
     entries = ("-show_entries", "packet=pos,size", "-of", "csv=p=0")
     lines = run_program("ffprobe", "-v", "error", "-select_streams", "v:0", *entries, path).split()
-    # Fields stand in ffprobe's own order: the size first.
+    # Fields are in the order of ffprobe: the size first.
     return [(int(line.split(",")[1]), int(line.split(",")[0])) for line in lines]
 
 
 def damaged_file(make: Recipe, *numbers: int, skip: int = 12) -> Recipe:
-    """A file some of whose packets are overwritten, but for their first bytes."""
+    """Return the recipe of a file in which some packets are overwritten after their first bytes."""
 
     def damage_packets(folder: Path, base: Path) -> Path:
         path = make(folder, base)
-        content, places = bytearray(path.read_bytes()), packet_places(path)
+        content, packets = bytearray(path.read_bytes()), packet_offsets(path)
         for number in numbers:
-            position, size = places[number]
+            position, size = packets[number]
             begin = position + min(skip, size // 2)
             content[begin : position + size] = random.Random(number).randbytes(position + size - begin)
-        made = path.with_name(f"damaged-{path.name}")
-        made.write_bytes(content)
-        return made
+        output = path.with_name(f"damaged-{path.name}")
+        output.write_bytes(content)
+        return output
 
     return damage_packets
 
 
 def rotated_file(make: Recipe, turn: str) -> Recipe:
-    """An MP4 file with another display matrix."""
+    """Return the recipe of an MP4 file with another display matrix."""
     a, b, c, d = ROTATIONS[turn]
 
     def write_matrix(folder: Path, base: Path) -> Path:
@@ -84,17 +84,18 @@ def rotated_file(make: Recipe, turn: str) -> Recipe:
         upright = struct.pack(">9i", 1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
         at = content.index(upright, content.index(b"tkhd"))
         content[at : at + 36] = struct.pack(">9i", a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30)
-        made = path.with_name(f"turned-{path.name}")
-        made.write_bytes(content)
-        return made
+        output = path.with_name(f"turned-{path.name}")
+        output.write_bytes(content)
+        return output
 
     return write_matrix
 
 
 @dataclass(frozen=True)
 class EditEntry:
-    """An entry of an edit list: its length, and where it begins in the media (None: an empty edit); seconds. A dwell shows
-    the frame there all the time."""
+    """An entry of an edit list: its length and its start in the media, in seconds.
+
+    A start of None is an empty edit. A dwell shows the frame at its start all the time."""
 
     length: float
     begin: float | None
@@ -102,7 +103,7 @@ class EditEntry:
 
 
 def edited_file(make: Recipe, *edits: EditEntry) -> Recipe:
-    """An MP4 file, its index at the end, with another edit list."""
+    """Return the recipe of an MP4 file with its index at the end and another edit list."""
 
     def write_edit_list(folder: Path, base: Path) -> Path:
         path = make(folder, base)
@@ -114,11 +115,11 @@ def edited_file(make: Recipe, *edits: EditEntry) -> Recipe:
         entries = b"".join(
             struct.pack(
                 ">IiI",
-                round(one.length * movie_scale),
-                -1 if one.begin is None else round(one.begin * scale),
-                0 if one.dwell else 1 << 16,
+                round(edit.length * movie_scale),
+                -1 if edit.begin is None else round(edit.begin * scale),
+                0 if edit.dwell else 1 << 16,
             )
-            for one in edits
+            for edit in edits
         )
         index = content[moov:]
         edts = index.index(b"edts") - 4
@@ -130,9 +131,9 @@ def edited_file(make: Recipe, *edits: EditEntry) -> Recipe:
             at = index.index(box) - 4
             size = int.from_bytes(index[at : at + 4], "big") + len(new) - old
             index[at : at + 4] = size.to_bytes(4, "big")  # type: ignore[index]
-        made = path.with_name(f"edited-{path.name}")
-        made.write_bytes(content[:moov] + index)
-        return made
+        output = path.with_name(f"edited-{path.name}")
+        output.write_bytes(content[:moov] + index)
+        return output
 
     return write_edit_list
 
@@ -157,40 +158,40 @@ def second_video(folder: Path, base: Path) -> Path:
 
 
 def repeated_file(make: Recipe) -> Recipe:
-    """A file and the same file once more behind it, as a recorder that was restarted writes it."""
+    """Return the recipe of a file followed by itself, as a restarted recorder writes it."""
 
     def write_twice(folder: Path, base: Path) -> Path:
         path = make(folder, base)
-        made = path.with_name(f"joined-{path.name}")
-        made.write_bytes(path.read_bytes() * 2)
-        return made
+        output = path.with_name(f"joined-{path.name}")
+        output.write_bytes(path.read_bytes() * 2)
+        return output
 
     return write_twice
 
 
 def unknown_codec(folder: Path, base: Path) -> Path:
-    """An MP4 file whose frames are of a codec that no ffmpeg knows."""
+    """Create an MP4 file whose codec is unknown to ffmpeg."""
     content = bytearray(base.read_bytes())
     at = content.index(b"avc1", content.index(b"stsd"))
     content[at : at + 4] = b"zzzz"
-    (made := folder / "unknown.mp4").write_bytes(content)
-    return made
+    (output := folder / "unknown.mp4").write_bytes(content)
+    return output
 
 
-# Some frames only: a frame that is not there is the one before, shown longer.
+# Some frames only: instead of a missing frame, the previous one is shown longer.
 SPARSE_FRAMES = ("-vf", "select='not(between(n,9,22))*not(between(n,30,33))'", "-fps_mode", "vfr")
 EVERY_SECOND = ("-vf", "select='not(mod(n,10))'", "-r", "1")
 
-# A kind whose damage lies where frames are copied, and when it begins.
+# A kind with damage in copied frames, and the time at which the damage starts.
 COPIED_DAMAGE, DAMAGED_AT = "H.264 in Matroska, damaged where it is copied", 2.7
 
 SCREENS: dict[str, Recipe] = {
     "time code in MP4": ffmpeg_steps(("mp4", (*COPY, "-timecode", "10:00:00:00"))),
     "time code in MOV": ffmpeg_steps(("mov", (*COPY, "-timecode", "10:00:00:00"))),
     "time code, to be re-encoded": ffmpeg_steps(("mov", (*MPEG4, "-timecode", "10:00:00:00"))),
-    "time code and a rate that is not whole": ffmpeg_steps(("mov", (*HEVC, "-r", "30000/1001", "-timecode", "00:00:00;02"))),
+    "time code and a fractional rate": ffmpeg_steps(("mov", (*HEVC, "-r", "30000/1001", "-timecode", "00:00:00;02"))),
     "chapters": with_chapters,
-    "cover picture in front": with_cover,
+    "cover image in front": with_cover,
     "two video tracks": second_video,
     "tags of a phone": ffmpeg_steps(("mp4", (*COPY, "-metadata", "location=+1-2/", "-metadata:s:v", "handler_name=x"))),
     "no first keyframe, Matroska": without_first_keyframe("mkv", *PLAIN),
@@ -201,7 +202,7 @@ SCREENS: dict[str, Recipe] = {
     "no first keyframe, MPEG-4 in AVI": without_first_keyframe("avi", *MPEG4),
     "AVI with empty chunks": ffmpeg_steps(("avi", (*SPARSE_FRAMES, *MPEG4, "-r", "10"))),
     "AVI with empty chunks, Motion JPEG": ffmpeg_steps(("avi", (*SPARSE_FRAMES, "-c:v", "mjpeg", "-q:v", "2", "-r", "10"))),
-    "AVI with a frame a second": ffmpeg_steps(("avi", (*EVERY_SECOND, *MPEG4))),
+    "AVI with one frame per second": ffmpeg_steps(("avi", (*EVERY_SECOND, *MPEG4))),
     "AVI with a frame a second, H.264": ffmpeg_steps(("avi", (*EVERY_SECOND, *PLAIN))),
     "AVI with B-frames packed": ffmpeg_steps(("avi", (*MPEG4, "-bf", "2", "-bsf:v", "mpeg4_unpack_bframes"))),
     "AVI without compression": ffmpeg_steps(("avi", ("-c:v", "rawvideo"))),
@@ -236,7 +237,7 @@ SCREENS: dict[str, Recipe] = {
     "colours of BT.709, to be re-encoded": ffmpeg_steps(("webm", (*VP9, *BT709))),
     "full range": ffmpeg_steps(("mp4", (*PLAIN, *FULL_RANGE, "-pix_fmt", "yuvj420p"))),
     "full range, to be re-encoded": ffmpeg_steps(("mp4", (*HEVC, *FULL_RANGE, "-pix_fmt", "yuvj420p"))),
-    "full range, said by the file alone": ffmpeg_steps(("webm", (*VP9, *FULL_RANGE, "-color_range", "pc"))),
+    "full range, stated by the file alone": ffmpeg_steps(("webm", (*VP9, *FULL_RANGE, "-color_range", "pc"))),
     "RGB": ffmpeg_steps(("mkv", ("-c:v", "libx264rgb", "-qp", "10", "-threads", "1"))),
     "3GP": ffmpeg_steps(("3gp", ("-c:v", "h263", "-s", "352x288", "-q:v", "2"))),
     "an empty edit in the middle": edited_file(
@@ -254,7 +255,7 @@ SCREENS: dict[str, Recipe] = {
     "a dwell": edited_file(
         ffmpeg_steps(("mp4", PLAIN)), EditEntry(1.2, 0), EditEntry(0.8, 1.2, dwell=True), EditEntry(2.8, 1.2)
     ),
-    "an edit list that leaves out a second": edited_file(ffmpeg_steps(("mp4", PLAIN)), EditEntry(1, 0), EditEntry(2, 2)),
+    "an edit list that skips a second": edited_file(ffmpeg_steps(("mp4", PLAIN)), EditEntry(1, 0), EditEntry(2, 2)),
     "an edit list that shows a second twice": edited_file(ffmpeg_steps(("mp4", PLAIN)), EditEntry(2, 0), EditEntry(2, 1)),
     "an edit list with a pause that ends early": edited_file(
         ffmpeg_steps(("mp4", PLAIN)), EditEntry(1, 0), EditEntry(0.5, None), EditEntry(1.5, 1)
@@ -279,11 +280,11 @@ SCREENS: dict[str, Recipe] = {
         f"turned, {turn}, to be re-encoded": rotated_file(ffmpeg_steps(("mp4", HEVC)), turn)
         for turn in ("90 degrees", "mirrored")
     },
-    "turned, fragmented": rotated_file(
+    "rotated, fragmented": rotated_file(
         ffmpeg_steps(("mp4", (*PLAIN, "-movflags", "frag_keyframe+empty_moov"))), "270 degrees"
     ),
 }
-# Files that are refused, and what is said of them.
+# Files that are refused, and the error messages.
 REFUSED: dict[str, tuple[Recipe, str]] = {
     "a codec without a decoder": (unknown_codec, "the codec unknown is not supported by this build of ffmpeg"),
     "raw H.264": (
@@ -299,20 +300,20 @@ REFUSED: dict[str, tuple[Recipe, str]] = {
     ),
     "no keyframe": (without_first_keyframe("mkv", *PLAIN, "-g", "100"), "no frame of the file can be decoded"),
 }
-# How long a file lasts from its begin on, where that is not the four seconds of the plain one.
+# The duration of files, where it is not the four seconds of the source.
 LENGTHS = {
     **{name: 3.3 for name in SCREENS if name.startswith("no first keyframe")},
     "an empty edit in the middle": 4.7,
     "an empty edit at the end": 4.5,
     "two empty edits, B-frames": 4.75,
     "a dwell": 4.8,
-    "an edit list that leaves out a second": 3.0,
+    "an edit list that skips a second": 3.0,
     "an edit list with a pause that ends early": 3.0,
     "an edit list that ends early": 2.75,
     "bursts of frames, B-frames": 2.4,
 }
 
-# What an edit list means, where ffmpeg shows something else (ISO/IEC 14496-12, 8.6.6): of the film without it.
+# The effect of an edit list on the film without it, where ffmpeg differs from ISO/IEC 14496-12, 8.6.6.
 REARRANGED: dict[str, Callable[[ReferenceFilm], ReferenceFilm]] = {
     "an empty edit in the middle": lambda film: hold_frame(film, 1.5, 0.7),
     "an empty edit at the end": lambda film: film,

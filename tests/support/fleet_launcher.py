@@ -1,6 +1,7 @@
-"""Runs a poller or a worker of a fleet as muxer_process.py and ``python -m muxer worker`` do, with some constants of the
-product set to other values: FLEET_CONSTANTS holds them as JSON, by ``module.NAME``. With FLEET_MUX_ONCE, the same media are
-muxed only once by a process; what comes then is a copy of that."""
+"""Runs a poller or a worker of a fleet with changed constants of the product.
+
+It does the same as muxer_process.py and ``python -m muxer worker``. FLEET_CONSTANTS contains the constants as JSON, by
+``module.NAME``. With FLEET_MUX_ONCE, a process muxes the same media only once and returns copies afterwards."""
 
 from __future__ import annotations
 
@@ -29,15 +30,15 @@ def set_constants() -> None:
 
 def mux_once() -> None:
     original = MediaEngine.mux
-    made: dict[bytes, tuple[MuxedFile, bytes]] = {}
+    muxed_files: dict[bytes, tuple[MuxedFile, bytes]] = {}
 
     def mux_cached(self: MediaEngine, audio: MediaInput, screens: Sequence[MediaInput], folder: Path) -> MuxedFile:
-        contents = (one.path.read_bytes() for one in (audio, *screens))
-        mark = b"".join(hashlib.sha256(one).digest() for one in contents)
-        if mark not in made:
+        contents = (screen.path.read_bytes() for screen in (audio, *screens))
+        mark = b"".join(hashlib.sha256(item).digest() for item in contents)
+        if mark not in muxed_files:
             muxed = original(self, audio, screens, folder)
-            made[mark] = muxed, muxed.path.read_bytes()
-        muxed, content = made[mark]
+            muxed_files[mark] = muxed, muxed.path.read_bytes()
+        muxed, content = muxed_files[mark]
         path = folder / muxed.path.name
         path.write_bytes(content)
         return replace(muxed, path=path)

@@ -20,7 +20,7 @@ from tests.support.daemon import PACKAGE, log_lines, wait_until
 QUEUE = "muxing"
 TIMEOUT_SECONDS = 60
 LAUNCHER = Path(__file__).with_name("fleet_launcher.py")
-# What an administrator need not change: pauses that tests would only wait for.
+# Shorter delays, which an administrator cannot configure, so that tests need not wait for them.
 SHORT_INTERVALS: dict[str, Any] = {
     "muxer.fleet.executor.QUEUE_POLL_INTERVAL": 0.5,
     "muxer.fleet.control_connection.RECONNECT_SECONDS": 0.3,
@@ -30,7 +30,7 @@ SHORT_INTERVALS: dict[str, Any] = {
 
 
 class FleetProcess:
-    """A process of a fleet. What it prints goes into files of its own, beside its configuration."""
+    """A process of a fleet. Its output goes into separate files next to its configuration."""
 
     def __init__(self, line: list[str], environment: Mapping[str, str], printed: Path) -> None:
         self._printed = printed
@@ -49,25 +49,24 @@ class FleetProcess:
 
     @property
     def printed_text(self) -> str:
-        """What it has printed."""
+        """The output of the process."""
         return self._printed.read_text()
 
     def stop(self, number: int = signal.SIGTERM, seconds: float = 20) -> int:
-        """Send a signal, wait for the end and return the exit code."""
+        """Send a signal, wait for the end, and return the exit code."""
         self.process.send_signal(number)
         return self.process.wait(seconds)
 
     def kill(self) -> None:
-        """End it with SIGKILL."""
+        """Kill the process with SIGKILL."""
         self.stop(signal.SIGKILL)
 
 
 class FleetProcesses:
-    """``with Crew(lab, url) as crew``: those that were started are ended with it.
+    """The processes of a fleet: ``with FleetProcesses(lab, url) as crew``. They end with the block.
 
-    Given a lab, the address of the broker, a name for the folder, and further options of muxer.cfg, write that. With
-    ``constants``, the processes have other constants than the product, beside the pauses of :data:`HASTE`; ``inside``
-    stands before their commands.
+    It writes muxer.cfg with further options to a folder `name`; `url` is the address of the broker. `constants` change
+    constants of the product in addition to the delays of :data:`HASTE`. `inside` is a prefix of the commands.
     """
 
     def __init__(
@@ -122,19 +121,19 @@ class FleetProcesses:
 
     @property
     def muxed_counts(self) -> Counter[str]:
-        """The recordings that the workers say they have muxed, and how often."""
-        return Counter(one["recording"] for one in self.worker_lines("recording muxed"))
+        """The recordings that the workers have logged as muxed, with the number of times."""
+        return Counter(line["recording"] for line in self.worker_lines("recording muxed"))
 
     def worker_lines(self, message: str) -> list[dict[str, Any]]:
         """Return the lines of the workers' logs with a message."""
-        return [one for log in self.worker_logs for one in log_lines(log) if one["message"].startswith(message)]
+        return [line for log in self.worker_logs for line in log_lines(log) if line["message"].startswith(message)]
 
     def poller_lines(self, message: str) -> list[dict[str, Any]]:
         """Return the lines of the poller's log with a message."""
-        return [one for one in log_lines(self.log) if one["message"].startswith(message)]
+        return [line for line in log_lines(self.log) if line["message"].startswith(message)]
 
     def wait_for_workers(self, number: int) -> None:
-        """Wait until `count` workers have started in total."""
+        """Wait until `number` workers have started in total."""
         wait_until(
             lambda: len(self.worker_lines("temporary files are in")) >= number,
             TIMEOUT_SECONDS,
@@ -142,7 +141,7 @@ class FleetProcesses:
         )
 
     def run_json(self, command: str, *arguments: str) -> Any:
-        """Run a command beside the poller; return its JSON. It runs in this process: tests ask until something holds."""
+        """Run a command next to the poller in this process; return its JSON."""
         return json.loads(run_in_process(self.config, command, "--json", *arguments)[1])
 
     def _start_process(self, command: str, environment: Mapping[str, str]) -> FleetProcess:
@@ -153,7 +152,7 @@ class FleetProcesses:
 
 
 def stop_processes(*members: FleetProcess, seconds: float = TIMEOUT_SECONDS) -> list[int]:
-    """Stop members of a fleet at the same time; return their exit codes."""
+    """Stop processes of a fleet at the same time; return their exit codes."""
     for member in members:
         os.kill(member.process.pid, signal.SIGTERM)
     return [member.process.wait(seconds) for member in members]

@@ -1,4 +1,4 @@
-"""Views of a fleet for tests, made up: workers and lanes."""
+"""Generated views of a fleet for tests: workers and queues."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["NOW", "fleet_view", "worker_view"]
 
 
 def worker_view(number: int = 0, **changes: Any) -> WorkerStatus:
-    """Return a worker that is well: it spoke two seconds ago and finishes 120 targets an hour."""
+    """Return a healthy worker: its last heartbeat was two seconds ago, and it finishes 120 targets an hour."""
     values = {"name": f"host-{number}/worker-0/{100 + number}", "host": f"host-{number}", "pid": 100 + number}
     values |= {"version": "0.1.0", "started": NOW - 3600, "seen": NOW - 2, "threads": 4, "running": ()}
     values |= {"muxed": 90, "failed": 2, "rate": 120.0, "out": {}}
@@ -19,8 +19,8 @@ def worker_view(number: int = 0, **changes: Any) -> WorkerStatus:
 
 
 def fleet_view(*workers: WorkerStatus, **changes: Any) -> FleetStatus:
-    """Return a fleet of these workers, in which nothing waits."""
+    """Return a fleet of these workers with empty queues."""
     lanes = {"recording-muxer": 0, "recording-muxer.today": 0, "recording-muxer.backlog": 0}
     values = {"at": NOW, "connected": True, "lanes": lanes, "dead": 0, "queued": 0, "running": 0, "oldest": None}
-    values |= {"running": sum(len(one.running) for one in workers), "workers": workers}
+    values |= {"running": sum(len(worker.running) for worker in workers), "workers": workers}
     return FleetStatus(**{**values, **changes})

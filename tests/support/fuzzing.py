@@ -1,4 +1,4 @@
-"""What is fuzzed: each target takes any bytes, and may raise only the errors that it names."""
+"""Fuzz targets: each takes any bytes and may raise only the errors that it names."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ FOLDER = Path(_FOLDER.name)
 
 @dataclass(frozen=True)
 class FuzzTarget:
-    """A parser: how it is called with bytes, and what it may raise."""
+    """A parser: the function that takes bytes, and the errors that it may raise."""
 
     run: Callable[[bytes], object]
     errors: tuple[type[Exception], ...] = ()
 
     def __call__(self, data: bytes) -> None:
-        """Run it; whatever else is raised is a defect."""
+        """Run the parser; any other error is a defect."""
         with suppress(*self.errors):
             self.run(data)
 
@@ -54,7 +54,7 @@ def _parse_json(data: bytes) -> Any:
 
 
 def fuzz_recording(data: bytes) -> None:
-    """Do what a poll does with the JSON of a call and of its screen recording."""
+    """Process the JSON of a call and of its screen recording as a poll does."""
     both = _parse_json(data)
     first, second = both if isinstance(both, list) and len(both) == 2 else (both, both)
     call, screen = CallRecording.from_json(first), ScreenRecording.from_json(second)
@@ -68,17 +68,17 @@ def fuzz_recording(data: bytes) -> None:
 
 
 def fuzz_descriptor(data: bytes) -> None:
-    """Find the place that a media descriptor names."""
+    """Find the location in a media descriptor."""
     content = _parse_json(data)
-    place = parse_descriptor(content if isinstance(content, dict) else {})
-    assert parse_descriptor(place.media_descriptor).name == place.name
-    if place.storage == WEBDAV:
-        assert place.url.isascii() and place.url.startswith(("http://", "https://"))
-        assert not {".", ".."} & set(place.url.split("/"))
+    location = parse_descriptor(content if isinstance(content, dict) else {})
+    assert parse_descriptor(location.media_descriptor).name == location.name
+    if location.storage == WEBDAV:
+        assert location.url.isascii() and location.url.startswith(("http://", "https://"))
+        assert not {".", ".."} & set(location.url.split("/"))
 
 
 def fuzz_response(data: bytes) -> None:
-    """Read an answer of RWS: a line of status and headers, then the body."""
+    """Read a response of RWS: a line with status and headers, then the body."""
     head, _, body = data.partition(b"\n")
     status, _, after = head.decode("latin-1").partition(" ")
     headers = {"Retry-After": after, "Content-Type": after}
@@ -91,14 +91,14 @@ def fuzz_response(data: bytes) -> None:
 
 
 def fuzz_pages(data: bytes) -> None:
-    """Walk through pages that all have the same content."""
+    """Read pages that all have the same content."""
     content = _parse_json(data)
     walked = PageWalk(lambda _: content if isinstance(content, dict) else {}, "first")
     assert sum(1 for _ in walked) <= 3
 
 
 def fuzz_time(data: bytes) -> None:
-    """Read a time; what is read can be written."""
+    """Read a time and format the result."""
     read = parse_time(data.decode(errors="replace"))
     assert read is None or (read.tzinfo is UTC and parse_time(format_time(read)) is not None)
 
@@ -112,14 +112,14 @@ def fuzz_query(data: bytes) -> None:
 
 
 def fuzz_cms(data: bytes) -> None:
-    """Split what openssl prints."""
+    """Split the output of openssl."""
     pem = envelope.split_envelope(io.BytesIO(data), FOLDER / "ciphertext")
     assert pem.startswith("-----BEGIN PKCS7-----")
     assert (FOLDER / "ciphertext").stat().st_size <= len(data)
 
 
 def fuzz_ffprobe(data: bytes) -> None:
-    """Read what ffprobe prints, and reckon with it."""
+    """Read the output of ffprobe and calculate with it."""
     found = probe.parse_ffprobe(FOLDER / "x", io.BytesIO(data))
     if found.video is not None:
         limits.check_frame_size(*found.video.display_size)
@@ -131,7 +131,7 @@ def fuzz_ffprobe(data: bytes) -> None:
 
 
 def fuzz_mp4(data: bytes) -> None:
-    """Read an MP4 file, as a screen file and as sound."""
+    """Read an MP4 file, as a screen file and as audio."""
     (FOLDER / "x.mp4").write_bytes(data)
     read_copyable_screen(FOLDER / "x.mp4")
     sound = read_copyable_audio(FOLDER / "x.mp4")
@@ -140,13 +140,13 @@ def fuzz_mp4(data: bytes) -> None:
 
 
 def fuzz_configuration(data: bytes) -> None:
-    """Load a configuration; what is said of it holds no password."""
+    """Load a configuration; its messages contain no password."""
     (path := FOLDER / "muxer.cfg").write_bytes(data)
     try:
-        said = [*load_config(path, {}, {}).warnings]
+        messages = [*load_config(path, {}, {}).warnings]
     except ConfigError as error:
-        said = [str(error), *map(str, error.problems), *error.notes]
-    assert SECRET not in "".join(said)
+        messages = [str(error), *map(str, error.problems), *error.notes]
+    assert SECRET not in "".join(messages)
 
 
 TARGETS = {

@@ -1,5 +1,7 @@
-"""A site inside this process, for thousands of recordings: the lab's RWS without a network, recordings that are made up when
-they are asked for, a storage and an engine that hold nothing. All else of the muxer is real."""
+"""A site in this process for thousands of recordings.
+
+It has the RWS of the lab without a network, recordings that are generated on request, and a storage and a media engine
+that store nothing. Everything else of the muxer is real."""
 
 from __future__ import annotations
 
@@ -47,17 +49,18 @@ SWITCHES = {
     "scroll_repeats_ids": False,
     "encryption_group": "missing",
 }
-PLAN = CallPlan("made-up", 60, (ScreenPart(0, 60),))
+PLAN = CallPlan("generated", 60, (ScreenPart(0, 60),))
 MAX_RECORDINGS = 10_000
-# So many recordings are asked for again and again at about the same time.
+# The number of recordings that are requested repeatedly at about the same time.
 CALL_CACHE_SIZE = 64
 FILE_BYTES = 64
 _PUBLISHED, _LABELLED = 1, 2
 
 
 class GeneratedRecordings(RecordingStore):
-    """Recordings of one call and one screen file each, those with the numbers ``alive``. Of what was written about them a
-    few bits are kept, so that the memory of this process is the muxer's."""
+    """Generated recordings with the numbers `alive`, each with one call and one screen file.
+
+    Only a few bits of what is written to them are stored, so that the memory of this process is that of the muxer."""
 
     def __init__(self, lab: Lab, alive: range = range(0)) -> None:
         super().__init__()
@@ -96,7 +99,7 @@ class GeneratedRecordings(RecordingStore):
 
     def post_screen(self, body: JSON, replacing: bool) -> None:
         number, (entry,) = recording_number(body["id"]), body["mediaFiles"]
-        assert entry["mediaId"] == self._muxed_name(body["id"]), "another name than that of its sources"
+        assert entry["mediaId"] == self._muxed_name(body["id"]), "the name does not match the sources"
         assert not self._state[number] & _PUBLISHED, f"{body['id']} is published twice"
         self._state[number] |= _PUBLISHED
 
@@ -106,7 +109,7 @@ class GeneratedRecordings(RecordingStore):
 
     def count_finished(self, numbers: range) -> int:
         """Return how many of these recordings are published and labelled."""
-        return sum(one == _PUBLISHED | _LABELLED for one in self._state[numbers.start : numbers.stop])
+        return sum(item == _PUBLISHED | _LABELLED for item in self._state[numbers.start : numbers.stop])
 
     def _build_media(self, recording_id: str, number: int) -> Iterator[JSON]:
         start, site, name = self._start_of(number), self._site, f"{ALICE.username}_{recording_id}.mp4"
@@ -114,9 +117,9 @@ class GeneratedRecordings(RecordingStore):
         yield screen | {"mediaId": name, "originalMediaDescriptor": self._descriptor_of(name)}
         if self._state[number] & _PUBLISHED:
             sources = [f"{recording_id}.mp3", name]
-            made = metadata.muxed_media(site, PLAN, recording_id, start, self._nothing, sources)
+            built = metadata.muxed_media(site, PLAN, recording_id, start, self._nothing, sources)
             muxed = self._muxed_name(recording_id)
-            yield made | {"mediaId": muxed, "originalMediaDescriptor": self._descriptor_of(muxed)}
+            yield built | {"mediaId": muxed, "originalMediaDescriptor": self._descriptor_of(muxed)}
 
     @lru_cache(maxsize=CALL_CACHE_SIZE)  # noqa: B019
     def _muxed_name(self, recording_id: str) -> str:
@@ -135,12 +138,12 @@ class GeneratedRecordings(RecordingStore):
 
 
 def recording_number(name: str) -> int:
-    """Return the number of the recording that a name tells of."""
+    """Return the number of the recording in a name."""
     return int(name.partition("recording-")[2][:6])
 
 
 class InProcessSession(ServiceSession):
-    """A session whose requests go to the lab's RWS as calls."""
+    """A session that calls the RWS of the lab without a network."""
 
     def __init__(self, lab: Lab, stop: threading.Event, outages: CircuitBreaker) -> None:
         user = lab.site.rws_account
@@ -157,35 +160,37 @@ class InProcessSession(ServiceSession):
         headers = Message()
         headers["Authorization"] = f"Basic {self._login}"
         headers["Content-Type"] = "application/json"
-        answer = self._application.handle_request(LabRequest(method, path, headers, json.dumps(body).encode()))
-        return HttpResponse(f"RWS {method} {parts.path}", answer.status, {"Content-Type": answer.content_type}, answer.body)
+        response = self._application.handle_request(LabRequest(method, path, headers, json.dumps(body).encode()))
+        return HttpResponse(
+            f"RWS {method} {parts.path}", response.status, {"Content-Type": response.content_type}, response.body
+        )
 
 
 class EmptyStorage:
-    """A storage that holds nothing: whatever is fetched has some bytes. ``trouble`` may raise instead."""
+    """A storage that stores nothing: every file that is fetched has some bytes. `trouble` may raise instead."""
 
     def __init__(self, trouble: Callable[[str], None]) -> None:
         self._trouble = trouble
 
-    def download_file(self, place: MediaLocation, path: Path) -> int:
-        self._trouble(place.name)
+    def download_file(self, location: MediaLocation, path: Path) -> int:
+        self._trouble(location.name)
         return path.write_bytes(bytes(FILE_BYTES))
 
-    def upload_file(self, path: Path, place: MediaLocation, may_replace: Callable[[], bool]) -> ObjectInfo:
+    def upload_file(self, path: Path, location: MediaLocation, may_replace: Callable[[], bool]) -> ObjectInfo:
         return ObjectInfo(path.stat().st_size, "tag")
 
-    def head(self, place: MediaLocation) -> ObjectInfo | None:
+    def head(self, location: MediaLocation) -> ObjectInfo | None:
         return ObjectInfo(FILE_BYTES, "tag")
 
-    def delete_file(self, place: MediaLocation) -> None:
+    def delete_file(self, location: MediaLocation) -> None:
         raise AssertionError("nothing is to be deleted")
 
     def remove_leftovers(self) -> None:
-        """There are none."""
+        """Do nothing: there are no leftover files."""
 
 
 class FakeEngine:
-    """Stands in for the media engine: makes a file of some bytes. ``trouble`` may raise instead."""
+    """A fake media engine that creates a file of some bytes. `trouble` may raise instead."""
 
     def __init__(self, trouble: Callable[[str], None]) -> None:
         self._trouble = trouble
@@ -204,12 +209,12 @@ def create_daemon(
     fetching: Callable[[str], None] = lambda name: None,
     muxing: Callable[[str], None] = lambda name: None,
 ) -> Daemon:
-    """Return a daemon for a lab whose store is :class:`Recordings`; ``fetching`` and ``muxing`` may raise for a file."""
+    """Return a daemon for a lab with :class:`GeneratedRecordings`; `fetching` and `muxing` may raise for a file."""
     runner, tools = Runner(), MediaTools("ffmpeg", "ffprobe")
     workspace = Workspace(config.processing.temp_dir, "single", 1)
-    made = build_services(config, tools, runner, workspace, stop)
-    rws = RwsClient(InProcessSession(lab, stop, made.outages), lab.ccid)
+    built = build_services(config, tools, runner, workspace, stop)
+    rws = RwsClient(InProcessSession(lab, stop, built.outages), lab.ccid)
     stores: Any = {WEBDAV: EmptyStorage(fetching)}
     engine: Any = FakeEngine(muxing)
-    services = replace(made, rws=rws, stores=Stores(stores), engine=engine, publisher=Publisher(rws, workspace.publishing))
+    services = replace(built, rws=rws, stores=Stores(stores), engine=engine, publisher=Publisher(rws, workspace.publishing))
     return Daemon(config, services, Job(services, JobOptions(True, True)), runner)

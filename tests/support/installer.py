@@ -1,4 +1,4 @@
-"""install.sh, run as a user runs it, and machines that hold only what a test puts on them."""
+"""install.sh, run as a user runs it, and machines with only the programs that a test installs."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def run_installer(
     cwd: Path | None = None,
     before: Sequence[str] = (),
 ) -> subprocess.CompletedProcess[str]:
-    """Run install.sh of `source`; no one can answer a question. ``before`` is what starts it."""
+    """Run install.sh of `source` without a terminal. `before` is a command prefix."""
     return subprocess.run(
         [*before, shutil.which("bash") or "bash", str(source / "install.sh"), *map(str, arguments)],
         env={**os.environ, **(env or {})},
@@ -50,7 +50,7 @@ def run_installer(
 
 
 def copy_source(target: Path) -> Path:
-    """Copy what a release holds to `target`, without what earlier runs left there."""
+    """Copy the files of a release to `target`, without leftover files of earlier runs."""
     target.mkdir(parents=True)
     ignore = shutil.ignore_patterns("__pycache__", "*.log*", "muxer.cfg", "wheels", "ffmpeg", "openssl")
     for name in SHIPPED_FILES:
@@ -63,7 +63,7 @@ def copy_source(target: Path) -> Path:
 
 
 class FakeMachine:
-    """A machine that holds only what a test puts on it: a PATH of links to the real tools, and of fakes."""
+    """A machine with only the programs that a test installs: its PATH contains links to real tools, and fakes."""
 
     def __init__(self, folder: Path, distribution: str, user: int) -> None:
         self.bin = folder / "bin"
@@ -82,13 +82,13 @@ class FakeMachine:
         self.add_program("id", f'case "$1" in -un) echo account ;; *) echo {user} ;; esac')
 
     def add_program(self, name: str, script: str = "exit 0") -> None:
-        """Put an executable on PATH; `$LOG` is where it may note how it was called."""
+        """Put an executable on PATH; it may write its calls to `$LOG`."""
         path = self.bin / name
         path.write_text(f"#!{shutil.which('bash')}\nLOG={str(self.log)!r}\n{script}\n")
         path.chmod(path.stat().st_mode | stat.S_IXUSR)
 
     def with_python(self, name: str = "python3") -> FakeMachine:
-        """Put a Python there that works but for one thing: its virtual environments, where a test may end."""
+        """Install a Python that works except for virtual environments, where a test may end."""
         self.add_program(name, f'[[ $1 == -m ]] && {{ echo "{NO_VENV_OUTPUT}"; exit 1; }}; exec "{sys.executable}" "$@"')
         return self
 

@@ -1,4 +1,4 @@
-"""What a running instance says of itself, made by the part that says it."""
+"""The state of a running instance, created by the module that reports it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ from muxer.system.masking import Mask
 
 
 def new_instance_state(folder: Path | None) -> dict[str, Any]:
-    """Return what a state file says of an instance that has just begun; it is written to a folder and removed again."""
-    with tempfile.TemporaryDirectory(dir=folder) as place:
-        path = Path(place) / state_file.STATE_FILE
+    """Return the content of the state file of an instance that has just started.
+
+    The file is written to `folder` and removed again."""
+    with tempfile.TemporaryDirectory(dir=folder) as temp_folder:
+        path = Path(temp_folder) / state_file.STATE_FILE
         StateFile(path, "single", Mask()).write_state(Activity().take_snapshot(), 0, {}, has_room=True)
         found: dict[str, Any] = json.loads(path.read_text())
         return found

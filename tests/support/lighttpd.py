@@ -27,13 +27,13 @@ auth.require = ("/" => ("method" => "basic", "realm" => "recordings", "require" 
 """
 
 
-# Names that differ in case only are one, as on IIS: files are stored in small letters.
+# Names that differ only in case are the same, as on IIS: files are stored in lower case.
 IGNORING_CASE = 'server.force-lowercase-filenames = "enable"'
 
 
 @contextmanager
 def run_lighttpd(more: str = "") -> Iterator[ExternalDav]:
-    """Yield a running server as the lab wants it described; `more` is text for the end of its configuration."""
+    """Run a server and yield its description for the lab; `more` is text for the end of its configuration."""
     with server_folder("lighttpd") as root:
         (root / "uploads").mkdir()
         (root / "uploads").chmod(0o777)

@@ -1,4 +1,4 @@
-"""Generated media, made once for a run of the tests: the same call again gives a copy of the same file."""
+"""Generated media, created once for a run of the tests: the same call again returns a copy of the file."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from lab.lab import Lab
 from lab.media import make_audio, make_screen
 
 Maker = Callable[..., None]
-# When the recordings of all labs begin: long enough ago for the last of all cases to have ended.
+# The start of the recordings of all labs: early enough that the longest case has ended.
 LAB_START = (datetime.now(UTC) - timedelta(minutes=20)).replace(second=0, microsecond=0)
 
 
 class MediaCache:
-    """A folder of finished media. Several processes may share it: a file is there as a whole or not at all."""
+    """A folder of finished media that several processes may share: each file is complete or does not exist."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(exist_ok=True)
         self._folder = folder
 
     def cached_maker(self, make: Maker) -> Maker:
-        """Given ``make_audio`` or ``make_screen``, return one that does the same, but makes each file only once."""
+        """Return a function like `make` (``make_audio`` or ``make_screen``) that creates each file only once."""
 
         def copy_or_create(path: Path, *arguments: object, **options: object) -> None:
             wanted = repr((make.__name__, path.suffix, arguments, sorted(options.items())))
@@ -48,7 +48,7 @@ class MediaCache:
 
 
 class CachedMediaLab(Lab):
-    """A lab whose recordings begin at the same instant in each test; it takes its media and keys from what is there."""
+    """A lab whose recordings start at the same time in each test; it reuses existing media and keys."""
 
     shelf: MediaCache
     keys: Path
@@ -74,5 +74,5 @@ class CachedMediaLab(Lab):
 
 
 def shared_folder(basetemp: Path) -> Path:
-    """Given pytest's folder for temporary files, return the one that all workers of this run share."""
+    """Return the folder that all workers of this run share; `basetemp` is pytest's folder for temporary files."""
     return basetemp.parent if "PYTEST_XDIST_WORKER" in os.environ else basetemp

@@ -1,4 +1,4 @@
-"""Source files of many kinds, made of two short screens and one call that tell the time (see the lab's time code)."""
+"""Source files of many kinds, created from two short screens and one call with the lab's time code."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lab.media import make_audio, make_screen
 T0 = datetime(2026, 3, 1, 9, 0, 0, tzinfo=UTC)
 CALL_SECONDS = 6.0
 SCREEN_SECONDS = 4.0
-# Where the two screens begin, from the audio's start on: the first is cut at its head, the second at its tail.
+# The starts of the two screens relative to the audio: the first is cut at its start, the second at its end.
 SCREEN_STARTS = (-1.55, 3.2)
 SIZE = (320, 180)
 PLAIN = ("-c:v", "libx264", "-threads", "1", "-preset", "veryfast", "-g", "20", "-bf", "0")
@@ -21,7 +21,7 @@ B_FRAMES = ("-c:v", "libx264", "-threads", "1", "-preset", "veryfast", "-g", "20
 
 
 def run_program(*arguments: object) -> str:
-    """Run a program; return what it prints."""
+    """Run a program; return its output."""
     return subprocess.run([*map(str, arguments)], capture_output=True, text=True, check=True).stdout
 
 
@@ -31,11 +31,11 @@ def run_ffmpeg(*arguments: object) -> None:
 
 @dataclass(frozen=True)
 class ScreenKind:
-    """How a screen file of a kind is made of a plain one: ffmpeg's output options and the ending of the name.
+    """How to create a screen file of a kind from a copyable one: ffmpeg's output options and the suffix.
 
-    ``second`` are the options of the second screen, where they differ; ``fps`` the frame rate; ``steps`` further commands,
-    each with the ending of what it makes of the file before, and its options before and after ``-i``; ``skips`` how much of
-    the screen is not seen in it. ``proof`` is found in what ffprobe prints of the first file.
+    `second` are the options of the second screen where they differ, `fps` is the frame rate. `steps` are further commands,
+    each with the suffix of its output and its options before and after ``-i``. `skips` is how much of the screen is not
+    visible. `proof` is text in the output of ffprobe for the first file.
     """
 
     options: Sequence[str]
@@ -56,13 +56,13 @@ KINDS = {
     "B-frames without edit list": ScreenKind((*B_FRAMES, "-use_editlist", "0"), proof="start_time=0.200000"),
     "B-frames with negative shifts": ScreenKind((*B_FRAMES, "-movflags", "+negative_cts_offsets")),
     "open groups of pictures": ScreenKind((*B_FRAMES, "-x264-params", "open-gop=1:scenecut=0")),
-    "open groups, B-frames at two a second": ScreenKind(
+    "open groups, B-frames at two frames per second": ScreenKind(
         (*B_FRAMES, "-g", "4", "-x264-params", "open-gop=1:scenecut=0"), fps=2, proof="(flags=K_(?s:.)*){2}"
     ),
-    "no key frame but a slow refresh": ScreenKind(
+    "no keyframe but an intra refresh": ScreenKind(
         (*PLAIN, "-g", "10", "-x264-params", "intra-refresh=1"), proof="(flags=K_(?s:.)*){3}"
     ),
-    "one key frame only": ScreenKind((*PLAIN, "-g", "1000"), proof="(?s)^[^K]*flags=K[^K]*$"),
+    "one keyframe only": ScreenKind((*PLAIN, "-g", "1000"), proof="(?s)^[^K]*flags=K[^K]*$"),
     "intra only": ScreenKind((*PLAIN, "-g", "1"), proof="(flags=K_.*\\n.*){40}"),
     "mixed parameter sets": ScreenKind((*PLAIN, "-refs", "1"), second=(*PLAIN, "-x264-params", "cqm=jvt:ref=4:cabac=1")),
     "plain and B-frames": ScreenKind(PLAIN, second=B_FRAMES),
@@ -82,25 +82,27 @@ KINDS = {
     "yuv444": ScreenKind((*PLAIN, "-pix_fmt", "yuv444p"), proof="yuv444p"),
     "yuv444, odd size": ScreenKind((*PLAIN, "-vf", "scale=321:181", "-pix_fmt", "yuv444p"), proof="width=321.height=181"),
     "interlaced": ScreenKind((*PLAIN, "-flags", "+ildct+ilme", "-x264-params", "tff=1"), proof="field_order=tt"),
-    "pixels that are no squares": ScreenKind((*PLAIN, "-vf", "setsar=4/3"), proof="aspect_ratio=4:3"),
+    "pixels that are not square": ScreenKind((*PLAIN, "-vf", "setsar=4/3"), proof="aspect_ratio=4:3"),
     "3840x1080": ScreenKind((*WIDE, "-vf", "scale=3840:1080"), fps=2, proof="width=3840.height=1080"),
     "3840x2160": ScreenKind((*WIDE, "-vf", "scale=3840:2160"), fps=2, proof="width=3840.height=2160"),
     "7680x2160": ScreenKind((*WIDE, "-vf", "scale=7680:2160"), fps=2, proof="width=7680.height=2160"),
     "25 frames a second": ScreenKind(PLAIN, fps=25, proof="pts_time=0.04"),
     "raw H.264 in Matroska": ScreenKind((*PLAIN, "-f", "h264"), "h264", steps=[("mkv", ("-framerate", "10"), COPY)]),
-    "B-frames in AVI, no times of showing": ScreenKind(B_FRAMES, "avi", proof="pts_time=N/A.dts_time=0"),
+    "B-frames in AVI, no presentation times": ScreenKind(B_FRAMES, "avi", proof="pts_time=N/A.dts_time=0"),
     "MPEG-TS": ScreenKind(B_FRAMES, "ts", proof="start_time=1.6"),
     "MPEG-TS across the end of its clock": ScreenKind(
         (*B_FRAMES, "-output_ts_offset", "95441"), "ts", proof="pts_time=-1.3"
     ),
-    "Matroska that begins late": ScreenKind((*B_FRAMES, "-output_ts_offset", "7"), "mkv", proof="start_time=7"),
+    "Matroska with a start offset": ScreenKind((*B_FRAMES, "-output_ts_offset", "7"), "mkv", proof="start_time=7"),
     "Matroska with negative times": ScreenKind(
         (*PLAIN, "-output_ts_offset", "-1", "-avoid_negative_ts", "disabled"), "mkv", proof="pts_time=N/A"
     ),
     "Matroska with negative times, B-frames": ScreenKind(
         (*B_FRAMES, "-output_ts_offset", "-0.35", "-avoid_negative_ts", "disabled"), "mkv", proof="pts_time=N/A"
     ),
-    "MP4 that begins late": ScreenKind(B_FRAMES, steps=[("late.mp4", ("-itsoffset", "1.5"), COPY)], proof="start_time=1.5"),
+    "MP4 with a start offset": ScreenKind(
+        B_FRAMES, steps=[("late.mp4", ("-itsoffset", "1.5"), COPY)], proof="start_time=1.5"
+    ),
     "MP4 that hides its first frames": ScreenKind(
         B_FRAMES,
         steps=[("cut.mp4", ("-ss", "0.5"), (*COPY, "-avoid_negative_ts", "disabled"))],
@@ -112,8 +114,8 @@ KINDS = {
 
 
 def make_screens(folder: Path, bases: Sequence[Path], kind: ScreenKind) -> list[Path]:
-    """Make the two screen files of a kind out of two plain ones."""
-    made = []
+    """Create the two screen files of a kind from two copyable ones."""
+    paths = []
     for number, base in enumerate(bases):
         options = kind.second if number and kind.second is not None else kind.options
         path = folder / f"screen-{number}.{kind.ending}"
@@ -121,25 +123,26 @@ def make_screens(folder: Path, bases: Sequence[Path], kind: ScreenKind) -> list[
         for ending, before, after in kind.steps:
             path, source = folder / f"screen-{number}.{ending}", path
             run_ffmpeg(*before, "-i", source, *after, path)
-        made.append(path)
-    return made
+        paths.append(path)
+    return paths
 
 
 def make_bases(folder: Path, fps: int) -> list[Path]:
-    """Make two screens of different agents that begin where the layout says."""
-    made = []
+    """Create two screens of different agents that start as the layout defines."""
+    paths = []
     for number, begin in enumerate(SCREEN_STARTS):
         path = folder / f"base-{fps}-{number}.mp4"
         start = T0 + timedelta(seconds=begin)
         make_screen(path, start, SCREEN_SECONDS, fps=fps, size=SIZE, agent_number=number + 1, extra=("-qp", "10"))
-        made.append(path)
-    return made
+        paths.append(path)
+    return paths
 
 
 @dataclass(frozen=True)
 class AudioKind:
-    """How a call's audio of a kind is made: the ending of its name, its channels, and ffmpeg's options; ``codec`` is what
-    it has in the result."""
+    """How to create a call's audio of a kind: the suffix, the channels and ffmpeg's options.
+
+    `codec` is the codec in the result."""
 
     ending: str
     options: Sequence[str]
@@ -172,12 +175,12 @@ AUDIO_KINDS = {
 
 
 def make_call(path: Path) -> None:
-    """Make the call's audio, uncompressed."""
+    """Create the uncompressed audio of the call."""
     make_audio(path, T0, CALL_SECONDS, rate=44100, codec=("-c:a", "pcm_s16le"))
 
 
 def describe_file(path: Path) -> str:
-    """Return what ffprobe says of a file and of each of its packets."""
+    """Return the output of ffprobe for a file and each of its packets."""
     entries = "packet=pts_time,dts_time,flags:format=start_time"
     entries += ":stream=codec_name,width,height,has_b_frames,sample_aspect_ratio,pix_fmt,field_order"
     return run_program("ffprobe", "-v", "error", "-show_entries", entries, "-of", "compact", path)

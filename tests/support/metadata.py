@@ -1,4 +1,4 @@
-"""Whether the entry of a muxed file is what section 5 of gir-api wants."""
+"""Checks that the entry of a muxed file matches section 5 of gir-api."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from lab.build import AddedCall
 def entry_problems(
     entry: dict[str, Any], call: AddedCall, agent: str, screens: Sequence[str], stored: Path, aliases: Sequence[str]
 ) -> list[str]:
-    """Given an entry as RWS tells it, its call, agent and screen files, the stored file and the aliases of the
-    certificates (none = clear), return what is wrong with it."""
+    """Return the errors in the entry of a muxed file in RWS.
+
+    `aliases` are those of the certificates; without any the file is not encrypted."""
     parameters = entry.get("parameters", {})
     suffix = ".mp4.bin" if aliases else ".mp4"
     checks = {

@@ -1,4 +1,4 @@
-"""A monitoring port in the process of the test, over real parts; and a client that says no more than it is told."""
+"""A monitoring server with real sources in the process of the test, and a minimal client."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CREDENTIALS = {"username": "watcher", "password": "open sesame"}
 
 @dataclass(frozen=True)
 class HttpReply:
-    """What came back."""
+    """The response of the monitoring server."""
 
     status: int
     headers: dict[str, str]
@@ -39,13 +39,13 @@ class HttpReply:
 
 
 def free_port() -> int:
-    """Return a port that was free a moment ago."""
+    """Return a port that has just been free."""
     with socket.create_server((HOST, 0)) as listener:
         return int(listener.getsockname()[1])
 
 
 def create_sources(folder: Path, journal: Path | None = None, **options: object) -> ViewSources:
-    """Return sources over fresh parts, with a configuration whose ``section__option`` are given."""
+    """Return sources with new parts and a configuration with the given ``section__option``."""
     path = folder / "muxer.cfg"
     given: dict[str, dict[str, object]] = {"htcc": {"base_uri": "https://rws", "contact_center_id": "1"}}
     for name, value in options.items():
@@ -60,7 +60,7 @@ def create_sources(folder: Path, journal: Path | None = None, **options: object)
 
 @contextmanager
 def open_server(sources: ViewSources) -> Iterator[MonitoringServer]:
-    """Within this block the port is open."""
+    """Open the port within this block."""
     server = MonitoringServer(sources)
     server.start()
     try:
@@ -78,7 +78,7 @@ def send_request(
     tls: ssl.SSLContext | None = None,
     **headers: str,
 ) -> HttpReply:
-    """Send one request and return the reply."""
+    """Send one request; return the response."""
     connection = (
         http.client.HTTPSConnection(HOST, port, timeout=TIMEOUT_SECONDS, context=tls)
         if tls
@@ -107,12 +107,12 @@ def parse_samples(exposition: str) -> dict[str, float]:
 def readiness_reasons(port: int) -> tuple[int, list[str]]:
     """Return the status of ``/readyz`` and its reasons."""
     reply = send_request(port, "/readyz", Accept="application/json")
-    said: dict[str, Any] = json.loads(reply.body)
-    return reply.status, said["reasons"]
+    body: dict[str, Any] = json.loads(reply.body)
+    return reply.status, body["reasons"]
 
 
 def create_certificate(folder: Path, *, end: int = 1) -> tuple[Path, Path, ssl.SSLContext]:
-    """Make a certificate for loopback and its key; return their paths and the context of a client that trusts them."""
+    """Create a certificate for loopback with its key; return both paths and the context of a client that trusts it."""
     identity: Identity = self_signed("muxer", HOST, "localhost", end=end)
     certificate, key = folder / "muxer.pem", folder / "muxer.key"
     certificate.write_bytes(pem_bundle(identity))

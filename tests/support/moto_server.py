@@ -1,4 +1,4 @@
-"""A moto server, the S3 store that is made for tests, empty at its start."""
+"""A moto server: an S3 store for tests, empty at its start."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from moto.server import ThreadedMotoServer
 def moto_server(host: str = "127.0.0.1") -> Iterator[str]:
     """Run a moto server on a free port of an address; yield its URL.
 
-    All servers of a process share one memory, so what earlier ones were given is forgotten first.
+    All servers of a process share their memory, so the objects of earlier ones are removed first.
     """
     moto = ThreadedMotoServer(host, port=0, verbose=False)
     moto.start()

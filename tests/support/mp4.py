@@ -1,4 +1,4 @@
-"""Small real MP4 files, and what ffprobe says of their packets."""
+"""Small real MP4 files, and their packets as ffprobe prints them."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ class Packet(NamedTuple):
 
 
 def create_video(path: Path, *options: str, size: str = "320x180", seconds: float = 2, rate: int = 10) -> Path:
-    """Make a file of moving pictures."""
+    """Create a video file."""
     run_ffmpeg("-f", "lavfi", "-i", f"testsrc2=s={size}:r={rate}:d={seconds}", *options, path)
     return path
 
 
 def create_audio(path: Path, *options: str, seconds: float = 2, rate: int = 8000, channels: int = 2) -> Path:
-    """Make a file of sound."""
+    """Create an audio file."""
     source = f"sine=r={rate}:d={seconds},aformat=channel_layouts={'stereo' if channels == 2 else 'mono'}"
     run_ffmpeg("-f", "lavfi", "-i", source, *options, path)
     return path
 
 
 def read_packets(path: Path, stream: str = "v:0") -> list[Packet]:
-    """Return the packets of a stream in the order in which they are decoded."""
+    """Return the packets of a stream in decoding order."""
     entries = "packet=pts,dts,duration,size,pos,flags"
     text = run_program(
         "ffprobe", "-v", "error", "-select_streams", stream, "-show_entries", entries, "-of", "compact=p=0", path
     )
     found = [dict(part.split("=", 1) for part in line.split("|") if "=" in part) for line in text.splitlines() if line]
-    return [Packet(*(int(one[name]) for name in Packet._fields[:5]), one["flags"][:2]) for one in found]  # type: ignore[call-arg]
+    return [Packet(*(int(item[name]) for name in Packet._fields[:5]), item["flags"][:2]) for item in found]  # type: ignore[call-arg]
 
 
 def stream_fields(path: Path, names: Sequence[str], kind: str = "v:0") -> dict[str, str]:
@@ -54,7 +54,7 @@ def stream_fields(path: Path, names: Sequence[str], kind: str = "v:0") -> dict[s
 
 
 def frame_checksums(path: Path) -> list[str]:
-    """Return a checksum of each decoded frame in the order shown."""
+    """Return a checksum of each decoded frame in presentation order."""
     text = run_program(
         "ffmpeg", "-v", "error", "-i", path, "-map", "0:v:0", "-fps_mode", "passthrough", "-f", "framemd5", "-"
     )

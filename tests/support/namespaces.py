@@ -1,4 +1,4 @@
-"""Two hosts on one machine: network namespaces, joined by a cable of their own. The machine's own network is not touched."""
+"""Two hosts on one machine: network namespaces with a separate virtual cable. The network of the machine is not changed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 NAMESPACE_PREFIX = "muxer-test-"
-# Addresses that are set aside for tests of networks (RFC 2544).
+# Addresses reserved for network tests (RFC 2544).
 ADDRESSES = ("198.18.0.1", "198.18.0.2")
 NETNS_FOLDER = Path("/run/netns")
 TIMEOUT_SECONDS = 20
@@ -26,19 +26,19 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 
 @dataclass(frozen=True)
 class NetworkHost:
-    """A network namespace: ``[*host.inside, "curl", …]`` runs a command there, in the same process."""
+    """A network namespace; ``[*host.command_prefix, "curl", …]`` runs a command in it."""
 
     name: str
     address: str
 
     @property
     def command_prefix(self) -> tuple[str, ...]:
-        """What stands before a command that is to run there."""
+        """The prefix of a command that runs in the namespace."""
         return ("ip", "netns", "exec", self.name)
 
     @contextmanager
     def enter_namespace(self) -> Iterator[None]:
-        """Within this block, sockets that this thread makes are on this host, and so are threads that it starts."""
+        """Create sockets of this thread, and of threads that it starts, on this host within this block."""
         with Path("/proc/thread-self/ns/net").open() as home, (NETNS_FOLDER / self.name).open() as there:
             _set_namespace(there.fileno())
             try:
@@ -47,17 +47,17 @@ class NetworkHost:
                 _set_namespace(home.fileno())
 
     def disconnect_cable(self) -> None:
-        """Pull the cable: neither host hears anything of the other."""
+        """Disconnect the cable: neither host receives anything from the other."""
         _run_ip("-n", self.name, "link", "set", _DEVICE_NAME, "down")
 
     def connect_cable(self) -> None:
-        """Put the cable back."""
+        """Connect the cable again."""
         _run_ip("-n", self.name, "link", "set", _DEVICE_NAME, "up")
 
 
 @contextmanager
 def two_hosts() -> Iterator[tuple[NetworkHost, NetworkHost]]:
-    """Yield two hosts that reach each other and nothing else; skip the test where they cannot be made."""
+    """Yield two hosts that reach only each other; skip the test where they cannot be created."""
     _remove_leftovers()
     hosts = tuple(
         NetworkHost(f"{NAMESPACE_PREFIX}{os.getpid()}-{number}", address) for number, address in enumerate(ADDRESSES)
@@ -92,7 +92,7 @@ def _create_hosts(one: NetworkHost, other: NetworkHost) -> None:
 
 
 def _remove_namespace(name: str) -> None:
-    """Remove a namespace, if there is one, with what still runs in it."""
+    """Remove a namespace, if it exists, with the processes in it."""
     if name not in _namespace_names():
         return
     for pid in _run_ip("netns", "pids", name).split():
@@ -102,7 +102,7 @@ def _remove_namespace(name: str) -> None:
 
 
 def _remove_leftovers() -> None:
-    """Remove the namespaces of processes that were killed before they could do it."""
+    """Remove the namespaces that killed processes left."""
     for name in _namespace_names():
         pid = name.removeprefix(NAMESPACE_PREFIX).partition("-")[0]
         if name.startswith(NAMESPACE_PREFIX) and not Path(f"/proc/{pid}").exists():

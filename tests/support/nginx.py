@@ -62,13 +62,13 @@ http {{
   }}
 }}
 """
-# The limit of nginx without any setting is 1 MB.
+# The default limit of nginx is 1 MB.
 ANY_LENGTH = "client_max_body_size 0;"
 
 
 @contextmanager
 def run_nginx(more: str = ANY_LENGTH) -> Iterator[ExternalDav]:
-    """Yield a running server as the lab wants it described; `more` is text for its block `server`."""
+    """Run a server and yield its description for the lab; `more` is text for its block `server`."""
     with server_folder("nginx") as root:
         port = free_port()
         account = "user www-data;" if os.getuid() == 0 else ""
@@ -79,7 +79,7 @@ def run_nginx(more: str = ANY_LENGTH) -> Iterator[ExternalDav]:
 
 @contextmanager
 def run_tls_proxy(behind: ExternalDav) -> Iterator[ExternalDav]:
-    """Yield the server `behind` through a proxy that ends TLS and hands requests on by http, as they are."""
+    """Yield the server `behind` through a proxy that terminates TLS and forwards requests unchanged by http."""
     with server_folder("nginx-proxy") as root:
         port, identity = free_port(), self_signed("proxy", "127.0.0.1")
         (root / "server.pem").write_bytes(identity.key_pem + pem_bundle(identity))

@@ -1,4 +1,4 @@
-"""An openssl that runs only with its own libraries, as a build unpacked from an archive does."""
+"""An openssl that runs only with its own libraries, like a build unpacked from an archive."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 
 
 def build_openssl(folder: Path, program: str = "openssl", libraries: str = ".") -> Path:
-    """Copy the system's openssl and its two libraries below ``folder``, under names that no system has; return its path.
+    """Copy the system's openssl and its two libraries below `folder` under unique names; return its path.
 
-    Names of equal length are put in place of those in the files, so that the loader cannot take the system's libraries.
+    The names in the files are replaced by others of the same length, so that the loader cannot use the system's libraries.
     """
     system = shutil.which("openssl")
     assert system

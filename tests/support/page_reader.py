@@ -1,4 +1,4 @@
-"""Reads a page of the muxer as a browser does, as far as elements and texts go."""
+"""A parser for the elements and texts of a page of the muxer."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 
 
 class PageReader(HTMLParser):
-    """Collects the elements, their attributes and the texts of a page."""
+    """The elements, their attributes and the texts of a page."""
 
     def __init__(self, html: str) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""A muxer in memory that has met everything that its metrics can tell."""
+"""A muxer in memory in which everything that the metrics can show has occurred."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ COPIED_FACTS = {"method": "copy", "length": 60.0, "padding": 2.5, "bytes": 1000}
 
 
 def populated_sources(folder: Path) -> ViewSources:
-    """Given a folder, return sources that have something to say about everything."""
+    """Return sources with a value for every metric."""
     certificate, key, _ = create_certificate(folder)
     options = {"htcc__trusted_ca": certificate, "monitoring__certificate": certificate, "monitoring__key": key}
     sources = create_sources(folder, journal=_create_journal(folder / "journal.sqlite3"), **options)
@@ -33,7 +33,7 @@ def populated_sources(folder: Path) -> ViewSources:
 
 
 def populated_fleet_sources(folder: Path) -> ViewSources:
-    """Given a folder, return sources that have something to say about everything, a fleet included."""
+    """Return sources with a value for every metric, including those of a fleet."""
     return replace(populated_sources(folder), fleet=lambda: fleet_view(worker_view()))
 
 

@@ -1,4 +1,4 @@
-"""Ports that stay reserved while no program listens: a service may stop and start again."""
+"""Ports that stay reserved while no program listens, so that a service can restart."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def reserved_port(host: str = "127.0.0.1") -> Iterator[int]:
-    """Yield a free port that no one else gets: it is bound, and a program with SO_REUSEADDR may listen at it."""
+    """Yield a reserved free port: it is bound, and a program with SO_REUSEADDR can listen on it."""
     with socket.socket() as held:
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         held.bind((host, 0))

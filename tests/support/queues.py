@@ -1,4 +1,4 @@
-"""What stands in the queues of a virtual host, asked of a real RabbitMQ with pika."""
+"""The content of the queues of a virtual host, read from a real RabbitMQ with pika."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NOT_FOUND = 404
 
 @dataclass(frozen=True)
 class QueueCounts:
-    """The ready messages of a queue, and its consumers."""
+    """The number of ready messages of a queue, and of its consumers."""
 
     ready: int
     consumers: int
@@ -27,7 +27,7 @@ class QueueCounts:
 
 @dataclass(frozen=True)
 class VirtualHost:
-    """A virtual host of a node, for one test, with an account of its name that may do everything there."""
+    """A virtual host of a node for one test, with an account of the same name that has all permissions there."""
 
     node: RabbitNode
     name: str
@@ -35,21 +35,21 @@ class VirtualHost:
 
     @property
     def url(self) -> str:
-        """The address, with the account."""
+        """The URL, including the account."""
         return self.node.node_url(self.name, self.name, self.password)
 
     @property
     def secure_url(self) -> str:
-        """The address over TLS; whose certificate it is says ``node.certificate``."""
+        """The URL over TLS; the certificate is ``node.certificate``."""
         return self.node.node_url(self.name, self.name, self.password, secure=True)
 
     def url_through(self, port: int) -> str:
-        """Return the address, with the account, where this port leads to the node."""
+        """Return the URL, including the account, with another port that leads to the node."""
         return self.url.replace(f":{self.node.port}/", f":{port}/")
 
     @contextmanager
     def open_channel(self) -> Iterator[BlockingChannel]:
-        """Yield a channel of a connection of its own."""
+        """Yield a channel of a separate connection."""
         connection = pika.BlockingConnection(pika.URLParameters(self.url))
         try:
             yield connection.channel()
@@ -58,7 +58,7 @@ class VirtualHost:
                 connection.close()
 
     def queue_counts(self, queue: str) -> QueueCounts | None:
-        """Return what a queue holds now, or None if there is no such queue."""
+        """Return the counts of a queue, or None when it does not exist."""
         try:
             with self.open_channel() as channel:
                 method = channel.queue_declare(queue, passive=True).method
@@ -74,7 +74,7 @@ class VirtualHost:
         return counts.ready if counts else 0
 
     def message_bodies(self, queue: str) -> list[bytes]:
-        """Return the bodies of what a queue holds, in their order; it holds them still, as delivered once more."""
+        """Return the bodies of the messages in a queue, in order; they are requeued and count as redelivered."""
         bodies: list[bytes] = []
         with self.open_channel() as channel:
             while (got := channel.basic_get(queue))[0] is not None:
@@ -90,11 +90,11 @@ class VirtualHost:
             channel.queue_purge(queue)
 
     def delete_queue(self, queue: str) -> None:
-        """Delete a queue, with what it holds."""
+        """Delete a queue with its messages."""
         with self.open_channel() as channel:
             channel.queue_delete(queue)
 
 
 def wait_until(holds: Callable[[], object], what: str = "it holds", seconds: float = TIMEOUT_SECONDS) -> None:
-    """Wait until something holds. Raise AssertionError, with what it is, when it does not in time."""
+    """Wait until `holds` returns true. Raises AssertionError with `what` when it does not in time."""
     daemon.wait_until(holds, seconds, what)

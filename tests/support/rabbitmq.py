@@ -1,7 +1,7 @@
-"""A real RabbitMQ node for tests: ports, name and folder of its own, no epmd, no plugins.
+"""A real RabbitMQ node for tests, with separate ports, name and folder, without epmd and plugins.
 
 A start takes about four seconds, half of them of one core, and a node 150 MB of memory; a clean stop takes one second.
-A virtual host is made in some milliseconds.
+A virtual host is created in some milliseconds.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from tests.support.ports import reserved_port
 from tests.support.requirements import require_file
 from tests.support.tls import HOST, Identity, pem_bundle
 
-PROGRAM = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")  # the one on PATH wants to be run by root or by rabbitmq
+PROGRAM = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")  # the one on PATH must be run by root or rabbitmq
 USER, PASSWORD = "muxer", "geheim @:/%1"
 TIMEOUT_SECONDS = 60
 STARTED_LINE = b"Server startup complete"
 NOT_CONNECTED = "failed to connect to node"
 MEMORY_BYTES = 1 << 30
 _PR_SET_PDEATHSIG = 1
-_LIBC = ctypes.CDLL(None)  # loaded once, here: a child between fork and exec must not load libraries
+_LIBC = ctypes.CDLL(None)  # loaded here: a child between fork and exec must not load libraries
 
 
 class RabbitNode:
-    """``with RabbitNode(folder) as node``: its data and its ports outlast a stop and a kill.
+    """A RabbitMQ node: ``with RabbitNode(folder) as node``. Its data and ports survive a stop and a kill.
 
-    It listens at ``host``; ``before`` stands before its command. With a ``certificate`` it speaks amqps, too. The kernel
-    kills it when the thread that started it ends.
+    It listens at `host`; `before` is a prefix of its command. With a `certificate` it supports amqps too. The kernel kills
+    it when the thread that started it ends.
     """
 
     def __init__(
@@ -63,23 +63,23 @@ class RabbitNode:
 
     @property
     def process_id(self) -> int:
-        """Its process; the others of the node descend from it. It must run."""
+        """The process id of the running node; its other processes descend from this one."""
         assert self._process is not None
         return self._process.pid
 
     def node_url(self, vhost: str = "/", user: str = USER, password: str = PASSWORD, secure: bool = False) -> str:
-        """Return the address of a virtual host, with an account; that of amqps if it is to be ``secure``."""
+        """Return the URL of a virtual host, including the account; the one of amqps if `secure`."""
         scheme, port = ("amqps", self.secure_port) if secure else ("amqp", self.port)
         return f"{scheme}://{quote(user, '')}:{quote(password, '')}@{self.host}:{port}/{quote(vhost, '')}"
 
     def start(self) -> None:
-        """Start it, with what it kept, and wait until it serves; once more it does nothing while it runs."""
+        """Start the node with its stored data and wait until it is ready; do nothing while it runs."""
         if self._process is not None:
             return
         require_file(PROGRAM, "RabbitMQ")
         self._write_config()
         with self.log.open("ab") as log:
-            said = log.tell()
+            log_offset = log.tell()
             self._process = subprocess.Popen(
                 [*self._before, str(PROGRAM)],
                 cwd=self.folder,
@@ -87,32 +87,32 @@ class RabbitNode:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                start_new_session=True,  # Ctrl-C is for the tests, which stop it
-                preexec_fn=_dies_with(os.getpid()),
+                start_new_session=True,  # Ctrl-C reaches only the tests, which then stop the node
+                preexec_fn=_death_signal_setter(os.getpid()),
             )
         try:
-            self._wait_until_it_serves(self._process, said)
-            # It would look for an epmd every minute.
+            self._wait_until_ready(self._process, log_offset)
+            # Otherwise the node looks for an epmd every minute.
             self.evaluate_erlang("ok = supervisor:terminate_child(rabbit_sup, rabbit_epmd_monitor_sup)")
         except BaseException:
             self.kill()
             raise
 
     def stop(self) -> None:
-        """End it as an administrator does; it tells its clients."""
+        """Stop the node cleanly; it notifies its clients."""
         self._end_process(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End it with SIGKILL, as when the power fails."""
+        """Kill the node with SIGKILL, as in a power failure."""
         self._end_process(signal.SIGKILL)
 
     def restart(self) -> None:
-        """Stop it and start it again, with what it kept."""
+        """Restart the node with its stored data."""
         self.stop()
         self.start()
 
     def add_vhost(self, vhost: str, user: str, password: str) -> None:
-        """Make a virtual host, and an account that may do everything there and nothing elsewhere."""
+        """Create a virtual host, and an account that has all permissions there and none elsewhere."""
         v, u, everything = _erlang_binary(vhost), _erlang_binary(user), ", ".join(['<<".*">>'] * 3)
         self.evaluate_erlang(f'ok = rabbit_vhost:add({v}, <<"tests">>)')
         self.evaluate_erlang(f'ok = rabbit_auth_backend_internal:add_user({u}, {_erlang_binary(password)}, <<"tests">>)')
@@ -120,31 +120,31 @@ class RabbitNode:
         self.flush_to_disk()
 
     def flush_to_disk(self) -> None:
-        """Write to the disk what was declared: a queue of the last two seconds does not outlast a kill, nor what is in it.
+        """Write declared queues to the disk: a queue of the last two seconds does not survive a kill.
 
-        The messages of a quorum queue are on the disk when they are confirmed, but that there is such a queue is written
-        later, by Mnesia and by Ra.
+        The messages of a quorum queue are on the disk when they are confirmed, but Mnesia and Ra write
+        the queue itself later.
         """
         self.evaluate_erlang("ok = mnesia:sync_log(), [ok = dets:sync(Table) || Table <- dets:all()]")
 
     def acknowledge_within(self, seconds: float, tick: float) -> None:
-        """Close channels that open from now on when they hold a message longer; it looks every ``tick`` seconds.
+        """Set the acknowledgement timeout for new channels; the node checks it every `tick` seconds.
 
-        A RabbitMQ gives them 30 minutes, and looks every minute; so does this one when it starts again.
+        The defaults are 30 minutes and a check every minute; they apply again after a restart.
         """
         for name, value in (("consumer_timeout", seconds), ("channel_tick_interval", tick)):
             self.evaluate_erlang(f"ok = application:set_env(rabbit, {name}, {round(value * 1000)})")
 
     def remove_vhost(self, vhost: str, user: str) -> None:
-        """Delete a virtual host with all that is in it, and an account; those who are connected are cut off."""
+        """Delete a virtual host with its content, and an account; connections are closed."""
         self.evaluate_erlang(f'rabbit_vhost:delete({_erlang_binary(vhost)}, <<"tests">>)')
         self.evaluate_erlang(f'rabbit_auth_backend_internal:delete_user({_erlang_binary(user)}, <<"tests">>)')
 
     def evaluate_erlang(self, expression: str) -> str:
-        """Given an expression of Erlang, let the node evaluate it; return its value, as Erlang writes it."""
+        """Let the node evaluate an Erlang expression; return its value in Erlang syntax."""
         command = [*self._before, str(_erl_call()), "-r", "-address", f"localhost:{self._distribution}", "-e"]
         deadline = time.monotonic() + TIMEOUT_SECONDS
-        # The name that erl_call gives itself may still be taken; nothing was evaluated then.
+        # The node name that erl_call uses may still be taken; then nothing was evaluated.
         while NOT_CONNECTED in (done := self._run_erl_call(command, expression)).stderr and time.monotonic() < deadline:
             time.sleep(0.1)
         assert done.returncode == 0 and done.stdout.startswith("{ok, "), f"{expression}: {done.stdout} {done.stderr}"
@@ -161,9 +161,9 @@ class RabbitNode:
             check=False,
         )
 
-    def _wait_until_it_serves(self, process: subprocess.Popen[bytes], said: int) -> None:
+    def _wait_until_ready(self, process: subprocess.Popen[bytes], log_offset: int) -> None:
         deadline = time.monotonic() + TIMEOUT_SECONDS
-        while STARTED_LINE not in (text := self.log.read_bytes()[said:]):
+        while STARTED_LINE not in (text := self.log.read_bytes()[log_offset:]):
             if process.poll() is not None or time.monotonic() > deadline:
                 raise AssertionError(f"RabbitMQ does not start:\n{text.decode(errors='replace')[-6000:]}")
             time.sleep(0.05)
@@ -182,7 +182,7 @@ class RabbitNode:
             self._process = None
 
     def _write_config(self) -> None:
-        """Write its configuration, in the form that takes the least time to read."""
+        """Write the configuration of the node in the format that is read fastest."""
         self.folder.mkdir(parents=True, exist_ok=True)
         settings = {
             "tcp_listeners": f"[{{{json.dumps(self.host)}, {self.port}}}]",
@@ -213,10 +213,10 @@ class RabbitNode:
         return {
             "PATH": os.environ["PATH"],
             "LANG": "C.UTF-8",
-            "HOME": str(self.folder),  # its cookie is there
-            "ERL_EPMD_PORT": "1",  # an epmd of the machine does not hear of it
-            "ERL_AFLAGS": "-start_epmd false",  # nor does any Erlang that it starts itself bring one
-            "RABBITMQ_ALLOW_INPUT": "1",  # no shell stays between us and the node
+            "HOME": str(self.folder),  # contains the Erlang cookie
+            "ERL_EPMD_PORT": "1",  # do not register with an epmd of the machine
+            "ERL_AFLAGS": "-start_epmd false",  # and start none in child processes
+            "RABBITMQ_ALLOW_INPUT": "1",  # run the node without a shell in between
             "RABBITMQ_NODENAME": self._name,
             "RABBITMQ_CONFIG_FILE": str(self.folder / "node.config"),
             "RABBITMQ_CONF_ENV_FILE": str(self.folder / "none"),
@@ -226,7 +226,7 @@ class RabbitNode:
             "RABBITMQ_MNESIA_BASE": str(self.folder / "data"),
             "RABBITMQ_LOG_BASE": str(self.folder),
             "RABBITMQ_LOGS": "-",
-            # A node that has its name from the beginning does not look for an epmd.
+            # A node that has a name from the start does not look for an epmd.
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": " ".join(
                 ["-noinput", distribution, f"-erl_epmd_port {self._distribution} -sname {self._name}"]
             ),
@@ -238,14 +238,14 @@ def _erlang_binary(text: str) -> str:
 
 
 def _erl_call() -> Path:
-    """Return the program that speaks to a node of Erlang; it lies beside the others of the Erlang that is on PATH."""
+    """Return the path of erl_call, the client of an Erlang node, from the Erlang on PATH."""
     erl = shutil.which("erl")
     assert erl, "Erlang is missing: ./install.sh --test installs it, with RabbitMQ"
     return next(Path(erl).resolve().parents[1].glob("erts-*/bin/erl_call"))
 
 
-def _dies_with(parent: int) -> Callable[[], None]:
-    """Return what a child does before it starts its program: ask the kernel to kill it when its parent dies."""
+def _death_signal_setter(parent: int) -> Callable[[], None]:
+    """Return a function for a child process that asks the kernel to kill it when its parent dies."""
 
     def set_death_signal() -> None:
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""A server that answers every request with the same bytes, whatever they are, and closes the connection."""
+"""A server that sends the same bytes in response to every request and closes the connection."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ TIMEOUT_SECONDS = 5.0
 
 
 class RawServer:
-    """Listens on loopback: ``with RawServer() as server: server.answer = b"HTTP/1.1 200 OK..."``."""
+    """A server on loopback: ``with RawServer() as server: server.response = b"HTTP/1.1 200 OK..."``."""
 
     def __init__(self) -> None:
-        self.answer = b""
+        self.response = b""
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
         self._thread = threading.Thread(target=self._serve_clients, daemon=True)
@@ -38,10 +38,10 @@ class RawServer:
             with client, suppress(OSError):
                 client.settimeout(TIMEOUT_SECONDS)
                 head = b""
-                while b"\r\n\r\n" not in head and (said := client.recv(65536)):
-                    head += said
-                client.sendall(self.answer)
+                while b"\r\n\r\n" not in head and (chunk := client.recv(65536)):
+                    head += chunk
+                client.sendall(self.response)
                 client.shutdown(socket.SHUT_WR)
-                # What is still on its way must not make the answer go lost.
+                # Unread request bytes must not reset the connection before the client has read the response.
                 while client.recv(65536):
                     pass

@@ -1,4 +1,4 @@
-"""A store in front of a store: it refuses whatever would write to a source, and remembers every attempt to write."""
+"""A proxy in front of a store that refuses every write to a source and records all writes."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "expect", "te", 
 
 
 class ReadOnlySources(ThreadingHTTPServer):
-    """A reverse proxy on loopback: ``with ReadOnlySources(url) as store``. ``writes`` are method and path of all requests
-    that are no reading, ``refused`` those that meant a source."""
+    """A reverse proxy on loopback: ``with ReadOnlySources(url) as store``.
+
+    `writes` are the method and path of all write requests, `refused` those to a source."""
 
     daemon_threads = True
 
@@ -57,7 +58,7 @@ class _Handler(BaseHTTPRequestHandler):
     do_PROPPATCH = do_LOCK = do_UNLOCK = do_MKCOL = do_PATCH = _forward_request
 
     def _is_refused(self) -> bool:
-        """Note a request that is no reading, and say whether it means anything but a muxed file of ours."""
+        """Record a write request; return whether it is for anything but a muxed file of the muxer."""
         paths = [self.path, *([self.headers["Destination"]] if "Destination" in self.headers else [])]
         self.server.writes.append((self.command, self.path))
         if all(MUXED_NAME.search(unquote(urlsplit(path).path)) for path in paths):
@@ -78,4 +79,4 @@ class _Handler(BaseHTTPRequestHandler):
         connection.close()
 
     def log_message(self, *_: object) -> None:
-        """Be silent."""
+        """Log nothing."""

@@ -1,4 +1,4 @@
-"""Many recordings that share the media of one: cheap to make, and muxed like any other."""
+"""Many recordings that share the media of one: cheap to create, and muxed like any other."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ _TIMES = ("startTime", "stopTime", "occurredAt")
 
 
 class RecordingCopies:
-    """Copies of a short call in a lab; ``made`` are their ids, the oldest of each :meth:`add` first."""
+    """Copies of a short call in a lab; `made` are their ids, the oldest of each :meth:`add_copies` first."""
 
     def __init__(self, lab: Lab) -> None:
         self._lab = lab
         (call,) = add_short(lab, [0])
         self._start = call.start
-        # It stands for others, and is no recording itself.
+        # It is the template of the copies, not a recording itself.
         self._call = lab.store._calls.pop(call.id)
         self._media = (lab.store.get_screen(call.id) or {})["mediaFiles"]
         self.source: Path = lab.site.media.folder / "screens" / call.screens[0].media_id
         self.made: list[str] = []
 
     def add_copies(self, number: int = 1, ago: timedelta = timedelta(minutes=10)) -> list[str]:
-        """Add `count` copies; the first one started `ago`, each next a second later."""
+        """Add `number` copies; the first one started `ago`, each next one a second later."""
         first = datetime.now(UTC) - ago
-        ids = [self._add_copy(first + timedelta(seconds=place)) for place in range(number)]
+        ids = [self._add_copy(first + timedelta(seconds=offset)) for offset in range(number)]
         self.made += ids
         return ids
 
@@ -42,18 +42,18 @@ class RecordingCopies:
 
     @property
     def labelled_ids(self) -> set[str]:
-        """The recordings that were labelled, which is what the muxer does last."""
+        """The recordings with a label, which is the last step of the muxer."""
         return {id for id, _ in self._lab.store.label_posts}
 
     def unfinished_ids(self, ids: list[str] | None = None) -> list[str]:
-        """Return which of them have not just one muxed file, in RWS or in the storage, or not just one label."""
+        """Return the ids without exactly one muxed file in RWS and in the storage, or without exactly one label."""
         stored = [path.name for path in self.source.parent.iterdir()]
         labels = [id for id, _ in self._lab.store.label_posts]
         return [id for id in ids or self.made if not self._is_done(id, stored, labels)]
 
     def _is_done(self, id: str, stored: list[str], labels: list[str]) -> bool:
-        entries = [one["mediaId"] for one in muxed_entries(self._lab, id)]
-        return len(entries) == 1 and [one for one in stored if one.startswith(id)] == entries and labels.count(id) == 1
+        entries = [entry["mediaId"] for entry in muxed_entries(self._lab, id)]
+        return len(entries) == 1 and [item for item in stored if item.startswith(id)] == entries and labels.count(id) == 1
 
     def _add_copy(self, start: datetime) -> str:
         id, later = str(uuid.uuid4()), start - self._start
@@ -64,13 +64,13 @@ class RecordingCopies:
 
 
 def _shift_times(value: Any, later: timedelta) -> Any:
-    """Return metadata with all their times moved by `later`."""
+    """Return metadata with all times shifted by `later`."""
     if isinstance(value, list):
-        return [_shift_times(one, later) for one in value]
+        return [_shift_times(item, later) for item in value]
     if isinstance(value, dict):
         return {name: _shift_time(one, later) if name in _TIMES else _shift_times(one, later) for name, one in value.items()}
     return value
 
 
-def _shift_time(moment: str, later: timedelta) -> str:
-    return wire_time(datetime.fromisoformat(moment) + later)
+def _shift_time(time: str, later: timedelta) -> str:
+    return wire_time(datetime.fromisoformat(time) + later)

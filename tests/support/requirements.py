@@ -1,4 +1,4 @@
-"""What a test needs and a machine may lack: the test is skipped at home, and fails in CI."""
+"""Requirements of tests that a machine may lack: the test is skipped, and fails in CI."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from typing import NoReturn
 
 import pytest
 
-# Set by ./install.sh --test, which installs everything: nothing may be missing then.
+# Set by ./install.sh --test, which installs all requirements, so that none may be missing.
 IS_STRICT = bool(os.environ.get("MUXER_TEST_STRICT"))
 
 
 def require_program(*names: str | Path) -> str:
-    """Return the path of the first program of `names` that is installed; skips the test, or fails it in CI, without one."""
+    """Return the path of the first installed program of `names`; skip the test, or fail it in CI, when there is none."""
     path = f"{os.environ.get('PATH', '')}:/usr/sbin"
     return next((found for name in names if (found := shutil.which(name, path=path))), "") or report_missing(str(names[0]))
 
 
 def require_file(path: Path, name: str) -> Path:
-    """Return `path`, a part of what is installed as `name`; skips the test, or fails it in CI, when it does not exist."""
+    """Return `path`, a file of the package `name`; skip the test, or fail it in CI, when it does not exist."""
     return path if path.exists() else report_missing(name)
 
 

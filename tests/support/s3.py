@@ -1,4 +1,4 @@
-"""What the tests of the S3 storage share: the storage under test, places, a client of their own, a stop at a chosen time."""
+"""Helpers for tests of the S3 storage: the storage under test, locations, a separate client, a delayed stop."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ OBJECT_NAMES = [
 
 
 class S3Server:
-    """A store, and a client of the tests' own that tells what it holds."""
+    """A store, and a separate client that reads its content."""
 
     def __init__(
         self,
@@ -45,20 +45,20 @@ class S3Server:
 
     def list_objects(self) -> list[str]:
         """Return the keys of all objects."""
-        return [one["Key"] for one in self.client.list_objects_v2(Bucket=BUCKET).get("Contents", [])]
+        return [item["Key"] for item in self.client.list_objects_v2(Bucket=BUCKET).get("Contents", [])]
 
     def count_open_uploads(self) -> int:
-        """Return how many uploads in parts have neither ended nor been given up."""
+        """Return the number of multipart uploads that are neither completed nor aborted."""
         return len(self.client.list_multipart_uploads(Bucket=BUCKET).get("Uploads", []))
 
 
 def keep_stored() -> bool:
-    """What is stored must stay."""
+    """Refuse to replace a stored object."""
     return False
 
 
 def replace_stored() -> bool:
-    """What is stored may be replaced."""
+    """Allow a stored object to be replaced."""
     return True
 
 
@@ -69,7 +69,7 @@ def create_storage(
     outages: CircuitBreaker | None = None,
     **options: Any,
 ) -> S3Storage:
-    """Return the storage under test. Without a folder of its own for notes it shares one."""
+    """Return the storage under test. Without a separate folder for intent records it uses a shared one."""
     given = UNSET | {"endpoint_url": url, "access_key_id": KEY, "secret_access_key": SECRET} | options
     return S3Storage(S3Options(**given), uploading or Path(_NOTES.name), stop or threading.Event(), outages)
 
@@ -84,7 +84,7 @@ def write_file(path: Path, content: bytes) -> Path:
 
 
 class DelayedStop(threading.Event):
-    """A stop event that is set by itself when it has been looked at a number of times."""
+    """A stop event that becomes set after `looks` checks."""
 
     def __init__(self, looks: int, at_the_end: Callable[[], object]) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""A second door to a moto server of this process, which answers some requests itself as other stores and proxies do."""
+"""A proxy for a moto server of this process that returns its own response to some requests, as other stores do."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from werkzeug.serving import make_server
 
 @dataclass(frozen=True)
 class S3Request:
-    """A request: its method, its path with the bucket, its query, its headers by their names in lower case."""
+    """A request: its method, path with bucket, query, and headers by lower-case name."""
 
     method: str
     path: str
@@ -23,13 +23,13 @@ class S3Request:
 
     @property
     def is_of_bucket(self) -> bool:
-        """Whether it is about a bucket, and not about an object."""
+        """Return whether the request is for a bucket, not an object."""
         return "/" not in self.path.strip("/")
 
 
 @dataclass(frozen=True)
 class SubstituteResponse:
-    """A response in place of that of moto. A response to HEAD has no body, as with every store."""
+    """A response that replaces that of moto. A response to HEAD has no body, as with every store."""
 
     status: int
     code: str = ""
@@ -50,8 +50,9 @@ Rule = Callable[[S3Request], SubstituteResponse | None]
 
 @contextmanager
 def serve_front(rule: Rule, asked: list[S3Request] | None = None) -> Iterator[str]:
-    """Yield the address of the door. What `rule` returns is the response; moto answers where it returns None. Requests are
-    added to `asked`."""
+    """Yield the address of the proxy.
+
+    `rule` returns the response, or None to forward the request to moto. Requests are added to `asked`."""
     moto = DomainDispatcherApplication(create_backend_app)
 
     def handle_request(environ: dict[str, Any], start_response: Any) -> Any:
@@ -66,9 +67,9 @@ def serve_front(rule: Rule, asked: list[S3Request] | None = None) -> Iterator[st
         start_response(f"{refusal.status} Refused", [("Content-Length", str(len(body))), *refusal.headers.items()])
         return [body]
 
-    made = make_server("127.0.0.1", 0, handle_request, threaded=True)
-    threading.Thread(target=made.serve_forever, daemon=True).start()
+    server = make_server("127.0.0.1", 0, handle_request, threaded=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        yield f"http://127.0.0.1:{made.server_port}"
+        yield f"http://127.0.0.1:{server.server_port}"
     finally:
-        made.shutdown()
+        server.shutdown()

@@ -1,4 +1,4 @@
-"""A real s3rver on loopback: an S3 store that refuses wrong keys, does not know aws-chunked and cannot give up uploads."""
+"""A real s3rver on loopback: an S3 store that refuses wrong keys, without aws-chunked and without aborting uploads."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TIMEOUT_SECONDS = 30
 
 
 class S3rver:
-    """s3rver over a folder of its own: ``with S3rver(folder, buckets) as store``; with a certificate it speaks https."""
+    """An s3rver with a separate folder: ``with S3rver(folder, buckets) as store``; with a certificate it uses https."""
 
     def __init__(self, folder: Path, *buckets: str, certificate: Identity | None = None) -> None:
         self.folder = folder
@@ -42,11 +42,11 @@ class S3rver:
         self.stop()
 
     def start(self) -> None:
-        """Start it and wait until it listens; once more after a stop it takes the same port and data."""
+        """Start the server and wait until it listens; after a stop it uses the same port and data."""
         self.folder.mkdir(parents=True, exist_ok=True)
         require_file(PROGRAM, "s3rver")
         with self._log.open("wb") as log:
-            # It answers while its file is still being written; with one thread for files the answer comes last.
+            # It responds before the file is written; with one thread for files the response comes last.
             env = {**os.environ, "UV_THREADPOOL_SIZE": "1"}
             self.process = subprocess.Popen(self._command_line(), env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         deadline = time.monotonic() + TIMEOUT_SECONDS
@@ -56,7 +56,7 @@ class S3rver:
         self.port = int(found[1])
 
     def stop(self) -> None:
-        """End it at once, whatever it is doing."""
+        """Kill the server at once."""
         self.process.kill()
         self.process.wait(TIMEOUT_SECONDS)
 

@@ -1,7 +1,7 @@
-"""Which tests run in one worker of pytest-xdist, and in which order.
+"""The distribution of tests over the workers of pytest-xdist, and their order.
 
-Its own ``--dist loadgroup`` tells the groups by a change of the tests' names, which pytest 9.2 does not let through: every
-worker then makes every fixture of a module again (https://github.com/pytest-dev/pytest-xdist/issues/1386).
+``--dist loadgroup`` marks the groups by changed test names, which does not work with pytest 9.2: every worker then creates
+every fixture of a module again (https://github.com/pytest-dev/pytest-xdist/issues/1386).
 """
 
 from __future__ import annotations
@@ -16,15 +16,17 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @cache
 def shares_resources(module: str) -> bool:
-    """Given the path of a module of tests, return whether tests in it share what a fixture has made, or a RabbitMQ."""
+    """Return whether the tests of a module share a fixture with module scope or a RabbitMQ."""
     text = (ROOT / module).read_text(encoding="utf-8")
-    return 'scope="module"' in text or "from support.rabbitmq import" in text or "from support.queues import" in text
+    shared = ('scope="module"', "from tests.support.rabbitmq import", "from tests.support.queues import")
+    return any(words in text for words in shared)
 
 
 class ModuleScheduling(LoadScopeScheduling):  # type: ignore[misc]
-    """Gives a module whose tests share something to one worker; any other test goes where there is room.
+    """A scheduler that keeps a module with shared fixtures in one worker.
 
-    The modules come first, those with most tests before all, so that single tests are left to fill the end of the run.
+    Any other test goes to the next free worker. Modules come first, the largest before all, so that single tests fill the
+    end of the run.
     """
 
     def _split_scope(self, nodeid: str) -> str:

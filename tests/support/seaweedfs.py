@@ -1,6 +1,6 @@
-"""A real SeaweedFS with its S3 API on loopback: keys with different rights for one bucket. For the long tier of the tests.
+"""A real SeaweedFS with its S3 API on loopback, for the long tier: keys with different permissions for one bucket.
 
-It is fetched when ``MUXER_STORES`` is ``all``, from the registry of Python packages.
+It is fetched from the registry of Python packages when ``MUXER_STORES`` is ``all``.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ def secret_key(name: str) -> str:
 
 
 class SeaweedFS:
-    """A SeaweedFS over a folder of its own: ``with SeaweedFS(folder, {"reader": ["Read:recordings"]}) as store``.
+    """A SeaweedFS with a separate folder: ``with SeaweedFS(folder, {"reader": ["Read:recordings"]}) as store``.
 
-    Each name has keys, by :func:`key_of` and :func:`secret_of`, and the rights that SeaweedFS calls actions; :data:`ADMIN`
-    has all.
+    Each name has keys, by :func:`access_key` and :func:`secret_key`, and permissions, which SeaweedFS calls actions;
+    :data:`ADMIN` has all.
     """
 
     def __init__(self, folder: Path, rights: Mapping[str, Sequence[str]]) -> None:
@@ -68,7 +68,7 @@ class SeaweedFS:
         ]
         (self.folder / "s3.json").write_text(json.dumps({"identities": identities}))
         options = {"s3.config": str(self.folder / "s3.json"), "dir": str(self.folder / "data"), "ip": HOST}
-        for name in (*_PORTS, *(f"{one}.grpc" for one in _PORTS)):
+        for name in (*_PORTS, *(f"{port}.grpc" for port in _PORTS)):
             options[name] = str(self._held.enter_context(reserved_port()))
         self.port = int(options["s3.port"])
         switches = {"s3": "true", "filer": "true", "master.telemetry": "false", "s3.port.iceberg": "0", "s3.port.lance": "0"}
@@ -93,7 +93,7 @@ class SeaweedFS:
         self._held.close()
 
     def _wait_until_ready(self) -> None:
-        """Wait until it takes an object: its parts find each other after they answer."""
+        """Wait until it accepts an object: its parts respond before they have found each other."""
         keys = {"aws_access_key_id": access_key(ADMIN), "aws_secret_access_key": secret_key(ADMIN)}
         once = Config(retries={"total_max_attempts": 1})
         client = boto3.client("s3", endpoint_url=self.url, region_name="us-east-1", config=once, **keys)

@@ -1,4 +1,4 @@
-"""Views of a muxer for tests of the status page, made up: the numbers of a day, services, jobs, failures, recordings."""
+"""Generated views of a muxer for tests of the status page: the numbers of a day, services, jobs, failures, recordings."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import hashlib
 from typing import Any
 
 from muxer import errors
-from muxer.journal.history import TargetRecord
+from muxer.journal.history import HourCounts, TargetRecord
 from muxer.journal.journal import BacklogSample
-from muxer.monitoring.view import DiskSpace, HourCounts, ServiceStatus, StatusView
+from muxer.monitoring.view import DiskSpace, ServiceStatus, StatusView
 from muxer.status.activity import ActivitySnapshot, PollStatistics, RunningTarget, WorkTotals
 
 NOW = 1_795_570_000.0
@@ -16,7 +16,7 @@ HOUR = 3600
 
 
 def file_name(recording: str) -> str:
-    """Return the name of a muxed file, in the form that real ones have."""
+    """Return the name of a muxed file in the real form."""
     return f"{recording[:8]}_{hashlib.sha256(recording.encode(errors='replace')).hexdigest()[:20]}_muxed.mp4"
 
 
@@ -29,8 +29,7 @@ def screen_view(start: float, length: float, name: str = "screen.mp4") -> dict:
 
 
 def timeline_chain(count: int, length: float = 600.0) -> dict[str, Any]:
-    """Return the timeline of `count` screen files one after the other, each with a gap behind it; the first begins before
-    the audio."""
+    """Return the timeline of `count` screen files, each followed by a gap; the first starts before the audio."""
     step = length / count
     screens = [screen_view(index * step - (step / 10 if index == 0 else 0), step * 0.9) for index in range(count)]
     pieces = []
@@ -44,18 +43,18 @@ def timeline_chain(count: int, length: float = 600.0) -> dict[str, Any]:
 
 def done_row(recording: str, timeline: dict[str, Any] | None = None, **changes: Any) -> TargetRecord:
     """Return a target that is done, as the journal has it."""
-    made = timeline or timeline_chain(3)
-    padding = sum(one["end"] - one["begin"] for one in made["pieces"] if one["screen"] is None)
+    shown_timeline = timeline or timeline_chain(3)
+    padding = sum(piece["end"] - piece["begin"] for piece in shown_timeline["pieces"] if piece["screen"] is None)
     facts = {"agent": "alice", "sources": 4, "file": file_name(recording), "bytes": 10_000_000, "encrypted": True}
-    facts |= {"length": made["length"], "padding": padding, "method": "cut between key frames", "seconds": 7.5}
+    facts |= {"length": shown_timeline["length"], "padding": padding, "method": "cut between key frames", "seconds": 7.5}
     values = {"name": file_name(recording), "recording": recording, "agent": "alice", "state": "done"}
     values |= {"attempts": 0, "retry_at": None, "code": "", "error": "", "reason": ""}  # type: ignore[dict-item]
-    values |= {"facts": {**facts, "timeline": made}, "updated": NOW - 60}  # type: ignore[dict-item]
+    values |= {"facts": {**facts, "timeline": shown_timeline}, "updated": NOW - 60}  # type: ignore[dict-item]
     return TargetRecord(**{**values, **changes})
 
 
 def code_of_kind(kind: str) -> str:
-    """Return the code that errors of a type have, when nothing finer is said."""
+    """Return the default code of an error type."""
     return str(getattr(errors, kind).usual_code) if hasattr(errors, kind) else str(errors.Code.SYSTEM)
 
 
@@ -67,12 +66,12 @@ def failed_row(recording: str, error: str, reason: str, **changes: Any) -> Targe
 
 
 def running_job(recording: str, step: str, done_: int = 0, total: int = 0) -> RunningTarget:
-    """Return a running job that began a minute ago and this step ten seconds ago."""
+    """Return a running job that started a minute ago and its step ten seconds ago."""
     return RunningTarget(recording, "alice", file_name(recording), NOW - 60, step, NOW - 10, done_, total)
 
 
 def muxer_view(**changes: Any) -> StatusView:
-    """Return a view of a muxer that does well."""
+    """Return a view of a healthy muxer."""
     running = changes.pop(
         "running", (running_job("call-1", "fetch", 40_000_000, 100_000_000), running_job("call-2", "publish"))
     )

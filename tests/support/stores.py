@@ -1,6 +1,6 @@
-"""Every kind of store that the tests run for real, in one form: the storage under test, and what the store itself holds.
+"""Every kind of real store in one interface: the storage under test, and the content of the store.
 
-What it holds is read from the folder of a WebDAV server, and asked of an S3 store with a client of the tests' own.
+The content is read from the folder of a WebDAV server, or with a separate client from an S3 store.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from tests.support.bucket import MotoBucket
 from tests.support.lighttpd import IGNORING_CASE, run_lighttpd
 from tests.support.nginx import run_nginx
 
-# Names that muxed files and sources may bear, and that every store takes.
+# Names that muxed files and sources may have and that every store accepts.
 FILE_NAMES = (
     *("plain.mp4", "with blank.mp4", "hash#mark.mp4", "per%20cent.mp4", "100%.mp4", "grüße.mp4", "名前.mp4"),
     *("a&b=c+d.mp4", "plus+and blank.mp4", "12:30:05.mp4", "a@b,c~d!.mp4", "no-suffix", "encrypted.mp4.bin"),
 )
-ODD_NAMES = tuple(name for name in s3.OBJECT_NAMES if name not in FILE_NAMES)  # that S3 stores take, too
+ODD_NAMES = tuple(name for name in s3.OBJECT_NAMES if name not in FILE_NAMES)  # additional names that S3 stores accept
 _notes = tempfile.TemporaryDirectory(prefix="muxer-notes-")  # removed when the tests end
 
 
@@ -40,15 +40,16 @@ class RealStore(Protocol):
 
     @property
     def is_atomic(self) -> bool:
-        """Whether a file that is uploaded in one request appears whole or not at all, as the protocol demands."""
+        """Whether a file that is uploaded in one request appears complete or not at all, as the protocol requires."""
 
     @property
     def odd_names(self) -> tuple[str, ...]:
-        """Further names that this kind of store takes."""
+        """Further names that this kind of store accepts."""
 
     def create_storage(self, wrong: bool = False, stop: threading.Event | None = None, notes: Path | None = None) -> Storage:
-        """Return a storage under test for it, with a `wrong` password or key if asked for. It keeps its intent records in
-        `notes`, otherwise in a folder of its own."""
+        """Return a storage under test for this store, with an invalid password or key if `wrong`.
+
+        It stores its intent records in `notes`, by default in a separate folder."""
 
     def location_of(self, name: str) -> MediaLocation:
         """Return the location of a file of this name."""
@@ -59,13 +60,13 @@ class RealStore(Protocol):
 
     @property
     def ignores_case(self) -> bool:
-        """Whether names that differ in case only are one name, as on Windows."""
+        """Whether names that differ only in case are the same name, as on Windows."""
 
     def stored_lengths(self) -> dict[str, int]:
-        """Return the length of everything next to :meth:`place` by its name, unfinished uploads too."""
+        """Return the lengths of all files next to :meth:`location_of` by name, including unfinished uploads."""
 
     def read_content(self, name: str) -> bytes:
-        """Return what is stored under a name."""
+        """Return the content of the file with a name."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class WebdavStore:
 
     def create_storage(self, wrong: bool = False, stop: threading.Event | None = None, notes: Path | None = None) -> Storage:
         options = WebdavOptions(self.server.username, "wrong" if wrong else self.server.password, trusted_ca=False)
-        mark = secrets.token_hex(6)  # of one muxer
+        mark = secrets.token_hex(6)  # one mark per muxer
         return WebdavStorage(options, mark, notes or _create_notes_folder(), stop or threading.Event())
 
     def location_of(self, name: str) -> MediaLocation:
@@ -128,9 +129,9 @@ class S3Store:
 
     def stored_lengths(self) -> dict[str, int]:
         listed = self.server.client.list_objects_v2(Bucket=s3.BUCKET).get("Contents", [])
-        found = {str(one["Key"]).removeprefix("screens/"): int(one["Size"]) for one in listed}
+        found = {str(name["Key"]).removeprefix("screens/"): int(name["Size"]) for name in listed}
         parts = self.server.client.list_multipart_uploads(Bucket=s3.BUCKET).get("Uploads", []) if self.lists_parts else []
-        return {**found, **{f"unfinished {one['Key']} {one['UploadId']}": 0 for one in parts}}
+        return {**found, **{f"unfinished {part['Key']} {part['UploadId']}": 0 for part in parts}}
 
     def read_content(self, name: str) -> bytes:
         return self.server.read_object(f"screens/{name}")
@@ -167,8 +168,10 @@ def _start_moto(_: Path) -> Iterator[RealStore]:
 
 @contextmanager
 def _start_s3rver(folder: Path) -> Iterator[RealStore]:
-    """It takes any secret for a known key, lists no unfinished uploads, keeps the beginning of a file whose upload breaks
-    off, and mixes two that come at a time."""
+    """Start an s3rver.
+
+    It accepts any secret for a known key, lists no unfinished uploads, stores the beginning of a file whose upload is
+    aborted, and mixes two concurrent uploads."""
     with s3rver.S3rver(folder / "s3rver", s3.BUCKET) as running:
         server, wrong = s3.S3Server(running.url, s3rver.KEY, s3rver.SECRET), {"access_key_id": "NOBODY"}
         yield S3Store(server, s3rver.KEY, s3rver.SECRET, wrong, lists_parts=False, is_atomic=False)
@@ -184,7 +187,10 @@ def _start_swift(folder: Path) -> Iterator[RealStore]:
 
 @contextmanager
 def _start_seaweedfs(folder: Path) -> Iterator[RealStore]:
-    """Its administrator's uploads create missing buckets; the muxer gets other keys. A backslash becomes a slash there."""
+    """Start a SeaweedFS.
+
+    Uploads of its administrator create missing buckets, so the muxer gets other keys. A backslash in a name becomes
+    a slash."""
     with seaweedfs.SeaweedFS(folder / "seaweedfs", {"muxer": ["Read", "Write", "List"]}) as running:
         server = s3.S3Server(running.url, seaweedfs.access_key(seaweedfs.ADMIN), seaweedfs.secret_key(seaweedfs.ADMIN))
         server.client.create_bucket(Bucket=s3.BUCKET)
@@ -194,7 +200,7 @@ def _start_seaweedfs(folder: Path) -> Iterator[RealStore]:
 
 
 StoreStarter = Callable[[Path], AbstractContextManager[RealStore]]
-# How to start each store over a folder of its own. SeaweedFS is of the long tier.
+# Starts each store with a separate folder. SeaweedFS belongs to the long tier.
 STORES: dict[str, StoreStarter] = {
     "wsgidav": _start_wsgidav,
     "apache": _webdav_starter(run_apache),

@@ -1,6 +1,6 @@
 """A real OpenStack Swift with its S3 API on loopback, from Debian's package ``python3-swift``: one node, one replica.
 
-The signature region is a site's own word there (``location``), and a wrong one is refused as OpenStack's stores do.
+The signature region is defined by the site there (``location``), and a wrong one is refused.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ for kind, port in zip(("object", "container", "account"), ports):
     builder.rebalance()
     builder.get_ring().save(f"{folder}/{kind}.ring.gz")
 """
-# As the package's own swift-…-server commands, which other packages bring; those read swift.conf in /etc only.
+# Replaces the swift-…-server commands, which are in other packages and read swift.conf only in /etc.
 _SERVE = """
 import sys
 from swift.common import utils
@@ -82,7 +82,7 @@ account_autocreate = true
 
 
 class Swift:
-    """A Swift over a folder of its own: ``with Swift(folder) as store``. Its only account is :data:`KEY`."""
+    """A Swift with a separate folder: ``with Swift(folder) as store``. Its only account is :data:`KEY`."""
 
     def __init__(self, folder: Path, region: str = REGION) -> None:
         self.folder = folder
@@ -115,10 +115,10 @@ class Swift:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for one in self._servers:
+        for server in self._servers:
             with suppress(ProcessLookupError):
-                os.killpg(one.pid, signal.SIGKILL)
-            one.wait(TIMEOUT_SECONDS)
+                os.killpg(server.pid, signal.SIGKILL)
+            server.wait(TIMEOUT_SECONDS)
         self._held.close()
 
     def _start_server(self, kind: str, port: int) -> None:
@@ -135,12 +135,12 @@ class Swift:
     def _wait_for(self, port: int) -> None:
         deadline = time.monotonic() + TIMEOUT_SECONDS
         while time.monotonic() < deadline:
-            assert all(one.poll() is None for one in self._servers), self._read_logs()
+            assert all(server.poll() is None for server in self._servers), self._read_logs()
             with socket.socket() as probe:
                 if probe.connect_ex((HOST, port)) == 0:
                     return
             time.sleep(0.05)
-        raise AssertionError(f"Swift does not answer: {self._read_logs()}")
+        raise AssertionError(f"Swift does not respond: {self._read_logs()}")
 
     def _read_logs(self) -> str:
         return "\n".join(path.read_text(errors="replace")[-2000:] for path in sorted(self.folder.glob("*.log")))

@@ -1,4 +1,4 @@
-"""A line before one TCP service, which can be cut, go dead, be refused, and heal: asyncio in a thread."""
+"""A TCP proxy for one service that can reset, refuse or silently drop connections (asyncio in a thread)."""
 
 from __future__ import annotations
 
@@ -18,11 +18,10 @@ _LINGER_ZERO = struct.pack("ii", 1, 0)  # SO_LINGER: a close sends RST
 
 
 class TcpProxy:
-    """``with Line(port) as line``: what connects to ``line.port`` gets through to the service at ``port``.
+    """``with TcpProxy(port) as line``: connections to ``line.port`` are forwarded to the service at `port`.
 
-    ``cut()`` resets what is connected. ``refuse()`` does, too, and refuses new connections. ``go_dead()`` notifies no one:
-    no byte gets through in either direction, and who connects hears nothing. ``heal()`` ends both. What a dead line held
-    gets through then, as TCP sends it again; also that an end was closed.
+    Bytes held by :meth:`drop_silently` are forwarded after :meth:`restore_connections`, as TCP sends them again; so is the
+    end of a connection.
     """
 
     def __init__(self, port: int, host: str = HOST) -> None:
@@ -50,24 +49,24 @@ class TcpProxy:
         self._held.close()
 
     def reset_connections(self) -> None:
-        """Reset all connections, at both ends; new ones get through."""
+        """Reset all connections at both ends; new ones are forwarded."""
         self._run_in_loop(self._reset_all())
 
     def refuse_connections(self) -> None:
-        """Reset all connections and refuse new ones, until it heals."""
+        """Reset all connections and refuse new ones until they are restored."""
         self._run_in_loop(self._close_listener())
 
     def drop_silently(self) -> None:
-        """Let nothing through any more and say nothing, until it heals."""
+        """Forward nothing in either direction, without an error, until connections are restored."""
         self._run_in_loop(self._stop_forwarding())
 
     def restore_connections(self) -> None:
-        """Let everything through."""
+        """Forward everything again."""
         self._run_in_loop(self._start_listening())
 
     @property
     def connection_count(self) -> int:
-        """How many connections there are."""
+        """The number of open connections."""
         return len(self._writers) // 2
 
     def _run_in_loop(self, what: Coroutine[Any, Any, None]) -> None:
@@ -84,7 +83,7 @@ class TcpProxy:
 
     async def _reset_all(self) -> None:
         for writer in tuple(self._writers):
-            with suppress(OSError):  # the other end has reset it already
+            with suppress(OSError):  # already reset by the other end
                 writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_ZERO)
             writer.transport.abort()
 
@@ -114,7 +113,7 @@ class TcpProxy:
         self._close_writer(writer)
 
     async def _forward_bytes(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Pass bytes on until they end, and then the end; an end that was reset resets the other."""
+        """Forward bytes and then their end; a reset of one end resets the other."""
         try:
             while data := await reader.read(1 << 16):
                 await self._alive.wait()

@@ -1,4 +1,4 @@
-"""Certificates made in the test, and a real TLS front on loopback for any plain server."""
+"""Certificates created in the test, and a real TLS proxy on loopback for any plain server."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ DAY = timedelta(days=1)
 
 @dataclass(frozen=True)
 class Identity:
-    """A certificate with its key. One whose ``authority`` is set may issue others."""
+    """A certificate with its key. With `authority` it may issue others."""
 
     certificate: x509.Certificate
     key: ec.EllipticCurvePrivateKey
@@ -36,27 +36,28 @@ class Identity:
     def issue_certificate(
         self, name: str, *hosts: str, authority: bool = False, plain: bool = False, begin: int = -1, end: int = 1
     ) -> Identity:
-        """Make a certificate signed by this one, valid for ``hosts``, from ``begin`` to ``end`` in days from now.
+        """Create a certificate signed by this one, valid for `hosts`.
 
-        ``plain``: without key usage and key identifiers, as many authorities made in a firm are.
+        It is valid from `begin` to `end`, in days from now. With `plain` it has no key usage and key identifiers, as many
+        certificates of company authorities.
         """
         return _create_identity(name, hosts, authority, plain, (begin, end), self)
 
     @property
     def key_pem(self) -> bytes:
-        """The private key, in clear."""
+        """The unencrypted private key."""
         form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
         return self.key.private_bytes(*form)
 
 
 def self_signed(name: str, *hosts: str, authority: bool = False, plain: bool = False, end: int = 1) -> Identity:
-    """Make a certificate that is signed by its own key: a root, or a server's."""
+    """Create a self-signed certificate: a root, or that of a server."""
     return _create_identity(name, hosts, authority, plain, (-1, end), None)
 
 
 def pem_bundle(*identities: Identity) -> bytes:
     """Return a bundle of certificates in the given order."""
-    return b"".join(one.certificate.public_bytes(serialization.Encoding.PEM) for one in identities)
+    return b"".join(identity.certificate.public_bytes(serialization.Encoding.PEM) for identity in identities)
 
 
 def _create_identity(
@@ -95,7 +96,7 @@ def _general_name(host: str) -> x509.GeneralName:
 
 
 def server_context(chain: tuple[Identity, ...]) -> ssl.SSLContext:
-    """Return the context of a server that sends this chain, its own certificate first."""
+    """Return the context of a server that sends this chain, with its own certificate first."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     with tempfile.TemporaryDirectory(prefix="muxer-tls-") as folder:
         file = Path(folder) / "server.pem"
@@ -105,10 +106,10 @@ def server_context(chain: tuple[Identity, ...]) -> ssl.SSLContext:
 
 
 class TlsFront:
-    """Ends TLS on a loopback port and hands the bytes on to a plain server: ``with TlsFront(url, certificate, …)``."""
+    """A TLS proxy on a loopback port for a plain server: ``with TlsFront(url, certificate, …)``."""
 
     def __init__(self, target: str, *chain: Identity) -> None:
-        """Given the address of the plain server and the certificates to send, bind any free port."""
+        """Bind a free port for the server `target`, with the certificates to send."""
         parts = urlsplit(target)
         self._target = (parts.hostname, parts.port)
         self._listener = socket.create_server((HOST, 0))
@@ -117,7 +118,7 @@ class TlsFront:
         self.send_chain(*chain)
 
     def send_chain(self, *chain: Identity) -> None:
-        """Send this chain to those who connect from now on."""
+        """Send this chain on new connections."""
         self._context = server_context(chain)
 
     def __enter__(self) -> TlsFront:
@@ -136,7 +137,7 @@ class TlsFront:
                 threading.Thread(target=self._forward_bytes, args=(client,), daemon=True).start()
 
     def _forward_bytes(self, client: socket.socket) -> None:
-        """Pass bytes on in both directions until either side ends; a client that breaks off is none of our business."""
+        """Forward bytes in both directions until either side ends; errors of a client are ignored."""
         with (
             suppress(OSError),
             client,
@@ -153,8 +154,9 @@ class TlsFront:
 
 
 class MediaServer(ThreadingHTTPServer):
-    """A plain server that has ``MEDIA`` at every path, or a redirect, and remembers what was asked for, with its
-    Authorization, under which name, and how often a client connected."""
+    """A plain server that returns ``MEDIA`` for every path, or a redirect.
+
+    It records the requests with their Authorization and host name, and the number of connections."""
 
     daemon_threads = True
 
@@ -192,4 +194,4 @@ class _MediaHandler(BaseHTTPRequestHandler):
         self.wfile.write(MEDIA)
 
     def log_message(self, *_: object) -> None:
-        """Be silent."""
+        """Log nothing."""

@@ -1,4 +1,4 @@
-"""The media programs that are tested. Sources are made and results are judged by those on PATH, whichever are tested."""
+"""The media programs under test. Those on PATH always create the sources and check the results."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from muxer.media.ffmpeg import MediaTools
 from muxer.media.ffmpeg_trial import find_keep_times
 from muxer.system.process import Runner
 
-# The folder of the build that is tested, with ``ffmpeg`` and ``ffprobe`` in it; without it, those on PATH are tested.
+# The folder of the ``ffmpeg`` and ``ffprobe`` under test; by default those on PATH are tested.
 FOLDER_VARIABLE = "FFMPEG_DIR"
 
 
 @functools.cache
 def tested_tools() -> MediaTools:
-    """Return the programs that are tested, with what the trial at the start finds out about them."""
+    """Return the programs under test, with the results of the check at the start."""
     folder = os.environ.get(FOLDER_VARIABLE)
     ffmpeg, ffprobe = (str(Path(folder, name)) if folder else name for name in ("ffmpeg", "ffprobe"))
     return MediaTools(ffmpeg, ffprobe, find_keep_times(Runner(), ffmpeg))
 
 
 def is_other_build() -> bool:
-    """Whether another build than that on PATH is tested."""
+    """Return whether another build than that on PATH is under test."""
     return bool(os.environ.get(FOLDER_VARIABLE))
 
 
 def decoded_seconds(path: Path) -> float:
-    """Return how many seconds of audio the build that is tested decodes of a file, without any of our own doing."""
+    """Return the seconds of audio that the build under test decodes from a file."""
     command = [
         tested_tools().ffmpeg,
         "-nostdin",

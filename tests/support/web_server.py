@@ -1,4 +1,4 @@
-"""What the real WebDAV servers of the tests have in common: folders, an account with its password, start and end."""
+"""Helpers for the real WebDAV servers of the tests: folders, an account with its password, start and end."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ USER, PASSWORD, REALM = "davuser", "dav pass%1", "recordings"
 
 @contextmanager
 def server_folder(name: str) -> Iterator[Path]:
-    """Yield the folder of a server, and remove it at the end. `data` in it is what it serves, `passwords` and
-    `digest` its one account, for Basic and for Digest."""
+    """Yield the folder of a server and remove it at the end.
+
+    `data` in it contains the served files, `passwords` and `digest` the only account for Basic and for Digest."""
     root = Path(tempfile.mkdtemp(prefix=f"muxer-{name}-"))
     try:
         for folder in (root, root / "data", root / "data" / "calls", root / "data" / "screens"):
@@ -40,7 +41,7 @@ def server_folder(name: str) -> Iterator[Path]:
 
 @contextmanager
 def run_server(command: Sequence[str | Path], port: int) -> Iterator[None]:
-    """Run a server, whose program is the first word of `command`, until the block ends; wait until it listens at `port`."""
+    """Run the server `command` until the block ends; wait until it listens on `port`."""
     program = require_program(command[0])
     server = subprocess.Popen([program, *command[1:]])
     try:

@@ -1,8 +1,8 @@
-"""A Windows for the eyes of our own modules: ``python windows.py SCRIPT [ARGUMENT…]`` runs a script in it.
+"""A simulated Windows for the modules of the muxer: ``python windows.py SCRIPT [ARGUMENT…]`` runs a script in it.
 
-What lies below our modules stays as it is: the standard library, third-party packages and the file system. But when our
-modules look at ``sys``, ``os``, ``signal`` and ``ctypes`` they see Windows, the modules that exist on POSIX only are gone,
-and small stand-ins take the place of ``msvcrt``, crypt32.dll and kernel32.dll. SIGUSR1 is SIGBREAK.
+The standard library, third-party packages and the file system are unchanged. The muxer's modules see Windows in ``sys``,
+``os``, ``signal`` and ``ctypes``, modules for POSIX only do not exist, and small fakes replace ``msvcrt``, crypt32.dll and
+kernel32.dll. SIGUSR1 is SIGBREAK.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ POSIX_MODULES = {
     *("fcntl", "grp", "pwd", "resource", "termios", "tty", "pty", "syslog", "posix", "spwd", "crypt", "nis", "readline"),
     *("_posixsubprocess", "_posixshmem"),
 }
-# How the names in os begin that Windows does not have, by the documentation of Python.
+# Prefixes of the names in os that Python does not have on Windows.
 POSIX_OF_OS = (
     *("getuid", "geteuid", "getgid", "getegid", "getgroups", "getpgid", "getpgrp", "getpriority", "getresuid"),
     *("getresgid", "getsid", "getloadavg", "set", "fork", "kill", "chown", "lchown", "fchown", "fchmod", "fchdir"),
@@ -37,7 +37,7 @@ POSIX_OF_OS = (
     *("O_NOFOLLOW", "O_DIRECTORY", "O_CLOEXEC", "O_NONBLOCK", "O_SYNC", "O_DSYNC", "O_NOCTTY", "getrandom"),
     *("register_at_fork", "major", "minor", "makedev", "pathconf"),
 )
-# What our modules import only when it is needed, and what is no module to import.
+# Modules that the muxer imports lazily, and files that are not importable modules.
 LATE_MODULES = ("boto3.session", "boto3.s3.transfer", "botocore.parsers", "cryptography.hazmat.primitives.ciphers.aead")
 SCRIPT_MODULES = ("__main__", "muxer_process")
 WINDOWS_OS_NAMES = ("kill", "waitpid", "waitstatus_to_exitcode", "W_OK")
@@ -45,7 +45,7 @@ SIGNALS_OF_WINDOWS = {"SIGABRT", "SIGFPE", "SIGILL", "SIGINT", "SIGSEGV", "SIGTE
 
 
 class LibraryFunction:
-    """A function of a library, which takes the types that ctypes wants to know."""
+    """A function of a library that accepts the type attributes of ctypes."""
 
     def __init__(self, body: Any) -> None:
         self._body, self.restype, self.argtypes = body, None, ()
@@ -55,7 +55,7 @@ class LibraryFunction:
 
 
 class Kernel32:
-    """Job Objects, in which a process group stands for a job: all that ends it, ends the group."""
+    """Job Objects, simulated by process groups: whatever ends the job ends the group."""
 
     KILL_ON_JOB_CLOSE = 0x2000
 
@@ -72,7 +72,7 @@ class Kernel32:
         return handle
 
     def _SetInformationJobObject(self, handle: int, kind: int, limits: Any, size: int) -> int:
-        """Read the flags where Windows finds them in a 64-bit process."""
+        """Read the flags at the offset that Windows uses in a 64-bit process."""
         if kind != 9 or size != 144:
             return 0
         self.flags[handle] = int.from_bytes(ctypes.string_at(ctypes.addressof(limits._obj), size)[16:20], "little")
@@ -96,7 +96,7 @@ class Kernel32:
 
 
 class Crypt32:
-    """DPAPI of a computer whose secret anyone can know."""
+    """DPAPI of a computer with a public secret."""
 
     def __init__(self) -> None:
         self._memory: list[Any] = []
@@ -128,18 +128,21 @@ class _HiddenModules(importlib.abc.MetaPathFinder):
 
 
 def every_module() -> list[str]:
-    """Return the names of all modules of the package."""
+    """Return the names of all modules of the muxer and the lab."""
+    import lab
     import muxer
 
-    return ["muxer", *(one.name for one in pkgutil.walk_packages(muxer.__path__, "muxer."))]
+    packages = {"muxer": muxer.__path__, "lab": lab.__path__}
+    found = [module.name for name, path in packages.items() for module in pkgutil.walk_packages(path, f"{name}.")]
+    return [*packages, *found]
 
 
 def become_windows() -> None:
-    """Load everything below our modules as it is, forget our modules, and be Windows for all that is imported now."""
+    """Load all dependencies unchanged, unload the muxer's modules, and simulate Windows for later imports."""
     for name in [*every_module(), "encryptPassword", *LATE_MODULES]:
         if not name.endswith(SCRIPT_MODULES):
             importlib.import_module(name)
-    for name in [name for name in sys.modules if name.partition(".")[0] in ("muxer", "encryptPassword")]:
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("muxer", "lab", "encryptPassword")]:
         del sys.modules[name]
     msvcrt = _fake_msvcrt()
     for name in POSIX_MODULES & sys.modules.keys():
@@ -159,18 +162,20 @@ def become_windows() -> None:
 
 
 def _copy_module(module: types.ModuleType, wanted: Any) -> types.ModuleType:
-    made = types.ModuleType(module.__name__)
-    vars(made).update({name: value for name, value in vars(module).items() if wanted(name)})
-    return made
+    fake_module = types.ModuleType(module.__name__)
+    vars(fake_module).update({name: value for name, value in vars(module).items() if wanted(name)})
+    return fake_module
 
 
 def _fake_msvcrt() -> types.ModuleType:
     import fcntl
 
-    made: Any = types.ModuleType("msvcrt")
-    made.LK_NBLCK = 2
-    made.locking = lambda descriptor, _mode, length: fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, length, 0, 1)
-    return made
+    fake_module: Any = types.ModuleType("msvcrt")
+    fake_module.LK_NBLCK = 2
+    fake_module.locking = lambda descriptor, _mode, length: fcntl.lockf(
+        descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, length, 0, 1
+    )
+    return fake_module
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The fast tests need no program of the sites: where ffmpeg or openssl is missing, a file of that name is enough."""
+"""Fixture that lets the fast tests run on machines without ffmpeg and openssl."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.support.requirements import missing_programs
 
 @pytest.fixture(scope="session", autouse=True)
 def programs_on_path(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Put a program that only fails in the place of each that is missing; the configuration asks whether it exists."""
+    """Put a placeholder that always fails on PATH for each missing program, which the configuration requires."""
     if missing := missing_programs(("ffmpeg", "ffprobe", "openssl")):
         folder = tmp_path_factory.mktemp("programs")
         for name in missing:

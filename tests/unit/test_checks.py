@@ -1,4 +1,4 @@
-"""The checklist itself, and what it says of certificates and errors."""
+"""The checklist, and what it reports about certificates and errors."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def good_check(name: str) -> Check:
     return Check(name, lambda: [passed_finding(name, "fine")])
 
 
-def test_an_error_is_a_finding_and_stops_nothing() -> None:
+def test_an_error_is_a_finding_and_does_not_stop_the_other_checks() -> None:
     def find_and_raise() -> Iterator[Finding]:
         yield passed_finding("first", "so far so good")
         raise AuthenticationFailed("refused")
@@ -40,7 +40,7 @@ def test_an_error_is_a_finding_and_stops_nothing() -> None:
     found = list(
         run_checks([Check("login", find_and_raise, section="rcs"), Check("odd", raise_unexpected), good_check("last")], ())
     )
-    assert [(one.status, one.check) for one in found] == [
+    assert [(item.status, item.check) for item in found] == [
         (CheckStatus.OK, "first"),
         (CheckStatus.FAILED, "login"),
         (CheckStatus.FAILED, "odd"),
@@ -49,7 +49,7 @@ def test_an_error_is_a_finding_and_stops_nothing() -> None:
     assert "RCS_PASSWORD" in found[1].advice and "ZeroDivisionError: oh" in found[2].found
 
 
-def test_what_needs_a_failed_or_skipped_check_or_an_unusable_option_is_skipped() -> None:
+def test_checks_are_skipped_when_a_dependency_failed_or_an_option_is_unusable() -> None:
     checks = [
         Check("a", lambda: [failed_finding("a", "no", "do")]),
         Check("b", lambda: [passed_finding("b", "never")], ("a",)),
@@ -59,7 +59,7 @@ def test_what_needs_a_failed_or_skipped_check_or_an_unusable_option_is_skipped()
         Check("f", lambda: [passed_finding("f", "yes"), failed_finding("part", "no", "do")]),
         Check("g", lambda: [passed_finding("g", "never")], ("part",)),
     ]
-    found = {one.check: one for one in run_checks(checks, ["[htcc] base_uri"])}
+    found = {result.check: result for result in run_checks(checks, ["[htcc] base_uri"])}
     assert [name for name, one in found.items() if one.status is CheckStatus.SKIPPED] == ["b", "c", "d", "g"]
     assert found["d"].found == "not checked: needs [htcc] base_uri"
     assert found["c"].found == "not checked: needs b"
@@ -74,22 +74,22 @@ def test_a_check_that_hangs_has_its_own_time_limit() -> None:
 
     found = list(run_checks([Check("hangs", wait_forever, seconds=0.1), good_check("next")], ()))
     never.set()
-    assert [one.status for one in found] == [CheckStatus.FAILED, CheckStatus.OK]
+    assert [item.status for item in found] == [CheckStatus.FAILED, CheckStatus.OK]
     assert "not finished within" in found[0].found
 
 
-def test_a_later_check_may_follow_from_what_an_earlier_one_found() -> None:
+def test_a_later_check_can_depend_on_the_result_of_an_earlier_one() -> None:
     seen: list[str] = []
 
     def build_checks() -> Iterator[Check]:
         yield Check("looks", lambda: [seen.append("x") or passed_finding("looks", "")])
-        yield from (good_check(f"of {one}") for one in seen)
+        yield from (good_check(f"of {item}") for item in seen)
 
-    assert [one.check for one in run_checks(build_checks(), ())] == ["looks", "of x"]
+    assert [result.check for result in run_checks(build_checks(), ())] == ["looks", "of x"]
 
 
 @pytest.mark.parametrize(
-    ("days", "status", "told"),
+    ("days", "status", "expected_text"),
     [
         (400, CheckStatus.OK, "days left"),
         (31, CheckStatus.OK, "days left"),
@@ -97,20 +97,20 @@ def test_a_later_check_may_follow_from_what_an_earlier_one_found() -> None:
         (-2, CheckStatus.FAILED, "expired"),
     ],
 )
-def test_days_that_are_left(days: int, status: CheckStatus, told: str) -> None:
+def test_days_until_a_certificate_expires(days: int, status: CheckStatus, expected_text: str) -> None:
     found = certificates.check_expiry("c", self_signed("me", end=days).certificate, certificates.utc_now())
-    assert found.status is status and told in found.found and found.found.startswith("me, valid until")
+    assert found.status is status and expected_text in found.found and found.found.startswith("me, valid until")
 
 
-def test_a_certificate_that_begins_later() -> None:
-    made = self_signed("me", end=400).certificate
-    found = certificates.check_expiry("c", made, made.not_valid_before_utc - timedelta(hours=1))
+def test_a_certificate_that_is_not_yet_valid() -> None:
+    certificate = self_signed("me", end=400).certificate
+    found = certificates.check_expiry("c", certificate, certificate.not_valid_before_utc - timedelta(hours=1))
     assert found.status is CheckStatus.WARNING and "clock" in found.advice
-    expired = certificates.check_expiry("c", made, made.not_valid_after_utc + DAY, matters=False)
+    expired = certificates.check_expiry("c", certificate, certificate.not_valid_after_utc + DAY, matters=False)
     assert expired.status is CheckStatus.WARNING
 
 
-def test_names_of_certificates() -> None:
+def test_certificate_names() -> None:
     root = self_signed("Root", authority=True)
     server = root.issue_certificate("server", "rws.example.com", "10.0.0.1").certificate
     assert certificates.issuer_text(server) == "Root" and certificates.issuer_text(root.certificate) == "itself"
@@ -131,14 +131,14 @@ def test_names_of_certificates() -> None:
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_every_error_of_a_service_has_a_remedy(section: str, error: MuxerError) -> None:
+def test_every_service_error_has_a_remedy(section: str, error: MuxerError) -> None:
     assert section in SECTIONS
-    told = advice_for(error, section)
-    assert len(told) > 20 and "{" not in told
-    assert type(error) is AccessDenied or section in told or "metadata" in told
+    expected_text = advice_for(error, section)
+    assert len(expected_text) > 20 and "{" not in expected_text
+    assert type(error) is AccessDenied or section in expected_text or "metadata" in expected_text
 
 
-def test_why_a_server_is_not_reached() -> None:
+def test_the_reason_for_an_unreachable_server_is_reported() -> None:
     assert "port 8081" in unreachable_advice(ConnectionRefusedError(), "rws", 8081, "htcc")
     assert "firewall" in unreachable_advice(TimeoutError(), "rws", 8081, "htcc")
     assert "[rcs] base_uri" in unreachable_advice(OSError("no route"), "rcs", 8008, "rcs")

@@ -1,4 +1,4 @@
-"""Whether a file is truncated by its structure: real files of every container, whole and truncated at many places."""
+"""Detection of truncated files by their structure: real files of every container, complete and truncated at many offsets."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ H264 = ["-c:v", "libx264", "-preset", "ultrafast", "-g", "10", "-bf", "2"]
 BOTH_STREAMS = [*VIDEO_INPUT, *AUDIO_INPUT, *H264, "-c:a", "aac"]
 WHOLE, UNPROVEN = Structure.WHOLE, Structure.UNPROVEN
 
-# How a file is made (a name that begins with a dash goes through a pipe, so that the header is never corrected), and what
-# its structure states when it is whole.
+# The recipe of each file, and the expected state of its structure when it is complete. A name that starts with a dash is
+# written through a pipe, so that the header is never corrected.
 FORMS: dict[str, tuple[list[str], Structure]] = {
     "plain.mp4": ([*VIDEO_INPUT, *H264], WHOLE),
     "front.mp4": ([*BOTH_STREAMS, "-movflags", "faststart"], WHOLE),
@@ -48,15 +48,15 @@ FORMS: dict[str, tuple[list[str], Structure]] = {
     "plain.ogg": ([*AUDIO_INPUT, "-c:a", "libopus"], UNPROVEN),
     "plain.flac": ([*AUDIO_INPUT], UNPROVEN),
 }
-# Forms in which a file that lacks more than its last bytes is always known to break off.
+# Forms in which every truncation of more than the last bytes is detected.
 ALWAYS = [name for name, (_, whole) in FORMS.items() if whole is WHOLE and not name.startswith(("frag", "mixed", "-live"))]
-# Those in which a cut between two parts leaves no trace.
+# Forms in which a truncation between two parts cannot be detected.
 SOMETIMES = [name for name in FORMS if name not in ALWAYS and name.endswith((".mp4", ".mkv", ".webm"))]
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """Return a whole file of every form, made by ffmpeg."""
+def media_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """Return a complete file of every form, created by ffmpeg."""
     folder = tmp_path_factory.mktemp("forms")
     contents = {}
     for name, (recipe, _) in FORMS.items():
@@ -73,58 +73,60 @@ def examine_content(folder: Path, content: bytes) -> Structure:
 
 
 @pytest.mark.parametrize("name", FORMS)
-def test_a_whole_file_is_never_called_truncated(made: dict[str, bytes], tmp_path: Path, name: str) -> None:
-    assert examine_content(tmp_path, made[name]) is FORMS[name][1]
+def test_a_complete_file_is_never_reported_as_truncated(media_files: dict[str, bytes], tmp_path: Path, name: str) -> None:
+    assert examine_content(tmp_path, media_files[name]) is FORMS[name][1]
 
 
 @pytest.mark.parametrize("name", FORMS)
-def test_bytes_behind_the_end_of_a_file_are_not_called_truncated(made: dict[str, bytes], tmp_path: Path, name: str) -> None:
+def test_bytes_after_the_end_of_a_file_are_not_truncation(media_files: dict[str, bytes], tmp_path: Path, name: str) -> None:
     for tail in (bytes(1000), b"\xff" * 1000, bytes(3)):
         if FORMS[name][1] is WHOLE or tail != bytes(3):
-            assert examine_content(tmp_path, made[name] + tail) is not Structure.TRUNCATED
+            assert examine_content(tmp_path, media_files[name] + tail) is not Structure.TRUNCATED
 
 
 @pytest.mark.parametrize("name", ALWAYS)
-def test_a_truncated_file_is_known_wherever_it_breaks_off(made: dict[str, bytes], tmp_path: Path, name: str) -> None:
-    whole = made[name]
-    # What follows the media: the rest of the index of a plain file with its index at the end names only the program.
+def test_a_truncated_file_is_detected_at_every_truncation_point(
+    media_files: dict[str, bytes], tmp_path: Path, name: str
+) -> None:
+    whole = media_files[name]
+    # Data after the media: the end of an index at the end of the file contains only the name of the program.
     least = 12 if name in ("front.mp4", "plain.mkv", "plain.webm", "plain.avi") else 120
-    places = {*range(40), *(len(whole) * part // 200 for part in range(200))}
-    for place in sorted(one for one in places if one < len(whole) - least):
-        assert examine_content(tmp_path, whole[:place]) is Structure.TRUNCATED, place
+    offsets = {*range(40), *(len(whole) * part // 200 for part in range(200))}
+    for offset in sorted(item for item in offsets if item < len(whole) - least):
+        assert examine_content(tmp_path, whole[:offset]) is Structure.TRUNCATED, offset
 
 
 @pytest.mark.parametrize("name", SOMETIMES)
-def test_a_truncated_live_file_is_known_unless_it_ends_between_two_parts(
-    made: dict[str, bytes], tmp_path: Path, name: str
+def test_a_truncated_live_file_is_detected_unless_it_ends_between_two_parts(
+    media_files: dict[str, bytes], tmp_path: Path, name: str
 ) -> None:
-    whole, chance = made[name], random.Random(7)
-    places = [chance.randrange(40, len(whole) - 12) for _ in range(200)]
-    found = [examine_content(tmp_path, whole[:place]) for place in places]
+    whole, chance = media_files[name], random.Random(7)
+    offsets = [chance.randrange(40, len(whole) - 12) for _ in range(200)]
+    found = [examine_content(tmp_path, whole[:offset]) for offset in offsets]
     assert Structure.WHOLE not in found
     assert found.count(Structure.TRUNCATED) >= 190
 
 
-def test_an_index_of_segments_names_what_is_missing_between_two_fragments(made: dict[str, bytes], tmp_path: Path) -> None:
-    whole = made["segment-index.mp4"]
+def test_a_segment_index_shows_what_is_missing_between_two_fragments(media_files: dict[str, bytes], tmp_path: Path) -> None:
+    whole = media_files["segment-index.mp4"]
     last = whole.rindex(b"moof") - 4
     assert examine_content(tmp_path, whole[:last]) is Structure.TRUNCATED
-    unmarked = made["no-trailer.mp4"]
+    unmarked = media_files["no-trailer.mp4"]
     assert examine_content(tmp_path, unmarked[: unmarked.rindex(b"moof") - 4]) is UNPROVEN
 
 
 @pytest.mark.parametrize("size", [0, 0xFFFFFFFF])
-def test_a_size_that_the_recorder_did_not_know_states_nothing(made: dict[str, bytes], tmp_path: Path, size: int) -> None:
+def test_a_size_unknown_to_the_recorder_proves_nothing(media_files: dict[str, bytes], tmp_path: Path, size: int) -> None:
     for name in ("plain.avi", "plain.wav"):
-        content = bytearray(made[name])
+        content = bytearray(media_files[name])
         content[4:8] = size.to_bytes(4, "little")
-        place = content.index(b"data" if name.endswith("wav") else b"LIST") + 4
-        content[place : place + 4] = size.to_bytes(4, "little")
+        offset = content.index(b"data" if name.endswith("wav") else b"LIST") + 4
+        content[offset : offset + 4] = size.to_bytes(4, "little")
         assert examine_content(tmp_path, bytes(content[: len(content) // 2])) is UNPROVEN
 
 
-def test_an_avi_file_of_several_parts_breaks_off_in_each_of_them(made: dict[str, bytes], tmp_path: Path) -> None:
-    first = made["plain.avi"]
+def test_truncation_is_detected_in_each_part_of_an_avi_file(media_files: dict[str, bytes], tmp_path: Path) -> None:
+    first = media_files["plain.avi"]
     inner = b"LIST" + (5004).to_bytes(4, "little") + b"movi" + bytes(5000)
     further = b"RIFF" + (4 + len(inner)).to_bytes(4, "little") + b"AVIX" + inner
     assert examine_content(tmp_path, first + further) is WHOLE
@@ -132,12 +134,12 @@ def test_an_avi_file_of_several_parts_breaks_off_in_each_of_them(made: dict[str,
     assert examine_content(tmp_path, first + further + further[:-100]) is Structure.TRUNCATED
 
 
-def test_a_file_whose_last_box_claims_too_much_is_whole_when_all_samples_are_there(
-    made: dict[str, bytes], tmp_path: Path
+def test_a_file_whose_last_box_is_too_long_is_complete_when_all_samples_exist(
+    media_files: dict[str, bytes], tmp_path: Path
 ) -> None:
-    content = bytearray(made["front.mp4"])
-    place = content.index(b"mdat") - 4
-    content[place : place + 4] = (len(content) * 2).to_bytes(4, "big")
+    content = bytearray(media_files["front.mp4"])
+    offset = content.index(b"mdat") - 4
+    content[offset : offset + 4] = (len(content) * 2).to_bytes(4, "big")
     assert examine_content(tmp_path, bytes(content)) is WHOLE
 
 
@@ -152,17 +154,17 @@ def test_a_file_without_media_is_unproven(tmp_path: Path, content: bytes) -> Non
 
 
 @pytest.mark.parametrize("name", FORMS)
-def test_no_beginning_of_media_is_text(made: dict[str, bytes], tmp_path: Path, name: str) -> None:
+def test_media_is_never_taken_for_text(media_files: dict[str, bytes], tmp_path: Path, name: str) -> None:
     for length in (1, 4, 7, 12, 16, 100, 1000):
-        (path := tmp_path / "file").write_bytes(made[name][:length])
+        (path := tmp_path / "file").write_bytes(media_files[name][:length])
         assert not is_text(path)
 
 
-def test_damaged_files_neither_raise_nor_take_long(made: dict[str, bytes], tmp_path: Path) -> None:
+def test_damaged_files_neither_raise_an_error_nor_take_long(media_files: dict[str, bytes], tmp_path: Path) -> None:
     chance = random.Random(7)
     for name in ("front.mp4", "segment-index.mp4", "-live.mkv", "plain.avi", "rf64.wav"):
         for _ in range(60):
-            content = bytearray(made[name])
+            content = bytearray(media_files[name])
             for _ in range(20):
                 content[chance.randrange(min(3000, len(content)))] = chance.randrange(256)
             assert examine_content(tmp_path, bytes(content)) in Structure

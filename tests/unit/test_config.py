@@ -1,4 +1,4 @@
-"""The configuration loader against the option table and section 2 of the behaviour."""
+"""The configuration loader, compared with the option table and section 2 of the behaviour."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("section", DEFAULTS)
-def test_every_option_has_the_default_of_the_spec(loaded: Load, section: str) -> None:
+def test_every_option_has_the_default_of_the_specification(loaded: Load, section: str) -> None:
     values = getattr(loaded(REQUIRED).config, section)
     assert {name: getattr(values, name) for name in DEFAULTS[section]} == DEFAULTS[section]
 
@@ -178,8 +178,8 @@ def test_every_problem_is_reported_at_once(refused: Refused) -> None:
         "[htcc]\nrws_timeout = 5\ntrusted_ca = /no/such.pem\n[processing]\nwindow_past = x\nmuxer_id = 4\n"
         "total_muxers = 2\nffprobe = /none\n[advanced]\npagination = 0\n[logfile]\nformat = xml\nlogfile_path = /none\n"
     )
-    told = [problem.where.split(" = ")[0] for problem in refused(text).problems]
-    assert sorted(told) == sorted(
+    reported = [problem.where.split(" = ")[0] for problem in refused(text).problems]
+    assert sorted(reported) == sorted(
         [
             "[htcc] base_uri",
             "[htcc] contact_center_id",
@@ -208,8 +208,8 @@ def test_an_unknown_name_is_a_warning_with_did_you_mean(loaded: Load, line: str,
     assert any("unknown" in warning and hint in warning for warning in loaded(text).warnings)
 
 
-def test_an_unknown_name_like_no_other_gets_no_hint(loaded: Load) -> None:
-    (warning,) = [one for one in loaded(f"{REQUIRED}zzzqqq = 1\n").warnings if "zzzqqq" in one]
+def test_an_unknown_name_that_resembles_no_option_gets_no_hint(loaded: Load) -> None:
+    (warning,) = [item for item in loaded(f"{REQUIRED}zzzqqq = 1\n").warnings if "zzzqqq" in item]
     assert "did you mean" not in warning
 
 
@@ -260,7 +260,7 @@ SECRET_OPTIONS = [
 
 
 @pytest.mark.parametrize(("section", "option", "variable"), SECRET_OPTIONS)
-def test_the_environment_goes_before_the_file(loaded: Load, section: str, option: str, variable: str) -> None:
+def test_the_environment_overrides_the_file(loaded: Load, section: str, option: str, variable: str) -> None:
     text = f"{REQUIRED}{'' if section == 'htcc' else f'[{section}]'}\n{option} = from-file\n"
     assert getattr(getattr(loaded(text).config, section), option) == "from-file"
     given = loaded(text, environ={variable: "from-environment"}).config
@@ -268,24 +268,27 @@ def test_the_environment_goes_before_the_file(loaded: Load, section: str, option
     assert "from-environment" in given.secret_values
 
 
-def test_an_empty_variable_leaves_the_file_its_say(loaded: Load) -> None:
+def test_an_empty_variable_does_not_override_the_file(loaded: Load) -> None:
     assert loaded(f"{REQUIRED}password = p\n", environ={"HTCC_PASSWORD": ""}).config.htcc.password == "p"
 
 
-def test_a_password_of_the_environment_that_is_no_line_of_utf_8_is_refused_unshown(refused: Refused) -> None:
-    for end, reason in (("\udce9", "is not UTF-8 text"), ("\n", "contains a line break")):  # Python's form of the byte E9
+def test_a_password_in_the_environment_that_is_not_one_line_of_utf_8_is_refused_without_showing_it(refused: Refused) -> None:
+    for end, reason in (
+        ("\udce9", "is not UTF-8 text"),
+        ("\n", "contains a line break"),
+    ):  # how Python represents the byte E9
         [problem] = refused(REQUIRED, environ={"HTCC_PASSWORD": SECRET + end}).problems
         assert str(problem).startswith(f"[htcc] password: {reason}") and SECRET not in str(problem)
 
 
-def test_the_command_line_goes_before_the_file(loaded: Load) -> None:
+def test_the_command_line_overrides_the_file(loaded: Load) -> None:
     text = f"{REQUIRED}[processing]\nmuxer_id = 0\ntotal_muxers = 2\nmuxer_type = primary\n"
     command_line = {"muxer_id": "2", "total_muxers": "4", "muxer_type": "backup"}
     processing = loaded(text, command_line=command_line).config.processing
     assert (processing.muxer_id, processing.total_muxers, processing.muxer_type) == (2, 4, "backup")
 
 
-def test_an_empty_argument_leaves_the_file_its_say(loaded: Load) -> None:
+def test_an_empty_argument_does_not_override_the_file(loaded: Load) -> None:
     text = f"{REQUIRED}[processing]\nmuxer_id = 1\ntotal_muxers = 2\n"
     assert loaded(text, command_line={"muxer_id": "", "total_muxers": ""}).config.processing.muxer_id == 1
 
@@ -294,7 +297,7 @@ def test_the_command_line_overrides_the_three_sharding_options_only() -> None:
     assert {name for _, name, option in all_options() if option.command_line} == {"muxer_id", "total_muxers", "muxer_type"}
 
 
-def test_a_bad_argument_is_a_problem_like_a_bad_line(refused: Refused) -> None:
+def test_an_invalid_argument_is_a_problem_like_an_invalid_line(refused: Refused) -> None:
     error = refused(REQUIRED, command_line={"muxer_id": "two"})
     assert "[processing] muxer_id = 'two'" in str(error)
 
@@ -320,7 +323,7 @@ def test_a_file_with_a_byte_order_mark_and_windows_line_ends_is_read(loaded: Loa
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "reported"),
     [
         (b"[htcc]\nusername = \xff\xfe\n", "line 2"),
         (f"{REQUIRED}trusted-ca = true\ntrusted_ca = false\n", "trusted_ca is given twice"),
@@ -329,8 +332,8 @@ def test_a_file_with_a_byte_order_mark_and_windows_line_ends_is_read(loaded: Loa
         (f"{REQUIRED}what is this\n", "line 4"),
     ],
 )
-def test_a_problem_names_the_unreadable_file(refused: Refused, text: str | bytes, told: str) -> None:
-    assert told in str(refused(text))
+def test_a_problem_names_the_unreadable_file(refused: Refused, text: str | bytes, reported: str) -> None:
+    assert reported in str(refused(text))
 
 
 def test_an_option_in_two_spellings_of_one_section_is_a_duplicate(refused: Refused) -> None:
@@ -360,7 +363,7 @@ def test_contradictions_are_problems(refused: Refused, lines: str, where: str) -
     "lines",
     ["muxer_id = 0\ntotal_muxers = 1\nmuxer_type = backup\n", "muxer_id =\ntotal_muxers = 3\n", "muxer_id = -1\n"],
 )
-def test_these_sharding_options_are_no_contradiction(loaded: Load, lines: str) -> None:
+def test_these_sharding_options_do_not_contradict_each_other(loaded: Load, lines: str) -> None:
     assert loaded(f"{REQUIRED}[processing]\n{lines}").config.processing.total_muxers >= 1
 
 
@@ -372,7 +375,9 @@ BAD_SHARDING = [
 
 
 @pytest.mark.parametrize(("name", "value", "valid"), BAD_SHARDING)
-def test_a_bad_sharding_option_is_refused_when_sharding_is_on(refused: Refused, name: str, value: str, valid: str) -> None:
+def test_an_invalid_sharding_option_is_refused_when_sharding_is_on(
+    refused: Refused, name: str, value: str, valid: str
+) -> None:
     (problem,) = refused(f"{REQUIRED}[processing]\nmuxer_id = 0\n{name} = {value}\n").problems
     assert problem.where == f"[processing] {name} = {value!r}" and valid in problem.what
 
@@ -386,13 +391,13 @@ def test_without_sharding_its_other_options_are_ignored_with_a_warning(
 ) -> None:
     result = loaded(f"{REQUIRED}[processing]\nmuxer_id = {off}\n{name} = {value}\n")
     assert not result.config.is_sharded
-    (warning,) = [one for one in result.warnings if name in one]
+    (warning,) = [item for item in result.warnings if name in item]
     assert repr(value) in warning and "ignored" in warning and "muxer_id" in warning
 
 
-def test_a_bad_muxer_id_hides_no_other_problem(refused: Refused) -> None:
-    told = [problem.where for problem in refused(f"{REQUIRED}[processing]\nmuxer_id = x\ntotal_muxers = 0\n").problems]
-    assert told == ["[processing] muxer_id = 'x'", "[processing] total_muxers = '0'"]
+def test_an_invalid_muxer_id_hides_no_other_problem(refused: Refused) -> None:
+    reported = [problem.where for problem in refused(f"{REQUIRED}[processing]\nmuxer_id = x\ntotal_muxers = 0\n").problems]
+    assert reported == ["[processing] muxer_id = 'x'", "[processing] total_muxers = '0'"]
 
 
 @pytest.mark.parametrize(
@@ -411,19 +416,19 @@ def test_the_misprint_of_the_guide_is_repaired_with_a_warning(loaded: Load, name
 
 
 @pytest.mark.parametrize("name", ["startTime", "endTime", "limit", "STARTTIME", " limit", "start%54ime"])
-def test_an_extra_query_must_leave_the_window_to_the_muxer(refused: Refused, name: str) -> None:
+def test_an_extra_query_must_not_set_the_window(refused: Refused, name: str) -> None:
     query = f"userData=a&{name}=5"
     (problem,) = refused(f"{REQUIRED}[advanced]\ncall_recording_extra_query_string = {query}\n").problems
     assert problem.where == f"[advanced] call_recording_extra_query_string = {query!r}"
     assert "window_past" in problem.what and "pagination" in problem.what
 
 
-def test_a_value_or_the_query_of_a_migration_may_be_called_like_the_window(loaded: Load) -> None:
+def test_values_and_the_migration_query_may_contain_the_names_of_the_window_parameters(loaded: Load) -> None:
     queries = "call_recording_extra_query_string = userData=limit\ncall_recording_query_string = startTime=0&limit=5\n"
-    assert not [one for one in loaded(f"{REQUIRED}[advanced]\n{queries}").warnings if "query" in one]
+    assert not [warning for warning in loaded(f"{REQUIRED}[advanced]\n{queries}").warnings if "query" in warning]
 
 
-def test_disable_is_no_query_of_a_migration(refused: Refused) -> None:
+def test_disable_is_not_valid_as_a_migration_query(refused: Refused) -> None:
     (problem,) = refused(f"{REQUIRED}[advanced]\ncall_recording_query_string = disable\n").problems
     assert "name=value" in problem.what
 
@@ -432,13 +437,13 @@ def test_disable_is_no_query_of_a_migration(refused: Refused) -> None:
 @pytest.mark.parametrize(
     ("name", "hint"), [("username", "did you mean userName?"), ("callerNumber", "did you mean"), ("zzz", "ignore it")]
 )
-def test_a_parameter_that_the_guide_does_not_have_is_a_warning(loaded: Load, option: str, name: str, hint: str) -> None:
-    (warning,) = [one for one in loaded(f"{REQUIRED}[advanced]\n{option} = {name}=x\n").warnings if "query" in one]
+def test_a_query_parameter_unknown_to_the_guide_is_a_warning(loaded: Load, option: str, name: str, hint: str) -> None:
+    (warning,) = [item for item in loaded(f"{REQUIRED}[advanced]\n{option} = {name}=x\n").warnings if "query" in item]
     assert option in warning and repr(name) in warning and hint in warning
 
 
 @pytest.mark.parametrize("query", ["disable", "DISABLE", "userData=a&scanAndScroll=true"])
-def test_a_right_extra_query_gets_no_warning(loaded: Load, query: str) -> None:
+def test_a_valid_extra_query_gets_no_warning(loaded: Load, query: str) -> None:
     text = f"{REQUIRED}[advanced]\ncall_recording_extra_query_string = {query}\n"
     assert not [warning for warning in loaded(text).warnings if "query" in warning]
 
@@ -453,45 +458,45 @@ def test_a_right_extra_query_gets_no_warning(loaded: Load, query: str) -> None:
         f"{REQUIRED}[s3]\nsecret_access_key = {SECRET}\naddressing_style = x\n",
     ],
 )
-def test_a_message_never_holds_a_secret(refused: Refused, text: str) -> None:
+def test_a_message_never_contains_a_secret(refused: Refused, text: str) -> None:
     error = refused(text)
     assert SECRET not in str(error)
     assert SECRET not in "".join(map(str, error.problems))
 
 
-def test_an_indented_password_does_not_get_into_the_message_of_the_option_above(refused: Refused) -> None:
+def test_an_indented_password_is_not_in_the_message_about_the_option_above(refused: Refused) -> None:
     error = refused(f"{REQUIRED}rws_timeout = 30\n  password = {SECRET}\n")
     assert SECRET not in str(error)
 
 
-def test_an_indented_line_does_not_vanish_in_the_value_above(refused: Refused) -> None:
+def test_an_indented_line_is_not_silently_added_to_the_value_above(refused: Refused) -> None:
     error = refused(f"{REQUIRED}username = ops\n  password = {SECRET}\n")
     assert "[htcc] username" in str(error)
     assert SECRET not in str(error)
 
 
 @pytest.mark.parametrize("option", ["base_uri", "endpoint_url"])
-def test_a_login_in_an_address_is_refused_without_its_password(refused: Refused, option: str) -> None:
+def test_credentials_in_an_address_are_refused_without_showing_the_password(refused: Refused, option: str) -> None:
     section = "rcs" if option == "base_uri" else "s3"
     error = refused(f"{REQUIRED}[{section}]\n{option} = https://user:{SECRET}@host:1\n")
     assert f"[{section}] {option}" in str(error)
     assert SECRET not in str(error)
 
 
-def test_a_warning_never_holds_a_secret(loaded: Load) -> None:
+def test_a_warning_never_contains_a_secret(loaded: Load) -> None:
     result = loaded(f"{REQUIRED}pasword = {SECRET}\n[webdaf]\npassword = {SECRET}\n")
     assert len(result.warnings) >= 2
     assert not [warning for warning in result.warnings if SECRET in warning]
 
 
-def test_the_secrets_are_those_options_that_hold_one() -> None:
+def test_the_secret_options_are_those_that_contain_a_secret() -> None:
     secret = {(section, name, option.env) for section, name, option in all_options() if option.secret}
     assert secret == {*SECRET_OPTIONS, ("fleet", "broker_url", "FLEET_BROKER_URL")}
 
 
-def test_the_guide_knows_all_but_our_own_options() -> None:
+def test_the_guide_lists_all_options_except_ours() -> None:
     ours = {f"{section}.{name}" for section, name, option in all_options() if option.origin == "ours"}
-    assert {one for one in ours if not one.startswith(("s3.", "monitoring.", "fleet."))} == {
+    assert {our for our in ours if not our.startswith(("s3.", "monitoring.", "fleet."))} == {
         "processing.min_free_megabytes",
         "webdav.hosts",
         "advanced.delete_superseded",
@@ -517,13 +522,13 @@ def test_unchecked_certificates_are_a_warning(loaded: Load) -> None:
     assert not loaded(f"{REQUIRED}trusted_ca = true\n").warnings
 
 
-def test_an_existing_temp_dir_and_log_folder_are_taken(loaded: Load, tmp_path: Path) -> None:
+def test_an_existing_temp_dir_and_log_folder_are_accepted(loaded: Load, tmp_path: Path) -> None:
     text = f"{REQUIRED}[processing]\ntemp_dir = {tmp_path}\n[logfile]\nlogfile_path = {tmp_path}\n"
     config = loaded(text).config
     assert config.processing.temp_dir == config.logfile.logfile_path == tmp_path
 
 
-def test_a_file_is_no_folder(refused: Refused, tmp_path: Path) -> None:
+def test_a_file_is_not_accepted_as_a_folder(refused: Refused, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     assert "exists" in str(refused(f"{REQUIRED}[processing]\ntemp_dir = {tmp_path / 'file'}\n"))
 
@@ -536,5 +541,5 @@ def test_each_instance_has_its_own_name(loaded: Load, lines: str, name: str) -> 
     assert loaded(f"{REQUIRED}[processing]\n{lines}\n").config.instance_name == name
 
 
-def test_the_sections_are_those_of_the_spec() -> None:
+def test_the_sections_match_the_specification() -> None:
     assert list(SECTIONS) == ["htcc", "rcs", "webdav", "s3", "processing", "advanced", "logfile", "monitoring", "fleet"]

@@ -1,4 +1,4 @@
-"""The sample file, the option reference and the schema are held together; certificate bundles are checked at start."""
+"""The sample file and the option reference match the schema; certificate bundles are checked at the start."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from muxer.config.types import parse_trusted_ca
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_the_sample_file_is_the_one_of_the_schema() -> None:
+def test_the_sample_file_matches_the_schema() -> None:
     assert (ROOT / "muxer.cfg.sample").read_text(encoding="utf-8") == render_sample()
 
 
-def test_the_option_reference_is_the_one_of_the_schema() -> None:
+def test_the_option_reference_matches_the_schema() -> None:
     assert (ROOT / "docs" / "options.md").read_text(encoding="utf-8") == render_reference()
 
 
@@ -79,7 +79,7 @@ def bundle() -> bytes:
 def test_a_bundle_is_read_in_the_order_of_the_file(tmp_path: Path, bundle: bytes) -> None:
     path = tmp_path / "ca.pem"
     path.write_bytes(bundle)
-    assert [one.subject.rfc4514_string() for one in read_certificates(path)] == ["CN=one", "CN=two"]
+    assert [certificate.subject.rfc4514_string() for certificate in read_certificates(path)] == ["CN=one", "CN=two"]
     assert parse_trusted_ca(str(path)) == path
 
 
@@ -92,7 +92,7 @@ def test_a_missing_bundle_is_refused(tmp_path: Path) -> None:
         parse_trusted_ca(str(tmp_path / "none.pem"))
 
 
-def test_a_folder_is_no_bundle(tmp_path: Path) -> None:
+def test_a_folder_is_not_accepted_as_a_bundle(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="PEM"):
         parse_trusted_ca(str(tmp_path))
 
@@ -105,14 +105,14 @@ def test_a_file_without_a_certificate_is_refused(tmp_path: Path, content: bytes)
         read_certificates(path)
 
 
-def test_a_bundle_whose_last_certificate_breaks_off_is_corrupt(tmp_path: Path, bundle: bytes) -> None:
+def test_a_bundle_whose_last_certificate_is_truncated_is_corrupt(tmp_path: Path, bundle: bytes) -> None:
     path = tmp_path / "ca.pem"
     path.write_bytes(bundle[:-40])
     with pytest.raises(ValueError, match="corrupt"):
         read_certificates(path)
 
 
-def test_a_file_whose_only_certificate_breaks_off_is_corrupt(tmp_path: Path) -> None:
+def test_a_file_whose_only_certificate_is_truncated_is_corrupt(tmp_path: Path) -> None:
     path = tmp_path / "ca.pem"
     path.write_bytes(b"-----BEGIN CERTIFICATE-----\nMIIB")
     with pytest.raises(ValueError, match="no end line"):

@@ -1,4 +1,4 @@
-"""The section [fleet]: addresses of the broker, what contradicts or lacks, and that no password is shown."""
+"""The section [fleet]: broker addresses, contradictory or missing options, and passwords that are not shown."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_a_cluster_has_several_addresses(tmp_path: Path) -> None:
         "secret-word",
     ],
 )
-def test_a_wrong_address_is_refused_unshown(tmp_path: Path, url: str) -> None:
+def test_an_invalid_address_is_refused_without_showing_it(tmp_path: Path, url: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load_fleet(tmp_path, f"broker_url = {url}\n")
     [problem] = caught.value.problems
@@ -66,7 +66,7 @@ def test_a_wrong_address_is_refused_unshown(tmp_path: Path, url: str) -> None:
     assert "word" not in str(problem).replace("password", "")
 
 
-def test_the_environment_goes_before_the_file(tmp_path: Path) -> None:
+def test_the_environment_overrides_the_file(tmp_path: Path) -> None:
     config = load_fleet(
         tmp_path, "mode = broker\nbroker_url = amqp://a\n", FLEET_BROKER_URL="amqps://u:from-environment@b"
     ).config
@@ -76,7 +76,7 @@ def test_the_environment_goes_before_the_file(tmp_path: Path) -> None:
 def test_a_broker_needs_an_address(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         load_fleet(tmp_path, "mode = broker\n")
-    assert [str(one) for one in caught.value.problems] == ["[fleet] broker_url: is required with mode = broker"]
+    assert [str(problem) for problem in caught.value.problems] == ["[fleet] broker_url: is required with mode = broker"]
     assert not load_fleet(tmp_path, "mode = local\n").config.is_fleet
 
 
@@ -109,11 +109,11 @@ def test_a_queue_has_a_plain_name(tmp_path: Path, queue: str) -> None:
     ],
 )
 def test_unsafe_options_are_warnings(tmp_path: Path, text: str, warned: str) -> None:
-    found = [one for one in load_fleet(tmp_path, f"mode = broker\n{text}").warnings if "[fleet]" in one]
+    found = [warning for warning in load_fleet(tmp_path, f"mode = broker\n{text}").warnings if "[fleet]" in warning]
     assert bool(found) is bool(warned) and all(warned in one for one in found)
-    assert not [one for one in load_fleet(tmp_path, text).warnings if "[fleet]" in one]
+    assert not [item for item in load_fleet(tmp_path, text).warnings if "[fleet]" in item]
 
 
-def test_passwords_are_known_as_they_are_and_as_they_are_written() -> None:
+def test_passwords_are_masked_both_decoded_and_as_written() -> None:
     assert passwords_of(URL) == ("p/ss word", "p%2Fss%20word")
     assert passwords_of("amqp://h") == passwords_of("") == ()

@@ -1,4 +1,4 @@
-"""docs/developer/conformance.md: each statement of the guide has a test that exists, and no option is missing."""
+"""docs/developer/conformance.md: each statement of the guide names an existing test, and no option is missing."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ SECTIONS = (
 
 
 def table_rows(text: str) -> list[list[str]]:
-    """Return the cells of each row of the tables, heads and rules left out."""
+    """Return the cells of each table row, without the header and separator rows."""
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
     return [row for row in cells if row != TABLE_HEAD and not re.fullmatch(r"-+", "".join(row))]
 
 
 @cache
 def names_in(file: str) -> frozenset[str]:
-    """Return the names of the tests in a file below ``tests/``, without running it."""
+    """Return the names of the tests in a file below ``tests/`` without importing it."""
     tree = ast.parse((ROOT / "tests" / file).read_text(encoding="utf-8"))
     return frozenset(node.name for node in tree.body if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"))
 
@@ -51,12 +51,12 @@ def test_no_cell_is_empty_and_each_statement_has_a_test_or_a_reason(row: list[st
 
 
 @pytest.mark.parametrize("file", sorted({file for file, _ in REFERENCE.findall(TEXT)}))
-def test_every_test_that_is_named_exists(file: str) -> None:
+def test_every_named_test_exists_in_its_file(file: str) -> None:
     assert {name for found, name in REFERENCE.findall(TEXT) if found == file} - names_in(file) == set()
 
 
-def test_every_option_of_the_guide_is_there() -> None:
-    told = {word for row in table_rows(TEXT) for word in re.findall(r"`([^`]+)`", f"{row[0]} {row[1]}")}
+def test_every_option_of_the_guide_exists() -> None:
+    documented = {word for row in table_rows(TEXT) for word in re.findall(r"`([^`]+)`", f"{row[0]} {row[1]}")}
     guide = [(name, option) for _, name, option in all_options() if option.origin == "guide"]
     needed = {word for name, option in guide for word in (name, *option.aliases, option.env or name)}
-    assert needed - told == set()
+    assert needed - documented == set()

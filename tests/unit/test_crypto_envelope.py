@@ -1,4 +1,4 @@
-"""The splitter of CMS EnvelopedData: bare ciphertext, and the envelope without content (gir-api, section 7)."""
+"""Splitting CMS EnvelopedData into the ciphertext and the envelope without content (gir-api, section 7)."""
 
 from __future__ import annotations
 
@@ -56,9 +56,9 @@ def unwrap_envelope(pem: str) -> cms.EnvelopedData:
 def decrypt_for(pem: str, ciphertext: bytes, key: rsa.RSAPrivateKey, serial: int) -> bytes:
     enveloped = unwrap_envelope(pem)
     (wrapped,) = [
-        one.chosen["encrypted_key"].native
-        for one in enveloped["recipient_infos"]
-        if one.chosen["rid"].chosen["serial_number"].native == serial
+        recipient.chosen["encrypted_key"].native
+        for recipient in enveloped["recipient_infos"]
+        if recipient.chosen["rid"].chosen["serial_number"].native == serial
     ]
     algorithm = enveloped["encrypted_content_info"]["content_encryption_algorithm"]
     assert algorithm["algorithm"].native == "aes256_cbc"
@@ -83,7 +83,7 @@ SIZES = [0, 1, 15, 16, 17, 8191, 300_000]
 
 @pytest.mark.parametrize("flags", [(), ("-stream",)], ids=["der", "chunked"])
 @pytest.mark.parametrize("size", SIZES)
-def test_what_openssl_encrypts_is_split_and_can_be_decrypted_by_every_recipient(
+def test_output_of_openssl_is_split_and_every_recipient_can_decrypt_it(
     tmp_path: Path, recipients: list[Recipient], size: int, flags: tuple[str, ...]
 ) -> None:
     clear = bytes(number % 251 for number in range(size))
@@ -100,13 +100,13 @@ def test_the_envelope_holds_no_content(tmp_path: Path, recipients: list[Recipien
     assert info["encrypted_content"].native is None
 
 
-def test_the_ciphertext_is_readable_by_this_account_alone(tmp_path: Path, recipients: list[Recipient]) -> None:
+def test_only_this_account_can_read_the_ciphertext(tmp_path: Path, recipients: list[Recipient]) -> None:
     split_envelope(io.BytesIO(encrypt_by_openssl(b"x", tmp_path, [recipients[0][1]])), tmp_path / "out")
     assert (tmp_path / "out").stat().st_mode & 0o077 == 0
 
 
 def test_the_encryptor_encrypts_for_all_recipients(tmp_path: Path, recipients: list[Recipient]) -> None:
-    clear = b"the picture" * 5000
+    clear = b"a frame of it" * 5000
     (tmp_path / "clear.mp4").write_bytes(clear)
     certificates = [Certificate(f"a{number}", pem.replace("\n", "\r\n")) for number, (_, pem) in enumerate(recipients)]
     pem = Encryptor("openssl", Runner()).encrypt_file(tmp_path / "clear.mp4", certificates, tmp_path / "out")
@@ -124,14 +124,14 @@ def test_encryption_needs_a_recipient(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("pem", ["no certificate", "", "elliptic"])
-def test_a_certificate_that_cannot_be_used_is_told_by_its_alias(tmp_path: Path, pem: str) -> None:
+def test_an_unusable_certificate_is_reported_by_its_alias(tmp_path: Path, pem: str) -> None:
     (tmp_path / "clear").write_bytes(b"x")
     text = create_certificate(ec.generate_private_key(ec.SECP256R1()), 5) if pem == "elliptic" else pem
     with pytest.raises(EncryptionError, match="alias-7"):
         Encryptor("openssl", Runner()).encrypt_file(tmp_path / "clear", [Certificate("alias-7", text)], tmp_path / "out")
 
 
-# Structures made by hand: the forms that BER leaves open.
+# Structures built by hand, in all forms that BER allows.
 
 
 def indefinite_length(tag: int, *parts: bytes) -> bytes:
@@ -189,7 +189,7 @@ def test_an_originator_and_indefinite_recipients_are_kept(tmp_path: Path) -> Non
 
 
 class SlowPipe(io.BytesIO):
-    """Gives one byte at a time, as a slow pipe does."""
+    """Return one byte at a time, like a slow pipe."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         return super().read(min(1, size) if size and size > 0 else size)
@@ -202,7 +202,7 @@ def test_a_stream_may_come_byte_by_byte(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("wrap", [ber.encode_definite, indefinite_length], ids=["der", "indefinite"])
 @pytest.mark.parametrize("content", [CONTENTS["primitive"], CONTENTS["nested"]], ids=["primitive", "nested"])
-def test_a_structure_that_breaks_off_anywhere_is_an_encryption_error(tmp_path: Path, content: bytes, wrap) -> None:  # type: ignore[no-untyped-def]
+def test_a_structure_truncated_anywhere_is_an_encryption_error(tmp_path: Path, content: bytes, wrap) -> None:  # type: ignore[no-untyped-def]
     whole = enveloped_structure(content, wrap=wrap)
     accepted = []
     for length in range(len(whole)):
@@ -232,12 +232,12 @@ def test_a_structure_that_breaks_off_anywhere_is_an_encryption_error(tmp_path: P
         enveloped_structure(b"\x80\x88" + b"\xff" * 8 + b"x"),
     ],
 )
-def test_what_is_no_enveloped_data_with_content_is_an_encryption_error(tmp_path: Path, data: bytes) -> None:
+def test_anything_but_enveloped_data_with_content_is_an_encryption_error(tmp_path: Path, data: bytes) -> None:
     with pytest.raises(EncryptionError):
         split_envelope(io.BytesIO(data), tmp_path / "out")
 
 
-def test_a_chunk_that_is_longer_than_what_holds_it_is_an_encryption_error(tmp_path: Path) -> None:
+def test_a_chunk_longer_than_its_container_is_an_encryption_error(tmp_path: Path) -> None:
     short = b"\xa0\x04" + HALVES[0]
     with pytest.raises(EncryptionError):
         split_envelope(io.BytesIO(enveloped_structure(short)), tmp_path / "out")
@@ -245,7 +245,7 @@ def test_a_chunk_that_is_longer_than_what_holds_it_is_an_encryption_error(tmp_pa
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 200), st.binary(min_size=1, max_size=12), st.booleans())
-def test_damage_ends_in_a_result_or_in_an_encryption_error(tmp_path: Path, at: int, damage: bytes, whole: bool) -> None:
+def test_damaged_input_gives_a_result_or_an_encryption_error(tmp_path: Path, at: int, damage: bytes, whole: bool) -> None:
     good = enveloped_structure(CONTENTS["nested"], wrap=indefinite_length)
     try:
         split_envelope(io.BytesIO(good[:at] + damage + (good[at + len(damage) :] if whole else b"")), tmp_path / "out")

@@ -1,4 +1,4 @@
-"""Free space on the disk of the temporary folder: the rules, and that a change is logged once."""
+"""Free space on the disk of the temporary folder: the rules, and one log line per change."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ GIGABYTE = 1024 * MEGABYTE
         (2 * GIGABYTE, 0, 0),
     ],
 )
-def test_a_gigabyte_stays_free_or_the_twentieth_part_of_a_small_disk(total: int, option: int | None, kept: int) -> None:
+def test_one_gigabyte_or_five_percent_of_a_small_disk_stays_free(total: int, option: int | None, kept: int) -> None:
     assert reserved_bytes(total, option) == pytest.approx(kept, abs=1)
 
 
-def test_work_resumes_only_when_a_tenth_more_is_free() -> None:
+def test_work_resumes_only_when_ten_percent_more_is_free() -> None:
     assert not is_short(100, 100, was_short=False)
     assert is_short(99, 100, was_short=False)
     assert is_short(109, 100, was_short=True)
@@ -46,7 +46,7 @@ def test_a_job_needs_two_and_a_half_times_its_sources() -> None:
 
 
 class FakeDisk:
-    """A file system whose free space is set by hand, and a clock."""
+    """A file system whose free space is set by the test, and a clock."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.total, self.free, self.now, self.looks = 1000 * MEGABYTE, 500 * MEGABYTE, 1000.0, 0
@@ -75,14 +75,14 @@ def test_a_change_is_logged_once(system: FakeDisk, caplog: pytest.LogCaptureFixt
         system.change_free_later(free)
         seen.append(disk.has_room())
     assert seen == [True, False, False, False, False, True, True, True, True]
-    begun, ended = caplog.records
-    assert (begun.levelno, ended.levelno) == (logging.ERROR, logging.WARNING)
+    start_record, end_record = caplog.records
+    assert (start_record.levelno, end_record.levelno) == (logging.ERROR, logging.WARNING)
     for part in ("99.0 MB are free in /temp", "100.0 MB must stay free", "110.0 MB"):
-        assert part in begun.getMessage()
-    assert "111.0 MB in /temp" in ended.getMessage()
+        assert part in start_record.getMessage()
+    assert "111.0 MB in /temp" in end_record.getMessage()
 
 
-def test_it_looks_at_most_once_a_second_however_many_ask(system: FakeDisk) -> None:
+def test_the_disk_is_checked_at_most_once_a_second(system: FakeDisk) -> None:
     disk = TempDisk(Path("/temp"), 100)
     before = system.looks
     for _ in range(50):
@@ -90,7 +90,7 @@ def test_it_looks_at_most_once_a_second_however_many_ask(system: FakeDisk) -> No
     assert system.looks == before + 1
 
 
-def test_a_folder_that_is_gone_changes_nothing(system: FakeDisk, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_missing_folder_changes_nothing(system: FakeDisk, caplog: pytest.LogCaptureFixture) -> None:
     disk = TempDisk(Path("/temp"), 100)
     seen = []
     for free in (500, -1, 50, -1, 500):
@@ -100,7 +100,7 @@ def test_a_folder_that_is_gone_changes_nothing(system: FakeDisk, caplog: pytest.
     assert len(caplog.records) == 2
 
 
-def test_a_job_that_does_not_fit_is_refused_before_it_begins(system: FakeDisk) -> None:
+def test_a_job_that_does_not_fit_is_refused_before_it_starts(system: FakeDisk) -> None:
     disk = TempDisk(Path("/temp"), 100)
     disk.ensure_room([100 * MEGABYTE, 60 * MEGABYTE])
     disk.ensure_room([0, 0])
@@ -110,7 +110,7 @@ def test_a_job_that_does_not_fit_is_refused_before_it_begins(system: FakeDisk) -
         assert part in str(caught.value)
 
 
-def test_a_file_system_that_can_never_have_so_much_free_is_a_mistake(system: FakeDisk) -> None:
+def test_a_reserve_larger_than_the_file_system_is_an_error(system: FakeDisk) -> None:
     with pytest.raises(ConfigError, match=r"min_free_megabytes = '950': must be at most 909.* 1000\.0 MB in all"):
         TempDisk(Path("/temp"), 950)
     TempDisk(Path("/temp"), 909)
@@ -124,6 +124,6 @@ def test_a_file_system_without_a_size_blocks_nothing(system: FakeDisk, option: i
     disk.ensure_room([100 * MEGABYTE])
 
 
-def test_the_workspace_refuses_it_too(tmp_path: Path) -> None:
+def test_the_workspace_also_refuses_a_job_that_does_not_fit(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="min_free_megabytes"):
         Workspace(tmp_path, "single", 1_000_000_000)

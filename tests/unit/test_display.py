@@ -19,7 +19,7 @@ def snapshot_at(now: float, *running: RunningTarget) -> ActivitySnapshot:
     return ActivitySnapshot(now, 1000, running, PollStatistics(), WorkTotals())
 
 
-def test_there_is_a_line_a_minute(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_line_is_printed_per_minute(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     clock = 0.0
     monkeypatch.setattr(module.time, "monotonic", lambda: clock)  # type: ignore[attr-defined]
     with open_display(Mask(), steps=True) as shown:

@@ -1,4 +1,4 @@
-"""The documentation: it builds as a site without a network, and the commands in it are commands of the program."""
+"""The documentation: the site builds without a network, and the printed commands exist in the program."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from muxer.commands import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("docs/**/*.md"), *ROOT.glob("*.md"), *ROOT.glob("thirdparty/*.md")])
-# A command as the pages print it, up to the end of its line or of its code.
+# A command in the documentation, up to the end of its line or code span.
 COMMAND = re.compile(r"(?:recording-muxer|python -m muxer) ([a-z]+)\b([^`\n]*)")
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the site; a page that is in no menu, and a link or anchor that leads nowhere, are errors."""
+    """Build the site; a page outside the menu, a broken link and a broken anchor are errors."""
     folder = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
@@ -27,7 +27,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_every_page_is_there(site: Path) -> None:
+def test_every_page_exists(site: Path) -> None:
     names = {ROOT / "README.md": "overview", ROOT / "thirdparty" / "README.md": "thirdparty"}
     for page in PAGES:
         inside = page.relative_to(ROOT / "docs").with_suffix("") if page.is_relative_to(ROOT / "docs") else page.stem
@@ -43,7 +43,7 @@ def test_the_site_loads_nothing_from_elsewhere(site: Path) -> None:
 
 
 def documented_commands() -> list[tuple[str, str, str]]:
-    """Return page, command and options of every command in the pages."""
+    """Return the page, name and options of every command in the documentation."""
     return [(page.name, *found) for page in PAGES for found in COMMAND.findall(page.read_text(encoding="utf-8"))]
 
 

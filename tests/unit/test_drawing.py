@@ -95,17 +95,17 @@ def test_names_cannot_control_the_terminal_and_keep_their_column(name: str) -> N
     assert len({line.index(sign) for line in lines if (sign := "--") in line and line.startswith("audio")}) == 1
 
 
-times = st.floats(-1e5, 1e5).map(lambda one: round(one, 3))
-lengths = st.floats(0.001, 1e5).map(lambda one: round(one, 3))
+times = st.floats(-1e5, 1e5).map(lambda item: round(item, 3))
+lengths = st.floats(0.001, 1e5).map(lambda item: round(item, 3))
 
 
 @given(lengths, st.lists(st.tuples(times, lengths), max_size=5), st.integers(40, 200), st.booleans())
 def test_no_line_is_longer_than_the_terminal(
     length: float, screens: list[tuple[float, float]], width: int, unicode: bool
 ) -> None:
-    made = [{"name": f"screen-{start}", "start": start, "length": long} for start, long in screens]
+    screen_facts = [{"name": f"screen-{start}", "start": start, "length": long} for start, long in screens]
     pieces = [{"begin": 0.0, "end": length, "screen": None, "offset": 0.0, "reason": None}]
-    facts = {"length": length, "screens": made, "pieces": pieces}
+    facts = {"length": length, "screens": screen_facts, "pieces": pieces}
     *lines, _legend = draw_lines(facts, width, unicode=unicode)
     assert max(map(len, lines)) <= width
     assert max(map(len, lines)) >= MIN_CELLS

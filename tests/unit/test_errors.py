@@ -1,4 +1,4 @@
-"""The codes of failures: each has one meaning for good, and docs/errors.md explains all of them."""
+"""Error codes: each keeps its meaning, and docs/errors.md explains all of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from muxer.errors import Code, ConfigError, MediaError, MuxerError, Permanent, P
 from muxer.status import error_help
 
 ROOT = Path(__file__).resolve().parents[2]
-# What was published stays: a code may be added here, never changed.
+# Published codes: codes may be added here but never changed.
 PUBLISHED = {
     "MUX-101": "CONFIGURATION",
     "MUX-201": "NO_RESPONSE",
@@ -71,28 +71,28 @@ TYPES = [one for _, one in inspect.getmembers(errors, inspect.isclass) if issubc
 FAMILIES = (MuxerError, Transient, Permanent)
 
 
-def test_no_code_is_given_another_meaning() -> None:
+def test_no_code_changes_its_meaning() -> None:
     assert {str(code): code.name for code in Code} == PUBLISHED
 
 
-def test_the_document_is_that_of_the_program() -> None:
+def test_the_document_matches_the_program() -> None:
     assert (ROOT / "docs" / "errors.md").read_text(encoding="utf-8") == error_help.render_page()
     assert list(error_help.HELP_BY_CODE) == list(Code)
 
 
-@pytest.mark.parametrize("kind", [one for one in TYPES if one not in FAMILIES])
-def test_each_type_has_a_code_of_its_own(kind: type[MuxerError]) -> None:
+@pytest.mark.parametrize("kind", [item for item in TYPES if item not in FAMILIES])
+def test_each_type_has_a_separate_code(kind: type[MuxerError]) -> None:
     assert kind.usual_code is not Code.UNEXPECTED
     assert [one for one in TYPES if one.usual_code is kind.usual_code] == [kind]
 
 
 def test_each_code_is_used() -> None:
-    used = {one.usual_code.name for one in TYPES}
+    used = {kind.usual_code.name for kind in TYPES}
     for path in (ROOT / "muxer").rglob("*.py"):
         if path.name not in ("errors.py", "remedies.py"):
             nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-            names = [one for one in nodes if isinstance(one, ast.Attribute) and isinstance(one.value, ast.Name)]
-            used |= {one.attr for one in names if one.value.id == "Code"}  # type: ignore[attr-defined]
+            names = [node for node in nodes if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)]
+            used |= {name.attr for name in names if name.value.id == "Code"}  # type: ignore[attr-defined]
     assert used | {"SYSTEM", "UNEXPECTED"} == {code.name for code in Code}
 
 
@@ -106,11 +106,11 @@ def test_an_error_may_have_a_finer_code_than_its_type() -> None:
     ("error", "code"),
     [(OSError(), "MUX-401"), (MemoryError(), "MUX-401"), (ValueError(), "MUX-901"), (KeyError(), "MUX-901")],
 )
-def test_errors_of_others_have_codes_too(error: Exception, code: str) -> None:
+def test_errors_of_other_libraries_have_codes_too(error: Exception, code: str) -> None:
     assert error_code(error) == code
 
 
-def test_an_error_is_told_with_code_type_and_message() -> None:
+def test_an_error_is_reported_with_code_type_and_message() -> None:
     assert format_error(MediaError("s.mp4: it is empty", code=Code.EMPTY_FILE)) == "MUX-322 MediaError: s.mp4: it is empty"
     assert error_help.help_for("MUX-322") == error_help.HELP_BY_CODE[Code.EMPTY_FILE].remedy
     assert error_help.help_for("") == error_help.HELP_BY_CODE[Code.UNEXPECTED].remedy

@@ -1,4 +1,4 @@
-"""thirdparty/fetch.py: what it takes from a lock file, for the system that it fetches for."""
+"""thirdparty/fetch.py: the packages that it selects from a lock file for the target system."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def fetch() -> ModuleType:
         ("linux_x86_64", "3.11.5", {"networkx==3.6"}, {"pywin32", "colorama", "networkx==3.7"}),
     ],
 )
-def test_markers_are_asked_of_the_site(
+def test_markers_are_evaluated_for_the_target_system(
     fetch: ModuleType, name: str, version: str, there: set[str], absent: set[str]
 ) -> None:
     lock = (THIRDPARTY / "requirements-test.txt").read_text()

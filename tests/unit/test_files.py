@@ -1,4 +1,4 @@
-"""Our own files are deleted and replaced also while another program holds them for a moment."""
+"""The muxer's files are deleted and replaced even when another program holds them briefly."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from muxer.system import files
 
 
 class HeldFiles:
-    """Makes a method of Path, or a function, refuse a number of times for paths that contain a word, as Windows does."""
+    """Patch a method or function so that it fails `times` times for paths that contain `word`, as on Windows."""
 
     def __init__(self, patch: pytest.MonkeyPatch, owner: Any, name: str, word: str, times: int) -> None:
         self.refused, self._times = 0, times
@@ -30,7 +30,7 @@ class HeldFiles:
         patch.setattr(owner, name, refuse_held)
 
 
-def test_a_file_that_is_held_for_a_moment_is_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_is_held_briefly_is_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a"
     path.touch()
     held = HeldFiles(monkeypatch, Path, "unlink", "a", 3)
@@ -39,7 +39,7 @@ def test_a_file_that_is_held_for_a_moment_is_deleted(tmp_path: Path, monkeypatch
     files.remove_file(path)
 
 
-def test_a_file_that_is_held_for_a_moment_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_is_held_briefly_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source, target = tmp_path / "new", tmp_path / "old"
     source.write_text("new")
     target.write_text("old")
@@ -70,7 +70,7 @@ def test_other_errors_are_raised_at_once(tmp_path: Path) -> None:
     assert len(tries) == 1
 
 
-def test_a_job_folder_with_a_file_that_is_held_for_a_moment_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_folder_with_a_file_that_is_held_briefly_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     workspace = Workspace(tmp_path, "single")
     held = HeldFiles(monkeypatch, os, "unlink", "audio", 3)
     with workspace.job_folder() as folder:
@@ -78,7 +78,7 @@ def test_a_job_folder_with_a_file_that_is_held_for_a_moment_goes(tmp_path: Path,
     assert not folder.exists() and held.refused == 3
 
 
-def test_a_job_folder_that_stays_held_stops_nothing_and_is_left_to_the_clean_up(
+def test_a_job_folder_that_stays_held_is_left_to_the_clean_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(files, "RETRY_SECONDS", 0.2)
@@ -88,7 +88,7 @@ def test_a_job_folder_that_stays_held_stops_nothing_and_is_left_to_the_clean_up(
         with workspace.job_folder() as folder, workspace.job_folder() as other:
             (folder / "audio").touch()
             (folder / "screen-0").touch()
-        assert [path.name for path in folder.iterdir()] == ["audio"], "what is not held is gone"
+        assert [path.name for path in folder.iterdir()] == ["audio"], "files that are not held are deleted"
         assert not other.exists()
         assert str(folder) in caplog.text and "being used by another process" in caplog.text
         assert not remove_folder(folder)

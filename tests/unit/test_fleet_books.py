@@ -1,4 +1,4 @@
-"""What a poller knows of its orders, and what it makes of what it is told: targets that are out, dead letters, workers."""
+"""How a poller tracks outstanding targets, dead letters and workers."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ NOW = 1_000_000.0
 KEY = TargetKey("c1_muxed.mp4", "c1", "agent1")
 
 
-# ---- targets that are out ----------------------------------------------------------------------------
+# ---- outstanding targets -----------------------------------------------------------------------------
 
 
 @pytest.fixture
 def holdings() -> OutstandingOrders:
-    made = OutstandingOrders()
-    made.put(OutstandingOrder(KEY, "m1", NOW - 600))
-    return made
+    outstanding = OutstandingOrders()
+    outstanding.put(OutstandingOrder(KEY, "m1", NOW - 600))
+    return outstanding
 
 
-def test_what_was_begun_is_known_as_what_it_was_ordered_as(holdings: OutstandingOrders) -> None:
+def test_a_started_target_keeps_the_key_of_its_task(holdings: OutstandingOrders) -> None:
     held = holdings.record_start(TargetKey(KEY.name, KEY.recording), NOW)
     assert (held.key, held.message, held.begun) == (KEY, "m1", NOW)
     assert holdings.record_start(TargetKey("other", "c2", "a"), NOW).message == ""
@@ -58,16 +58,16 @@ def test_what_was_begun_is_known_as_what_it_was_ordered_as(holdings: Outstanding
         (None, {KEY.name}, MAX_OUTSTANDING_SECONDS, False),
     ],
 )
-def test_an_order_has_vanished_when_it_is_in_no_lane_and_at_no_worker(
+def test_a_task_is_lost_when_it_is_in_no_queue_and_at_no_worker(
     empty_for: float | None, at_workers: set[str], waited: float, lost: bool
 ) -> None:
-    made = OutstandingOrders()
-    made.put(OutstandingOrder(KEY, "m1", NOW - waited))
+    outstanding = OutstandingOrders()
+    outstanding.put(OutstandingOrder(KEY, "m1", NOW - waited))
     since = None if empty_for is None else NOW - empty_for
-    assert bool(made.find_lost(NOW, since, at_workers)) is lost
+    assert bool(outstanding.find_lost(NOW, since, at_workers)) is lost
 
 
-def test_what_was_begun_lately_has_not_vanished(holdings: OutstandingOrders) -> None:
+def test_a_recently_started_target_is_not_lost(holdings: OutstandingOrders) -> None:
     holdings.record_start(KEY, NOW - SETTLE_SECONDS + 1)
     assert holdings.find_lost(NOW, NOW - 3600, set()) == []
 
@@ -75,7 +75,7 @@ def test_what_was_begun_lately_has_not_vanished(holdings: OutstandingOrders) -> 
 # ---- the journal -------------------------------------------------------------------------------------
 
 
-def test_a_restarted_poller_knows_what_is_out(tmp_path: Path) -> None:
+def test_a_restarted_poller_knows_the_outstanding_targets(tmp_path: Path) -> None:
     journal = Journal(tmp_path / JOURNAL_FILE, left=QUEUED)
     journal.record_queued(KEY, NOW, "m1")
     other = TargetKey("b", "c2")
@@ -83,13 +83,13 @@ def test_a_restarted_poller_knows_what_is_out(tmp_path: Path) -> None:
     journal.record_running(other, NOW + 5, "m2")
     journal.record_wanted(TargetKey("w", "c3"), NOW)
     assert (journal.state_of("b"), journal.state_of("w"), journal.state_of("none")) == (RUNNING, WANTED, "")
-    again = Journal(tmp_path / JOURNAL_FILE, left=QUEUED)  # the first was never closed: it was killed
+    again = Journal(tmp_path / JOURNAL_FILE, left=QUEUED)  # the first was killed, not closed
     assert set(again.outstanding()) == {(TargetKey("b", "c2"), NOW + 5, "m2"), (KEY, NOW, "m1")}
     again.close()
     assert Journal(tmp_path / JOURNAL_FILE, left=QUEUED).state_of("b") == QUEUED
 
 
-def test_without_a_fleet_what_ran_is_wanted_again(tmp_path: Path) -> None:
+def test_without_a_fleet_running_targets_are_wanted_again(tmp_path: Path) -> None:
     journal = Journal(tmp_path / JOURNAL_FILE)
     journal.record_running(KEY, NOW)
     journal.close()
@@ -105,13 +105,13 @@ def order_body(message: str = "m1") -> bytes:
 
 
 @pytest.mark.parametrize(("reason", "code"), [("rejected", Code.UNKNOWN_ORDER), ("delivery_limit", Code.NEVER_FINISHED)])
-def test_a_dead_letter_tells_its_target_and_why_it_is_dead(reason: str, code: Code) -> None:
+def test_a_dead_letter_contains_its_target_and_the_reason(reason: str, code: Code) -> None:
     letter = dead_letters.parse_dead_letter(order_body(), {"x-first-death-reason": reason})
     assert (letter.message, letter.key, letter.error.code) == ("m1", TargetKey(KEY.name, KEY.recording), code)
 
 
 @pytest.mark.parametrize("garbage", [b"", b"{", b"[]", b"7", b'{"message_id": 1}', b'{"message_id": "x", "kwargs": []}'])
-def test_a_dead_letter_may_be_anything(garbage: bytes) -> None:
+def test_a_dead_letter_may_contain_anything(garbage: bytes) -> None:
     letter = dead_letters.parse_dead_letter(garbage, {})
     assert letter.key == TargetKey("", "") and choose_disposition(letter, None, "") is Disposition.LEFT
 
@@ -128,13 +128,13 @@ def test_a_dead_letter_may_be_anything(garbage: bytes) -> None:
         (None, "", Disposition.LEFT),
     ],
 )
-def test_only_the_letter_of_the_order_that_is_out_sets_its_target_aside(
+def test_only_the_dead_letter_of_the_outstanding_task_sets_its_target_aside(
     held: OutstandingOrder | None, state: str, expected: Disposition
 ) -> None:
     assert choose_disposition(dead_letters.parse_dead_letter(order_body(), {}), held, state) is expected
 
 
-def test_what_the_fleet_has_given_up_is_set_aside_at_once(tmp_path: Path) -> None:
+def test_a_target_given_up_by_the_fleet_is_set_aside_at_once(tmp_path: Path) -> None:
     journal = Journal(tmp_path / JOURNAL_FILE)
     entry = journal.record_failure(KEY, classify_error(dead_letters.parse_dead_letter(order_body(), {}).error), NOW)
     assert (entry.retry_at, entry.attempts, entry.code) == (None, 1, "MUX-351")
@@ -144,40 +144,40 @@ def test_what_the_fleet_has_given_up_is_set_aside_at_once(tmp_path: Path) -> Non
     ("age", "expected"),
     [(0, WEEK_MILLISECONDS), (86_400, 6 * 86_400_000), (8 * 86_400, 1), (-3600, WEEK_MILLISECONDS)],
 )
-def test_a_letter_is_kept_for_a_week_however_often_it_is_looked_at(age: int, expected: int) -> None:
+def test_a_dead_letter_is_kept_for_a_week_however_often_it_is_read(age: int, expected: int) -> None:
     died = datetime.fromtimestamp(NOW - age, UTC).replace(tzinfo=None)  # as pika gives it
     assert dead_letters.remaining_ttl({"x-death": [{"time": died}]}, NOW) == str(expected)
 
 
 @pytest.mark.parametrize("headers", [{}, {"x-death": []}, {"x-death": [{"time": "soon"}]}, {"x-death": 7}])
-def test_the_week_of_a_letter_without_a_date_starts_again(headers: dict[str, object]) -> None:
+def test_the_week_of_a_dead_letter_without_a_date_starts_again(headers: dict[str, object]) -> None:
     assert dead_letters.remaining_ttl(headers, NOW) is None
 
 
-# ---- a worker's ledger -------------------------------------------------------------------------------
+# ---- event reporter ----------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def told() -> list[Event]:
+def sent_events() -> list[Event]:
     return []
 
 
 @pytest.fixture
-def reporter(told: list[Event]) -> Iterator[EventReporter]:
-    yield EventReporter(told.append, "host/worker-0/1", Mask(["secret-word"]))
+def reporter(sent_events: list[Event]) -> Iterator[EventReporter]:
+    yield EventReporter(sent_events.append, "host/worker-0/1", Mask(["secret-word"]))
 
 
-def test_a_reason_is_told_without_secrets(reporter: EventReporter, told: list[Event]) -> None:
+def test_a_reason_is_sent_without_secrets(reporter: EventReporter, sent_events: list[Event]) -> None:
     assert reporter.record_failure(KEY, classify_error(ServiceUnavailable("echoes secret-word")), 40, None, last=True)
-    [event] = told
+    [event] = sent_events
     assert "secret-word" not in events.encode_event(event).decode() and event.details["failure"]["reason"] == "echoes ***"
     assert event.details["more"] is False
 
 
-def test_a_permanent_error_is_tried_three_times_at_once_at_most(reporter: EventReporter, told: list[Event]) -> None:
+def test_a_permanent_error_is_tried_at_most_three_times_in_a_row(reporter: EventReporter, sent_events: list[Event]) -> None:
     failure = classify_error(MediaError("broken"))
     assert [reporter.record_failure(KEY, failure, 40, None, last=False) for _ in range(3)] == [True, True, False]
-    assert [one.details["more"] for one in told] == [True, True, False]
+    assert [event.details["more"] for event in sent_events] == [True, True, False]
     reporter.record_done(KEY, "muxed", {})
     assert reporter.record_failure(KEY, failure, 40, None, last=False)
 
@@ -193,7 +193,7 @@ def standing_event(name: str = "h/worker-0/1", held: tuple[str, ...] = (), steps
     return Event(events.WORKER, name, details={**who, "held": list(held), "totals": totals})
 
 
-def test_what_a_worker_does_is_counted_once() -> None:
+def test_the_work_of_a_worker_is_counted_once() -> None:
     workers, activity = WorkerRegistry(), Activity()
     for at, (steps, moved) in enumerate([(5, 100), (7, 130), (7, 130)]):
         activity.add_totals(workers.record_heartbeat(standing_event(steps=steps, moved=moved), NOW + at))
@@ -201,7 +201,7 @@ def test_what_a_worker_does_is_counted_once() -> None:
     assert (sum(totals.steps["mux"].counts), totals.steps["mux"].seconds, totals.moved["fetched", "RWS"]) == (2, 2.0, 30)
 
 
-def test_what_living_workers_have_in_hand_is_known() -> None:
+def test_the_targets_in_flight_at_live_workers_are_known() -> None:
     workers = WorkerRegistry()
     workers.record_heartbeat(standing_event("a", ("x",)), NOW)
     workers.record_heartbeat(standing_event("b", ("y",)), NOW + SILENT_SECONDS)
@@ -211,7 +211,7 @@ def test_what_living_workers_have_in_hand_is_known() -> None:
     assert workers.held_targets(NOW + SILENT_SECONDS + 1) == frozenset()
 
 
-def test_a_rate_is_that_of_the_last_ten_minutes() -> None:
+def test_the_rate_covers_the_last_ten_minutes() -> None:
     workers = WorkerRegistry()
     workers.record_heartbeat(standing_event("a"), NOW)
     for number in range(30):
@@ -223,11 +223,11 @@ def test_a_rate_is_that_of_the_last_ten_minutes() -> None:
     assert workers.worker_statuses(NOW + 1200)[0].rate == 0.0
     assert workers.worker_statuses(NOW + 1200 + FORGOTTEN_SECONDS)
     workers.record_heartbeat(standing_event("b"), NOW + 1201 + FORGOTTEN_SECONDS)
-    assert [one.name for one in workers.worker_statuses(NOW + 1201 + FORGOTTEN_SECONDS)] == ["b"]
+    assert [worker.name for worker in workers.worker_statuses(NOW + 1201 + FORGOTTEN_SECONDS)] == ["b"]
 
 
 @pytest.mark.parametrize("missing", ["totals", "held", "host", "threads", "running", "started"])
-def test_a_malformed_standing_is_passed_over(missing: str) -> None:
+def test_a_malformed_heartbeat_is_ignored(missing: str) -> None:
     event = standing_event()
     del event.details[missing]
     workers = WorkerRegistry()

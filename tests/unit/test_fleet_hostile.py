@@ -1,4 +1,4 @@
-"""Messages that no muxer has sent: the queues may contain anything, and the fleet continues."""
+"""Messages that no muxer sends: whatever the queues contain, the fleet continues."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from muxer.journal.journal import JOURNAL_FILE, Journal, TargetKey, epoch_now
 from muxer.journal.retry_policy import RetryPolicy
 
 DEEP_JSON = b"[" * 200_000
-HALF_CHARACTER = "\ud800"  # half of a character, which JSON can hold and a database cannot
+LONE_SURROGATE = "\ud800"  # a lone surrogate, which JSON can contain and a database cannot
 FAILURE = {"when": "counted", "retry_after": None, "code": "MUX-1", "error": "E", "reason": "r", "service": ""}
 
 
@@ -24,25 +24,25 @@ def event_body(**changes: Any) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "body", [DEEP_JSON, *(event_body(**{one: HALF_CHARACTER}) for one in ("what", "sender", "recording", "file"))]
+    "body", [DEEP_JSON, *(event_body(**{value: LONE_SURROGATE}) for value in ("what", "sender", "recording", "file"))]
 )
-def test_an_event_that_cannot_be_kept_is_passed_over(body: bytes) -> None:
+def test_an_event_that_cannot_be_stored_is_ignored(body: bytes) -> None:
     assert events.decode_event(event_body()) is not None
     assert events.decode_event(body) is None
 
 
 @pytest.mark.parametrize(
     "details",
-    [{"agent": HALF_CHARACTER}, {"facts": {"agent": ["x"]}}, {"facts": {"agent": {"a": HALF_CHARACTER}}}, {"facts": 1}],
+    [{"agent": LONE_SURROGATE}, {"facts": {"agent": ["x"]}}, {"facts": {"agent": {"a": LONE_SURROGATE}}}, {"facts": 1}],
 )
-def test_an_agent_may_be_anything(details: dict[str, Any], tmp_path: Path) -> None:
+def test_the_agent_in_an_event_may_be_any_value(details: dict[str, Any], tmp_path: Path) -> None:
     event = events.decode_event(event_body(details=details))
     assert event is not None
     check_journal_keeps(tmp_path, events.event_key(event))
 
 
 def check_journal_keeps(folder: Path, key: TargetKey) -> None:
-    """See that a journal can note a target, and goes on after it."""
+    """Check that a journal can store a target and remains usable."""
     journal = Journal(folder / JOURNAL_FILE)
     journal.record_done(key, epoch_now(), {})
     journal.record_done(TargetKey("other", "c2"), epoch_now(), {})
@@ -51,8 +51,8 @@ def check_journal_keeps(folder: Path, key: TargetKey) -> None:
 
 
 @pytest.mark.parametrize("name", ["code", "error", "reason", "service"])
-@pytest.mark.parametrize("value", [["x"], HALF_CHARACTER, None, 1])
-def test_a_failure_may_say_anything(name: str, value: object, tmp_path: Path) -> None:
+@pytest.mark.parametrize("value", [["x"], LONE_SURROGATE, None, 1])
+def test_a_failure_may_contain_any_value(name: str, value: object, tmp_path: Path) -> None:
     failure = events.parse_failure({"failure": {**FAILURE, name: value}})
     journal = Journal(tmp_path / JOURNAL_FILE)
     journal.record_failure(TargetKey("c1.mp4", "c1"), failure, epoch_now())
@@ -61,7 +61,7 @@ def test_a_failure_may_say_anything(name: str, value: object, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("retry_after", ["soon", float("nan"), float("inf"), [1]])
-def test_a_failure_asks_for_a_number_of_seconds_or_is_none(retry_after: object) -> None:
+def test_retry_after_of_a_failure_must_be_a_number_of_seconds(retry_after: object) -> None:
     assert events.parse_failure({"failure": {**FAILURE, "retry_after": 3}}).when is RetryPolicy.LIMITED
     with pytest.raises((ValueError, TypeError)):
         events.parse_failure({"failure": {**FAILURE, "retry_after": retry_after}})
@@ -69,16 +69,16 @@ def test_a_failure_asks_for_a_number_of_seconds_or_is_none(retry_after: object) 
 
 @pytest.mark.parametrize(
     "body",
-    [DEEP_JSON, json.dumps({"message_id": "m", "kwargs": {"file": HALF_CHARACTER, "recording": HALF_CHARACTER}}).encode()],
+    [DEEP_JSON, json.dumps({"message_id": "m", "kwargs": {"file": LONE_SURROGATE, "recording": LONE_SURROGATE}}).encode()],
 )
-def test_a_dead_letter_that_cannot_be_read_is_one_all_the_same(body: bytes, tmp_path: Path) -> None:
+def test_an_unreadable_dead_letter_still_counts_as_one(body: bytes, tmp_path: Path) -> None:
     check_journal_keeps(tmp_path, dead_letters.parse_dead_letter(body, {}).key)
 
 
 @pytest.mark.parametrize(
-    "change", [{"file": HALF_CHARACTER}, {"recording": HALF_CHARACTER}, {"file": "ä" * 100}, {"file": "a\0b"}]
+    "change", [{"file": LONE_SURROGATE}, {"recording": LONE_SURROGATE}, {"file": "ä" * 100}, {"file": "a\0b"}]
 )
-def test_an_order_that_no_poller_gives_is_refused(change: dict[str, str]) -> None:
+def test_a_task_that_no_poller_sends_is_refused(change: dict[str, str]) -> None:
     plain = orders.order_to_dict(orders.Order("c1", "c1.mp4"))
     orders.order_from_dict(plain)
     with pytest.raises(OrderFailed):

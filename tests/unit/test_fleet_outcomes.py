@@ -1,4 +1,4 @@
-"""What a poller makes of what workers and other pollers tell of targets; a migration heeds only its own."""
+"""How a poller handles events of workers and other pollers; a migration handles only those for its own targets."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FAILED_DETAILS = {"failure": vars(classify_error(ServiceUnavailable("no answer")
 
 
 class OutcomeScenario:
-    """Outcomes on a journal, and what is told to them. Its clock stands."""
+    """An event handler with a journal; the clock is set by the test."""
 
     def __init__(self, path: Path, only_ours: bool) -> None:
         self.journal = Journal(path / JOURNAL_FILE)
@@ -43,132 +43,136 @@ class OutcomeScenario:
 
 @pytest.fixture
 def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The time of the poller."""
+    """Return the poller's clock; the test sets its one element."""
     at = [NOW]
     monkeypatch.setattr("muxer.fleet.event_handler.epoch_now", lambda: at[0])
     return at
 
 
 @pytest.fixture
-def made(tmp_path: Path, now: list[float]) -> Callable[[bool], OutcomeScenario]:
+def create_scenario(tmp_path: Path, now: list[float]) -> Callable[[bool], OutcomeScenario]:
     return lambda only_ours: OutcomeScenario(tmp_path, only_ours)
 
 
-def test_a_poller_knows_what_another_has_ordered(made: Callable[[bool], OutcomeScenario]) -> None:
-    told = made(False)
-    told.handle_event(events.QUEUED, message="m1", sender="host/poller/two")
-    assert told.outstanding_names == {KEY.name} and told.journal.state_of(KEY.name) == QUEUED
-    told.handle_event(events.DONE, **MUXED_DETAILS)
-    assert (told.outstanding_names, told.journal.state_of(KEY.name), told.books.muxed) == (set(), DONE, 1)
-    assert told.outcomes.is_taken(KEY.name), "what this poll has read of it is older"
-    told.outcomes.begin_poll()
-    assert not told.outcomes.is_taken(KEY.name)
+def test_a_poller_knows_the_tasks_of_another_poller(create_scenario: Callable[[bool], OutcomeScenario]) -> None:
+    scenario = create_scenario(False)
+    scenario.handle_event(events.QUEUED, message="m1", sender="host/poller/two")
+    assert scenario.outstanding_names == {KEY.name} and scenario.journal.state_of(KEY.name) == QUEUED
+    scenario.handle_event(events.DONE, **MUXED_DETAILS)
+    assert (scenario.outstanding_names, scenario.journal.state_of(KEY.name), scenario.books.muxed) == (set(), DONE, 1)
+    assert scenario.outcomes.is_taken(KEY.name), "this poll has read an older state"
+    scenario.outcomes.begin_poll()
+    assert not scenario.outcomes.is_taken(KEY.name)
 
 
-def test_an_order_that_is_told_after_its_end_is_not_out(made: Callable[[bool], OutcomeScenario]) -> None:
-    told = made(False)
-    told.handle_event(events.DONE, **MUXED_DETAILS)
-    told.handle_event(events.QUEUED, message="m1", sender="host/poller/two")
-    assert (told.outstanding_names, told.journal.state_of(KEY.name)) == (set(), DONE)
+def test_a_task_reported_after_its_end_is_not_outstanding(create_scenario: Callable[[bool], OutcomeScenario]) -> None:
+    scenario = create_scenario(False)
+    scenario.handle_event(events.DONE, **MUXED_DETAILS)
+    scenario.handle_event(events.QUEUED, message="m1", sender="host/poller/two")
+    assert (scenario.outstanding_names, scenario.journal.state_of(KEY.name)) == (set(), DONE)
 
 
 @pytest.mark.parametrize(("what", "details"), [(events.FAILED, FAILED_DETAILS), (events.POSTPONED, {})])
-def test_an_order_that_is_told_after_it_came_to_nothing_is_not_out(
-    made: Callable[[bool], OutcomeScenario], what: str, details: dict[str, Any]
+def test_a_task_reported_after_its_failure_is_not_outstanding(
+    create_scenario: Callable[[bool], OutcomeScenario], what: str, details: dict[str, Any]
 ) -> None:
-    """It would count as waiting for hours."""
-    told = made(False)
-    told.handle_event(what, message="m1", **details)
-    told.handle_event(events.QUEUED, message="m1", sender="host/poller/two")
-    assert told.outstanding_names == set()
-    told.handle_event(events.QUEUED, message="m2", sender="host/poller/two")
-    assert told.outstanding_names == {KEY.name}
+    """Otherwise it would count as waiting for hours."""
+    scenario = create_scenario(False)
+    scenario.handle_event(what, message="m1", **details)
+    scenario.handle_event(events.QUEUED, message="m1", sender="host/poller/two")
+    assert scenario.outstanding_names == set()
+    scenario.handle_event(events.QUEUED, message="m2", sender="host/poller/two")
+    assert scenario.outstanding_names == {KEY.name}
 
 
-def test_what_this_poller_tells_itself_is_no_news(made: Callable[[bool], OutcomeScenario]) -> None:
-    told = made(False)
-    told.handle_event(events.QUEUED, message="m1", sender="host/poller/one")
-    assert told.outstanding_names == set()
+def test_a_poller_ignores_its_own_events(create_scenario: Callable[[bool], OutcomeScenario]) -> None:
+    scenario = create_scenario(False)
+    scenario.handle_event(events.QUEUED, message="m1", sender="host/poller/one")
+    assert scenario.outstanding_names == set()
 
 
-def test_a_migration_heeds_only_its_own_targets(made: Callable[[bool], OutcomeScenario]) -> None:
-    told = made(True)
-    told.outcomes.record_order(KEY, "m1")
-    told.handle_event(events.QUEUED, OTHER, message="m9", sender="host/poller/two")
-    told.handle_event(events.BEGUN, OTHER, message="m9")
-    assert told.outstanding_names == {KEY.name}
-    told.handle_event(events.FAILED, OTHER, message="m9", **FAILED_DETAILS)
-    told.handle_event(events.DONE, OTHER, message="m9", **MUXED_DETAILS)
-    assert (told.books.muxed, told.books.failures) == (0, {})
+def test_a_migration_handles_only_its_own_targets(create_scenario: Callable[[bool], OutcomeScenario]) -> None:
+    scenario = create_scenario(True)
+    scenario.outcomes.record_order(KEY, "m1")
+    scenario.handle_event(events.QUEUED, OTHER, message="m9", sender="host/poller/two")
+    scenario.handle_event(events.BEGUN, OTHER, message="m9")
+    assert scenario.outstanding_names == {KEY.name}
+    scenario.handle_event(events.FAILED, OTHER, message="m9", **FAILED_DETAILS)
+    scenario.handle_event(events.DONE, OTHER, message="m9", **MUXED_DETAILS)
+    assert (scenario.books.muxed, scenario.books.failures) == (0, {})
 
 
-def test_the_failure_of_another_order_for_its_target_is_none_of_a_migration(made: Callable[[bool], OutcomeScenario]) -> None:
-    told = made(True)
-    told.outcomes.record_order(KEY, "m1")
+def test_a_migration_ignores_the_failure_of_another_task_for_its_target(
+    create_scenario: Callable[[bool], OutcomeScenario],
+) -> None:
+    scenario = create_scenario(True)
+    scenario.outcomes.record_order(KEY, "m1")
     for what, details in ((events.FAILED, FAILED_DETAILS), (events.POSTPONED, {}), (events.DROPPED, {})):
-        told.handle_event(what, message="m9", **details)
-    assert (told.outstanding_names, told.books.failures) == ({KEY.name}, {})
-    told.handle_event(events.FAILED, message="m1", **FAILED_DETAILS)
-    assert told.outstanding_names == set() and list(told.books.failures) == [KEY.name]
+        scenario.handle_event(what, message="m9", **details)
+    assert (scenario.outstanding_names, scenario.books.failures) == ({KEY.name}, {})
+    scenario.handle_event(events.FAILED, message="m1", **FAILED_DETAILS)
+    assert scenario.outstanding_names == set() and list(scenario.books.failures) == [KEY.name]
 
 
-def test_a_target_of_a_migration_is_done_by_whomever(made: Callable[[bool], OutcomeScenario]) -> None:
-    told = made(True)
-    told.outcomes.record_order(KEY, "m1")
-    told.handle_event(events.DONE, message="m9", **MUXED_DETAILS)
-    assert (told.outstanding_names, told.books.muxed) == (set(), 1)
+def test_a_target_of_a_migration_counts_as_done_whoever_muxed_it(create_scenario: Callable[[bool], OutcomeScenario]) -> None:
+    scenario = create_scenario(True)
+    scenario.outcomes.record_order(KEY, "m1")
+    scenario.handle_event(events.DONE, message="m9", **MUXED_DETAILS)
+    assert (scenario.outstanding_names, scenario.books.muxed) == (set(), 1)
 
 
 @pytest.mark.parametrize("only_ours", [False, True])
-def test_a_dropped_order_is_sent_again_when_no_worker_is_at_its_target(
-    made: Callable[[bool], OutcomeScenario], now: list[float], only_ours: bool
+def test_a_dropped_task_is_sent_again_when_no_worker_has_its_target(
+    create_scenario: Callable[[bool], OutcomeScenario], now: list[float], only_ours: bool
 ) -> None:
-    told = made(only_ours)
-    told.outcomes.record_order(KEY, "m1")
-    told.handle_event(events.DROPPED, message="m1")
+    scenario = create_scenario(only_ours)
+    scenario.outcomes.record_order(KEY, "m1")
+    scenario.handle_event(events.DROPPED, message="m1")
     now[0] += SILENT_SECONDS
-    assert told.outcomes.find_lost(None) == []
+    assert scenario.outcomes.find_lost(None) == []
     now[0] += 1
-    assert [held.key for held in told.outcomes.find_lost(None)] == [KEY]
-    told.outcomes.release_target(KEY)
-    assert told.outstanding_names == set() and told.journal.state_of(KEY.name) == WANTED
+    assert [held.key for held in scenario.outcomes.find_lost(None)] == [KEY]
+    scenario.outcomes.release_target(KEY)
+    assert scenario.outstanding_names == set() and scenario.journal.state_of(KEY.name) == WANTED
 
 
-def test_lanes_are_empty_as_long_as_each_look_says_so() -> None:
-    lanes = IdleTimer()
-    lanes.record_check(True, NOW)
-    lanes.record_check(True, NOW + 2)
-    assert lanes.since == NOW
-    lanes.record_check(False, NOW + 4)
-    assert lanes.since is None
-    lanes.record_check(True, NOW + 6)
-    lanes.since = None  # an order is sent
-    lanes.record_check(True, NOW + 8)
-    assert lanes.since == NOW + 8
-    # RabbitMQ was out: the time in between is unknown, and workers have not reported yet what they have.
-    lanes.record_check(True, NOW + 8 + MAX_GAP_SECONDS + 1)
-    assert lanes.since == NOW + 8 + MAX_GAP_SECONDS + 1
-    lanes.record_check(True, NOW - 3600)
-    assert lanes.since == NOW - 3600
+def test_queues_count_as_empty_as_long_as_each_check_finds_them_empty() -> None:
+    idle_timer = IdleTimer()
+    idle_timer.record_check(True, NOW)
+    idle_timer.record_check(True, NOW + 2)
+    assert idle_timer.since == NOW
+    idle_timer.record_check(False, NOW + 4)
+    assert idle_timer.since is None
+    idle_timer.record_check(True, NOW + 6)
+    idle_timer.since = None  # a task is sent
+    idle_timer.record_check(True, NOW + 8)
+    assert idle_timer.since == NOW + 8
+    # After an outage of RabbitMQ: the time before is unknown, and workers have not reported their targets yet.
+    idle_timer.record_check(True, NOW + 8 + MAX_GAP_SECONDS + 1)
+    assert idle_timer.since == NOW + 8 + MAX_GAP_SECONDS + 1
+    idle_timer.record_check(True, NOW - 3600)
+    assert idle_timer.since == NOW - 3600
 
 
-def test_a_target_that_its_worker_has_left_waits_again() -> None:
+def test_a_target_whose_worker_left_waits_again() -> None:
     held = OutstandingOrder(KEY, "m1", NOW - 600, begun=NOW)
     assert held.is_worked_on(NOW + SILENT_SECONDS, set())
     assert not held.is_worked_on(NOW + SILENT_SECONDS + 1, set())
     assert held.is_worked_on(NOW + 9999, {KEY.name})
     assert not OutstandingOrder(KEY, "m1", NOW).is_worked_on(NOW, set())
     assert OutstandingOrder(KEY, "m1", NOW).is_worked_on(NOW, {KEY.name}), (
-        "a poller that was started again has not heard the beginning"
+        "a restarted poller has not received the start event"
     )
 
 
-def test_a_clock_that_was_set_back_keeps_no_order_waiting(made: Callable[[bool], OutcomeScenario], now: list[float]) -> None:
-    told = made(False)
-    told.outcomes.record_order(KEY, "m1")
-    told.handle_event(events.BEGUN, message="m1")
-    assert told.journal.state_of(KEY.name) == RUNNING
+def test_a_clock_that_was_set_back_delays_no_task(
+    create_scenario: Callable[[bool], OutcomeScenario], now: list[float]
+) -> None:
+    scenario = create_scenario(False)
+    scenario.outcomes.record_order(KEY, "m1")
+    scenario.handle_event(events.BEGUN, message="m1")
+    assert scenario.journal.state_of(KEY.name) == RUNNING
     now[0] -= 3600
-    assert told.outcomes.find_lost(now[0]) == []
-    assert [held.key for held in told.outcomes.find_lost(now[0] - SETTLE_SECONDS)] == [KEY]
-    assert [held.key for held in told.outcomes.find_lost(NOW)] == [KEY], "the lanes were seen empty before that"
+    assert scenario.outcomes.find_lost(now[0]) == []
+    assert [held.key for held in scenario.outcomes.find_lost(now[0] - SETTLE_SECONDS)] == [KEY]
+    assert [held.key for held in scenario.outcomes.find_lost(NOW)] == [KEY], "the queues were empty before that"

@@ -1,4 +1,4 @@
-"""How the fleet stands: kept in the state file and read again, whatever stands there; who is silent, and what is wrong."""
+"""The fleet view: written to the state file and read back even when malformed; silent workers and problems."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.support.fleet_views import NOW, fleet_view, worker_view
 from tests.support.status_views import running_job
 
 
-def test_it_is_read_from_the_state_file_as_it_was_written() -> None:
+def test_the_fleet_view_is_read_from_the_state_file_as_written() -> None:
     view = fleet_view(
         worker_view(running=(running_job("call-1", "mux", 3, 10),)),
         worker_view(1, out={"RWS": "no answer"}),
@@ -33,19 +33,19 @@ def test_it_is_read_from_the_state_file_as_it_was_written() -> None:
 
 
 @pytest.mark.parametrize("plain", [None, 3, "fleet", [], {}, {"at": 1}, [{"at": 1}]])
-def test_what_is_no_fleet_is_none(plain: object) -> None:
+def test_a_malformed_fleet_view_is_ignored(plain: object) -> None:
     assert fleet_from_dict(plain) is None
 
 
 @pytest.mark.parametrize("value", [None, "many", [], {}, True, float("nan"), 10**400])
 @pytest.mark.parametrize("name", ["at", "dead", "queued", "running", "lanes"])
-def test_a_value_of_another_form_makes_it_none(name: str, value: object) -> None:
+def test_a_fleet_view_with_a_malformed_value_is_ignored(name: str, value: object) -> None:
     view = fleet_view(worker_view())
     no_lanes = replace(view, lanes={}) if (name, value) == ("lanes", {}) else None
     assert fleet_from_dict({**fleet_to_dict(view), name: value}) == no_lanes
 
 
-def test_workers_and_jobs_of_another_form_are_left_out() -> None:
+def test_malformed_workers_and_jobs_are_ignored() -> None:
     view = fleet_view(worker_view(running=(running_job("call-1", "mux"),)), worker_view(1))
     plain = json.loads(json.dumps(fleet_to_dict(view)))
     plain["workers"][0]["running"].append({"recording": "call-2"})
@@ -54,7 +54,7 @@ def test_workers_and_jobs_of_another_form_are_left_out() -> None:
     assert fleet_from_dict(plain) == replace(view, workers=view.workers[:1])
 
 
-def test_who_says_nothing_is_silent_and_then_forgotten() -> None:
+def test_a_worker_without_heartbeats_is_silent_and_later_forgotten() -> None:
     one = worker_view()
     assert not is_silent(one, one.seen + SILENT_SECONDS) and is_silent(one, one.seen + SILENT_SECONDS + 1)
     assert not is_forgotten(one, one.seen + FORGOTTEN_SECONDS) and is_forgotten(one, one.seen + FORGOTTEN_SECONDS + 1)
@@ -73,7 +73,7 @@ def test_the_age_of_the_oldest_is_never_negative() -> None:
     assert [fleet_view(oldest=at).oldest_age for at in (None, NOW - 90, NOW + 5)] == [0, 90, 0]
 
 
-def test_what_keeps_a_fleet_from_its_work() -> None:
+def test_the_problems_of_a_fleet_are_listed() -> None:
     assert fleet_problems(fleet_view(worker_view(), queued=5)) == fleet_problems(fleet_view(queued=0)) == ()
     out = fleet_view(worker_view(), connected=False)
     assert fleet_problems(out, {"RWS"}) == ("RabbitMQ is not connected: no tasks are distributed to the workers",)

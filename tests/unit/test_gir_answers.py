@@ -1,4 +1,4 @@
-"""What an answer of a service means (gir-api, section 1)."""
+"""What a response of a service means (gir-api, section 1)."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def response_error(status: int, code: object = None, **headers: str) -> MuxerErr
     return caught.value
 
 
-# The most special first.
+# The most specific type first.
 KINDS = (NotFound, AlreadyExists, Forbidden, AccessDenied, ServiceUnavailable, RequestRejected)
 
 
@@ -42,7 +42,7 @@ def error_kind(error: MuxerError) -> type[MuxerError]:
     return next(kind for kind in KINDS if isinstance(error, kind))
 
 
-def test_a_success_is_its_json() -> None:
+def test_a_successful_response_returns_its_json() -> None:
     assert parse_response(build_response(200, {"statusCode": 0, "recordings": []})) == {"statusCode": 0, "recordings": []}
     assert parse_response(build_response(201, {"id": "x"})) == {"id": "x"}
 
@@ -75,7 +75,7 @@ def test_a_success_may_be_empty(status: int) -> None:
         (405, None, RequestRejected),
     ],
 )
-def test_the_status_of_http_tells_the_failure(status: int, code: int | None, kind: type[MuxerError]) -> None:
+def test_the_http_status_determines_the_error(status: int, code: int | None, kind: type[MuxerError]) -> None:
     assert error_kind(response_error(status, code)) is kind
 
 
@@ -100,7 +100,7 @@ def test_a_status_code_other_than_0_is_a_failure_even_with_200(code: object, kin
     assert error_kind(response_error(200, code)) is kind
 
 
-def test_an_answer_may_accept_partial_success() -> None:
+def test_a_request_may_accept_partial_success() -> None:
     body = {"statusCode": 7, "recordings": [1]}
     assert parse_response(build_response(200, body), accepted=(0, 7)) == body
 
@@ -129,22 +129,22 @@ def test_retry_after_may_be_a_date() -> None:
 
 
 @pytest.mark.parametrize("value", ["", "soon", "-5", "1.5", "\u00b2", "Mon, 01 Jan 99999 00:00:00 GMT"])
-def test_a_retry_after_that_is_neither_is_left_alone(value: str) -> None:
+def test_a_malformed_retry_after_is_ignored(value: str) -> None:
     assert retry_after({"Retry-After": value}) is None
 
 
-def test_no_retry_after_is_none() -> None:
+def test_without_retry_after_there_is_no_delay() -> None:
     assert retry_after({}) is None
 
 
 @pytest.mark.parametrize("body", [b"<html>login</html>", b"[1, 2]", b'"text"', b"{broken", b"\xff\xfe", b"[" * 100_000])
-def test_a_success_that_is_no_json_object_counts_as_unavailable(body: bytes) -> None:
+def test_a_success_without_a_json_object_counts_as_unavailable(body: bytes) -> None:
     with pytest.raises(ServiceUnavailable, match="not a JSON object"):
         parse_response(build_response(200, body))
 
 
 @given(st.integers(100, 599), st.binary(max_size=60))
-def test_no_answer_makes_the_reader_fail_in_another_way(status: int, body: bytes) -> None:
+def test_any_response_is_read_or_raises_the_expected_error(status: int, body: bytes) -> None:
     try:
         assert isinstance(parse_response(build_response(status, body)), dict)
     except MuxerError as error:
@@ -152,20 +152,20 @@ def test_no_answer_makes_the_reader_fail_in_another_way(status: int, body: bytes
 
 
 @pytest.mark.parametrize("code", ["Infinity", "1e999", "NaN", "null", "[]", '"x"', "-1", "3.9"])
-def test_a_strange_status_code_does_not_break_the_reader(code: str) -> None:
+def test_an_unexpected_status_code_does_not_break_the_reader(code: str) -> None:
     try:
         assert parse_response(build_response(200, f'{{"statusCode": {code}}}'.encode())).keys() == {"statusCode"}
     except MuxerError as error:
         assert "RWS GET /x" in str(error)
 
 
-def test_a_long_message_of_the_server_is_cut() -> None:
+def test_a_long_message_of_the_server_is_truncated() -> None:
     with pytest.raises(MuxerError) as caught:
         parse_response(build_response(400, {"statusCode": 2, "statusMessage": "x" * 100_000}))
     assert len(str(caught.value)) < 1000
 
 
-def test_only_the_text_of_a_403_tells_a_refused_csrf_token() -> None:
+def test_a_refused_csrf_token_is_recognised_only_by_the_text_of_a_403() -> None:
     assert is_csrf_refusal(build_response(403, b"Missing or invalid Csrf token"))
     assert not is_csrf_refusal(build_response(403, {"statusCode": 5}))
     assert not is_csrf_refusal(build_response(400, b"Missing or invalid Csrf token"))

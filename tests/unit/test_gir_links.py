@@ -1,4 +1,4 @@
-"""Links to the next page, wherever a server puts them (gir-api 3)."""
+"""Links to the next page in every location a server may use (gir-api, section 3)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ VALUES: tuple[Any, ...] = ("/two?x=1", {"href": "/two?x=1"}, {"uri": "/two?x=1"}
 @pytest.mark.parametrize("container", CONTAINERS)
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("value", VALUES, ids=str)
-def test_a_link_is_found_in_every_place_and_form(container: str, name: str, value: object) -> None:
+def test_a_link_is_found_in_every_location_and_form(container: str, name: str, value: object) -> None:
     link = {name: value}
     assert next_link({"recordings": [], **({container: link} if container else link)}, ASKED_PATH) == "/two?x=1"
 
@@ -38,7 +38,7 @@ def test_a_list_of_links_is_searched_for_the_next_one() -> None:
     assert next_link({"links": links}, ASKED_PATH) == "/two"
 
 
-def test_a_link_that_is_only_a_query_belongs_to_the_path_that_was_asked() -> None:
+def test_a_link_with_only_a_query_is_relative_to_the_requested_path() -> None:
     assert next_link({"next": "?offset=2"}, ASKED_PATH) == "api/recordings?offset=2"
 
 
@@ -54,14 +54,14 @@ def test_a_link_that_is_only_a_query_belongs_to_the_path_that_was_asked() -> Non
         ("https://other/api/recordings?offset=2", "https://other/api/recordings?offset=2"),
     ],
 )
-def test_a_relative_link_belongs_to_the_path_that_was_asked(link: str, full: str) -> None:
+def test_a_relative_link_is_resolved_against_the_requested_path(link: str, full: str) -> None:
     assert next_link({"next": link}, ASKED_PATH) == full
 
 
-@pytest.mark.parametrize("answer", [{"scrollId": "a/b=="}, {"paging": {"scrollId": "a/b=="}}, {"_scroll_id": "a/b=="}])
-def test_a_bare_scroll_id_is_added_to_the_first_url(answer: dict[str, Any]) -> None:
-    assert next_link(answer, ASKED_PATH) == f"{ASKED_PATH}&scrollId=a%2Fb%3D%3D"
-    assert next_link(answer, f"{ASKED_PATH}&scrollId=old") == f"{ASKED_PATH}&scrollId=a%2Fb%3D%3D"
+@pytest.mark.parametrize("response", [{"scrollId": "a/b=="}, {"paging": {"scrollId": "a/b=="}}, {"_scroll_id": "a/b=="}])
+def test_a_bare_scroll_id_is_added_to_the_first_url(response: dict[str, Any]) -> None:
+    assert next_link(response, ASKED_PATH) == f"{ASKED_PATH}&scrollId=a%2Fb%3D%3D"
+    assert next_link(response, f"{ASKED_PATH}&scrollId=old") == f"{ASKED_PATH}&scrollId=a%2Fb%3D%3D"
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_a_bare_scroll_id_is_added_to_the_first_url(answer: dict[str, Any]) -> N
     ],
     ids=str,
 )
-def test_anything_else_is_no_link(value: object) -> None:
+def test_anything_else_is_not_a_link(value: object) -> None:
     assert next_link({"paging": {"next": value}, "next": value, "scrollId": value}, ASKED_PATH) is None
 
 
@@ -91,7 +91,7 @@ def test_the_link_header(value: str, link: str | None) -> None:
     assert header_link(value) == link
 
 
-def test_a_link_in_the_body_goes_before_the_header() -> None:
+def test_a_link_in_the_body_takes_precedence_over_the_header() -> None:
     assert next_link({LINK_HEADER: "/header", "next": "/body"}, ASKED_PATH) == "/body"
     assert next_link({LINK_HEADER: "/header"}, ASKED_PATH) == "/header"
 
@@ -101,13 +101,15 @@ PLAIN_VALUES = st.none() | st.booleans() | st.integers() | st.text(max_size=5)
 
 
 @given(
-    st.recursive(PLAIN_VALUES, lambda one: st.lists(one, max_size=3) | st.dictionaries(KEYS, one, max_size=4), max_leaves=12)
+    st.recursive(
+        PLAIN_VALUES, lambda item: st.lists(item, max_size=3) | st.dictionaries(KEYS, item, max_size=4), max_leaves=12
+    )
 )
-def test_a_link_is_always_a_text(value: object) -> None:
-    answer = value if isinstance(value, dict) else {"paging": value}
-    link = next_link(answer, ASKED_PATH)
+def test_a_link_is_always_a_string(value: object) -> None:
+    response = value if isinstance(value, dict) else {"paging": value}
+    link = next_link(response, ASKED_PATH)
     assert link is None or (isinstance(link, str) and link.strip())
-    describe_keys(answer).encode()
+    describe_keys(response).encode()
 
 
 def test_the_keys_of_a_response_are_named_with_those_of_its_paging() -> None:
@@ -117,7 +119,7 @@ def test_the_keys_of_a_response_are_named_with_those_of_its_paging() -> None:
     assert describe_keys({}) == "none"
 
 
-def test_parameters_are_replaced_whatever_their_case_and_others_stay() -> None:
+def test_parameters_are_replaced_in_any_case_and_others_stay() -> None:
     assert with_parameters("p?a=%26&STARTTIME=1&limit=2", startTime=5) == "p?a=%26&limit=2&startTime=5"
     assert query_parameter("p?Limit=7", "limit") == "7" and query_parameter("p", "limit") == ""
     assert is_scan_query(ASKED_PATH) and not is_scan_query("p?scanAndScroll=false")

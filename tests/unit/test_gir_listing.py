@@ -1,4 +1,4 @@
-"""A query is read to its end whatever the server makes of pages, or the reading says that it is not known (gir-api 3)."""
+"""A query is read completely however the server pages, or the listing is reported as incomplete (gir-api, section 3)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ EPOCH = datetime(2024, 1, 2, tzinfo=UTC)
 START_MS = to_microseconds(EPOCH) // 1000
 HOURS = 12
 MAX_REQUESTS = 4000
-Answer = Mapping[str, Any]
+JsonResponse = Mapping[str, Any]
 
 
 def call_json(number: int, second: int, seconds: int) -> dict[str, str]:
@@ -39,27 +39,27 @@ def call_json(number: int, second: int, seconds: int) -> dict[str, str]:
 
 
 def time_ms(text: str) -> int:
-    moment = parse_time(text)
-    assert moment is not None
-    return to_microseconds(moment) // 1000
+    parsed = parse_time(text)
+    assert parsed is not None
+    return to_microseconds(parsed) // 1000
 
 
 class FakeListing:
-    """Finds calls as RWS does, in an order of its own; ``page`` makes the response of what was found."""
+    """Find calls as RWS does, in its own order; `build_page` creates the response."""
 
     def __init__(self, calls: list[dict[str, str]], cap: int = 10**6) -> None:
         self.calls, self.cap = calls, cap
-        self.asked: list[str] = []
+        self.requests: list[str] = []
 
-    def __call__(self, link: str) -> Answer:
-        self.asked.append(link)
-        assert len(self.asked) < MAX_REQUESTS, "the query never ends"
+    def __call__(self, link: str) -> JsonResponse:
+        self.requests.append(link)
+        assert len(self.requests) < MAX_REQUESTS, "the query never ends"
         start, end = int(query_parameter(link, "startTime") or 0), int(query_parameter(link, "endTime") or 10**15)
-        found = [one for one in self.calls if start <= time_ms(one["startTime"]) and time_ms(one["stopTime"]) <= end]
-        found.sort(key=lambda one: hashlib.sha256(one["id"].encode()).digest())
+        found = [call for call in self.calls if start <= time_ms(call["startTime"]) and time_ms(call["stopTime"]) <= end]
+        found.sort(key=lambda item: hashlib.sha256(item["id"].encode()).digest())
         return self.build_page(link, found, min(int(query_parameter(link, "limit") or 100), self.cap))
 
-    def build_page(self, link: str, found: list[dict[str, str]], most: int) -> Answer:
+    def build_page(self, link: str, found: list[dict[str, str]], most: int) -> JsonResponse:
         return {"statusCode": 0, "recordings": found[:most], "total": len(found)}
 
 
@@ -67,13 +67,13 @@ def listing_url(limit: int, extra: str = "") -> str:
     return f"recordings?startTime={START_MS}&endTime={START_MS + HOURS * 3_600_000}&limit={limit}{extra}"
 
 
-def read_ids(server: Callable[[str], Answer], first: str, deviations: DeviationLog | None = None) -> list[str]:
+def read_ids(server: Callable[[str], JsonResponse], first: str, deviations: DeviationLog | None = None) -> list[str]:
     listing = RecordingListing(server, deviations or DeviationLog())
     return [raw["id"] for page in listing.read_pages(first) for raw in page]  # type: ignore[index]
 
 
 def call_ids(calls: list[dict[str, str]]) -> list[str]:
-    return sorted(one["id"] for one in calls)
+    return sorted(call["id"] for call in calls)
 
 
 def spaced_calls(count: int, every: int = 60, seconds: int = 45) -> list[dict[str, str]]:
@@ -89,17 +89,19 @@ def test_pages_without_links_lose_nothing(limit: int, count: int) -> None:
 
 
 @pytest.mark.parametrize("cap", [50, 100, 200])
-def test_a_server_with_a_limit_of_its_own_loses_nothing(cap: int) -> None:
+def test_a_server_with_its_own_limit_loses_nothing(cap: int) -> None:
     calls = spaced_calls(320)
     assert sorted(read_ids(FakeListing(calls, cap), listing_url(250))) == call_ids(calls)
 
 
 @given(
-    st.lists(st.tuples(st.integers(0, HOURS * 3600 - 700), st.integers(1, 600)), max_size=120, unique_by=lambda one: one[0]),
+    st.lists(
+        st.tuples(st.integers(0, HOURS * 3600 - 700), st.integers(1, 600)), max_size=120, unique_by=lambda item: item[0]
+    ),
     st.integers(1, 120),
     st.booleans(),
 )
-def test_every_call_comes_exactly_once_or_the_reading_says_that_it_is_incomplete(
+def test_every_call_is_read_exactly_once_or_the_listing_is_reported_as_incomplete(
     spans: list[tuple[int, int]], limit: int, capped: bool
 ) -> None:
     calls = [call_json(number, *span) for number, span in enumerate(spans)]
@@ -130,23 +132,23 @@ def test_long_calls_that_may_be_hidden_are_reported() -> None:
 
 def test_a_server_that_ignores_times_and_links_ends_soon() -> None:
     class IgnoringServer(FakeListing):
-        def __call__(self, link: str) -> Answer:
-            self.asked.append(link)
+        def __call__(self, link: str) -> JsonResponse:
+            self.requests.append(link)
             return {"recordings": self.calls[:10]}
 
     server = IgnoringServer(spaced_calls(50))
     with pytest.raises(QueryIncomplete):
         read_ids(server, listing_url(10))
-    assert len(server.asked) < 100
+    assert len(server.requests) < 100
 
 
 class LinkingServer(FakeListing):
-    """Links by offset. ``refused`` is the first offset that it refuses."""
+    """A server whose links contain offsets; it refuses offsets from `refused` on."""
 
     refused = 10**6
     ignores_offset = False
 
-    def build_page(self, link: str, found: list[dict[str, str]], most: int) -> Answer:
+    def build_page(self, link: str, found: list[dict[str, str]], most: int) -> JsonResponse:
         offset = int(query_parameter(link, "offset") or 0)
         if offset >= self.refused:
             raise ServiceFailed("HTTP 500")
@@ -156,17 +158,17 @@ class LinkingServer(FakeListing):
         return page | ({"next": f"{link.partition('&offset')[0]}&offset={offset + most}"} if more else {})
 
 
-def test_links_that_are_understood_are_followed_and_nothing_else_is_asked() -> None:
+def test_known_links_are_followed_and_nothing_else_is_requested() -> None:
     server = LinkingServer(spaced_calls(100))
-    assert sorted(read_ids(server, listing_url(50))) == call_ids(server.calls) and len(server.asked) == 2
+    assert sorted(read_ids(server, listing_url(50))) == call_ids(server.calls) and len(server.requests) == 2
 
 
-def test_a_full_page_is_the_end_once_links_were_understood() -> None:
+def test_a_full_page_without_a_link_is_the_end_after_links_were_followed() -> None:
     server = LinkingServer(spaced_calls(100))
     listing = RecordingListing(server, DeviationLog())
     list(listing.read_pages(listing_url(50)))
-    server.asked, server.calls = [], spaced_calls(50)
-    assert sum(map(len, listing.read_pages(listing_url(50)))) == 50 and len(server.asked) == 1
+    server.requests, server.calls = [], spaced_calls(50)
+    assert sum(map(len, listing.read_pages(listing_url(50)))) == 50 and len(server.requests) == 1
 
 
 def test_links_that_always_lead_to_the_first_page_lose_nothing() -> None:
@@ -175,7 +177,7 @@ def test_links_that_always_lead_to_the_first_page_lose_nothing() -> None:
     assert sorted(read_ids(server, listing_url(10))) == call_ids(server.calls)
 
 
-def test_a_page_that_is_refused_is_first_tried_again_and_then_replaced_by_time_windows() -> None:
+def test_a_refused_page_is_first_retried_and_then_replaced_by_time_windows() -> None:
     server, deviations = LinkingServer(spaced_calls(300)), DeviationLog()
     server.refused = 100
     listing = RecordingListing(server, deviations)
@@ -198,9 +200,9 @@ def test_a_page_that_fails_in_every_window_is_reported() -> None:
 
 
 @pytest.mark.parametrize("error", [RequestRejected("HTTP 400, too large", 400), Forbidden("HTTP 403"), NotFound("no", 404)])
-def test_a_page_that_is_refused_for_good_is_replaced_by_time_windows(error: MuxerError) -> None:
+def test_a_permanently_refused_page_is_replaced_by_time_windows(error: MuxerError) -> None:
     class RefusingServer(LinkingServer):
-        def build_page(self, link: str, found: list[dict[str, str]], most: int) -> Answer:
+        def build_page(self, link: str, found: list[dict[str, str]], most: int) -> JsonResponse:
             if int(query_parameter(link, "offset") or 0) >= 100:
                 raise copy.copy(error)
             return super().build_page(link, found, most)
@@ -216,10 +218,10 @@ def test_a_page_that_is_refused_for_good_is_replaced_by_time_windows(error: Muxe
     )
 
 
-def test_a_server_that_asks_to_wait_refuses_no_page() -> None:
+def test_a_server_that_sends_retry_after_has_not_refused_the_page() -> None:
     class ThrottlingServer(LinkingServer):
-        def build_page(self, link: str, found: list[dict[str, str]], most: int) -> Answer:
-            if len(self.asked) % 3 == 0:
+        def build_page(self, link: str, found: list[dict[str, str]], most: int) -> JsonResponse:
+            if len(self.requests) % 3 == 0:
                 raise ServiceUnavailable("HTTP 429", 60)
             return super().build_page(link, found, most)
 
@@ -235,9 +237,9 @@ def test_a_server_that_asks_to_wait_refuses_no_page() -> None:
 @pytest.mark.parametrize("most", [50, 60, 100])
 def test_a_server_that_refuses_a_larger_limit_loses_nothing(most: int, error: MuxerError) -> None:
     class StrictServer(FakeListing):
-        def __call__(self, link: str) -> Answer:
+        def __call__(self, link: str) -> JsonResponse:
             if int(query_parameter(link, "limit")) > most:
-                self.asked.append(link)
+                self.requests.append(link)
                 raise error
             return super().__call__(link)
 
@@ -248,7 +250,7 @@ def test_a_server_that_refuses_a_larger_limit_loses_nothing(most: int, error: Mu
 @pytest.mark.parametrize("links", ["each other", "itself"])
 def test_links_that_lead_back_lose_nothing_in_few_requests(links: str) -> None:
     class CirclingServer(FakeListing):
-        def build_page(self, link: str, found: list[dict[str, str]], most: int) -> Answer:
+        def build_page(self, link: str, found: list[dict[str, str]], most: int) -> JsonResponse:
             offset = int(query_parameter(link, "offset") or 0)
             following = 0 if offset and links == "each other" else most
             address = f"{link.partition('&offset')[0]}&offset={following}"
@@ -256,7 +258,7 @@ def test_links_that_lead_back_lose_nothing_in_few_requests(links: str) -> None:
 
     server, deviations = CirclingServer(spaced_calls(250)), DeviationLog()
     assert sorted(read_ids(server, listing_url(100), deviations)) == call_ids(server.calls)
-    assert len(server.asked) < 50 and "pages that were read before" in deviations.first_texts[Deviation.NO_LINK]
+    assert len(server.requests) < 50 and "pages that were read before" in deviations.first_texts[Deviation.NO_LINK]
 
 
 @pytest.mark.parametrize("cap", [10, 20, 37])
@@ -266,44 +268,46 @@ def test_a_page_that_is_shorter_than_the_total_is_not_the_end(cap: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         {"statusCode": 0, "items": [{"id": "C1"}]},
         {"recordings": {"C1": {"id": "C1"}}},
         {"data": {"recordings": [{"id": "C1"}]}},
     ],
 )
-def test_recordings_in_another_form_are_reported(answer: Answer) -> None:
-    with pytest.raises(QueryIncomplete, match=f"keys of the response: {', '.join(answer)}"):
-        read_ids(lambda _: answer, listing_url(10))
+def test_recordings_in_another_form_are_reported(response: JsonResponse) -> None:
+    with pytest.raises(QueryIncomplete, match=f"keys of the response: {', '.join(response)}"):
+        read_ids(lambda _: response, listing_url(10))
 
 
-@pytest.mark.parametrize("answer", [{}, {"statusCode": 0}, {"recordings": None}, {"statusCode": 0, "paging": {"total": 0}}])
-def test_a_response_without_anything_is_an_empty_page(answer: Answer) -> None:
-    assert read_ids(lambda _: answer, listing_url(10)) == []
+@pytest.mark.parametrize(
+    "response", [{}, {"statusCode": 0}, {"recordings": None}, {"statusCode": 0, "paging": {"total": 0}}]
+)
+def test_an_empty_response_is_an_empty_page(response: JsonResponse) -> None:
+    assert read_ids(lambda _: response, listing_url(10)) == []
 
 
-class ScanningServer(LinkingServer):
-    """Knows nothing of scan and scroll but to answer with an empty page."""
+class ScanlessServer(LinkingServer):
+    """A server without scan and scroll, which returns an empty page for them."""
 
-    def build_page(self, link: str, found: list[dict[str, str]], most: int) -> Answer:
+    def build_page(self, link: str, found: list[dict[str, str]], most: int) -> JsonResponse:
         return {"recordings": [], "cursor": "x"} if is_scan_query(link) else super().build_page(link, found, most)
 
 
 def test_an_empty_scan_page_is_followed_by_the_query_without_scan_and_that_is_remembered() -> None:
-    server, deviations = ScanningServer(spaced_calls(95)), DeviationLog()
+    server, deviations = ScanlessServer(spaced_calls(95)), DeviationLog()
     listing = RecordingListing(server, deviations)
     for _ in range(2):
         assert sum(map(len, listing.read_pages(listing_url(50, "&scanAndScroll=true")))) == 95
-    assert [is_scan_query(one) for one in server.asked] == [True, False, False, False, False]
+    assert [is_scan_query(link) for link in server.requests] == [True, False, False, False, False]
     assert "recordings, cursor" in deviations.first_texts[Deviation.EMPTY_SCAN]
     assert deviations.kind_counts[Deviation.EMPTY_SCAN] == 1
 
 
-class PromisingServer(ScanningServer):
-    """Answers a scan with empty pages that have links."""
+class PromisingServer(ScanlessServer):
+    """A server that responds to a scan with empty pages that have links."""
 
-    def build_page(self, link: str, found: list[dict[str, str]], most: int) -> Answer:
+    def build_page(self, link: str, found: list[dict[str, str]], most: int) -> JsonResponse:
         page = super().build_page(link, found, most)
         return {**page, "next": f"{link}&again"} if is_scan_query(link) else page
 
@@ -311,11 +315,11 @@ class PromisingServer(ScanningServer):
 def test_a_scan_whose_links_lead_to_empty_pages_only_is_followed_by_the_query_without_scan() -> None:
     server, deviations = PromisingServer(spaced_calls(95)), DeviationLog()
     assert sorted(read_ids(server, listing_url(50, "&scanAndScroll=true"), deviations)) == call_ids(server.calls)
-    assert "only empty pages" in deviations.first_texts[Deviation.EMPTY_SCAN] and len(server.asked) < 15
+    assert "only empty pages" in deviations.first_texts[Deviation.EMPTY_SCAN] and len(server.requests) < 15
 
 
-def test_a_window_without_calls_is_no_deviation() -> None:
-    server, deviations = ScanningServer([]), DeviationLog()
+def test_a_window_without_calls_is_not_a_deviation() -> None:
+    server, deviations = ScanlessServer([]), DeviationLog()
     assert read_ids(server, listing_url(50, "&scanAndScroll=true"), deviations) == [] and not deviations.first_texts
 
 
@@ -336,4 +340,4 @@ def test_a_deviation_is_logged_once_and_counted_each_time(caplog: pytest.LogCapt
     for _ in range(3):
         list(listing.read_pages(listing_url(10)))
     assert deviations.kind_counts[Deviation.NO_LINK] == 3
-    assert len([one for one in caplog.records if "no link to the next page" in one.message]) == 1
+    assert len([record for record in caplog.records if "no link to the next page" in record.message]) == 1

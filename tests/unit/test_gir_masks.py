@@ -1,4 +1,4 @@
-"""In which spans a call's recording was paused, by its masks (gir-api, section 3): in doubt it was."""
+"""Paused spans of a call, from its masks (gir-api, section 3); unclear masks count as paused."""
 
 from __future__ import annotations
 
@@ -90,10 +90,10 @@ def test_pauses_and_resumes_are_paired_whatever_their_order(masks: object, expec
         (pause_masks(*range(MAX_MASKS + 1)), [(0, None)], f"a.mp3 has {MAX_MASKS + 1} masks, more than {MAX_MASKS}"),
     ],
 )
-def test_what_is_unclear_is_blank_and_reported(masks: object, expected: Spans, problem: str) -> None:
+def test_unclear_masks_are_treated_as_paused_and_reported(masks: object, expected: Spans, problem: str) -> None:
     assert pause_spans(masks) == expected
-    [told] = read_pauses(media_with_masks(masks)).problems
-    assert problem in told
+    [reported] = read_pauses(media_with_masks(masks)).problems
+    assert problem in reported
 
 
 @pytest.mark.parametrize("kinds", [("PAUSED", "RESUME"), ("Paused", " resume "), ("pause", "Resumed")])
@@ -111,18 +111,18 @@ def test_without_a_start_of_the_file_there_are_no_spans() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(-10, 40), st.booleans()), max_size=12), st.randoms(use_true_random=False))
-def test_no_moment_between_a_pause_and_its_resume_is_left_out(entries: Sequence[tuple[int, bool]], random: Any) -> None:
+def test_every_time_between_a_pause_and_its_resume_is_paused(entries: Sequence[tuple[int, bool]], random: Any) -> None:
     masks = [mask_json(at, "resume" if is_resume else "paused") for at, is_resume in entries]
     found = pause_spans(masks)
     random.shuffle(masks)
     assert pause_spans(masks) == found
     assert all(one[1] is not None and one[1] < other[0] for one, other in pairwise(found))
     distinct = set(entries)
-    for moment in range(41):
-        pauses = sum(1 for at, is_resume in distinct if at <= moment and not is_resume)
-        resumes = sum(1 for at, is_resume in distinct if at <= moment and is_resume)
-        went_on = distinct and moment >= max(distinct)[0] and max(distinct)[1]
+    for time in range(41):
+        pauses = sum(1 for at, is_resume in distinct if at <= time and not is_resume)
+        resumes = sum(1 for at, is_resume in distinct if at <= time and is_resume)
+        went_on = distinct and time >= max(distinct)[0] and max(distinct)[1]
         if pauses > resumes and not went_on:
-            assert any(begin <= moment and (end is None or moment < end) for begin, end in found)
-        if not any(at > moment and is_resume for at, is_resume in distinct) and not pauses:
-            assert not any(begin <= moment and (end is None or moment < end) for begin, end in found)
+            assert any(begin <= time and (end is None or time < end) for begin, end in found)
+        if not any(at > time and is_resume for at, is_resume in distinct) and not pauses:
+            assert not any(begin <= time and (end is None or time < end) for begin, end in found)

@@ -1,4 +1,4 @@
-"""Recordings and media files as RWS tells them (gir-api, sections 3 to 5)."""
+"""Recordings and media files as RWS returns them (gir-api, sections 3 to 5)."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_a_time_is_read_in_every_form(text: str) -> None:
 
 
 @pytest.mark.parametrize("value", [None, "", "soon", 1441904302000, "2015-13-10T16:58:22Z", "0001-01-01T00:00:00+1400", []])
-def test_what_is_no_time_is_none(value: object) -> None:
+def test_a_malformed_time_is_ignored(value: object) -> None:
     assert parse_time(value) is None
 
 
@@ -54,10 +54,10 @@ def test_a_time_is_written_as_rws_writes_it() -> None:
 
 
 @given(st.datetimes(datetime(1970, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC)))  # noqa: DTZ001
-def test_a_time_comes_back_to_the_millisecond(moment: datetime) -> None:
-    read = parse_time(format_time(moment))
-    assert read == moment.replace(microsecond=moment.microsecond // 1000 * 1000)
-    assert datetime.fromtimestamp(0, UTC) + timedelta(microseconds=to_microseconds(moment)) == moment
+def test_a_time_is_read_back_to_the_millisecond(time: datetime) -> None:
+    read = parse_time(format_time(time))
+    assert read == time.replace(microsecond=time.microsecond // 1000 * 1000)
+    assert datetime.fromtimestamp(0, UTC) + timedelta(microseconds=to_microseconds(time)) == time
 
 
 @given(st.text())
@@ -74,11 +74,11 @@ def time_at(seconds: float) -> str:
     return format_time(MOMENT + timedelta(seconds=seconds))
 
 
-def test_a_media_file_without_a_media_id_is_no_source_and_is_not_lost() -> None:
+def test_a_media_file_without_a_media_id_is_not_a_source_and_is_kept() -> None:
     for raw in ({"type": "video/mp4"}, {"type": "video/mp4", "mediaId": ""}, {"type": "video/mp4", "mediaId": 7}):
         recording = ScreenRecording.from_json({"id": "C1", "mediaFiles": [raw]})
         assert recording.screen_files == recording.muxed_files == ()
-        assert [one.raw for one in recording.media] == [raw]
+        assert [file.raw for file in recording.media] == [raw]
 
 
 def test_the_json_of_a_media_file_is_kept_untouched() -> None:
@@ -86,13 +86,13 @@ def test_the_json_of_a_media_file_is_kept_untouched() -> None:
     assert MediaFile.from_json(raw).raw == raw
 
 
-def test_the_agent_and_the_region_stand_under_the_parameters() -> None:
+def test_the_agent_and_the_region_are_read_from_the_parameters() -> None:
     one = media_file(parameters={"region": "r1", "contact": {"userName": "agent1", "firstName": "A"}})
     assert (one.agent_name, one.region, one.agent_contact["firstName"]) == ("agent1", "r1", "A")
     assert (media_file().agent_name, media_file().region, media_file(parameters="x").agent_name) == ("", "", "")
 
 
-def test_a_file_with_muxed_media_ids_is_a_product_and_no_source() -> None:
+def test_a_file_with_muxed_media_ids_is_a_muxed_file_and_not_a_source() -> None:
     assert media_file(parameters={"muxed_mediaIds": ["a.mp3", "s.mp4"]}).muxed_from == ("a.mp3", "s.mp4")
     assert media_file(parameters={}).muxed_from is None
 
@@ -107,13 +107,13 @@ def test_the_descriptor_is_read_under_both_of_its_names(key: str) -> None:
     assert media_file(**{key: {"storage": "webDAV"}}).media_descriptor == {"storage": "webDAV"}
 
 
-def test_the_descriptor_of_the_original_goes_first() -> None:
+def test_the_descriptor_of_the_original_takes_precedence() -> None:
     both = media_file(mediaDescriptor={"path": "b"}, originalMediaDescriptor={"path": "a"})
     assert both.media_descriptor == {"path": "a"}
 
 
 @pytest.mark.parametrize("value", [None, {}, "text", []])
-def test_without_a_usable_descriptor_there_is_none(value: object) -> None:
+def test_an_unusable_descriptor_is_ignored(value: object) -> None:
     assert media_file(originalMediaDescriptor=value).media_descriptor is None
 
 
@@ -123,7 +123,7 @@ def test_a_size_is_read_as_text_or_number(value: object) -> None:
 
 
 @pytest.mark.parametrize("value", [None, "", "-1", "2.5 MB", "9" * 5000, [1]])
-def test_a_size_that_is_no_number_is_unknown(value: object) -> None:
+def test_a_size_that_is_not_a_number_is_unknown(value: object) -> None:
     assert MediaFile.from_json({"mediaId": "a", "size": value}).stated_size == 0
 
 
@@ -168,7 +168,7 @@ def test_a_stop_that_is_not_after_the_start_is_unknown(stop: int) -> None:
 def test_any_audio_is_the_audio_of_a_call(kind: str) -> None:
     files = [{"mediaId": "a", "type": kind}, {"mediaId": "v", "type": "video/x"}]
     call = CallRecording.from_json({"id": "C1", "mediaFiles": files})
-    assert [one.media_id for one in call.audio] == ["a"]
+    assert [file.media_id for file in call.audio] == ["a"]
 
 
 @pytest.mark.parametrize("labels", [[{"name": "screenRecording", "x": 1}], ["screenRecording"]])
@@ -178,7 +178,7 @@ def test_labels_are_read(labels: list[object]) -> None:
 
 @pytest.mark.parametrize("field", ["mediaFiles", "labels"])
 @pytest.mark.parametrize("value", [None, "x", {}, [None, 7]])
-def test_a_field_of_another_form_does_not_make_the_reader_fail(field: str, value: object) -> None:
+def test_a_malformed_field_does_not_make_the_reader_fail(field: str, value: object) -> None:
     assert CallRecording.from_json({"id": "C1", field: value}).audio == ()
 
 
@@ -190,25 +190,27 @@ def test_a_recording_without_a_usable_id_is_refused(raw: object) -> None:
 
 
 @pytest.mark.parametrize("kind", [CallRecording, ScreenRecording])
-def test_one_media_file_without_an_id_does_not_cost_the_others(kind: type[CallRecording] | type[ScreenRecording]) -> None:
+def test_a_media_file_without_an_id_does_not_affect_the_others(kind: type[CallRecording] | type[ScreenRecording]) -> None:
     good = {"mediaId": "m", "type": "audio/mp3" if kind is CallRecording else "video/mp4"}
     recording = kind.from_json({"id": "C1", "mediaFiles": [{"type": "audio/mp3"}, good]})
     files = recording.audio if isinstance(recording, CallRecording) else recording.screen_files
-    assert [one.media_id for one in files] == ["m"]
+    assert [file.media_id for file in files] == ["m"]
 
 
-def test_screens_and_muxed_files_are_told_apart() -> None:
-    made = {"mediaId": "x_muxed.mp4", "type": "video/mp4", "parameters": {"muxed_mediaIds": ["a", "s"]}}
+def test_screens_and_muxed_files_are_distinguished() -> None:
+    muxed_file = {"mediaId": "x_muxed.mp4", "type": "video/mp4", "parameters": {"muxed_mediaIds": ["a", "s"]}}
     screen = ScreenRecording.from_json(
-        {"id": "C1", "mediaFiles": [{"mediaId": "s", "type": "video/mp4"}, made, {"mediaId": "t", "type": "text/x"}]}
+        {"id": "C1", "mediaFiles": [{"mediaId": "s", "type": "video/mp4"}, muxed_file, {"mediaId": "t", "type": "text/x"}]}
     )
-    assert [one.media_id for one in screen.screen_files] == ["s"]
-    assert [one.media_id for one in screen.muxed_files] == ["x_muxed.mp4"]
+    assert [file.media_id for file in screen.screen_files] == ["s"]
+    assert [item.media_id for item in screen.muxed_files] == ["x_muxed.mp4"]
 
 
-def test_a_screen_recording_that_comes_twice_is_put_together() -> None:
+def test_two_parts_of_a_screen_recording_are_merged() -> None:
     def screen_part(*ids: str) -> ScreenRecording:
-        return ScreenRecording.from_json({"id": "C1", "mediaFiles": [{"mediaId": one, "type": "video/mp4"} for one in ids]})
+        return ScreenRecording.from_json(
+            {"id": "C1", "mediaFiles": [{"mediaId": recording_id, "type": "video/mp4"} for recording_id in ids]}
+        )
 
     (whole,) = merge_recordings([screen_part("a", "b"), screen_part("b", "c")]).values()
-    assert [one.media_id for one in whole.media] == ["a", "b", "c"]
+    assert [file.media_id for file in whole.media] == ["a", "b", "c"]

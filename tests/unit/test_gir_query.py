@@ -1,4 +1,4 @@
-"""How queries of call recordings go over the wire: encoding, the guide's misprint, versions, windows (gir-api 2, 3)."""
+"""Queries for call recordings as sent: encoding, the guide's misprint, versions, windows (gir-api, sections 2 and 3)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from muxer.config.query_string import (
 )
 from muxer.polling.window import migration_query, window_query
 
-# What RFC 3986 lets stand in a query.
+# The characters that RFC 3986 allows in a query.
 QUERY_CHARACTERS = set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~!$&'()*+,;=:@/?%")
 
 
@@ -47,7 +47,7 @@ def test_a_query_is_encoded_for_the_wire(written: str, sent: str) -> None:
     assert encode_query(written) == sent
 
 
-def test_a_quoted_byte_that_is_no_utf_8_is_sent_as_it_was_written() -> None:
+def test_a_quoted_byte_that_is_not_utf_8_is_sent_as_written() -> None:
     assert encode_query("userData=M%FCller") == "userData=M%FCller"
 
 
@@ -62,17 +62,17 @@ def test_the_server_reads_the_values_that_were_written(pairs: list[tuple[str, st
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))
-def test_any_text_becomes_characters_that_may_stand_in_a_query(text: str) -> None:
+def test_any_text_is_encoded_as_valid_query_characters(text: str) -> None:
     assert set(encode_query(text)) <= QUERY_CHARACTERS
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="&=")))
-def test_what_is_encoded_already_is_not_encoded_again(value: str) -> None:
+def test_encoded_text_is_not_encoded_again(value: str) -> None:
     once = encode_query(f"userData={value}")
     assert encode_query(once) == once
 
 
-def test_the_built_in_query_is_the_real_text_behind_the_misprint() -> None:
+def test_the_built_in_query_is_the_correct_text_of_the_misprint() -> None:
     assert BUILT_IN_EXTRA_QUERY == "userData=SRSScreenRecordingStateStarted&scanAndScroll=true"
     assert encode_query(BUILT_IN_EXTRA_QUERY) == BUILT_IN_EXTRA_QUERY
     assert BUILT_IN_EXTRA_QUERY_SINCE == (8, 5, 201, 14)
@@ -97,7 +97,7 @@ def test_a_version_is_four_integers(text: str, version: tuple[int, ...]) -> None
 
 
 @pytest.mark.parametrize("text", ["", "8.5.205", "8.5.205.40.1", "8.5.x.1", "v8.5.205.40", "-8.5.205.40", "8,5,205,40"])
-def test_a_version_of_another_form_is_none(text: str) -> None:
+def test_a_malformed_version_is_ignored(text: str) -> None:
     assert parse_version(text) is None
 
 
@@ -130,7 +130,7 @@ def test_the_extra_query_follows_the_window_encoded() -> None:
     assert sent.endswith("&limit=7&userName=Alice%20AND%20Amber&scanAndScroll=true")
 
 
-def test_without_an_extra_query_nothing_hangs_at_the_end() -> None:
+def test_without_an_extra_query_nothing_is_appended() -> None:
     assert window_query(NOW, 10, 0, 7, "").endswith("limit=7")
 
 
@@ -138,10 +138,10 @@ def test_a_migration_sends_its_query_and_the_limit_instead_of_the_window() -> No
     assert migration_query("userData=tom jerry", 50) == "userData=tom%20jerry&limit=50"
 
 
-def test_a_limit_in_the_query_of_a_migration_stands() -> None:
+def test_a_limit_in_the_query_of_a_migration_is_kept() -> None:
     assert parse_qsl(migration_query("limit=5&userData=a", 50)) == [("limit", "5"), ("userData", "a")]
 
 
 @pytest.mark.parametrize("query", ["userData=limit=5", "userData=limit%3D5", "rateLimit=3&softlimit=5"])
-def test_only_the_parameter_limit_takes_the_place_of_the_limit(query: str) -> None:
+def test_only_the_parameter_limit_replaces_the_limit(query: str) -> None:
     assert dict(parse_qsl(migration_query(query, 50)))["limit"] == "50"

@@ -1,4 +1,4 @@
-"""Time windows instead of pages: no call that is as short as promised is ever between two of them."""
+"""Time windows instead of pages: no call of the promised maximum length is ever missed between two of them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ DAY_MS = 24 * 3600 * 1000
 
 
 def calls_within(calls: list[Call], window: SweepWindow) -> list[Call]:
-    return [one for one in calls if window.start <= one[0] and one[1] <= window.end]
+    return [call for call in calls if window.start <= call[0] and call[1] <= window.end]
 
 
 def run_sweep(sweep: WindowSweep, calls: list[Call], most: int) -> tuple[list[SweepWindow], int]:
-    """Go through a sweep over a server that shows at most `shown` calls; return the windows that were read completely and
-    the number of all."""
+    """Run a sweep over a server that returns at most `most` calls. Returns the completely read windows and the total."""
     whole, number = [], 0
     while (window := sweep.window) is not None:
         number += 1
@@ -48,9 +47,9 @@ def test_every_call_within_the_promised_length_is_in_a_window_that_is_read_compl
     sweep = WindowSweep(whole)
     read, _ = run_sweep(sweep, calls, most)
     if sweep.is_complete:
-        promised = [one for one in calls if one[1] - one[0] <= sweep.covered_ms]
+        promised = [call for call in calls if call[1] - call[0] <= sweep.covered_ms]
         assert all(any(calls_within([one], window) for window in read) for one in promised)
-    assert all(whole.start <= one.start <= one.end <= whole.end for one in read)
+    assert all(whole.start <= item.start <= item.end <= whole.end for item in read)
 
 
 @given(sweep_cases())

@@ -1,4 +1,4 @@
-"""Temporary folders of commands next to a running muxer, and the recovery of one whose command was killed."""
+"""Workspaces of commands next to a running muxer, and the recovery of one whose command was killed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from muxer.system.file_lock import acquire_lock
 
 
 class GuestConfig:
-    """What a guest needs of a configuration."""
+    """The part of a configuration that a command workspace needs."""
 
     instance_name, is_sharded = "single", False
 
@@ -25,19 +25,19 @@ class GuestConfig:
 
 
 def abandoned_folder(base: Path, age: float = 3600.0) -> Path:
-    """Return the folder of a command that was killed: a note of a publication, and media in clear."""
+    """Create the folder of a killed command, with the intent record of a publication and unencrypted media; return it."""
     (base / "command-12345678").mkdir()
     workspace = Workspace(base / "command-12345678", "single")
     (workspace.publishing / "one.json").write_text("{}")
     (workspace.path / "muxer-job-abcdefgh").mkdir()
     (workspace.path / "muxer-job-abcdefgh" / "audio").write_bytes(b"media")
     workspace.release_lock()
-    moment = base.stat().st_mtime - age
-    os.utime(workspace.path, (moment, moment))
+    modified = base.stat().st_mtime - age
+    os.utime(workspace.path, (modified, modified))
     return workspace.path
 
 
-def test_it_is_next_to_the_one_of_the_running_muxer_and_removed_afterwards(tmp_path: Path) -> None:
+def test_the_folder_of_a_command_is_next_to_that_of_the_running_muxer_and_removed_afterwards(tmp_path: Path) -> None:
     running = Workspace(tmp_path, "single")
     with command_workspace(GuestConfig(tmp_path)) as workspace:
         assert workspace.path.parent == running.path
@@ -54,23 +54,23 @@ def test_the_unfinished_work_of_a_dead_command_is_adopted(tmp_path: Path) -> Non
     assert not folder.exists()
 
 
-def test_a_command_that_has_just_started_is_not_touched(tmp_path: Path) -> None:
+def test_the_files_of_a_command_that_has_just_started_are_not_changed(tmp_path: Path) -> None:
     folder, running = abandoned_folder(tmp_path, age=0.0), Workspace(tmp_path, "single")
     recover_abandoned(running, tmp_path)
     assert (folder / "publishing" / "one.json").exists() and (folder / "muxer-job-abcdefgh").exists()
 
 
-def test_a_running_command_is_not_touched(tmp_path: Path) -> None:
+def test_the_files_of_a_running_command_are_not_changed(tmp_path: Path) -> None:
     running = Workspace(tmp_path, "single")
     with command_workspace(GuestConfig(tmp_path)) as workspace:
         (workspace.publishing / "one.json").write_text("{}")
         os.utime(workspace.path, (0, 0))
         recover_abandoned(running, tmp_path)
         assert (workspace.publishing / "one.json").exists()
-    assert (workspace.publishing / "one.json").exists(), "what is half done is kept for the next"
+    assert (workspace.publishing / "one.json").exists(), "the intent record of unfinished work is kept for the next command"
 
 
-def test_a_note_does_not_write_over_another_one(tmp_path: Path) -> None:
+def test_an_intent_record_does_not_overwrite_another(tmp_path: Path) -> None:
     folder, running = abandoned_folder(tmp_path), Workspace(tmp_path, "single")
     (running.publishing / "one.json").write_text("mine")
     recover_abandoned(running, tmp_path)
@@ -88,7 +88,7 @@ def test_the_media_of_a_dead_command_are_removed_by_the_next_one(tmp_path: Path)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="links")
-def test_a_link_is_no_folder_of_a_command(tmp_path: Path) -> None:
+def test_a_link_is_not_taken_for_the_folder_of_a_command(tmp_path: Path) -> None:
     other = tmp_path / "other"
     (other / "publishing").mkdir(parents=True)
     (other / "publishing" / "one.json").write_text("{}")
@@ -112,7 +112,7 @@ def test_each_worker_of_a_machine_has_the_first_free_folder(tmp_path: Path) -> N
 
 
 def test_a_folder_that_is_locked_briefly_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another worker that starts at the same time looks into it, for what a dead one may have left there."""
+    """Another starting worker may hold it while it looks for leftover files."""
     claim_worker_folder(GuestConfig(tmp_path))[1].release_lock()
 
     def held_at_first(path: Path, *options: Any) -> Workspace:
@@ -149,7 +149,7 @@ def test_the_unfinished_work_of_a_dead_worker_is_adopted_and_its_folder_stays(tm
     assert died.path.is_dir() and not list(died.publishing.iterdir())
 
 
-def test_the_work_of_a_running_worker_is_not_touched(tmp_path: Path) -> None:
+def test_the_files_of_a_running_worker_are_not_changed(tmp_path: Path) -> None:
     _, living = claim_worker_folder(GuestConfig(tmp_path))
     (living.publishing / "one.json").write_text("{}")
     os.utime(living.path, (0, 0))

@@ -1,4 +1,4 @@
-"""Metadata are data: no content of them does harm (SECURITY.md)."""
+"""Hostile metadata: no content of them does harm (SECURITY.md)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from muxer.system.process import Runner
 
 Json = dict[str, Any]
 TIMES = {"startTime": "2024-01-02T10:00:00.000+0000", "stopTime": "2024-01-02T10:01:00.000+0000"}
-HALF_CHARACTER = "half \ud800"
+LONE_SURROGATE = "half \ud800"
 
 
 def audio_entry(media_id: str = "a.mp3", **fields: Any) -> Json:
@@ -54,9 +54,9 @@ def dav_descriptor(path: str) -> Json:
     return {"originalMediaDescriptor": {"storage": "webDAV", "path": path, "data": {"storagePath": "http://dav/r/"}}}
 
 
-# --- sources are never deleted or written over ---
+# --- sources are never deleted or overwritten ---
 
-# Names that this recording gives to a muxed file of its audio alone.
+# The names of a muxed file of this recording that contains only its audio.
 MUXED_NAME = muxed_name("C1", ["a.mp3"])
 STORED, OWN = (MUXED_NAME.replace("_muxed", f"-{number}_muxed") for number in (2, 3))
 
@@ -74,7 +74,7 @@ STORED, OWN = (MUXED_NAME.replace("_muxed", f"-{number}_muxed") for number in (2
         muxed_entry(MUXED_NAME, "a.mp3", originalMediaDescriptor={"storage": "awsS3", "path": f"k/{STORED}"}),
     ],
 )
-def test_an_entry_that_passes_a_source_off_as_superseded_is_left_alone(entry: Json) -> None:
+def test_an_entry_that_lists_a_source_as_superseded_is_not_deleted(entry: Json) -> None:
     source = screen_entry(OWN, **dav_descriptor(STORED))
     (target,) = select_from_json([audio_entry()], [source, entry]).targets
     assert target.superseded == ()
@@ -82,7 +82,7 @@ def test_an_entry_that_passes_a_source_off_as_superseded_is_left_alone(entry: Js
     assert [media.media_id for media in target.superseded] == [MUXED_NAME]
 
 
-def test_a_source_with_the_name_of_the_muxed_file_is_not_written_over() -> None:
+def test_a_source_with_the_name_of_the_muxed_file_is_not_overwritten() -> None:
     (target,) = select_from_json([audio_entry()], [screen_entry("s.mp4", **dav_descriptor("stored.mp4"))]).targets
     where = parse_descriptor(dav_descriptor("stored.mp4")["originalMediaDescriptor"])
     assert _location_next_to_sources(target, where, target.file_name).name == target.file_name
@@ -94,9 +94,9 @@ def test_a_source_with_the_name_of_the_muxed_file_is_not_written_over() -> None:
 # --- ids ---
 
 
-@pytest.mark.parametrize("media_id", [".", "..", "", HALF_CHARACTER, 7, None, ["x"], {"a": 1}])
-def test_a_media_id_that_cannot_stand_in_an_address_is_none(media_id: object) -> None:
-    """``..`` would be resolved: deleting it would delete what is above."""
+@pytest.mark.parametrize("media_id", [".", "..", "", LONE_SURROGATE, 7, None, ["x"], {"a": 1}])
+def test_a_media_id_that_is_unsafe_in_an_address_is_ignored(media_id: object) -> None:
+    """``..`` would be resolved: a deletion would hit the parent path."""
     assert MediaFile.from_json({"mediaId": media_id}).media_id == ""
     selection = select_from_json([audio_entry()], [screen_entry(media_id)])
     assert selection.targets == () and selection.problems == ("a screen file has no usable mediaId",)
@@ -110,7 +110,7 @@ def test_any_other_id_is_only_an_id(media_id: str) -> None:
 
 
 @pytest.mark.parametrize("value", ["1969-12-31T23:59:59Z", "2201-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "0001-01-01"])
-def test_a_time_of_another_age_is_none(value: str) -> None:
+def test_a_time_outside_the_valid_range_is_ignored(value: str) -> None:
     assert parse_time(value) is None
 
 
@@ -132,13 +132,13 @@ def test_a_recording_of_too_many_files_is_refused(read: Any) -> None:
 
 
 @pytest.mark.parametrize("field", ["path", "storagePath"])
-def test_halves_of_characters_in_a_descriptor_are_refused(field: str) -> None:
-    values = {"path": "x.mp4", "storagePath": "http://dav/r/", field: HALF_CHARACTER}
+def test_lone_surrogates_in_a_descriptor_are_refused(field: str) -> None:
+    values = {"path": "x.mp4", "storagePath": "http://dav/r/", field: LONE_SURROGATE}
     with pytest.raises(MetadataError):
         parse_descriptor({"storage": "webDAV", "path": values["path"], "data": {"storagePath": values["storagePath"]}})
 
 
-# --- what answers may hold ---
+# --- values in responses ---
 
 
 @pytest.mark.parametrize("link", ["http://[::1", "//["])
@@ -154,7 +154,7 @@ def test_only_a_number_is_a_length(text: str, length: int | None) -> None:
     assert content_length(text) == length
 
 
-def test_what_is_larger_than_the_disk_is_not_begun(tmp_path: Path) -> None:
+def test_a_download_larger_than_the_disk_is_not_started(tmp_path: Path) -> None:
     def unread_chunks() -> Any:
         raise AssertionError("it was read")
         yield b""
@@ -164,17 +164,17 @@ def test_what_is_larger_than_the_disk_is_not_begun(tmp_path: Path) -> None:
     assert not (tmp_path / "x").exists()
 
 
-# --- what is written down ---
+# --- stored and logged text ---
 
 
 def test_the_journal_keeps_any_reason_without_secrets(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "journal", Mask(["pass word%1"]))
-    echoed = f"HTTP 500, {HALF_CHARACTER} your password pass word%1 (pass%20word%251) at http://u:p@dav/x {'x' * 10_000}"
+    echoed = f"HTTP 500, {LONE_SURROGATE} your password pass word%1 (pass%20word%251) at http://u:p@dav/x {'x' * 10_000}"
     journal.record_failure(TargetKey("n\0ame", "C\0\n1", "agent"), RequestRejected(echoed), 5.0)
     journal.close()
     ((reason, recording),) = sqlite3.connect(tmp_path / "journal").execute("SELECT reason, recording FROM targets")
     assert "HTTP 500" in reason and len(reason) == MAX_REASON_LENGTH and recording == "C\0\n1"
-    assert not [one for one in ("pass word", "pass%20", "u:p@", "\ud800") if one in reason]
+    assert not [value for value in ("pass word", "pass%20", "u:p@", "\ud800") if value in reason]
 
 
 @pytest.mark.parametrize("form", ["json", "text"])
@@ -183,8 +183,8 @@ def test_any_text_becomes_one_line_of_the_log(tmp_path: Path, form: str) -> None
 
     path = setup.set_up_logging(LogfileOptions(tmp_path, "debug", form, 1_000_000, 1), "single", ())
     with setup.recording_context("C\x1b[2J" + "x" * 10_000):
-        forged = f"{HALF_CHARACTER}\r\n2026-01-01T00:00:00.000Z ERROR forged"
-        logging.getLogger("muxer").error("%s", forged, extra={"fields": {"a": HALF_CHARACTER}})
+        forged = f"{LONE_SURROGATE}\r\n2026-01-01T00:00:00.000Z ERROR forged"
+        logging.getLogger("muxer").error("%s", forged, extra={"fields": {"a": LONE_SURROGATE}})
         try:
             raise ValueError("one\n2026-01-01T00:00:00.000Z ERROR forged \x1b[2J")
         except ValueError:
@@ -196,7 +196,7 @@ def test_any_text_becomes_one_line_of_the_log(tmp_path: Path, form: str) -> None
     assert "half " in text and "unexpected" in text
 
 
-def test_programs_are_not_told_our_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_programs_do_not_inherit_our_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     ours = ("HTCC_PASSWORD", "S3_SECRET_ACCESS_KEY", "FLEET_BROKER_URL")
     for name in (*ours, "AWS_ACCESS_KEY_ID", "CREDENTIALS_DIRECTORY", "SESSION_TOKEN"):
         monkeypatch.setenv(name, "a secret")

@@ -1,4 +1,4 @@
-"""Whether a fetched file may still be incomplete: by its stated size, and by how long it has not grown."""
+"""Whether a fetched file may still be incomplete, by its stated size and the time since it last grew."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RECORDING_ID = "call-1"
 
 
 class ManualClock:
-    """A clock that stands still until it is moved."""
+    """A clock that only the test advances."""
 
     def __init__(self) -> None:
         self.now = 1_000_000.0
@@ -56,20 +56,18 @@ def fetched_file(
 
 
 def judge_files(incoming: ArrivalTracker, *files: FetchedFile) -> list[tuple[Arrival, str]]:
-    return [(one.arrival, one.shortfall) for one in incoming.check_arrival(RECORDING_ID, files)]
+    return [(arrival.arrival, arrival.shortfall) for arrival in incoming.check_arrival(RECORDING_ID, files)]
 
 
 def fail_muxing(incoming: ArrivalTracker, *sources: MediaInput) -> MediaIncomplete:
-    """Let the muxing of sources fail because the first one is incomplete; return the error."""
+    """Let muxing fail because the first source is incomplete; return the error."""
     with pytest.raises(MediaIncomplete) as caught, incoming.track_muxing(RECORDING_ID, sources):
         raise MediaIncomplete(f"{sources[0].name}: half", sources[0].name)
     return caught.value
 
 
 @pytest.mark.parametrize("size", ["45", "", None, "0", "-3", "1.5", "many", 2000, "2000"])
-def test_a_size_that_no_file_of_the_site_has_promises_nothing(
-    incoming: ArrivalTracker, tmp_path: Path, size: object
-) -> None:
+def test_a_size_that_no_file_of_the_site_has_is_not_credible(incoming: ArrivalTracker, tmp_path: Path, size: object) -> None:
     assert judge_files(incoming, fetched_file(tmp_path, size)) == [(Arrival.GROWING, "")]
 
 
@@ -93,7 +91,7 @@ def test_one_file_of_a_recording_makes_the_sizes_of_the_others_credible(incoming
 @pytest.mark.parametrize(
     ("size", "arrival", "lacks"),
     [
-        (1000, Arrival.GROWING, False),  # never the length of a ciphertext
+        (1000, Arrival.GROWING, False),  # not a possible ciphertext length
         (1001, Arrival.COMPLETE, False),
         (1008, Arrival.COMPLETE, False),
         (1016, Arrival.COMPLETE, False),
@@ -101,7 +99,7 @@ def test_one_file_of_a_recording_makes_the_sizes_of_the_others_credible(incoming
         (2000, Arrival.GROWING, True),
     ],
 )
-def test_the_size_of_an_encrypted_file_counts_its_ciphertext(
+def test_the_size_of_an_encrypted_file_is_that_of_its_ciphertext(
     incoming: ArrivalTracker, tmp_path: Path, size: int, arrival: Arrival, lacks: bool
 ) -> None:
     incoming.check_arrival(RECORDING_ID, [fetched_file(tmp_path, 1008, decrypted=True)])
@@ -142,7 +140,7 @@ def test_all_files_of_a_recording_are_noted_when_one_is_incomplete(
     fail_muxing(incoming, *incoming.check_arrival(RECORDING_ID, files))
     clock.now += 3600
     assert judge_files(incoming, *files) == [(Arrival.SETTLED, "")] * 2
-    assert [one.arrival for one in incoming.check_arrival("another", files)] == [Arrival.GROWING] * 2
+    assert [arrival.arrival for arrival in incoming.check_arrival("another", files)] == [Arrival.GROWING] * 2
     incoming.forget_files(RECORDING_ID, ["a.mp3", "s.mp4"])
     assert judge_files(incoming, *files) == [(Arrival.GROWING, "")] * 2
 
@@ -164,7 +162,7 @@ def test_with_a_single_look_the_storage_alone_states_the_age(tmp_path: Path, clo
     assert judge_files(incoming, fetched_file(tmp_path, 0)) == [(Arrival.GROWING, "")]
 
 
-def test_with_zero_minutes_no_file_is_awaited(tmp_path: Path) -> None:
+def test_with_zero_minutes_no_file_is_waited_for(tmp_path: Path) -> None:
     incoming = ArrivalTracker(tmp_path / "incoming", 0)
     assert judge_files(incoming, fetched_file(tmp_path, 0)) == [(Arrival.SETTLED, "")]
     assert judge_files(incoming, fetched_file(tmp_path, 1000)) == [(Arrival.COMPLETE, "")]
@@ -176,7 +174,7 @@ def test_with_zero_minutes_no_file_is_awaited(tmp_path: Path) -> None:
 def test_one_warning_for_each_length(incoming: ArrivalTracker, tmp_path: Path) -> None:
     (source,) = incoming.check_arrival(RECORDING_ID, [fetched_file(tmp_path, 0)])
     errors = [fail_muxing(incoming, source) for _ in range(3)]
-    assert [one.warned_once for one in errors] == [False, True, True]
+    assert [error.warned_once for error in errors] == [False, True, True]
     assert "waiting until it has not grown for 60 minutes" in str(errors[0])
     assert classify_error(errors[0]).when is RetryPolicy.NEXT_POLL and classify_error(errors[0]).code == "MUX-222"
     (grown,) = incoming.check_arrival(RECORDING_ID, [fetched_file(tmp_path, 0, CONTENT * 2)])
@@ -184,9 +182,7 @@ def test_one_warning_for_each_length(incoming: ArrivalTracker, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("kept", ["", "[]", "{}", '{"length": "x"}', '{"length": 1000, "since": "now"}', "\x00"])
-def test_a_note_that_cannot_be_read_counts_as_none(
-    incoming: ArrivalTracker, tmp_path: Path, clock: ManualClock, kept: str
-) -> None:
+def test_an_unreadable_record_is_ignored(incoming: ArrivalTracker, tmp_path: Path, clock: ManualClock, kept: str) -> None:
     (source,) = incoming.check_arrival(RECORDING_ID, [fetched_file(tmp_path, 0)])
     fail_muxing(incoming, source)
     (note,) = (tmp_path / "incoming").iterdir()
@@ -208,7 +204,7 @@ def test_a_clock_that_was_set_back_does_not_keep_a_file_waiting(
     assert judge_files(incoming, fetched_file(tmp_path, 0)) == [(Arrival.SETTLED, "")]
 
 
-def test_notes_that_no_poll_needs_are_removed(tmp_path: Path, clock: ManualClock) -> None:
+def test_records_that_no_poll_needs_are_removed(tmp_path: Path, clock: ManualClock) -> None:
     incoming = ArrivalTracker(tmp_path / "incoming", 60, clock=clock)
     incoming.prune_notes()
     fail_muxing(incoming, *incoming.check_arrival(RECORDING_ID, [fetched_file(tmp_path, 0)]))
@@ -219,14 +215,14 @@ def test_notes_that_no_poll_needs_are_removed(tmp_path: Path, clock: ManualClock
         assert note.exists() is there
 
 
-def test_of_too_many_notes_the_oldest_are_removed(
+def test_the_oldest_of_too_many_records_are_removed(
     incoming: ArrivalTracker, tmp_path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert MAX_NOTES >= 1000
     monkeypatch.setattr("muxer.pipeline.incomplete_sources.MAX_NOTES", 3)
     for number in range(6):
         fail_muxing(incoming, *incoming.check_arrival(RECORDING_ID, [fetched_file(tmp_path, 0, name=f"{number}.mp3")]))
-        (newest,) = (one for one in (tmp_path / "incoming").iterdir() if one.stat().st_mtime > clock.now)
+        (newest,) = (path for path in (tmp_path / "incoming").iterdir() if path.stat().st_mtime > clock.now)
         os.utime(newest, (clock.now - 100 + number,) * 2)
     incoming.prune_notes()
     clock.now += 3600
@@ -234,7 +230,7 @@ def test_of_too_many_notes_the_oldest_are_removed(
     assert found == [Arrival.GROWING] * 3 + [Arrival.SETTLED] * 3
 
 
-def test_a_folder_that_cannot_be_written_only_costs_time(tmp_path: Path, clock: ManualClock) -> None:
+def test_a_folder_that_cannot_be_written_only_delays_files(tmp_path: Path, clock: ManualClock) -> None:
     (tmp_path / "incoming").write_text("no folder")
     incoming = ArrivalTracker(tmp_path / "incoming", 60, clock=clock)
     assert fail_muxing(incoming, *incoming.check_arrival(RECORDING_ID, [fetched_file(tmp_path, 0)])).source == "a.mp3"
@@ -250,7 +246,7 @@ SENT_DATE = "Tue, 02 Jan 2024 10:00:00 GMT"
     [
         ("Tue, 02 Jan 2024 09:00:00 GMT", 3600),
         ("Mon, 01 Jan 2024 10:00:00 +0000", 86_400),
-        (SENT_DATE, None),  # of a response that is created for each request
+        (SENT_DATE, None),  # the response is created for each request
         ("Tue, 02 Jan 2024 11:00:00 GMT", None),
         ("yesterday", None),
         ("", None),

@@ -1,4 +1,4 @@
-"""How `status` sees an instance from outside: by its lock and its state file, whatever that contains."""
+"""How `status` examines an instance: by its lock and its state file, even a malformed one."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def config(tmp_path: Path) -> Config:
 
 
 def write_state(config: Config, **changes: Any) -> None:
-    """Write the state file of an instance that works, with some `changes`."""
+    """Write the state file of a working instance, with `changes`."""
     folder = config.processing.temp_dir
     assert folder is not None
     (folder / state_file.STATE_FILE).write_text(json.dumps(new_instance_state(folder) | changes))
@@ -53,7 +53,7 @@ def test_an_instance_with_a_fresh_state_file_runs(config: Config) -> None:
 
 
 def test_an_instance_with_an_old_state_file_hangs_while_its_lock_is_held(config: Config) -> None:
-    """The process id is that of this test: an id proves nothing, another process may have it by now."""
+    """The process id is that of this test: another process may have reused the id, so it proves nothing."""
     assert config.processing.temp_dir is not None
     write_state(config, at=time.time() - MAX_STATE_AGE_SECONDS - 5)
     assert find_instance(config).standing == DIED

@@ -1,4 +1,4 @@
-"""Windows: a program and all that it starts end together (a fake kernel32 keeps the jobs)."""
+"""Windows: a program and its child processes end together (a fake kernel32 keeps the Job Objects)."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from tests.unit.test_process import is_running
 
 @pytest.fixture
 def kernel32(monkeypatch: pytest.MonkeyPatch) -> Kernel32:
-    made = Kernel32()
-    monkeypatch.setattr(ctypes, "WinDLL", lambda name, **_: made, raising=False)
+    fake_kernel32 = Kernel32()
+    monkeypatch.setattr(ctypes, "WinDLL", lambda name, **_: fake_kernel32, raising=False)
     monkeypatch.setattr(ctypes, "get_last_error", lambda: 5, raising=False)
     monkeypatch.setattr(process, "sys", SimpleNamespace(platform="win32"))
-    monkeypatch.setattr(subprocess.Popen, "_handle", property(lambda one: one.pid), raising=False)
-    return made
+    monkeypatch.setattr(subprocess.Popen, "_handle", property(lambda item: item.pid), raising=False)
+    return fake_kernel32
 
 
 def test_windows_ends_what_is_in_the_job_when_its_last_handle_is_closed(kernel32: Kernel32) -> None:
@@ -34,11 +34,11 @@ def test_windows_ends_what_is_in_the_job_when_its_last_handle_is_closed(kernel32
     assert kernel32.jobs == {1000: [42]}
     assert kernel32.flags == {1000: Kernel32.KILL_ON_JOB_CLOSE}
     used = ("CreateJobObjectW", "SetInformationJobObject", "AssignProcessToJobObject", "TerminateJobObject", "CloseHandle")
-    assert all(getattr(kernel32, name).argtypes for name in used)  # without them a handle is cut to 32 bits
+    assert all(getattr(kernel32, name).argtypes for name in used)  # without them a handle is truncated to 32 bits
     assert kernel32.CreateJobObjectW.restype is ctypes.c_void_p  # type: ignore[attr-defined]
 
 
-def test_each_program_has_a_job_that_is_given_back(kernel32: Kernel32) -> None:
+def test_each_program_has_a_job_that_is_released(kernel32: Kernel32) -> None:
     jobs: list[dict[int, list[int]]] = []
     pid = Runner().run_streaming(
         [sys.executable, "-c", "import os; print(os.getpid())"],
@@ -59,7 +59,7 @@ def test_the_time_limit_ends_what_a_wrapper_has_started(kernel32: Kernel32, tmp_
     assert kernel32.jobs == {}
 
 
-def test_what_a_program_leaves_running_ends_with_it(kernel32: Kernel32, tmp_path: Path) -> None:
+def test_child_processes_end_with_their_program(kernel32: Kernel32, tmp_path: Path) -> None:
     wrapper = tmp_path / "ffmpeg"
     wrapper.write_text("#!/bin/sh\nsleep 600 >/dev/null 2>&1 &\necho $!\n")
     wrapper.chmod(0o700)
@@ -80,7 +80,7 @@ def test_a_program_runs_without_a_job_when_windows_refuses_one(
         WindowsJob(42)
 
 
-def test_a_job_that_was_given_back_is_not_touched_again(kernel32: Kernel32) -> None:
+def test_a_released_job_is_not_used_again(kernel32: Kernel32) -> None:
     job = WindowsJob(42)
     kernel32.jobs[1000].clear()
     job.close()

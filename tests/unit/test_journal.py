@@ -1,4 +1,4 @@
-"""When a failed recording is tried again (behaviour, section 6), and what of it is on disk."""
+"""When a failed recording is retried (behaviour, section 6), and what the journal stores on disk."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_the_delay_grows_up_to_a_bound() -> None:
     assert delays[-1] <= 3600
 
 
-def test_media_that_may_still_come_are_tried_at_every_poll() -> None:
+def test_media_that_may_still_arrive_are_tried_at_every_poll() -> None:
     journal = Journal(None)
     for number in range(20):
         journal.record_failure(TARGET_KEY, MediaNotFound("not there"), float(number))
@@ -82,7 +82,7 @@ def test_local_errors_and_other_muxers_back_off_and_are_never_set_aside(error: E
     assert journal.may_run("x", FOREVER)
 
 
-def test_the_delay_that_a_service_asks_for_is_kept() -> None:
+def test_the_delay_requested_by_a_service_is_kept() -> None:
     entry = Journal(None).record_failure(TARGET_KEY, ServiceUnavailable("busy", retry_after=500), 1000)
     assert entry.retry_at is not None
     assert 1500 <= entry.retry_at <= 1600
@@ -108,7 +108,7 @@ def test_an_outage_does_not_use_up_the_attempts_of_a_permanent_error() -> None:
     assert journal.may_run("x", FOREVER)
 
 
-def test_a_success_forgets_the_failures() -> None:
+def test_a_success_resets_the_failures() -> None:
     journal = Journal(None)
     for _ in range(MAX_PERMANENT_ATTEMPTS):
         journal.record_failure(TARGET_KEY, MediaError("corrupt"), 0)
@@ -117,7 +117,7 @@ def test_a_success_forgets_the_failures() -> None:
     assert journal.record_failure(TARGET_KEY, MediaError("corrupt"), 0).attempts == 1
 
 
-def test_targets_do_not_touch_each_other() -> None:
+def test_targets_do_not_affect_each_other() -> None:
     journal = Journal(None)
     for _ in range(MAX_PERMANENT_ATTEMPTS):
         journal.record_failure(TARGET_KEY, MediaError("corrupt"), 0)
@@ -140,7 +140,7 @@ def read_states(path: Path) -> dict[str, str]:
         return dict(database.execute("SELECT name, state FROM targets"))
 
 
-def test_what_is_set_aside_stays_so_across_a_restart(tmp_path: Path) -> None:
+def test_a_target_set_aside_stays_set_aside_after_a_restart(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite3"
     journal = Journal(path)
     for _ in range(MAX_PERMANENT_ATTEMPTS):
@@ -151,7 +151,7 @@ def test_what_is_set_aside_stays_so_across_a_restart(tmp_path: Path) -> None:
     assert read_states(path) == {"x": "aside"}
 
 
-def test_the_attempts_and_the_time_of_the_next_one_survive_a_hard_kill(tmp_path: Path) -> None:
+def test_the_attempts_and_the_time_of_the_next_one_survive_a_kill(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite3"
     entry = Journal(path).record_failure(TARGET_KEY, ServiceUnavailable("down"), 1000.0)  # never closed
     again = Journal(path)
@@ -239,20 +239,20 @@ def test_a_lock_of_another_process_is_logged_once(
         journal.record_wanted(TargetKey("y", "C2"), 1.0)
         other.execute("COMMIT")
     assert caplog.text.count("cannot be written now") == 1
-    assert not journal.may_run("x", 2.0), "memory knows"
+    assert not journal.may_run("x", 2.0), "the state in memory is used"
     journal.record_wanted(TargetKey("z", "C3"), 2.0)
     assert read_states(path) == {"x": "retry", "y": "wanted", "z": "wanted"}
 
 
 def write_set_aside(path: Path) -> None:
-    """Leave a journal in which a target is set aside."""
+    """Write a journal in which a target is set aside."""
     journal = Journal(path)
     for _ in range(MAX_PERMANENT_ATTEMPTS):
         journal.record_failure(TARGET_KEY, MediaError("corrupt"), 1.0)
     journal.close()
 
 
-def test_what_is_set_aside_outlives_a_start_while_the_disk_is_full(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_targets_set_aside_survive_a_start_while_the_disk_is_full(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with small_disk(tmp_path / "disk", "512k") as folder:
         write_set_aside(folder / "journal.sqlite3")
         filler = fill_disk(folder)
@@ -269,9 +269,7 @@ def test_what_is_set_aside_outlives_a_start_while_the_disk_is_full(tmp_path: Pat
     assert len([record for record in caplog.records if "kept in memory" in record.message]) == 1
 
 
-def test_what_is_set_aside_outlives_a_start_while_another_process_holds_the_journal(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_targets_set_aside_survive_a_start_with_a_locked_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "LOCK_TIMEOUT_SECONDS", 0.05)
     path = tmp_path / "journal.sqlite3"
     write_set_aside(path)
@@ -283,7 +281,9 @@ def test_what_is_set_aside_outlives_a_start_while_another_process_holds_the_jour
     assert not journal.may_run("x", FOREVER)
 
 
-def test_a_lock_is_waited_for_once_and_again_when_it_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_locked_journal_is_waited_for_once_and_again_after_its_release(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "LOCK_TIMEOUT_SECONDS", 0.2)
     path = tmp_path / "journal.sqlite3"
     journal = Journal(path)
@@ -349,7 +349,7 @@ def test_only_this_account_can_read_it(tmp_path: Path) -> None:
         assert file.stat().st_mode & 0o077 == 0
 
 
-def test_a_clock_that_was_set_back_keeps_nothing_waiting() -> None:
+def test_a_clock_that_was_set_back_delays_no_target() -> None:
     journal = Journal(None)
     journal.record_failure(TARGET_KEY, ServiceUnavailable("down"), 1_000_000.0)
     assert not journal.may_run("x", 1_000_001.0)
@@ -374,7 +374,7 @@ def test_another_process_creates_no_journal(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_failure_that_could_not_be_written_outlives_a_change_by_another_process(tmp_path: Path) -> None:
+def test_a_failure_that_could_not_be_written_survives_a_change_by_another_process(tmp_path: Path) -> None:
     journal = Journal(path := tmp_path / "journal.sqlite3")
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -388,7 +388,7 @@ def test_a_failure_that_could_not_be_written_outlives_a_change_by_another_proces
     assert not Journal(path).may_run("x", 101.0)
 
 
-def test_a_journal_whose_folder_was_removed_goes_on_in_the_new_one(tmp_path: Path) -> None:
+def test_a_journal_whose_folder_was_removed_continues_in_the_new_one(tmp_path: Path) -> None:
     (folder := tmp_path / "temp").mkdir()
     journal = Journal(path := folder / "journal.sqlite3")
     journal.record_failure(TARGET_KEY, EncryptionMissing("no certificate"), 100.0)

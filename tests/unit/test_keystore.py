@@ -1,4 +1,4 @@
-"""The keystore on disk: what is written, who could read it, and everything that is refused."""
+"""The keystore on disk: content, permissions, and everything that is refused."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def stored(tmp_path: Path) -> Path:
 
 
 def refusal_text(folder: Path, name: str = KEYSTORE_FILE) -> str:
-    """Return why the keystore is refused: one problem, which names the file, with no secret anywhere."""
+    """Return the reason for the refusal of the keystore: one problem, with the file name and without secrets."""
     with pytest.raises(ConfigError) as caught:
         open_keystore(folder)
     (problem,) = caught.value.problems
@@ -57,10 +57,10 @@ def file_mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-# ---- what is stored ----------------------------------------------------------------------------------
+# ---- stored values -----------------------------------------------------------------------------------
 
 
-def test_every_stored_value_is_read_again(stored: Path) -> None:
+def test_every_stored_value_is_read_back(stored: Path) -> None:
     assert open_keystore(stored) == VALUES
 
 
@@ -83,7 +83,7 @@ def test_an_empty_keystore_needs_no_key(stored: Path) -> None:
     assert open_keystore(stored) == {}
 
 
-def test_no_value_is_in_the_files_and_no_encryption_is_like_another(stored: Path) -> None:
+def test_values_are_never_stored_in_clear_and_each_encryption_differs(stored: Path) -> None:
     first = (stored / KEYSTORE_FILE).read_bytes()
     save_keystore(stored, VALUES)
     second = (stored / KEYSTORE_FILE).read_bytes()
@@ -112,7 +112,7 @@ def test_aes_gcm_is_imported_only_when_it_is_needed() -> None:
     assert subprocess.run([sys.executable, "-c", code], cwd=root, timeout=60, check=False).returncode == 0
 
 
-# ---- how it is written -------------------------------------------------------------------------------
+# ---- writing -----------------------------------------------------------------------------------------
 
 
 def test_other_accounts_can_never_read_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,7 +169,7 @@ def test_a_failed_write_leaves_the_old_keystore_and_nothing_else(
     assert {path.name for path in stored.iterdir()} == {KEYSTORE_FILE, KEY_FILE}
 
 
-def test_a_folder_that_is_not_there_cannot_be_written(tmp_path: Path) -> None:
+def test_a_folder_that_does_not_exist_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be written"):
         save_keystore(tmp_path / "missing", VALUES)
 
@@ -181,7 +181,7 @@ def test_a_value_that_is_not_text_is_refused_without_showing_it(stored: Path) ->
     assert open_keystore(stored) == VALUES
 
 
-# ---- who else could read it --------------------------------------------------------------------------
+# ---- file permissions --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", [KEYSTORE_FILE, KEY_FILE])
@@ -221,7 +221,7 @@ def test_a_key_open_to_others_is_not_used_to_store(stored: Path) -> None:
         save_keystore(stored, {S3: "new"})
 
 
-# ---- what is not ours, or no longer ------------------------------------------------------------------
+# ---- foreign and damaged files -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,7 @@ def test_a_foreign_file_is_refused(stored: Path, data: bytes) -> None:
 
 
 @pytest.mark.parametrize("part", ["first half", "last bytes"])
-def test_a_keystore_that_was_cut_is_refused(stored: Path, part: str) -> None:
+def test_a_truncated_keystore_is_refused(stored: Path, part: str) -> None:
     data = (stored / KEYSTORE_FILE).read_bytes()
     (stored / KEYSTORE_FILE).write_bytes(data[: len(data) // 2] if part == "first half" else data[-20:])
     assert "corrupt" in refusal_text(stored)
@@ -309,7 +309,7 @@ def test_a_missing_key_is_named(stored: Path) -> None:
 
 @pytest.fixture
 def credential(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Give the process the folder of credentials that systemd gives a service."""
+    """Create a credential in a folder as systemd provides it for a service."""
     folder = tmp_path / "credentials"
     folder.mkdir()
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(folder))
@@ -356,7 +356,7 @@ def test_a_wrong_credential_is_named(stored: Path, credential: Path) -> None:
 
 
 class DpapiMachine:
-    """DPAPI of one computer: the functions of crypt32.dll and kernel32.dll as ctypes calls them."""
+    """Fake DPAPI of one computer: the functions of crypt32.dll and kernel32.dll as ctypes calls them."""
 
     def __init__(self) -> None:
         self.sealed: dict[bytes, tuple[bytes, bytes]] = {}
@@ -391,7 +391,7 @@ class DpapiMachine:
 
 @pytest.fixture
 def windows(monkeypatch: pytest.MonkeyPatch) -> Callable[[], DpapiMachine]:
-    """Return a function that puts the process on a new Windows computer."""
+    """Return a function that moves the process to a new fake Windows computer."""
 
     def start_machine() -> DpapiMachine:
         machine = DpapiMachine()

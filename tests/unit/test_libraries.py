@@ -1,4 +1,4 @@
-"""LD_LIBRARY_PATH: openssl is run with its own libraries, every other program without them."""
+"""LD_LIBRARY_PATH: openssl runs with its own libraries, every other program without them."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from muxer.system.openssl_libraries import add_own_folders, library_folders, rem
 
 @pytest.fixture
 def build(tmp_path: Path) -> Path:
-    for place in ("build/bin/openssl", "build/lib64/libcrypto.so.3", "build/lib/engine.so", "tools/ffmpeg"):
-        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / place).touch()
+    for name in ("build/bin/openssl", "build/lib64/libcrypto.so.3", "build/lib/engine.so", "tools/ffmpeg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
     return tmp_path
 
 
-def test_the_folders_that_hold_a_libcrypto_are_its_own(build: Path) -> None:
+def test_the_folders_with_a_libcrypto_belong_to_openssl(build: Path) -> None:
     openssl = build / "build" / "bin" / "openssl"
     assert library_folders(str(openssl)) == (f"{build}/build/lib64",)
     (build / "build" / "bin" / "libcrypto.so").touch()
@@ -28,7 +28,7 @@ def test_the_folders_that_hold_a_libcrypto_are_its_own(build: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arrives", "openssl", "others"),
+    ("inherited", "openssl", "others"),
     [
         (None, "{own}", None),
         ("", "{own}", None),
@@ -40,9 +40,9 @@ def test_the_folders_that_hold_a_libcrypto_are_its_own(build: Path) -> None:
         ("/opt/x", "{own}:/opt/x", "/opt/x"),
     ],
 )
-def test_what_the_programs_are_run_with(build: Path, arrives: str | None, openssl: str, others: str | None) -> None:
+def test_the_library_path_of_each_program(build: Path, inherited: str | None, openssl: str, others: str | None) -> None:
     own = f"{build}/build/lib64"
-    environ = {"HOME": "/"} | ({} if arrives is None else {"LD_LIBRARY_PATH": arrives.format(own=own)})
+    environ = {"HOME": "/"} | ({} if inherited is None else {"LD_LIBRARY_PATH": inherited.format(own=own)})
     assert add_own_folders(environ, [own]) == {"HOME": "/", "LD_LIBRARY_PATH": openssl.format(own=own)}
     wanted = {"HOME": "/"} | ({"LD_LIBRARY_PATH": others} if others else {})
     assert remove_foreign_folders(environ, [own], str(build / "tools" / "ffmpeg")) == wanted

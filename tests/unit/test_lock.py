@@ -1,4 +1,4 @@
-"""The lock of a folder or file: it ends with its holder, and says who that is."""
+"""The lock of a folder or file: it ends with its holder and names it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if sys.platform != "win32":
     import fcntl
 
 
-def test_a_second_holder_is_refused_until_the_first_lets_go(tmp_path: Path) -> None:
+def test_a_second_holder_is_refused_until_the_first_releases_the_lock(tmp_path: Path) -> None:
     first = acquire_lock(tmp_path / "lock", tmp_path, "[section] option")
     with pytest.raises(ConfigError) as caught:
         acquire_lock(tmp_path / "lock", tmp_path, "[section] option")
@@ -59,8 +59,8 @@ def test_the_lock_holder_is_reported_without_locking(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     assert lock_holder(path) is None and not path.exists()
     with acquire_lock(path, tmp_path, "o"):
-        told = lock_holder(path)
-        assert told == f"process {os.getpid()} on {socket.gethostname()}"
+        holder = lock_holder(path)
+        assert holder == f"process {os.getpid()} on {socket.gethostname()}"
     assert lock_holder(path) is None
     acquire_lock(path, tmp_path, "o").close()
 

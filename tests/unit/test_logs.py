@@ -1,4 +1,4 @@
-"""The log: one file per instance, one line per step with the recording's id, no secrets at any level (behaviour, 6)."""
+"""The log: one file per instance, one line per step with the recording id, no secrets (behaviour, section 6)."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_without_a_folder_the_file_is_in_the_working_directory(
 
 
 @FORMATS
-def test_each_line_bears_its_recording(set_up: SetUp, form: str) -> None:
+def test_each_line_contains_its_recording(set_up: SetUp, form: str) -> None:
     lines = set_up(form)
     with setup.recording_context("C-17"):
         log.info("within")
@@ -70,7 +70,7 @@ def test_each_line_bears_its_recording(set_up: SetUp, form: str) -> None:
     assert "C-17" not in without
 
 
-def test_a_recording_is_that_of_its_thread(set_up: SetUp) -> None:
+def test_each_thread_logs_its_own_recording(set_up: SetUp) -> None:
     lines = set_up()
     with setup.recording_context("C-17"):
         thread = threading.Thread(target=lambda: log.info("elsewhere"))
@@ -97,7 +97,7 @@ def test_a_text_line_holds_all_fields(set_up: SetUp) -> None:
 
 
 @FORMATS
-def test_metadata_cannot_begin_a_line_of_their_own(set_up: SetUp, form: str) -> None:
+def test_metadata_cannot_start_a_new_line(set_up: SetUp, form: str) -> None:
     lines = set_up(form)
     with setup.recording_context("C1\n2024 ERROR forged"):
         log.info("agent %s", "x\r\n\x1b[2J\u2028forged", extra={"fields": {"media": "a\nb"}})
@@ -129,12 +129,12 @@ def test_a_secret_never_appears(set_up: SetUp, form: str, secret: str) -> None:
         log.exception("failed")
     text = "\n".join(lines())
     spelled = {secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]}
-    assert [one for one in spelled if one in text] == []
+    assert [spelling for spelling in spelled if spelling in text] == []
     if form == "json":
         assert [json.loads(line)["level"] for line in lines()] == ["debug", "error"]
 
 
-def test_a_secret_that_holds_another_is_removed_whole(set_up: SetUp) -> None:
+def test_a_secret_that_contains_another_is_removed_completely(set_up: SetUp) -> None:
     lines = set_up("text", "geheim", "geheim-und-mehr")
     log.info("it is geheim-und-mehr")
     assert "mehr" not in lines()[0]
@@ -142,7 +142,7 @@ def test_a_secret_that_holds_another_is_removed_whole(set_up: SetUp) -> None:
 
 @FORMATS
 @pytest.mark.parametrize("login", ["user:pa55word", "user:p@55word", "user"])
-def test_a_login_in_an_address_never_appears(set_up: SetUp, form: str, login: str) -> None:
+def test_credentials_in_an_address_never_appear(set_up: SetUp, form: str, login: str) -> None:
     lines = set_up(form)
     log.info("GET http://%s@dav:80/r/x.mp4 failed", login)
     assert "55word" not in lines()[0]
@@ -150,7 +150,7 @@ def test_a_login_in_an_address_never_appears(set_up: SetUp, form: str, login: st
     assert "dav:80/r/x.mp4" in lines()[0]
 
 
-def test_an_at_sign_in_a_path_is_no_login(set_up: SetUp) -> None:
+def test_an_at_sign_in_a_path_is_not_taken_for_credentials(set_up: SetUp) -> None:
     lines = set_up()
     log.info("GET http://dav/a@b/x.mp4 for anna@example.com")
     assert lines()[0].endswith("GET http://dav/a@b/x.mp4 for anna@example.com")
@@ -180,7 +180,7 @@ def test_the_file_is_rotated_and_old_ones_are_dropped(tmp_path: Path, set_up: Se
 def test_a_rotation_that_fails_loses_no_line_and_no_older_file(
     tmp_path: Path, set_up: SetUp, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A folder, over which no file can be moved, acts as a file that another program reads on Windows."""
+    """A folder, which no file can replace, stands in for a file that another program holds on Windows."""
     lines = set_up(max_bytes=500, count=3)
     name = "recording-muxer-single.log"
     older = {f"{name}.1": "one", f"{name}.2": "two"}
@@ -199,9 +199,7 @@ def test_a_rotation_that_fails_loses_no_line_and_no_older_file(
     assert "is written again" in capsys.readouterr().err
 
 
-def test_a_rotation_that_fails_in_the_middle_is_taken_up_where_it_ended(
-    tmp_path: Path, set_up: SetUp, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_rotation_that_fails_halfway_is_continued(tmp_path: Path, set_up: SetUp, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = set_up(max_bytes=500, count=5)
     name = "recording-muxer-single.log"
     for number in (1, 2, 3):
@@ -222,7 +220,7 @@ def test_a_rotation_that_fails_in_the_middle_is_taken_up_where_it_ended(
     assert [(tmp_path / f"{name}.{number}").read_text() for number in (2, 3, 4)] == ["1", "2", "3"]
 
 
-def test_a_full_disk_costs_lines_and_nothing_else(
+def test_a_full_disk_loses_log_lines_and_nothing_else(
     set_up: SetUp, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines = set_up("text", "geheim-und-mehr")
@@ -235,9 +233,9 @@ def test_a_full_disk_costs_lines_and_nothing_else(
             log.info("lost %s", "geheim-und-mehr")
     with pytest.raises(OSError, match="No space"):
         full.close()
-    told = capsys.readouterr().err
-    assert "cannot be written" in told and "No space left" in told and told.count("\n") == 1
-    assert "geheim" not in told
+    error_output = capsys.readouterr().err
+    assert "cannot be written" in error_output and "No space left" in error_output and error_output.count("\n") == 1
+    assert "geheim" not in error_output
     log.info("kept")
     assert lines()[-1].endswith("kept")
     assert "is written again" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""H.264 parameter sets, compared with ffprobe."""
+"""H.264 parameter sets, compared with the output of ffprobe."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ VALID_ENCODINGS: dict[str, tuple[str, tuple[str, ...]]] = {
     "cropped in both": ("642x362", ()),
     "nothing cropped": ("640x352", ()),
     "scaling lists": ("320x180", ("-x264-params", "cqm=jvt")),
-    "scaling lists of their own": ("320x180", ("-x264-params", f"cqm4=17:cqm8={','.join(['21', '22'] * 32)}")),
+    "separate scaling lists": ("320x180", ("-x264-params", f"cqm4=17:cqm8={','.join(['21', '22'] * 32)}")),
     "full range": ("320x180", ("-vf", "scale=out_range=full", "-pix_fmt", "yuvj420p")),
-    "square pixels, said": ("320x180", ("-vf", "setsar=1")),
+    "square pixels, stated": ("320x180", ("-vf", "setsar=1")),
     "wide pixels of the table": ("320x180", ("-vf", "setsar=4/3")),
     "wide pixels of any ratio": ("320x180", ("-vf", "setsar=7/5")),
     "colours": ("320x180", ("-colorspace", "bt709", "-color_trc", "bt709", "-color_primaries", "bt709")),
     "buffer model": ("320x180", ("-x264-params", "nal-hrd=vbr:vbv-maxrate=500:vbv-bufsize=500")),
     "many references": ("320x180", ("-refs", "16", "-bf", "8")),
-    "lossy to the utmost": ("320x180", ("-qp", "51", "-level", "6.2")),
+    "lowest quality": ("320x180", ("-qp", "51", "-level", "6.2")),
     "overscan": ("320x180", ("-x264-params", "overscan=show:videoformat=pal")),
     "8k": ("7680x2160", ("-preset", "ultrafast")),
 }
@@ -55,27 +55,31 @@ def encode_avcc(path: Path, size: str, options: tuple[str, ...]) -> bytes:
 
 @pytest.mark.parametrize("name", VALID_ENCODINGS)
 def test_parameter_sets_match_ffprobe(tmp_path: Path, name: str) -> None:
-    path = tmp_path / "picture.mp4"
+    path = tmp_path / "frame.mp4"
     found = read_config(encode_avcc(path, *VALID_ENCODINGS[name]))
-    said = mp4.stream_fields(path, FIELDS)
-    assert (found.profile, found.width, found.height) == (said["profile"], int(said["width"]), int(said["height"]))
-    assert found.full_range == (said["pix_fmt"] == "yuvj420p")
-    assert found.square == (said["sample_aspect_ratio"] in ("1:1", "N/A"))
+    reported = mp4.stream_fields(path, FIELDS)
+    assert (found.profile, found.width, found.height) == (
+        reported["profile"],
+        int(reported["width"]),
+        int(reported["height"]),
+    )
+    assert found.full_range == (reported["pix_fmt"] == "yuvj420p")
+    assert found.square == (reported["sample_aspect_ratio"] in ("1:1", "N/A"))
 
 
 @pytest.mark.parametrize("name", REFUSED_ENCODINGS)
-def test_what_cannot_be_copied_is_refused(tmp_path: Path, name: str) -> None:
+def test_video_that_cannot_be_copied_is_refused(tmp_path: Path, name: str) -> None:
     options, message = REFUSED_ENCODINGS[name]
     with pytest.raises(AvcError, match=message):
-        read_config(encode_avcc(tmp_path / "picture.mp4", "320x180", options))
+        read_config(encode_avcc(tmp_path / "frame.mp4", "320x180", options))
 
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    return encode_avcc(tmp_path_factory.mktemp("avc") / "picture.mp4", *VALID_ENCODINGS["scaling lists of their own"])
+    return encode_avcc(tmp_path_factory.mktemp("avc") / "frame.mp4", *VALID_ENCODINGS["separate scaling lists"])
 
 
-def test_the_sets_in_band_are_those_of_the_box_each_with_its_length(config: bytes) -> None:
+def test_in_band_parameter_sets_match_the_box_with_length_prefixes(config: bytes) -> None:
     band = read_config(config).in_band
     units = []
     while band:
@@ -96,7 +100,7 @@ def test_a_box_without_sets_is_refused(config: bytes) -> None:
         read_config(config[:5] + b"\xe0\0")
 
 
-def test_a_box_that_breaks_off_anywhere_is_refused(config: bytes) -> None:
+def test_a_box_truncated_anywhere_is_refused(config: bytes) -> None:
     end = len(config)
     for most in range(end - 4):
         with pytest.raises(AvcError):
@@ -107,8 +111,8 @@ def test_a_box_that_breaks_off_anywhere_is_refused(config: bytes) -> None:
 @given(st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), min_size=1, max_size=4))
 def test_broken_sets_are_read_or_refused(config: bytes, changes: list[tuple[int, int]]) -> None:
     content = bytearray(config)
-    for place, value in changes:
-        content[place % len(content)] = value
+    for position, value in changes:
+        content[position % len(content)] = value
     try:
         assert isinstance(read_config(bytes(content)), AvcConfig)
     except AvcError:

@@ -18,7 +18,7 @@ from muxer.status.activity import Activity
         [],
     ],
 )
-def test_in_the_end_it_is_the_whole_and_no_more(printed: list[bytes]) -> None:
+def test_progress_ends_at_exactly_the_total(printed: list[bytes]) -> None:
     activity = Activity()
     seen = []
 
@@ -31,7 +31,7 @@ def test_in_the_end_it_is_the_whole_and_no_more(printed: list[bytes]) -> None:
         _report_progress(1000, progress_lines())
         [running] = activity.take_snapshot().running
     assert running.done == 1000
-    assert seen == sorted(seen) and all(0 <= one <= 1000 for one in seen)
+    assert seen == sorted(seen) and all(0 <= item <= 1000 for item in seen)
 
 
 def test_progress_is_reported() -> None:

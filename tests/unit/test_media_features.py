@@ -1,4 +1,4 @@
-"""The trial of ffmpeg and ffprobe at the start."""
+"""The check of ffmpeg and ffprobe at the start."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.fake_program import write_lacking
 
 pytestmark = pytest.mark.servers  # needs ffmpeg or openssl
 
-# A build that lacks something: real ffmpeg, but for one word of its command line.
+# A build without one feature: real ffmpeg without one argument.
 LACKING = {
     "the encoder": ("libx264", "Unknown encoder", "no libx264 encoder"),
     "a filter": ("pad=", "nopad=", "lacks nopad"),
@@ -24,12 +24,12 @@ LACKING = {
 }
 
 
-def test_the_installed_ffmpeg_can_do_all() -> None:
+def test_the_installed_ffmpeg_has_all_required_features() -> None:
     assert find_keep_times(Runner(), "ffmpeg")[1] == "passthrough"
 
 
 @pytest.mark.parametrize("name", LACKING)
-def test_a_build_that_lacks_something_is_refused_by_its_name(tmp_path: Path, name: str) -> None:
+def test_a_build_without_a_required_feature_is_refused_by_its_name(tmp_path: Path, name: str) -> None:
     word, other, message = LACKING[name]
     with pytest.raises(MuxerError, match=message):
         find_keep_times(Runner(), str(write_lacking(tmp_path, "ffmpeg", word, other)))
@@ -56,11 +56,11 @@ def test_a_program_that_does_not_run_is_reported(tmp_path: Path) -> None:
         find_keep_times(Runner(), str(program))
 
 
-def test_the_installed_ffprobe_can_do_all() -> None:
+def test_the_installed_ffprobe_has_all_required_features() -> None:
     try_ffprobe(Runner(), "ffprobe")
 
 
-def test_an_ffprobe_that_lacks_something_is_refused_by_its_name(tmp_path: Path) -> None:
+def test_an_ffprobe_without_a_required_feature_is_refused_by_its_name(tmp_path: Path) -> None:
     with pytest.raises(MuxerError, match=r"this ffprobe lacks nosuchoption; install a build of version 4\.2 or later"):
         try_ffprobe(Runner(), str(write_lacking(tmp_path, "ffprobe", "-show_entries", "-nosuchoption")))
 
@@ -70,6 +70,6 @@ def test_an_ffprobe_that_prints_something_else_is_refused(tmp_path: Path) -> Non
         try_ffprobe(Runner(), str(write_lacking(tmp_path, "ffprobe", "packet=", "frame=")))
 
 
-def test_an_ffprobe_that_does_not_know_a_section_is_refused_by_its_name(tmp_path: Path) -> None:
+def test_an_ffprobe_without_a_section_is_refused_by_its_name(tmp_path: Path) -> None:
     with pytest.raises(MuxerError, match="this ffprobe lacks nosuchpart"):
         try_ffprobe(Runner(), str(write_lacking(tmp_path, "ffprobe", "packet_side_data=", "nosuchpart=")))

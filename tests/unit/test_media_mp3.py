@@ -1,4 +1,4 @@
-"""MP3 files are read without any program, exactly as ffmpeg reads them; damage is found and replaced by silence."""
+"""MP3 files are read without a program, exactly as ffmpeg reads them; damage is found and replaced by silence."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def call(folder: Path) -> Path:
-    """Three seconds of 32 kbit/s, each frame of 288 bytes and 72 ms."""
+    """Return a call of three seconds at 32 kbit/s, in frames of 288 bytes and 72 ms."""
     return mp4.create_audio(folder / "call.mp3", *MP3, "-ar", "8000", "-b:a", "32k", seconds=3)
 
 
 def read_existing(path: Path) -> Mp3File:
-    made = read_mp3(path)
-    assert made is not None
-    return made
+    mp3_audio = read_mp3(path)
+    assert mp3_audio is not None
+    return mp3_audio
 
 
 def frame_bytes(path: Path, offsets: array[int], sizes: array[int]) -> list[bytes]:
@@ -64,7 +64,7 @@ def test_an_mp3_file_is_read_as_ffmpeg_brings_it_into_an_mp4_file(folder: Path, 
     assert mine.damaged_ranges == []
     assert frame_bytes(path, track.offsets, track.sizes) == frame_bytes(folder / "form.mp4", other.offsets, other.sizes)
     assert (track.durations, track.skipped, track.timescale) == (other.durations, other.skipped, other.timescale)
-    # Up to the description of the stream, whose form leaves a choice.
+    # Compared up to the stream description, which may be written in several ways.
     assert track.description[1][:28] == other.description[1][:28]
 
 
@@ -76,7 +76,7 @@ def test_other_audio_is_not_mp3(folder: Path, ending: str) -> None:
     assert read_mp3(mp4.create_audio(folder / f"other.{ending}")) is None
 
 
-def test_mp3_in_another_container_is_none(folder: Path) -> None:
+def test_mp3_in_another_container_is_not_read(folder: Path) -> None:
     assert read_mp3(mp4.create_audio(folder / "inside.wav", *MP3)) is None
 
 
@@ -85,16 +85,18 @@ def test_frames_of_another_form_start_a_span(folder: Path, call: Path, options: 
     other = mp4.create_audio(folder / "other.mp3", *MP3, *options)
     joined = folder / "joined.mp3"
     joined.write_bytes(call.read_bytes() + other.read_bytes() + call.read_bytes())
-    made, first, second = read_existing(joined), read_existing(call), read_existing(other)
-    assert made.changes_form and made.damaged_ranges == []
+    mp3_audio, first, second = read_existing(joined), read_existing(call), read_existing(other)
+    assert mp3_audio.changes_form and mp3_audio.damaged_ranges == []
     ends = [len(first.sizes), len(first.sizes) + len(second.sizes)]
-    assert [span.first for span in made.spans] == [0, *ends]
-    assert frame_bytes(joined, made.offsets[: ends[0]], made.sizes[: ends[0]]) == frame_bytes(
+    assert [span.first for span in mp3_audio.spans] == [0, *ends]
+    assert frame_bytes(joined, mp3_audio.offsets[: ends[0]], mp3_audio.sizes[: ends[0]]) == frame_bytes(
         call, first.offsets, first.sizes
     )
     inner = slice(*ends)
-    assert frame_bytes(joined, made.offsets[inner], made.sizes[inner]) == frame_bytes(other, second.offsets, second.sizes)
-    assert made.frames_seconds(len(made.sizes)) == pytest.approx(
+    assert frame_bytes(joined, mp3_audio.offsets[inner], mp3_audio.sizes[inner]) == frame_bytes(
+        other, second.offsets, second.sizes
+    )
+    assert mp3_audio.frames_seconds(len(mp3_audio.sizes)) == pytest.approx(
         2 * first.frames_seconds(ends[0]) + second.frames_seconds(len(second.sizes))
     )
 
@@ -111,7 +113,7 @@ def ape_tag(items: bytes, *, header: bool = True) -> bytes:
     return (ends[0] if header else b"") + items + ends[1]
 
 
-# Data in a tag that look like frames are not frames.
+# Data in a tag that look like frames.
 DECOY = bytes.fromhex("fff388c4") * 100 + bytes(50)
 LYRICS2 = b"LYRICSBEGININD00002" + b"10" + b"LYR00450" + DECOY + b"000480LYRICS200"
 TAGS = {
@@ -131,16 +133,16 @@ TAGS = {
 def test_tags_and_descriptions_between_frames_are_neither_audio_nor_damage(folder: Path, call: Path, name: str) -> None:
     joined = folder / "twice.mp3"
     joined.write_bytes(call.read_bytes() + TAGS[name] + call.read_bytes() + TAGS[name])
-    made, once = read_existing(joined), read_existing(call)
-    assert made.damaged_ranges == []
+    mp3_audio, once = read_existing(joined), read_existing(call)
+    assert mp3_audio.damaged_ranges == []
     both = 2 * frame_bytes(call, once.offsets, once.sizes)
-    assert frame_bytes(joined, made.offsets, made.sizes) == both
-    assert (made.delay, made.padding) == (once.delay, once.padding)
-    made.write_span(0, folder / "frames.mp3")
+    assert frame_bytes(joined, mp3_audio.offsets, mp3_audio.sizes) == both
+    assert (mp3_audio.delay, mp3_audio.padding) == (once.delay, once.padding)
+    mp3_audio.write_span(0, folder / "frames.mp3")
     assert (folder / "frames.mp3").read_bytes() == b"".join(both)
 
 
-def test_frames_behind_those_that_a_file_describes_have_no_silence_at_the_end(folder: Path, call: Path) -> None:
+def test_frames_after_the_described_ones_have_no_silence_at_the_end(folder: Path, call: Path) -> None:
     bare = mp4.create_audio(folder / "bare.mp3", *MP3, "-ar", "8000", "-write_xing", "0", "-id3v2_version", "0")
     joined = folder / "joined.mp3"
     joined.write_bytes(call.read_bytes() + bare.read_bytes())
@@ -161,7 +163,7 @@ def test_a_chain_of_empty_tags_is_bounded(folder: Path, call: Path) -> None:
 
 
 def write_free_format(path: Path, call: Path) -> Path:
-    """The same frames without their bit rate in the header."""
+    """Write the same frames without their bit rate in the header."""
     content = bytearray(call.read_bytes())
     whole = read_existing(call)
     for offset in whole.offsets:
@@ -176,7 +178,7 @@ def test_free_format_is_refused_by_name(folder: Path, call: Path) -> None:
 
 
 @pytest.mark.parametrize("rest", [b"TAG" + bytes(125), bytes(5_000), b"\xff" * 5_000, b"\xff\xf3\x88"])
-def test_data_after_the_audio_is_no_damage(folder: Path, call: Path, rest: bytes) -> None:
+def test_data_after_the_audio_is_not_damage(folder: Path, call: Path, rest: bytes) -> None:
     path = folder / "rest.mp3"
     path.write_bytes(call.read_bytes() + rest)
     assert read_existing(path).damaged_ranges == []
@@ -184,16 +186,16 @@ def test_data_after_the_audio_is_no_damage(folder: Path, call: Path, rest: bytes
 
 
 @pytest.mark.parametrize("filling", [b"\0", b"\xff", b"\xff\xf3", b"<html>"])
-def test_damage_is_found_and_filled_with_as_many_silent_frames(folder: Path, call: Path, filling: bytes) -> None:
+def test_damage_is_filled_with_the_same_number_of_silent_frames(folder: Path, call: Path, filling: bytes) -> None:
     whole = read_existing(call)
     begin, end = whole.offsets[10] + 7, whole.offsets[20] + 5
     content = bytearray(call.read_bytes())
     content[begin:end] = (filling * (end - begin))[: end - begin]
     path, repaired = folder / "damaged.mp3", folder / "repaired.mp3"
     path.write_bytes(content)
-    made = read_existing(path)
-    assert [(one.before, made.lost_frames(one)) for one in made.damaged_ranges] == [(11, 10)]
-    made.write_span(0, repaired)
+    mp3_audio = read_existing(path)
+    assert [(item.before, mp3_audio.lost_frames(item)) for item in mp3_audio.damaged_ranges] == [(11, 10)]
+    mp3_audio.write_span(0, repaired)
     again = read_existing(repaired)
     assert again.damaged_ranges == []
     assert frame_bytes(repaired, again.offsets[21:], again.sizes[21:]) == frame_bytes(
@@ -207,8 +209,8 @@ def test_damage_is_found_and_filled_with_as_many_silent_frames(folder: Path, cal
 def test_all_frames_are_within_the_file(folder: Path, content: bytes, begin: bytes, times: int) -> None:
     path = folder / "bytes.mp3"
     path.write_bytes((begin + content) * times)
-    made = read_mp3(path)
-    if made is not None:
-        ends = [offset + size for offset, size in zip(made.offsets, made.sizes, strict=True)]
+    mp3_audio = read_mp3(path)
+    if mp3_audio is not None:
+        ends = [offset + size for offset, size in zip(mp3_audio.offsets, mp3_audio.sizes, strict=True)]
         assert ends[-1] <= path.stat().st_size
-        assert all(end <= offset for end, offset in zip(ends, made.offsets[1:], strict=False))
+        assert all(end <= offset for end, offset in zip(ends, mp3_audio.offsets[1:], strict=False))

@@ -1,4 +1,4 @@
-"""Ogg files that are several files in one."""
+"""Ogg files that contain several files one after the other."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_each_file_starts_with_the_first_pages_of_its_streams() -> None:
 
 def test_joined_files_are_split_and_a_single_file_is_not(tmp_path: Path) -> None:
     (path := tmp_path / "call.ogg").write_bytes(ONE_STREAM + TWO_STREAMS)
-    made = split_links(path, tmp_path / "work.mp4")
-    assert [one.read_bytes() for one in made] == [ONE_STREAM, TWO_STREAMS]
+    links = split_links(path, tmp_path / "work.mp4")
+    assert [link.read_bytes() for link in links] == [ONE_STREAM, TWO_STREAMS]
     path.write_bytes(TWO_STREAMS)
     assert split_links(path, tmp_path / "work.mp4") == []

@@ -1,4 +1,4 @@
-"""Sorting, and when nothing is copied for it."""
+"""Sorting of numbers, without a copy when they are in order."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ NUMBERS = st.lists(st.integers(-5, 5), max_size=6)
 @given(NUMBERS)
 @example([])
 @example([1, 1])
-def test_numbers_are_increasing_when_sorted_without_duplicates(numbers: list[int]) -> None:
+def test_numbers_are_increasing_if_sorted_without_duplicates(numbers: list[int]) -> None:
     assert is_increasing(array("q", numbers)) == (sorted(set(numbers)) == numbers)
 
 
 @given(NUMBERS)
-def test_numbers_that_rise_are_handed_back_and_others_sorted_apart(numbers: list[int]) -> None:
+def test_increasing_numbers_are_returned_uncopied_and_others_sorted_into_a_copy(numbers: list[int]) -> None:
     values = array("q", numbers)
     ordered = sorted_copy(values)
     assert list(ordered) == sorted(numbers)

@@ -1,4 +1,4 @@
-"""Which files are copyable, and the duration of their audio."""
+"""Which screen files are copyable, and the duration of their audio."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_a_copyable_file_is_read_like_ffprobe_does(folder: Path, options: tuple[
 def test_only_instant_keyframes_count_as_keyframes(folder: Path) -> None:
     options = ("-bf", "3", "-b_strategy", "0", "-g", "5", "-x264-params", "open-gop=1:scenecut=0")
     path = mp4.create_video(folder / "open.mp4", *mp4.X264, *options, seconds=4)
-    flagged = [one.flags for one in mp4.read_packets(path)].count("K_")
+    flagged = [packet.flags for packet in mp4.read_packets(path)].count("K_")
     assert flagged > 1
     assert sum(read_video(path).packets.keys) == 1
 
@@ -83,7 +83,7 @@ def test_other_files_are_left_to_ffmpeg(folder: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "beside",
+    "other_tracks",
     [
         ("-f", "lavfi", "-i", "sine=d=1", "-map", "1", "-map", "0"),
         ("-timecode", "10:00:00:00"),
@@ -91,10 +91,10 @@ def test_other_files_are_left_to_ffmpeg(folder: Path, name: str) -> None:
     ],
     ids=["sound", "time code", "chapters"],
 )
-def test_a_screen_with_other_tracks_is_copied(folder: Path, beside: tuple[str, ...]) -> None:
-    only, path = mp4.create_video(folder / "only.mp4", *mp4.X264, seconds=1), folder / "beside.mp4"
+def test_a_screen_with_other_tracks_is_copied(folder: Path, other_tracks: tuple[str, ...]) -> None:
+    only, path = mp4.create_video(folder / "only.mp4", *mp4.X264, seconds=1), folder / "other-tracks.mp4"
     chapters = ";FFMETADATA1\n[CHAPTER]\nTIMEBASE=1/1000\nSTART=0\nEND=500\ntitle=one\n"
-    command = ["ffmpeg", "-v", "error", "-y", "-i", str(only), *beside, "-c:v", "copy", str(path)]
+    command = ["ffmpeg", "-v", "error", "-y", "-i", str(only), *other_tracks, "-c:v", "copy", str(path)]
     subprocess.run(command, input=chapters, text=True, check=True)
     assert len(read_tracks(path)) == 2
     alone, found = read_copyable_screen(only), read_copyable_screen(path)
@@ -102,7 +102,7 @@ def test_a_screen_with_other_tracks_is_copied(folder: Path, beside: tuple[str, .
     assert require_video(found).packets.pts == require_video(alone).packets.pts
 
 
-# Sound
+# Audio
 
 SOUNDS = {
     "aac": (("-c:a", "aac"), "aac"),
@@ -125,7 +125,7 @@ def test_the_audio_codec_is_read(folder: Path, name: str) -> None:
     assert not found.has_gaps
 
 
-def test_a_file_without_audio_has_none(folder: Path) -> None:
+def test_a_file_without_audio_has_no_audio_duration(folder: Path) -> None:
     assert read_copyable_audio(mp4.create_video(folder / "silent.mp4", *mp4.X264, seconds=1)) is None
 
 
@@ -143,13 +143,13 @@ def test_the_silence_at_the_end_of_an_mp3_matches_ffprobe(
     folder: Path, rate: int, channels: int, tags: tuple[str, ...]
 ) -> None:
     path = mp4.create_audio(folder / "sound.mp3", "-c:a", "libmp3lame", *tags, rate=rate, channels=channels)
-    told = require_audio(probe_file(path, "ffprobe", Runner())).packets.discarded_samples
-    assert told > 0
+    discarded = require_audio(probe_file(path, "ffprobe", Runner())).packets.discarded_samples
+    assert discarded > 0
     found = read_mp3(path)
-    assert found is not None and found.padding == told
+    assert found is not None and found.padding == discarded
 
 
-def test_an_mp3_without_that_frame_has_no_known_silence(folder: Path) -> None:
+def test_an_mp3_without_an_info_frame_has_no_known_silence(folder: Path) -> None:
     path = mp4.create_audio(folder / "bare.mp3", "-c:a", "libmp3lame", "-write_xing", "0")
     found = read_mp3(path)
     assert found is not None and found.padding == 0

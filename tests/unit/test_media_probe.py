@@ -43,7 +43,7 @@ def test_the_audio_length_excludes_what_decoders_skip() -> None:
     assert require_audio(parse_lines(*SOUNDS, AUDIO, FORMAT)).length_us == 200_000 - 50_000 - 10_000
 
 
-def test_a_packet_without_times_is_left_out_and_one_without_pts_is_shown_at_its_dts() -> None:
+def test_a_packet_without_times_is_dropped_and_one_without_pts_is_shown_at_its_dts() -> None:
     lines = ["packet|stream_index=0|pts=N/A|dts=N/A|flags=K__", "packet|stream_index=0|pts=N/A|dts=70|flags=K__"]
     found = parse_lines(*lines, VIDEO.replace("nb_frames=2", "nb_frames=1"), FORMAT)
     assert list(require_video(found).packets.pts) == [70]
@@ -58,12 +58,12 @@ def test_a_packet_that_an_edit_list_hides_is_only_counted_and_its_file_is_not_co
     assert _may_become_copyable(require_video(parse_lines(*PICTURES, line, FORMAT)))
 
 
-def test_the_last_frame_of_an_avi_file_is_held_by_the_empty_chunks_that_follow_it() -> None:
+def test_empty_chunks_extend_the_last_frame_of_an_avi_file() -> None:
     found = require_video(parse_lines(PICTURES[0], VIDEO + "|duration_ts=20480", FORMAT.replace("mov,mp4", "avi")))
     assert found.length_us == found.ticks_to_us(20480 - 50)
 
 
-def test_an_mp4_file_may_promise_frames_that_its_edit_list_leaves_out() -> None:
+def test_an_mp4_file_may_list_frames_that_its_edit_list_skips() -> None:
     assert len(require_video(parse_lines(PICTURES[0], VIDEO, FORMAT)).packets.pts) == 1
 
 
@@ -78,17 +78,17 @@ def test_a_size_is_one_in_square_pixels(ratio: str, size: tuple[int, int]) -> No
 
 
 @pytest.mark.parametrize(("start", "late"), [(-1.0, 1_050_000), (0.0, 0)])
-def test_video_is_late_when_its_audio_starts_clearly_earlier(start: float, late: int) -> None:
+def test_video_has_a_start_offset_when_its_audio_starts_clearly_earlier(start: float, late: int) -> None:
     assert parse_lines(*PICTURES, *SOUNDS, VIDEO, AUDIO, FORMAT.replace("0.050000", str(start))).audio_only_us == late
 
 
-def test_a_cover_frame_is_no_video_stream() -> None:
+def test_a_cover_image_is_not_a_video_stream() -> None:
     found = parse_lines(*PICTURES, VIDEO + "|disposition:attached_pic=1", FORMAT)
     with pytest.raises(MediaError, match="no video"):
         require_video(found)
 
 
-def test_a_stream_without_packets_is_no_stream() -> None:
+def test_a_stream_without_packets_is_ignored() -> None:
     found = parse_lines(VIDEO.replace("nb_frames=2", "nb_frames=N/A"), AUDIO, FORMAT)
     with pytest.raises(MediaError, match="no video"):
         require_video(found)

@@ -1,4 +1,4 @@
-"""How segments become pieces of the result and ffmpeg commands (behaviour, section 3)."""
+"""Conversion of segments to pieces of the result and to ffmpeg commands (behaviour, section 3)."""
 
 from __future__ import annotations
 
@@ -43,15 +43,15 @@ def create_video(
     reordered: bool = False,
     **entry: str,
 ) -> Video:
-    """A plain screen file of evenly spaced frames with a key frame every ``gop``; ``reordered`` swaps pairs between them."""
+    """Return a copyable screen file of evenly spaced frames with a keyframe every `gop`; `reordered` adds B-frames."""
     tick = 1000 // rate
     order = list(range(frames))
     if reordered:
-        for one in range(1, frames - 1, 2):
-            if one % gop and (one + 1) % gop:
-                order[one], order[one + 1] = one + 1, one
+        for item in range(1, frames - 1, 2):
+            if item % gop and (item + 1) % gop:
+                order[item], order[item + 1] = item + 1, item
     packets = Packets(
-        pts=array("q", [one * tick for one in order]),
+        pts=array("q", [position * tick for position in order]),
         dts=array("q", [(number - reordered) * tick for number in range(frames)]),
         durations=array("q", [tick] * frames),
         keys=bytearray(one % gop == 0 for one in order),
@@ -91,12 +91,12 @@ def test_only_frames_before_the_first_keyframe_are_encoded() -> None:
     assert (rest.begin, rest.reason, rest.frames) == (2 * SECOND, None, 80)
 
 
-def test_a_copy_may_end_between_keyframes_when_no_frame_is_reordered() -> None:
+def test_a_copy_may_end_between_keyframes_without_b_frames() -> None:
     (cut,) = FrameIndex(create_video()).copy_cuts(0, 2_500_000)
     assert (cut.reason, cut.frames) == (None, 25)
 
 
-def test_with_reordered_frames_the_end_after_the_last_keyframe_is_encoded() -> None:
+def test_with_b_frames_the_end_after_the_last_keyframe_is_encoded() -> None:
     copy, tail = FrameIndex(create_video(reordered=True)).copy_cuts(0, 2_500_000)
     assert (copy.reason, copy.end) == (None, 2 * SECOND)
     assert tail.reason is not None
@@ -149,8 +149,8 @@ def test_the_cuts_of_a_span_show_each_of_its_frames_once(begin: int, length: int
 
 def test_frames_close_to_a_cut_are_distinguished() -> None:
     clip = create_video(100, 20)
-    # The frame before the cut, and that before the next key frame, come 0.3 ms before them.
-    times = [one * 100_000 for one in range(100)]
+    # The frames before the cut and before the next keyframe are 0.3 ms earlier.
+    times = [number * 100_000 for number in range(100)]
     times[14], times[19] = times[15] - 300, times[20] - 300
     packets = replace(clip.packets, pts=array("q", times))
     index = FrameIndex(Video({**clip.entry, "time_base": "1/1000000"}, packets, clip.avc))
@@ -160,7 +160,7 @@ def test_frames_close_to_a_cut_are_distinguished() -> None:
 
 def test_decoding_starts_at_the_keyframe_before_a_frame() -> None:
     clip = create_video(100, 20)
-    packets = replace(clip.packets, keys=bytearray(one in (0, 20) for one in range(100)))
+    packets = replace(clip.packets, keys=bytearray(number in (0, 20) for number in range(100)))
     index = FrameIndex(replace(clip, packets=packets))
     assert [index.seek_time(frame) for frame in (0, 1_900_000, 2 * SECOND, 5 * SECOND)] == [0, 0, 2 * SECOND, 2 * SECOND]
     assert FrameIndex(clip).seek_time(5_100_000) == 4 * SECOND
@@ -169,11 +169,11 @@ def test_decoding_starts_at_the_keyframe_before_a_frame() -> None:
     command = encode_cut_command(
         TOOLS, target, create_source(clip), index.encode_cut(5 * SECOND, 6 * SECOND, "x"), index, Path("/t/o")
     )
-    # Both a millisecond early; the filter has the times of the file.
+    # Both are a millisecond early, because the filter uses the times of the file.
     assert (option_value(command, "-ss"), "trim=start=4.999000" in option_value(command, "-vf")) == ("1.999000", True)
 
 
-# The target, and what is copied
+# The target and the copied clips
 
 
 def test_clips_of_equal_parameters_are_all_copied() -> None:
@@ -203,7 +203,7 @@ def test_the_longest_group_of_equal_clips_is_copied() -> None:
     assert copied == {1, 2}
 
 
-def test_what_browsers_do_not_play_is_not_copied() -> None:
+def test_clips_that_browsers_do_not_play_are_not_copied() -> None:
     assert is_copyable(create_video())
     assert not is_copyable(replace(create_video(), avc=None))
 
@@ -213,7 +213,7 @@ def test_nothing_is_copied_when_no_clip_can_be() -> None:
     assert (copied, target.pixels, target.profile, target.rate, target.avc) == (frozenset(), "yuv420p", "high", 15, None)
 
 
-def test_the_target_describes_itself_as_the_clips_that_are_copied() -> None:
+def test_the_target_parameters_match_the_copied_clips() -> None:
     clips = {0: create_video(100), 1: create_video(60, profile="Main")}
     assert choose_video_target(clips)[0].avc == clips[0].avc
 
@@ -248,19 +248,19 @@ def test_pieces_cover_the_result_at_absolute_times() -> None:
         Segment(3 * SECOND, 9 * SECOND, 0, 1_500_000),
         Segment(9 * SECOND, 12 * SECOND, None),
     ]
-    made = plan_pieces(segments, {0: FrameIndex(create_video())}, {}, Fraction(10), 50)
-    assert (made[0].begin, made[-1].end) == (0, 12 * SECOND)
-    assert all(one.end == other.begin for one, other in pairwise(made))
-    assert [piece.clip for piece in made] == [None, 0, 0, None]
-    assert made[2].begin == 3_500_000
-    assert [piece.frames for piece in made] == [30, 5, 55, 30]
-    assert [piece.reason for piece in made] == [None, "starts between keyframes", None, None]
+    planned = plan_pieces(segments, {0: FrameIndex(create_video())}, {}, Fraction(10), 50)
+    assert (planned[0].begin, planned[-1].end) == (0, 12 * SECOND)
+    assert all(one.end == other.begin for one, other in pairwise(planned))
+    assert [piece.clip for piece in planned] == [None, 0, 0, None]
+    assert planned[2].begin == 3_500_000
+    assert [piece.frames for piece in planned] == [30, 5, 55, 30]
+    assert [piece.reason for piece in planned] == [None, "starts between keyframes", None, None]
 
 
 def test_a_clip_with_a_reason_is_one_piece() -> None:
     segments = [Segment(0, 6 * SECOND, 0, 1_500_000)]
-    (made,) = plan_pieces(segments, {0: FrameIndex(create_video())}, {0: "another size"}, Fraction(10), 50)
-    assert (made.begin, made.end, made.frames, made.reason) == (0, 6 * SECOND, 60, "another size")
+    (planned,) = plan_pieces(segments, {0: FrameIndex(create_video())}, {0: "another size"}, Fraction(10), 50)
+    assert (planned.begin, planned.end, planned.frames, planned.reason) == (0, 6 * SECOND, 60, "another size")
 
 
 @pytest.mark.parametrize(
@@ -271,15 +271,15 @@ def test_the_number_of_frames_that_start_in_a_length(length: int, rate: int, fra
     assert count_frames_in(length, Fraction(rate)) == frames
 
 
-# Padding slices, and how stretches follow one another
+# Padding slices and consecutive segments
 
 
 @pytest.mark.parametrize(
     ("length", "expected"), [(12, [5, 5, 2]), (5, [5]), (0.4, [0.4]), (10, [5, 5]), (10.1, [5, 5, 0.1])]
 )
 def test_padding_is_slices_and_the_last_one_is_cut_to_fit(length: float, expected: list[float]) -> None:
-    made = [(end - begin) / SECOND for begin, end in padding_slices(round(length * SECOND), 50, Fraction(10))]
-    assert made == pytest.approx(expected)
+    planned = [(end - begin) / SECOND for begin, end in padding_slices(round(length * SECOND), 50, Fraction(10))]
+    assert planned == pytest.approx(expected)
 
 
 RATES = st.sampled_from([Fraction(10), Fraction(15), Fraction(30), Fraction(30_000, 1001)])
@@ -288,11 +288,11 @@ RATES = st.sampled_from([Fraction(10), Fraction(15), Fraction(30), Fraction(30_0
 @given(st.integers(1, 30_000_000), st.integers(1, 200), RATES)
 @settings(deadline=None, max_examples=200)
 def test_slices_cover_their_gap_and_never_need_more_frames_than_there_are(length: int, frames: int, rate: Fraction) -> None:
-    made = list(padding_slices(length, frames, rate))
-    assert made[0][0] == 0
-    assert made[-1][1] == length
-    assert all(one[1] == other[0] for one, other in pairwise(made))
-    assert all(1 <= count_frames_in(end - begin, rate) <= frames for begin, end in made)
+    planned = list(padding_slices(length, frames, rate))
+    assert planned[0][0] == 0
+    assert planned[-1][1] == length
+    assert all(one[1] == other[0] for one, other in pairwise(planned))
+    assert all(1 <= count_frames_in(end - begin, rate) <= frames for begin, end in planned)
 
 
 @pytest.mark.parametrize("rest", [1, 100, 400, 499, 500, 501, 1500])
@@ -363,7 +363,7 @@ def test_the_check_decodes_the_excerpts_and_the_end_of_the_file_and_stops_at_the
     assert (option_value(command, "-ss"), option_value(command, "-err_detect")) == ("61.500000", "explode")
     assert command.index("-ss") > command.index("file:/t/excerpts")
     assert "-xerror" in command
-    # Only what is compared is decoded or kept.
+    # Only compared frames are decoded or kept.
     assert command.count("-nofind_stream_info") == 2
     assert [option_value(command, f"-c:v:{number}") for number in (0, 1)] == ["wrapped_avframe", "copy"]
     assert option_value(command, "-max_interleave_delta") == "1"
@@ -375,7 +375,7 @@ def test_the_check_writes_the_frames_that_are_compared() -> None:
     wanted = "select=eq(pts\\,27000)+eq(pts\\,153000),scale=320:180:flags=area:out_range=limited,format=yuv420p"
     assert f"settb=1/90000,{wanted}" in command
     assert command[-3:] == ["-f", "rawvideo", "/t/excerpts.yuv"]
-    # Frames that are compared are decoded in full.
+    # Compared frames are decoded completely.
     assert "-skip_loop_filter" not in command
 
 

@@ -1,4 +1,4 @@
-"""The plan of a muxed file on the axis of its audio (behaviour, section 3)."""
+"""The plan of a muxed file on the time axis of its audio (behaviour, section 3)."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def plan_shown(
 ) -> list[Shown]:
     spans = [(round(begin * SECOND), round(end * SECOND)) for begin, end in paused]
     segments = plan_segments(round(start * SECOND), round(length * SECOND), clips, round(tolerance * SECOND), spans)
-    return [(one.begin / SECOND, one.end / SECOND, one.clip, one.offset / SECOND) for one in segments]
+    return [(segment.begin / SECOND, segment.end / SECOND, segment.clip, segment.offset / SECOND) for segment in segments]
 
 
 def test_overlaps_are_listed_as_they_are_resolved() -> None:
@@ -44,7 +44,7 @@ def test_overlaps_are_listed_as_they_are_resolved() -> None:
     )
 
 
-def test_a_screen_of_exactly_the_audio_s_time_is_shown_whole() -> None:
+def test_a_screen_with_exactly_the_time_span_of_the_audio_is_shown_whole() -> None:
     assert plan_shown(60, create_clip(0, 0, 60)) == [(0, 60, 0, 0)]
 
 
@@ -63,7 +63,7 @@ def test_gaps_before_between_and_after_screens_are_padded() -> None:
 
 
 @pytest.mark.parametrize("overlap", [0.5, 1, 2])
-def test_an_overlap_within_the_tolerance_moves_the_later_and_cuts_nothing(overlap: float) -> None:
+def test_an_overlap_within_the_tolerance_shifts_the_later_clip_and_cuts_nothing(overlap: float) -> None:
     assert plan_shown(60, create_clip(0, 0, 20), create_clip(1, 20 - overlap, 10)) == [
         (0, 20, 0, 0),
         (20, 30, 1, 0),
@@ -72,7 +72,7 @@ def test_an_overlap_within_the_tolerance_moves_the_later_and_cuts_nothing(overla
 
 
 @pytest.mark.parametrize("overlap", [2.1, 5, 19])
-def test_an_overlap_beyond_the_tolerance_truncates_the_earlier(overlap: float) -> None:
+def test_an_overlap_beyond_the_tolerance_truncates_the_earlier_clip(overlap: float) -> None:
     begin = 20 - overlap
     assert plan_shown(50, create_clip(0, 0, 20), create_clip(1, begin, 10 + overlap)) == [
         (0, begin, 0, 0),
@@ -85,7 +85,7 @@ def test_without_tolerance_any_overlap_truncates() -> None:
     assert plan_shown(20, create_clip(0, 0, 11), create_clip(1, 10, 10), tolerance=0) == [(0, 10, 0, 0), (10, 20, 1, 0)]
 
 
-def test_the_next_gap_takes_up_the_shift() -> None:
+def test_the_next_gap_absorbs_the_shift() -> None:
     assert plan_shown(60, create_clip(0, 0, 21), create_clip(1, 20, 10), create_clip(2, 40, 20)) == [
         (0, 21, 0, 0),
         (21, 31, 1, 0),
@@ -102,14 +102,14 @@ def test_a_shift_before_the_start_of_the_audio_counts() -> None:
     assert plan_shown(10, create_clip(0, 90, 11), create_clip(1, 100, 9), start=100) == [(0, 1, 0, 10), (1, 10, 1, 0)]
 
 
-def test_shifts_of_a_chain_of_overlaps_do_not_add_up() -> None:
+def test_shifts_of_consecutive_overlaps_do_not_accumulate() -> None:
     chain = [create_clip(number, number * 9, 10) for number in range(30)]
     for begin, _, index, offset in plan_shown(300, *chain):
         if index is not None:
             assert begin - offset - index * 9 <= 2
 
 
-def test_nothing_to_show_is_padding_alone() -> None:
+def test_without_screens_there_is_only_padding() -> None:
     assert plan_shown(10, create_clip(0, 20, 5)) == [(0, 10, None, 0)]
     assert plan_shown(10, create_clip(0, -5, 5)) == [(0, 10, None, 0)]
     assert plan_shown(10) == [(0, 10, None, 0)]
@@ -121,16 +121,16 @@ def test_less_than_a_frame_of_a_clip_is_dropped() -> None:
     assert plan_shown(10, create_clip(0, 3, 0.05)) == [(0, 10, None, 0)]
 
 
-def test_a_clip_shorter_than_a_frame_takes_nothing_from_others() -> None:
+def test_a_clip_shorter_than_a_frame_does_not_affect_others() -> None:
     assert plan_shown(20, create_clip(0, 0, 20), create_clip(1, 5, 0.05)) == [(0, 20, 0, 0)]
     assert plan_shown(20, create_clip(0, 0, 20), create_clip(1, 5, 0)) == [(0, 20, 0, 0)]
 
 
-def test_a_screen_is_shown_again_where_one_that_lies_inside_it_ends() -> None:
+def test_a_screen_is_shown_again_after_one_nested_in_it_ends() -> None:
     assert plan_shown(20, create_clip(0, 0, 20), create_clip(1, 5, 3)) == [(0, 5, 0, 0), (5, 8, 1, 0), (8, 20, 0, 8)]
 
 
-def test_of_nested_screens_the_one_that_began_last_and_still_lasts_is_shown() -> None:
+def test_of_nested_screens_the_latest_started_that_still_runs_is_shown() -> None:
     assert plan_shown(30, create_clip(0, 0, 25), create_clip(1, 3, 15), create_clip(2, 5, 4), create_clip(3, 12, 10)) == [
         (0, 3, 0, 0),
         (3, 5, 1, 0),
@@ -142,7 +142,7 @@ def test_of_nested_screens_the_one_that_began_last_and_still_lasts_is_shown() ->
     ]
 
 
-def test_a_screen_that_ended_beneath_another_is_not_shown_again() -> None:
+def test_a_screen_that_ended_while_hidden_is_not_shown_again() -> None:
     assert plan_shown(20, create_clip(0, 0, 10), create_clip(1, 4, 12)) == [(0, 4, 0, 0), (4, 16, 1, 0), (16, 20, None, 0)]
 
 
@@ -163,7 +163,7 @@ def test_the_tolerance_holds_for_the_screen_that_is_shown_again() -> None:
     ]
 
 
-def test_a_hidden_screen_shifts_none() -> None:
+def test_a_hidden_screen_shifts_no_other() -> None:
     assert plan_shown(30, create_clip(0, 0, 10), create_clip(1, 3, 27), create_clip(2, 9, 3)) == [
         (0, 3, 0, 0),
         (3, 9, 1, 0),
@@ -172,7 +172,7 @@ def test_a_hidden_screen_shifts_none() -> None:
     ]
 
 
-def test_less_than_a_frame_between_two_screens_holds_the_frame() -> None:
+def test_a_gap_of_less_than_a_frame_between_two_screens_holds_the_frame() -> None:
     slow = create_clip(0, 0, 20, least=SECOND)
     assert plan_shown(20, slow, create_clip(1, 5, 3), create_clip(2, 8.5, 11.5)) == [
         (0, 5, 0, 0),
@@ -251,7 +251,7 @@ def test_a_screen_that_starts_hours_before_the_audio_is_shown_from_where_the_aud
     assert plan_shown(60, create_clip(0, -8 * 3600, 9 * 3600)) == [(0, 60, 0, 8 * 3600)]
 
 
-def test_screens_of_other_days_change_nothing() -> None:
+def test_screens_of_other_days_have_no_effect() -> None:
     others = [create_clip(number, day * 86_400, 3600) for number, day in enumerate((-400, -1, 1, 400), start=1)]
     assert plan_shown(60, create_clip(0, 5, 10), *others) == plan_shown(60, create_clip(0, 5, 10))
 
@@ -260,7 +260,7 @@ def test_a_gap_shorter_than_a_frame_holds_the_frame() -> None:
     assert plan_shown(20, create_clip(0, 0, 9.95), create_clip(1, 10, 9.96)) == [(0, 10, 0, 0), (10, 20, 1, 0)]
 
 
-def test_the_first_frame_is_shown_from_the_start_when_it_is_less_than_a_frame_late() -> None:
+def test_a_first_frame_less_than_one_frame_late_is_shown_from_the_start() -> None:
     assert plan_shown(10, create_clip(0, 0.05, 10)) == [(0, 10, 0, 0)]
 
 
@@ -273,21 +273,21 @@ def covers_the_audio(start: int, length: int, clips: list[Clip], tolerance: int)
     assert segments[0].begin == 0
     assert segments[-1].end == length
     assert all(one.end == other.begin for one, other in pairwise(segments))
-    assert all(one.begin < one.end for one in segments)
+    assert all(segment.begin < segment.end for segment in segments)
 
 
 def stays_within_the_clips(start: int, length: int, clips: list[Clip], tolerance: int) -> None:
     for segment in plan_segments(start, length, clips, tolerance):
         if segment.clip is not None:
             one = clips[segment.clip]
-            # The previous frame covers what others show for less than a frame.
+            # The previous frame is held over clips shown for less than a frame.
             held = sum(other.min_length for other in clips if other.index != one.index)
             assert segment.offset >= 0
             assert segment.offset + segment.length <= one.length + one.min_length + held
 
 
 def shows_each_instant_once(start: int, length: int, clips: list[Clip], tolerance: int) -> None:
-    reached = {one.index: 0 for one in clips}
+    reached = {clip.index: 0 for clip in clips}
     for segment in plan_segments(start, length, clips, tolerance):
         if segment.clip is not None:
             assert segment.offset >= reached[segment.clip]
@@ -321,7 +321,7 @@ def is_idempotent(start: int, length: int, clips: list[Clip], tolerance: int) ->
         if segment.clip is not None
     ]
     second = plan_segments(0, length, again, tolerance)
-    assert [(one.begin, one.end, one.clip) for one in second] == [(one.begin, one.end, one.clip) for one in first]
+    assert [(item.begin, item.end, item.clip) for item in second] == [(one.begin, one.end, one.clip) for one in first]
 
 
 def shows_clips_that_do_not_meet_in_full(start: int, length: int, clips: list[Clip], tolerance: int) -> None:
@@ -331,9 +331,11 @@ def shows_clips_that_do_not_meet_in_full(start: int, length: int, clips: list[Cl
         position = apart[-1].end + abs(one.start) % SECOND
     audio = position - start + length
     shown = {
-        one.clip: (one.begin, one.offset) for one in plan_segments(start, audio, apart, tolerance) if one.clip is not None
+        segment.clip: (segment.begin, segment.offset)
+        for segment in plan_segments(start, audio, apart, tolerance)
+        if segment.clip is not None
     }
-    assert set(shown) == {one.index for one in apart}
+    assert set(shown) == {item.index for item in apart}
     for number, (begin, offset) in shown.items():
         assert (begin, offset) == (apart[number].start - start, 0)
 
@@ -364,7 +366,7 @@ def test_a_plan(holds: Property, start: int, length: int, layout: list[tuple[int
 
 
 @pytest.mark.parametrize("holds", PROPERTIES)
-def test_the_plan_of_each_of_thousands_of_layouts(holds: Property) -> None:
+def test_the_plans_of_thousands_of_layouts(holds: Property) -> None:
     dice = random.Random(20240102)
     for _ in range(3000):
         grid = dice.choice([1, FRAME, SECOND])
@@ -380,71 +382,74 @@ def test_the_plan_of_each_of_thousands_of_layouts(holds: Property) -> None:
         holds(dice.randrange(2 * SECOND) // grid * grid, dice.randrange(1, 12 * SECOND), clips, dice.choice(TOLERANCES))
 
 
-# The same rules, implemented in another way: painted on a line, time by time
+# The same rules in a different implementation: computed for each time
 
 
-Moment = tuple[int, int]
+ClipTime = tuple[int, int]
 
 
-def paint_segments(start: int, length: int, clips: list[Clip], tolerance: int, paused: Sequence[Span] = ()) -> list[Segment]:
-    """The result of `plan_segments`, calculated for each time: the visible clip, and the time in that clip."""
-    line: dict[int, Moment] = {}
+def compute_segments(
+    start: int, length: int, clips: list[Clip], tolerance: int, paused: Sequence[Span] = ()
+) -> list[Segment]:
+    """Compute the result of `plan_segments` for each time: the visible clip, and the time in that clip."""
+    line: dict[int, ClipTime] = {}
     ends: dict[int, int] = {}
-    for one in sorted(clips, key=lambda one: (one.start, one.length, one.index)):
-        if one.length < min(one.min_length, length):
+    for item in sorted(clips, key=lambda clip: (clip.start, clip.length, clip.index)):
+        if item.length < min(item.min_length, length):
             continue
-        begin = one.start
-        while begin in line and ends[line[begin][0]] - one.start <= tolerance:
+        begin = item.start
+        while begin in line and ends[line[begin][0]] - item.start <= tolerance:
             begin = ends[line[begin][0]]
-        ends[one.index] = begin + one.length
-        line |= {begin + own: (one.index, own) for own in range(one.length)}
+        ends[item.index] = begin + item.length
+        line |= {begin + own: (item.index, own) for own in range(item.length)}
     blank = {at for begin, end in paused for at in range(begin, end)}
-    moments = [None if at in blank else line.get(start + at) for at in range(length)]
-    return find_runs(hold_short_gaps(moments, blank, {one.index: one.min_length for one in clips}))
+    times = [None if at in blank else line.get(start + at) for at in range(length)]
+    return build_segments(hold_short_gaps(times, blank, {one.index: one.min_length for one in clips}))
 
 
-def hold_short_gaps(moments: list[Moment | None], blank: set[int], least: dict[int, int]) -> list[Moment | None]:
-    """Hold the picture before over what is too short to be seen, and over gaps that are too short. A gap at the beginning is
-    filled by what follows. Nothing is held into a paused span, or out of one."""
-    for begin, end in find_stretches(moments, blank):
-        paint = moments[begin]
-        if paint is not None and end - begin < min(least[paint[0]], len(moments)):
-            moments[begin:end] = following_moments(moments[begin - 1] if begin else None, end - begin)
-    for begin, end in find_stretches(moments, blank):
-        if moments[begin] is not None or begin in blank:
+def hold_short_gaps(times: list[ClipTime | None], blank: set[int], least: dict[int, int]) -> list[ClipTime | None]:
+    """Hold the previous frame over clips and gaps that are shorter than a frame.
+
+    A gap at the beginning is filled by the first clip. No frame is held into a paused span or out of one."""
+    for begin, end in find_spans(times, blank):
+        shown = times[begin]
+        if shown is not None and end - begin < min(least[shown[0]], len(times)):
+            times[begin:end] = following_times(times[begin - 1] if begin else None, end - begin)
+    for begin, end in find_spans(times, blank):
+        if times[begin] is not None or begin in blank:
             continue
-        if begin and (before := moments[begin - 1]) and end - begin < least[before[0]]:
-            moments[begin:end] = following_moments(before, end - begin)
-        elif not begin and end < len(moments) and (after := moments[end]) and end < least[after[0]]:
-            until = next(to for at, to in find_stretches(moments, blank) if at == end)
-            moments[:until] = following_moments((after[0], after[1] - 1), until)
-    return moments
+        if begin and (before := times[begin - 1]) and end - begin < least[before[0]]:
+            times[begin:end] = following_times(before, end - begin)
+        elif not begin and end < len(times) and (after := times[end]) and end < least[after[0]]:
+            until = next(to for at, to in find_spans(times, blank) if at == end)
+            times[:until] = following_times((after[0], after[1] - 1), until)
+    return times
 
 
-def following_moments(paint: Moment | None, count: int) -> list[Moment | None]:
-    """The times of a clip that follow one of its times; nothing follows nothing."""
-    return [None if paint is None else (paint[0], paint[1] + 1 + more) for more in range(count)]
+def following_times(shown: ClipTime | None, count: int) -> list[ClipTime | None]:
+    """Return the next `count` times of the clip, or None for padding."""
+    return [None if shown is None else (shown[0], shown[1] + 1 + more) for more in range(count)]
 
 
-def find_stretches(moments: list[Moment | None], blank: set[int]) -> list[tuple[int, int]]:
-    """From where to where one clip goes on, or none is painted, or all is blank."""
+def find_spans(times: list[ClipTime | None], blank: set[int]) -> list[tuple[int, int]]:
+    """Return the spans in which one clip continues, no clip is shown, or the recording is paused."""
 
-    def goes_on(at: int) -> bool:
-        one, other = moments[at - 1], moments[at]
+    def continues_at(at: int) -> bool:
+        one, other = times[at - 1], times[at]
         if one is None or other is None:
             return one is other and (at - 1 in blank) == (at in blank)
         return other == (one[0], one[1] + 1)
 
-    bounds = [0, *(at for at in range(1, len(moments)) if not goes_on(at)), len(moments)]
+    bounds = [0, *(at for at in range(1, len(times)) if not continues_at(at)), len(times)]
     return list(pairwise(bounds))
 
 
-def find_runs(moments: list[Moment | None]) -> list[Segment]:
-    made = []
-    for begin, end in find_stretches(moments, set()):
-        paint = moments[begin]
-        made.append(Segment(begin, end, None) if paint is None else Segment(begin, end, *paint))
-    return made
+def build_segments(times: list[ClipTime | None]) -> list[Segment]:
+    segments = []
+    for begin, end in find_spans(times, set()):
+        shown = times[begin]
+        segments.append(Segment(begin, end, None) if shown is None else Segment(begin, end, *shown))
+    return segments
 
 
 SMALL_CLIPS = st.lists(st.tuples(st.integers(-25, 45), st.integers(0, 30), st.integers(1, 5)), max_size=7)
@@ -455,7 +460,7 @@ SMALL_SPANS = st.lists(st.tuples(st.integers(-5, 45), st.none() | st.integers(-5
 
 @settings(max_examples=2000, deadline=None)
 @given(st.integers(-5, 5), st.integers(1, 40), SMALL_CLIPS, st.integers(0, 10), SMALL_SPANS)
-def test_a_plan_equals_a_painted_time_line(
+def test_a_plan_equals_a_timeline_computed_for_each_time(
     start: int,
     length: int,
     layout: list[tuple[int, int, int]],
@@ -467,6 +472,6 @@ def test_a_plan_equals_a_painted_time_line(
     paused = [(begin // UNIT, end // UNIT) for begin, end in clamp_spans(wide, length * UNIT)]
     blank = {at for at in range(length) if any(begin <= at < (length if end is None else end) for begin, end in spans)}
     assert {at for begin, end in paused for at in range(begin, end)} == blank
-    made = list(plan_segments(start, length, clips, tolerance, paused))
-    assert made == paint_segments(start, length, clips, tolerance, paused)
-    assert all(one.clip is None for one in made for at in blank if one.begin <= at < one.end)
+    segments = list(plan_segments(start, length, clips, tolerance, paused))
+    assert segments == compute_segments(start, length, clips, tolerance, paused)
+    assert all(segment.clip is None for segment in segments for at in blank if segment.begin <= at < segment.end)

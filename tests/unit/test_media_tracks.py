@@ -1,4 +1,4 @@
-"""The tracks of MP4 files, compared with ffprobe, and files broken in every way."""
+"""The tracks of MP4 files, compared with ffprobe, and damaged files."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def in_order(folder: Path) -> Path:
 
 
 def read_packets(track: Track) -> list[Packet]:
-    """The packets of a track as ffprobe says them."""
+    """Return the packets of a track in the form of ffprobe."""
     shifts = track.shifts or [0] * len(track.sizes)
     sync = set(range(len(track.sizes)) if track.sync is None else track.sync)
     rows = zip(track.decode_times, shifts, track.durations, track.sizes, track.offsets, strict=True)
@@ -65,7 +65,7 @@ def read_packets(track: Track) -> list[Packet]:
 @pytest.mark.parametrize("way", ENCODINGS)
 @pytest.mark.parametrize("name", ["reordered", "in_order"])
 def test_every_packet_matches_ffprobe(folder: Path, request: pytest.FixtureRequest, name: str, way: str) -> None:
-    path = folder / "made.mp4"
+    path = folder / "created.mp4"
     run_ffmpeg("-i", request.getfixturevalue(name), *ENCODINGS[way], path)
     [track] = read_tracks(path)
     there = mp4.read_packets(path)
@@ -88,8 +88,8 @@ def test_an_edit_list_that_hides_frames_skips_them(folder: Path, reordered: Path
     path = folder / "hiding.mp4"
     run_ffmpeg("-ss", "0.5", "-i", reordered, *COPY, "-avoid_negative_ts", "disabled", path)
     [track] = read_tracks(path)
-    assert [(one.pts, one.size, one.pos) for one in read_packets(track)] == [
-        (one.pts, one.size, one.pos) for one in mp4.read_packets(path)
+    assert [(packet.pts, packet.size, packet.pos) for packet in read_packets(track)] == [
+        (item.pts, item.size, item.pos) for item in mp4.read_packets(path)
     ]
     assert min(one.pts for one in read_packets(track)) < 0
     assert read_copyable_screen(path) is None
@@ -101,7 +101,7 @@ def test_shifts_may_be_negative(folder: Path, reordered: Path) -> None:
     [track] = read_tracks(path)
     assert track.shifts is not None
     assert min(track.shifts) < 0
-    assert [one.pts for one in read_packets(track)] == [one.pts for one in mp4.read_packets(path)]
+    assert [packet.pts for packet in read_packets(track)] == [item.pts for item in mp4.read_packets(path)]
 
 
 @pytest.mark.parametrize("codec", [("-c:a", "aac"), ("-c:a", "libmp3lame"), ("-c:a", "libopus", "-ar", "48000")])
@@ -109,17 +109,19 @@ def test_audio_packets_match_ffprobe(folder: Path, codec: tuple[str, ...]) -> No
     path = mp4.create_audio(folder / "sound.mp4", *codec, rate=48000)
     [track] = read_tracks(path)
     there = mp4.read_packets(path, "a:0")
-    assert [(one.pts, one.size, one.pos) for one in read_packets(track)] == [(one.pts, one.size, one.pos) for one in there]
+    assert [(packet.pts, packet.size, packet.pos) for packet in read_packets(track)] == [
+        (item.pts, item.size, item.pos) for item in there
+    ]
     assert track.handler == b"soun"
 
 
 def test_video_and_audio_are_two_tracks(folder: Path, in_order: Path) -> None:
     path = folder / "both.mp4"
     run_ffmpeg("-i", in_order, "-f", "lavfi", "-i", "sine", "-shortest", "-c:v", "copy", path)
-    picture, sound = read_tracks(path)
-    assert (picture.handler, sound.handler) == (b"vide", b"soun")
-    assert read_packets(picture) == mp4.read_packets(path)
-    assert [one.pos for one in read_packets(sound)] == [one.pos for one in mp4.read_packets(path, "a:0")]
+    video, audio = read_tracks(path)
+    assert (video.handler, audio.handler) == (b"vide", b"soun")
+    assert read_packets(video) == mp4.read_packets(path)
+    assert [packet.pos for packet in read_packets(audio)] == [item.pos for item in mp4.read_packets(path, "a:0")]
 
 
 def test_a_fragmented_file_is_not_copyable(folder: Path, in_order: Path) -> None:
@@ -139,7 +141,7 @@ def test_another_container_is_not_copyable(folder: Path, in_order: Path, ending:
 
 
 def read_all_ways(path: Path) -> None:
-    """Read a broken file in all ways; only the errors that say so may come out, and little memory may be taken."""
+    """Read a damaged file with every reader; only the expected errors may be raised, and little memory may be used."""
     tracemalloc.start()
     try:
         for reader in (read_tracks, read_copyable_screen, read_copyable_audio):
@@ -154,7 +156,7 @@ def read_all_ways(path: Path) -> None:
 
 
 @pytest.mark.parametrize("way", ["as encoded", "index in front"])
-def test_a_file_that_is_truncated_anywhere_is_never_read_as_a_whole_one(folder: Path, in_order: Path, way: str) -> None:
+def test_a_file_truncated_anywhere_is_never_read_as_complete(folder: Path, in_order: Path, way: str) -> None:
     whole, path = folder / "whole.mp4", folder / "truncated.mp4"
     run_ffmpeg("-i", in_order, *ENCODINGS[way], whole)
     content = whole.read_bytes()
@@ -176,17 +178,17 @@ def test_the_number_of_available_frames_is_reported(folder: Path, in_order: Path
 
 OFFSETS = st.integers(0, 100_000)
 NUMBERS = st.sampled_from([0, 1, 2**16, 2**31 - 1, 2**31, 2**32 - 1]).map(struct.Struct(">I").pack)
-BYTES = st.integers(0, 255).map(lambda one: bytes([one]))
+BYTES = st.integers(0, 255).map(lambda item: bytes([item]))
 CHANGES = st.lists(st.tuples(OFFSETS, BYTES | NUMBERS), min_size=1, max_size=3)
 
 
 @pytest.fixture(scope="module")
 def small(folder: Path, in_order: Path) -> Path:
-    """The content of a file with video and audio, its index in front."""
-    made = folder / "small.mp4"
+    """Return the content of a file with video and audio whose index comes first."""
+    result = folder / "small.mp4"
     source = ("-i", in_order, "-f", "lavfi", "-i", "sine", "-t", "0.5", "-c:v", "copy", "-movflags", "+faststart")
-    run_ffmpeg(*source, made)
-    return made
+    run_ffmpeg(*source, result)
+    return result
 
 
 @settings(max_examples=800, deadline=5000)
@@ -196,8 +198,8 @@ def test_a_file_with_changed_bytes_in_its_index_is_read_or_refused(
 ) -> None:
     content = bytearray(small.read_bytes())
     index = content.index(b"mdat") - 4
-    for place, value in changes:
-        begin = place % (index - len(value))
+    for position, value in changes:
+        begin = position % (index - len(value))
         content[begin : begin + len(value)] = value
     path = folder / "changed.mp4"
     path.write_bytes(content)
@@ -205,11 +207,11 @@ def test_a_file_with_changed_bytes_in_its_index_is_read_or_refused(
 
 
 def field_offsets(content: bytes, kind: bytes, offset: int) -> Iterator[int]:
-    """Where a field of the boxes of a kind stands."""
-    place = content.find(kind)
-    while place >= 0:
-        yield place + 4 + offset
-        place = content.find(kind, place + 1)
+    """Return the offsets of a field in all boxes of a kind."""
+    position = content.find(kind)
+    while position >= 0:
+        yield position + 4 + offset
+        position = content.find(kind, position + 1)
 
 
 @pytest.mark.parametrize("count", [2**32 - 1, 2**31, MANY_SAMPLES, 1_000_000, 0])
@@ -218,20 +220,20 @@ def field_offsets(content: bytes, kind: bytes, offset: int) -> Iterator[int]:
     [(b"stts", 4), (b"stsz", 4), (b"stsz", 8), (b"stsc", 4), (b"stco", 4), (b"stss", 4), (b"stts", 8), (b"stsc", 8),
      (b"stsc", 12), (b"stco", 8), (b"elst", 4), (b"stsd", 4), (b"elst", 8), (b"mvhd", 12), (b"mdhd", 12)],
 )  # fmt: skip
-def test_a_table_that_claims_too_much_is_refused_without_taking_memory(
+def test_a_table_with_too_large_a_count_is_refused_without_using_memory(
     folder: Path, small: Path, kind: bytes, offset: int, count: int
 ) -> None:
     content = bytearray(small.read_bytes())
-    places = list(field_offsets(bytes(content), kind, offset))
-    assert places
-    for place in places:
-        content[place : place + 4] = struct.pack(">I", count)
+    offsets = list(field_offsets(bytes(content), kind, offset))
+    assert offsets
+    for position in offsets:
+        content[position : position + 4] = struct.pack(">I", count)
     path = folder / "claims.mp4"
     path.write_bytes(content)
     read_all_ways(path)
 
 
-def test_samples_of_one_size_that_the_file_cannot_hold_are_refused_without_taking_memory(folder: Path, small: Path) -> None:
+def test_samples_of_one_size_beyond_the_file_are_refused_without_using_memory(folder: Path, small: Path) -> None:
     content = bytearray(small.read_bytes())
     for kind, offset, value in (
         (b"stsz", 4, 1),
@@ -239,8 +241,8 @@ def test_samples_of_one_size_that_the_file_cannot_hold_are_refused_without_takin
         (b"stts", 8, MANY_SAMPLES),
         (b"stsc", 12, MANY_SAMPLES),
     ):
-        for place in field_offsets(bytes(content), kind, offset):
-            content[place : place + 4] = struct.pack(">I", value)
+        for position in field_offsets(bytes(content), kind, offset):
+            content[position : position + 4] = struct.pack(">I", value)
     path = folder / "claims.mp4"
     path.write_bytes(content)
     read_all_ways(path)
@@ -258,26 +260,26 @@ def test_an_empty_box_is_refused(folder: Path, small: Path, kind: bytes) -> None
 
 
 def empty_boxes(content: bytes, kind: bytes) -> bytes:
-    """Turn each box of a kind into an empty one, with a free box behind it in its place."""
-    made = bytearray(content)
-    for place in field_offsets(content, kind, 0):
-        size = int.from_bytes(content[place - 8 : place - 4], "big")
-        made[place - 8 : place] = boxes.build_box(kind)
+    """Make each box of a kind empty, followed by a free box that fills the space."""
+    result = bytearray(content)
+    for position in field_offsets(content, kind, 0):
+        size = int.from_bytes(content[position - 8 : position - 4], "big")
+        result[position - 8 : position] = boxes.build_box(kind)
         if size >= 16:
-            made[place : place + 8] = struct.pack(">I4s", size - 8, b"free")
-    return bytes(made)
+            result[position : position + 8] = struct.pack(">I4s", size - 8, b"free")
+    return bytes(result)
 
 
-def test_an_offset_beyond_all_numbers_is_refused(folder: Path, in_order: Path) -> None:
+def test_an_offset_beyond_the_valid_range_is_refused(folder: Path, in_order: Path) -> None:
     [track] = read_tracks(in_order)
     content = in_order.read_bytes()
-    place = content.index(b"stco")
-    count = int.from_bytes(content[place + 8 : place + 12], "big")
+    position = content.index(b"stco")
+    count = int.from_bytes(content[position + 8 : position + 12], "big")
     assert count == 1, track
     wide = bytearray(content)
-    wide[place : place + 4] = b"co64"
-    wide[place - 4 : place] = struct.pack(">I", 24)
-    wide[place + 12 : place + 20] = b"\xff" * 8
+    wide[position : position + 4] = b"co64"
+    wide[position - 4 : position] = struct.pack(">I", 24)
+    wide[position + 12 : position + 20] = b"\xff" * 8
     path = folder / "wide.mp4"
     path.write_bytes(wide)
     read_all_ways(path)

@@ -1,4 +1,4 @@
-"""Written files are read back equal, by our own reader and by ffprobe; sample tables of several files."""
+"""Written files are read back unchanged by the muxer and by ffprobe; sample tables of several files."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def screens(folder: Path) -> dict[str, MediaInfo]:
 
 
 @pytest.fixture(scope="module")
-def heard(folder: Path) -> CopyableAudio:
+def audio_source(folder: Path) -> CopyableAudio:
     found = read_copyable_audio(mp4.create_audio(folder / "sound.m4a", "-c:a", "aac", seconds=5))
     assert found is not None
     return found
@@ -65,9 +65,9 @@ def avc_of(source: MediaInfo) -> AvcConfig:
     return avc
 
 
-def write_file(path: Path, runs: Sequence[SampleSpan], sound: CopyableAudio | None, length: int = 7 * SECOND) -> SampleTable:
+def write_file(path: Path, runs: Sequence[SampleSpan], audio: CopyableAudio | None, length: int = 7 * SECOND) -> SampleTable:
     row = build_sample_table(runs, length)
-    write_movie(path, row, avc_of(runs[0].source), sound, START)
+    write_movie(path, row, avc_of(runs[0].source), audio, START)
     return row
 
 
@@ -78,11 +78,11 @@ def own_bytes(path: Path, track: Track) -> list[bytes]:
 
 def expected_bytes(row: SampleTable) -> list[bytes]:
     files = [path.read_bytes() for path in row.files]
-    made = []
+    expected = []
     for file, offset, size, before in zip(row.file, row.offsets, row.sizes, row.prefix, strict=True):
         prefix = row.prefixes[before]
-        made.append(prefix + files[file][offset : offset + size - len(prefix)])
-    return made
+        expected.append(prefix + files[file][offset : offset + size - len(prefix)])
+    return expected
 
 
 LAYOUTS = {
@@ -95,47 +95,47 @@ LAYOUTS = {
 
 @pytest.mark.parametrize("wide", [False, True], ids=["offsets of 32 bits", "offsets of 64 bits"])
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_what_is_written_is_read_back_equal(
+def test_a_written_file_is_read_back_unchanged(
     tmp_path: Path,
     screens: dict[str, MediaInfo],
-    heard: CopyableAudio,
+    audio_source: CopyableAudio,
     monkeypatch: pytest.MonkeyPatch,
     layout: str,
     wide: bool,
 ) -> None:
     if wide:
         monkeypatch.setattr(writer, "_MAX_32_BIT_SIZE", 64 << 20)
-    path = tmp_path / "made.mp4"
-    row = write_file(path, [whole_segment(screens[name], begin) for name, begin in LAYOUTS[layout]], heard)
-    picture, sound = read_tracks(path)
-    assert own_bytes(path, picture) == expected_bytes(row)
-    assert own_bytes(path, sound) == own_bytes(heard.path, heard.track)
-    assert replace(sound, offsets=heard.track.offsets, shown=heard.track.shown) == heard.track
+    path = tmp_path / "written.mp4"
+    row = write_file(path, [whole_segment(screens[name], begin) for name, begin in LAYOUTS[layout]], audio_source)
+    video, audio = read_tracks(path)
+    assert own_bytes(path, video) == expected_bytes(row)
+    assert own_bytes(path, audio) == own_bytes(audio_source.path, audio_source.track)
+    assert replace(audio, offsets=audio_source.track.offsets, shown=audio_source.track.shown) == audio_source.track
     flags = ["K_" if key else "__" for key in row.sync]
     there = mp4.read_packets(path)
-    assert [(one.pts, one.dts, one.size, one.flags) for one in there] == list(
+    assert [(item.pts, item.dts, item.size, item.flags) for item in there] == list(
         zip(row.pts, row.dts, row.sizes, flags, strict=True)
     )
-    assert [one.pos for one in there] == list(picture.offsets)
-    before, after = mp4.read_packets(heard.path, "a:0"), mp4.read_packets(path, "a:0")
+    assert [one.pos for one in there] == list(video.offsets)
+    before, after = mp4.read_packets(audio_source.path, "a:0"), mp4.read_packets(path, "a:0")
     assert [one[:4] for one in after] == [one[:4] for one in before]
     assert (b"co64" in path.read_bytes()) == wide
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_the_frames_are_those_of_the_sources(tmp_path: Path, screens: dict[str, MediaInfo], layout: str) -> None:
-    path = tmp_path / "made.mp4"
+    path = tmp_path / "written.mp4"
     write_file(path, [whole_segment(screens[name], begin) for name, begin in LAYOUTS[layout]], None, 7 * SECOND)
     assert mp4.frame_checksums(path) == [
-        one for name, _ in LAYOUTS[layout] for one in mp4.frame_checksums(screens[name].path)
+        checksum for name, _ in LAYOUTS[layout] for checksum in mp4.frame_checksums(screens[name].path)
     ]
 
 
 def test_the_index_is_first_and_contains_time_length_and_size(
-    tmp_path: Path, screens: dict[str, MediaInfo], heard: CopyableAudio
+    tmp_path: Path, screens: dict[str, MediaInfo], audio_source: CopyableAudio
 ) -> None:
-    path = tmp_path / "made.mp4"
-    write_file(path, [whole_segment(screens["reordered"], 0)], heard, 3 * SECOND)
+    path = tmp_path / "written.mp4"
+    write_file(path, [whole_segment(screens["reordered"], 0)], audio_source, 3 * SECOND)
     content = path.read_bytes()
     assert content.index(b"moov") < content.index(b"mdat")
     assert run_program(
@@ -151,14 +151,17 @@ def test_the_index_is_first_and_contains_time_length_and_size(
     }
 
 
-def test_video_and_audio_are_interleaved(tmp_path: Path, screens: dict[str, MediaInfo], heard: CopyableAudio) -> None:
-    path = tmp_path / "made.mp4"
+def test_video_and_audio_are_interleaved(tmp_path: Path, screens: dict[str, MediaInfo], audio_source: CopyableAudio) -> None:
+    path = tmp_path / "written.mp4"
     write_file(
-        path, [whole_segment(screens["in order"], 0), whole_segment(screens["in order"], 2 * SECOND)], heard, 4 * SECOND
+        path,
+        [whole_segment(screens["in order"], 0), whole_segment(screens["in order"], 2 * SECOND)],
+        audio_source,
+        4 * SECOND,
     )
-    places = [(one.pos, one.pts / TIMESCALE) for one in mp4.read_packets(path)]
-    places += [(one.pos, one.pts / heard.track.timescale) for one in mp4.read_packets(path, "a:0")]
-    times = [moment for _, moment in sorted(places)]
+    samples = [(packet.pos, packet.pts / TIMESCALE) for packet in mp4.read_packets(path)]
+    samples += [(item.pos, item.pts / audio_source.track.timescale) for item in mp4.read_packets(path, "a:0")]
+    times = [time for _, time in sorted(samples)]
     assert all(later > earlier - 1.2 for earlier, later in pairwise(times))
     assert any(later < earlier for earlier, later in pairwise(times))
 
@@ -169,10 +172,10 @@ def test_a_truncated_or_removed_source_is_reported(tmp_path: Path, screens: dict
     row = build_sample_table([whole_segment(replace(screens["in order"], path=copy), 0)], 2 * SECOND)
     copy.write_bytes(copy.read_bytes()[:5000])
     with pytest.raises(MediaError, match=r"copy\.mp4 was truncated by"):
-        write_movie(tmp_path / "made.mp4", row, avc_of(screens["in order"]), None, START)
+        write_movie(tmp_path / "written.mp4", row, avc_of(screens["in order"]), None, START)
     copy.unlink()
     with pytest.raises(LocalResourceError, match=r"copy\.mp4 was removed"):
-        write_movie(tmp_path / "made.mp4", row, avc_of(screens["in order"]), None, START)
+        write_movie(tmp_path / "written.mp4", row, avc_of(screens["in order"]), None, START)
 
 
 def test_parameter_sets_precede_keyframes_only_where_they_differ(screens: dict[str, MediaInfo]) -> None:
@@ -192,7 +195,7 @@ def test_parameter_sets_precede_keyframes_only_where_they_differ(screens: dict[s
 def test_a_span_starts_at_its_exact_tick_in_every_time_base(screens: dict[str, MediaInfo]) -> None:
     row = build_sample_table([SampleSpan(screens["in order"], 10, 20, 2_333_333 - SECOND, 2_333_333)], 4 * SECOND)
     assert row.pts[0] == to_ticks(2_333_333)
-    assert [one - row.pts[0] for one in row.pts] == [frame * TIMESCALE // 10 for frame in range(10)]
+    assert [tick - row.pts[0] for tick in row.pts] == [frame * TIMESCALE // 10 for frame in range(10)]
 
 
 @given(st.integers(0, 10**12))
@@ -201,7 +204,7 @@ def test_ticks_are_the_nearest(microseconds: int) -> None:
 
 
 @given(st.lists(st.integers(0, 10**9), min_size=1, max_size=60, unique=True))
-def test_no_sample_is_shown_before_it_is_decoded_and_none_earlier_than_needed(shown: list[int]) -> None:
+def test_no_sample_is_shown_before_it_is_decoded_and_offsets_are_minimal(shown: list[int]) -> None:
     decoded = decoding_times(array("q", shown))
     assert all(one < other for one, other in pairwise(decoded))
     delays = [there - here for there, here in zip(shown, decoded, strict=True)]

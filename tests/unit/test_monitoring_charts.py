@@ -47,7 +47,10 @@ def test_bars_have_the_height_of_their_numbers_and_are_stacked() -> None:
     svg = parse_svg(
         bar_chart("a", "Title", "Words", FRAME, (ChartSeries("done", (0, 10, 5)), ChartSeries("failed", (0, 10, 0))))
     )
-    found = {(one.get("class"), one.get("x")): (float(one.get("y")), float(one.get("height"))) for one in svg.iter("rect")}
+    found = {
+        (element.get("class"), element.get("x")): (float(element.get("y")), float(element.get("height")))
+        for element in svg.iter("rect")
+    }
     low, full = HEIGHT - charts.FOOT, {("done", "37.333%"), ("failed", "37.333%"), ("done", "70.667%")}
     assert found.keys() == full
     assert found["done", "37.333%"] == (low - PLOT / 2, PLOT / 2)
@@ -62,7 +65,7 @@ def test_a_chart_has_a_text_for_screen_readers_and_labelled_axes() -> None:
         svg.find("title").get("id"),
         svg.find("desc").get("id"),
     )
-    words = [one.text for one in svg.iter("text")]
+    words = [element.text for element in svg.iter("text")]
     assert words == ["0", "4", "8", "12:00", "18:00", "00:00", "06:00", "12:00"]
 
 
@@ -75,9 +78,9 @@ def test_areas_leave_gaps_for_unknown_values() -> None:
     svg = parse_svg(
         area_chart("a", "Title", "Words", FRAME, (ChartSeries("age", (60.0, None, 120.0, 120.0)),), 120.0, format_span)
     )
-    lines = [one.get("d") for one in svg.iter("path") if one.get("class") == "age line"]
+    lines = [element.get("d") for element in svg.iter("path") if element.get("class") == "age line"]
     assert sorted(lines) == [f"M0,{PLOT / 2} 1,{PLOT / 2}", "M2,0.0 4,0.0"]  # type: ignore[type-var]
-    assert [one.text for one in svg.iter("text")][:3] == ["0 s", "1 min", "2 min"]
+    assert [item.text for item in svg.iter("text")][:3] == ["0 s", "1 min", "2 min"]
 
 
 def test_a_chart_without_numbers_is_empty() -> None:
@@ -100,8 +103,8 @@ def test_the_day_sums_its_hours_and_samples() -> None:
     newest, before, *rest = day.lines
     assert (newest.muxed, newest.failed, newest.backlog, newest.oldest) == (24, 1, 4, "0 s")
     assert (before.muxed, before.failed, before.backlog, before.oldest) == (23, 0, 6, "2 h")
-    assert {(one.backlog, one.oldest) for one in rest} == {(None, None)}
-    assert [one.start for one in day.lines] == sorted((one.start for one in day.lines), reverse=True)
+    assert {(item.backlog, item.oldest) for item in rest} == {(None, None)}
+    assert [line.start for line in day.lines] == sorted((one.start for one in day.lines), reverse=True)
     assert re.search(r"300 muxed files, most of them \(24\) in the hour from 01:00 UTC; 9 failed", day.charts[0][1])
 
 

@@ -22,8 +22,8 @@ UNITS = {"none", "s", "bytes", "Bps", "percentunit"}
 
 @pytest.fixture(scope="module")
 def samples(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
-    """Return the names of all samples of a muxer that has met everything."""
-    folder = tmp_path_factory.mktemp("told")
+    """Return the names of all samples of a muxer in which everything has occurred."""
+    folder = tmp_path_factory.mktemp("metrics")
     exposition, _ = MuxerCollector(populated_fleet_sources(folder)).render_exposition("")
     return {name.partition("{")[0] for name in parse_samples(exposition.decode())}
 
@@ -38,15 +38,15 @@ def documented_metrics() -> dict[str, tuple[str, str]]:
 
 
 def dashboard_panels() -> list[dict[str, Any]]:
-    return [one for one in json.loads(DASHBOARD.read_text())["panels"] if one["type"] != "row"]
+    return [panel for panel in json.loads(DASHBOARD.read_text())["panels"] if panel["type"] != "row"]
 
 
 def panel_expressions() -> list[str]:
     return [target["expr"] for panel in dashboard_panels() for target in panel["targets"]]
 
 
-def test_every_metric_is_documented_and_no_other(samples: set[str]) -> None:
-    assert {metric_family(one) for one in samples} == set(documented_metrics())
+def test_exactly_the_existing_metrics_are_documented(samples: set[str]) -> None:
+    assert {metric_family(sample) for sample in samples} == set(documented_metrics())
 
 
 def test_types_and_labels_are_those_of_the_page(tmp_path: Path) -> None:
@@ -54,16 +54,16 @@ def test_types_and_labels_are_those_of_the_page(tmp_path: Path) -> None:
     for name, (kind, labels) in documented_metrics().items():
         assert f"# TYPE {name} {kind}\n" in exposition
         found = re.findall(rf"^{name}(?:_bucket)?\{{(.*)\}} ", exposition, re.MULTILINE)
-        names = {label for one in found for label in re.findall(r'(\w+)="', one)} - {"le"}
+        names = {label for item in found for label in re.findall(r'(\w+)="', item)} - {"le"}
         assert names == set(re.findall(r"`(\w+)`", labels)), name
 
 
-def test_the_dashboard_and_the_alerts_ask_for_metrics_that_there_are(samples: set[str]) -> None:
-    asked = {name for text in panel_expressions() for name in NAME.findall(text)}
-    assert asked and asked <= samples
+def test_the_dashboard_and_the_alerts_use_existing_metrics(samples: set[str]) -> None:
+    used_metrics = {name for text in panel_expressions() for name in NAME.findall(text)}
+    assert used_metrics and used_metrics <= samples
     rules = "\n".join(re.findall(r"expr: (?:\|\n(?:\s{10}.*\n)+|.*)", ALERTS.read_text()))
-    asked = set(NAME.findall(rules))
-    assert len(asked) > 10 and asked <= samples
+    used_metrics = set(NAME.findall(rules))
+    assert len(used_metrics) > 10 and used_metrics <= samples
 
 
 def test_every_alert_is_explained() -> None:
@@ -74,7 +74,7 @@ def test_every_alert_is_explained() -> None:
 def test_the_dashboard_has_what_grafana_needs() -> None:
     dashboard = json.loads(DASHBOARD.read_text())
     assert dashboard["schemaVersion"] >= 36 and dashboard["title"] and dashboard["uid"]
-    variables = {one["name"]: one for one in dashboard["templating"]["list"]}
+    variables = {item["name"]: item for item in dashboard["templating"]["list"]}
     assert variables["datasource"]["type"] == "datasource" and variables["datasource"]["query"] == "prometheus"
     assert {"job", "instance"} <= set(variables)
     ids = [one["id"] for one in dashboard["panels"]]
@@ -86,7 +86,7 @@ def test_the_dashboard_has_what_grafana_needs() -> None:
             assert target["datasource"]["uid"] == "${datasource}" and '{job="$job",instance=~"$instance"' in target["expr"]
 
 
-def test_panels_do_not_lie_on_each_other() -> None:
+def test_panels_do_not_overlap() -> None:
     taken: set[tuple[int, int]] = set()
     for panel in json.loads(DASHBOARD.read_text())["panels"]:
         at = panel["gridPos"]
@@ -95,8 +95,8 @@ def test_panels_do_not_lie_on_each_other() -> None:
         taken |= cells
 
 
-def test_services_without_number_do_not_make_series_without_number(tmp_path: Path) -> None:
-    """Metadata name WebDAV servers as they like."""
+def test_an_unbounded_number_of_services_has_a_bounded_number_of_series(tmp_path: Path) -> None:
+    """Metadata can name any number of WebDAV servers."""
     activity = Activity()
     for number in range(500):
         activity.count_error(f"WebDAV https://{number}.example.com", "Transient")

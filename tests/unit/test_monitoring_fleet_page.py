@@ -1,4 +1,4 @@
-"""The status page of a fleet: numbers, queues, workers and problems; and no such part without a fleet."""
+"""The status page of a fleet: numbers, queues, workers and problems; no such section without a fleet."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def fleet_text(found: FleetStatus | None, **changes: object) -> str:
     return PageReader(render_status_page(muxer_view(fleet=found, **changes))).page_text
 
 
-def test_without_a_fleet_the_page_has_no_such_part() -> None:
+def test_without_a_fleet_the_page_has_no_fleet_section() -> None:
     html = render_status_page(muxer_view())
     assert "Fleet" not in html and "leet" not in PageReader(html).page_text
     assert "Running 2 of 4 workers" in PageReader(html).page_text
 
 
-def test_the_fleet_has_its_numbers() -> None:
+def test_the_fleet_section_shows_its_numbers() -> None:
     found = fleet_view(BUSY_WORKER, SILENT_WORKER, lanes=LANES, dead=3, queued=42, running=2, oldest=NOW - 5400)
     text = fleet_text(found, queued=42, workers=4, running=())
     for words in (
@@ -118,6 +118,6 @@ OUTAGE = ServiceStatus("RabbitMQ", False, NOW - 600, "no answer", NOW - 700)
     ],
 )
 def test_the_summary_names_the_problem_of_the_fleet(found: FleetStatus, changes: dict, level: str, title: str) -> None:
-    made = muxer_view(fleet=found, **changes)
-    assert (summarize_view(made).level, summarize_view(made).title) == (level, title)
-    assert title in PageReader(render_status_page(made)).page_text
+    view = muxer_view(fleet=found, **changes)
+    assert (summarize_view(view).level, summarize_view(view).title) == (level, title)
+    assert title in PageReader(render_status_page(view)).page_text

@@ -1,4 +1,4 @@
-"""When the muxer counts as alive and as ready, and what is said when not."""
+"""When the muxer counts as alive and as ready, and the reasons reported when it does not."""
 
 from __future__ import annotations
 
@@ -23,31 +23,31 @@ from tests.support.monitoring import create_sources
 
 @pytest.fixture
 def sources(tmp_path: Path) -> ViewSources:
-    """Return the sources of a muxer that is well: it has polled."""
-    made = create_sources(tmp_path, processing__min_poll_interval=5)
-    made.activity.record_poll_start()
-    made.activity.record_poll_success({}, 0.1, None)
-    return made
+    """Return the sources of a healthy muxer, which has polled."""
+    polled_sources = create_sources(tmp_path, processing__min_poll_interval=5)
+    polled_sources.activity.record_poll_start()
+    polled_sources.activity.record_poll_success({}, 0.1, None)
+    return polled_sources
 
 
 def advance_clock(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
-    """Let `seconds` pass for the health alone."""
+    """Advance the clock of the health module alone by `seconds`."""
     monotonic, wall = time.monotonic() + seconds, time.time() + seconds
     monkeypatch.setattr(health, "time", SimpleNamespace(monotonic=lambda: monotonic, time=lambda: wall))
 
 
-def test_a_muxer_that_is_well_has_no_reasons(sources: ViewSources) -> None:
+def test_a_healthy_muxer_has_no_reasons(sources: ViewSources) -> None:
     assert liveness_problems(sources) == readiness_problems(sources) == ()
 
 
-def test_a_main_loop_that_stands_still_is_dead(sources: ViewSources, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_main_loop_that_hangs_is_dead(sources: ViewSources, monkeypatch: pytest.MonkeyPatch) -> None:
     advance_clock(monkeypatch, health.MAX_LOOP_SECONDS + 1)
     assert liveness_problems(sources) == ("the main loop has not run for 61 s",)
     sources.pulse.ticked = health.time.monotonic()  # type: ignore[attr-defined]
     assert liveness_problems(sources) == ()
 
 
-def test_a_poll_that_hangs_is_dead_and_one_that_waits_or_talks_is_not(
+def test_a_poll_that_hangs_is_dead_and_one_that_waits_or_sends_requests_is_not(
     sources: ViewSources, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limit = max_poll_silence(sources.config.htcc.rws_timeout)
@@ -61,7 +61,7 @@ def test_a_poll_that_hangs_is_dead_and_one_that_waits_or_talks_is_not(
     assert liveness_problems(sources) == ()
 
 
-def test_only_the_thread_that_polls_counts_as_its_sign_of_life() -> None:
+def test_only_requests_of_the_polling_thread_count_as_heartbeat() -> None:
     pulse, outages = Heartbeat(), CircuitBreaker()
     pulse.polled = 0.0
 
@@ -92,7 +92,7 @@ def test_a_muxer_that_never_polled_is_not_ready(tmp_path: Path) -> None:
         assert readiness_problems(sources) != ()
 
 
-def test_a_success_of_three_intervals_ago_is_too_old_unless_workers_are_awaited(
+def test_a_success_three_intervals_ago_is_too_old_unless_the_poll_waits_for_workers(
     sources: ViewSources, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with sources.pulse.pause_while_waiting():
@@ -106,7 +106,7 @@ def test_a_success_of_three_intervals_ago_is_too_old_unless_workers_are_awaited(
 
 
 @pytest.mark.parametrize("name", ["RWS", "RCS", "WebDAV https://dav", "S3 bucket calls"])
-def test_a_service_that_is_out_is_a_reason_until_it_is_back(sources: ViewSources, name: str) -> None:
+def test_an_unavailable_service_is_a_reason_until_it_is_available_again(sources: ViewSources, name: str) -> None:
     error = ServiceUnavailable("no answer")
     error.service = name
     sources.outages.trip(error)
@@ -119,7 +119,7 @@ def test_a_service_that_is_out_is_a_reason_until_it_is_back(sources: ViewSources
     assert readiness_problems(sources) == ()
 
 
-def test_a_fleet_whose_broker_is_out_or_that_has_no_workers_is_not_ready(sources: ViewSources) -> None:
+def test_a_fleet_without_broker_or_workers_is_not_ready(sources: ViewSources) -> None:
     assert readiness_problems(replace(sources, fleet=lambda: fleet_view(worker_view(), queued=3))) == ()
     cut_off = replace(sources, fleet=lambda: fleet_view(worker_view(), connected=False))
     assert readiness_problems(cut_off) == ("RabbitMQ is not connected: no tasks are distributed to the workers",)
@@ -129,7 +129,7 @@ def test_a_fleet_whose_broker_is_out_or_that_has_no_workers_is_not_ready(sources
     error.service = BROKER
     sources.outages.trip(error)
     [reason] = readiness_problems(cut_off)
-    assert reason.startswith("RabbitMQ is unavailable since 20"), "said once"
+    assert reason.startswith("RabbitMQ is unavailable since 20"), "reported once"
 
 
 def test_a_short_disk_and_a_journal_that_is_not_kept_are_reasons(
@@ -143,5 +143,5 @@ def test_a_short_disk_and_a_journal_that_is_not_kept_are_reasons(
     )
 
 
-def test_a_migration_has_no_polls_to_be_late(tmp_path: Path) -> None:
+def test_a_migration_cannot_have_late_polls(tmp_path: Path) -> None:
     assert readiness_problems(create_sources(tmp_path, advanced__call_recording_query_string="limit=1")) == ()

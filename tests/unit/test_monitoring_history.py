@@ -1,4 +1,4 @@
-"""What the status page reads of the journal, from a real one."""
+"""What the status page reads from a real journal."""
 
 from __future__ import annotations
 
@@ -18,14 +18,16 @@ def journal(tmp_path: Path) -> Journal:
     return Journal(tmp_path / "journal.sqlite3")
 
 
-def test_a_failed_target_stays_among_the_failures_while_it_is_tried_again(journal: Journal, tmp_path: Path) -> None:
+def test_a_failed_target_stays_listed_as_a_failure_while_it_is_retried(journal: Journal, tmp_path: Path) -> None:
     failed, new = TargetKey("a_muxed.mp4", "call-a"), TargetKey("b_muxed.mp4", "call-b")
     journal.record_failure(failed, ServiceUnavailable("503"), NOW - 60)
     for state in (journal.record_wanted, journal.record_running):
         state(failed, NOW - 30)
         state(new, NOW - 30)
         past = history.read_history(tmp_path / "journal.sqlite3", NOW)
-        assert [(one.recording, one.attempts, one.error) for one in past.failures] == [("call-a", 1, "ServiceUnavailable")]
+        assert [(failure.recording, failure.attempts, failure.error) for failure in past.failures] == [
+            ("call-a", 1, "ServiceUnavailable")
+        ]
         assert past.hours[-1].failed == 1
     journal.record_done(failed, NOW, {})
     past = history.read_history(tmp_path / "journal.sqlite3", NOW)
@@ -33,7 +35,7 @@ def test_a_failed_target_stays_among_the_failures_while_it_is_tried_again(journa
     assert past.hours[-1].failed == 0
 
 
-def test_what_is_set_aside_is_a_failure_too(journal: Journal, tmp_path: Path) -> None:
+def test_a_target_set_aside_is_listed_as_a_failure_too(journal: Journal, tmp_path: Path) -> None:
     for _ in range(3):
         journal.record_failure(TargetKey("a_muxed.mp4", "call-a"), MediaError("broken"), NOW)
     [row] = history.read_history(tmp_path / "journal.sqlite3", NOW).failures

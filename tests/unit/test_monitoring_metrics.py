@@ -1,4 +1,4 @@
-"""What the metrics say of what the muxer has counted."""
+"""The metrics of what the muxer has counted."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def scrape_metrics(sources: ViewSources) -> dict[str, float]:
     return parse_samples(MuxerCollector(sources).render_exposition("")[0].decode())
 
 
-def test_everything_that_was_counted_is_told(tmp_path: Path) -> None:
+def test_everything_that_was_counted_is_exported(tmp_path: Path) -> None:
     found = scrape_metrics(populated_sources(tmp_path))
     assert found['muxer_targets_total{outcome="muxed"}'] == 2
     assert found['muxer_targets_total{outcome="failed"}'] == 1
@@ -45,52 +45,56 @@ def test_everything_that_was_counted_is_told(tmp_path: Path) -> None:
     assert found["muxer_ready"] == 0 and found["muxer_live"] == 1
 
 
-def test_a_step_is_a_histogram_whose_classes_add_up() -> None:
+def test_a_step_is_a_histogram_whose_buckets_add_up() -> None:
     durations = DurationHistogram()
     for seconds in (0.01, 0.05, 0.3, 7000.0):
         durations.add_duration(seconds)
     [steps] = [
-        one for one in total_metrics(WorkTotals(steps={"mux": durations})) if one.name == "muxer_step_duration_seconds"
+        metric
+        for metric in total_metrics(WorkTotals(steps={"mux": durations}))
+        if metric.name == "muxer_step_duration_seconds"
     ]
-    samples = {(one.name, one.labels.get("le")): one.value for one in steps.samples if one.labels["step"] == "mux"}
+    samples = {
+        (sample.name, sample.labels.get("le")): sample.value for sample in steps.samples if sample.labels["step"] == "mux"
+    }
     counts = [samples["muxer_step_duration_seconds_bucket", str(bound)] for bound in DURATION_BUCKETS]
     assert counts[:4] == [2, 2, 2, 3] and counts == sorted(counts) and counts[-1] == 3
     assert samples["muxer_step_duration_seconds_bucket", "+Inf"] == samples["muxer_step_duration_seconds_count", None] == 4
     assert samples["muxer_step_duration_seconds_sum", None] == pytest.approx(7000.36)
-    assert {one.labels["step"] for one in steps.samples} >= {"check", "fetch", "mux", "publish"}
+    assert {item.labels["step"] for item in steps.samples} >= {"check", "fetch", "mux", "publish"}
 
 
-def test_before_the_first_poll_nothing_is_said_of_polls(tmp_path: Path) -> None:
+def test_before_the_first_poll_there_are_no_poll_metrics(tmp_path: Path) -> None:
     sources = create_sources(tmp_path)
-    assert [one.name for one in poll_metrics(sources.activity.take_snapshot().polls, time.time())] == ["muxer_polls"]
+    assert [metric.name for metric in poll_metrics(sources.activity.take_snapshot().polls, time.time())] == ["muxer_polls"]
     found = scrape_metrics(sources)
     assert found["muxer_ready"] == 0 and found['muxer_targets_total{outcome="muxed"}'] == 0
     assert found['muxer_service_up{service="RWS"}'] == 1 and 'muxer_service_up{service="RCS"}' not in found
     assert 'muxer_journal_targets{state="done"}' not in found
 
 
-def test_no_open_recording_is_an_age_of_nothing(tmp_path: Path) -> None:
+def test_without_open_recordings_the_age_is_zero(tmp_path: Path) -> None:
     sources = create_sources(tmp_path)
     sources.activity.record_poll_success({}, 0.1, None)
     assert scrape_metrics(sources)["muxer_oldest_unmuxed_age_seconds"] == 0
 
 
-def test_certificates_tell_when_they_expire_and_are_read_again_when_replaced(tmp_path: Path) -> None:
+def test_certificate_expiry_is_exported_and_updated_when_a_certificate_is_replaced(tmp_path: Path) -> None:
     sources = populated_sources(tmp_path)
     expiries = CertificateExpiries(sources.config)
-    found = {(one.kind, one.name): one.at for one in expiries.read_expiries(sources.recipients())}
+    found = {(expiry.kind, expiry.name): expiry.at for expiry in expiries.read_expiries(sources.recipients())}
     assert set(found) == {("trusted_ca", "htcc"), ("monitoring", "monitoring"), ("recipient", "recipient")}
     day = 86_400
     assert all(0.9 * day < at - datetime.now(UTC).timestamp() <= day for at in found.values())
     certificate, _, _ = create_certificate(tmp_path, end=10)
     certificate.touch()
-    [renewed] = [one.at for one in expiries.read_expiries(()) if one.kind == "monitoring"]
+    [renewed] = [item.at for item in expiries.read_expiries(()) if item.kind == "monitoring"]
     assert renewed > found["monitoring", "monitoring"] + 8 * day
     certificate.unlink()
     assert expiries.read_expiries(()) == ()
 
 
-def test_a_fleet_is_told_and_nothing_of_it_where_there_is_none(tmp_path: Path) -> None:
+def test_fleet_metrics_exist_only_with_a_fleet(tmp_path: Path) -> None:
     sources = create_sources(tmp_path)
     assert not [name for name in scrape_metrics(sources) if name.startswith("muxer_fleet")]
     lanes = {"recording-muxer": 2, "recording-muxer.today": 40, "recording-muxer.backlog": 0}
@@ -99,8 +103,10 @@ def test_a_fleet_is_told_and_nothing_of_it_where_there_is_none(tmp_path: Path) -
     found = scrape_metrics(
         replace(sources, fleet=lambda: fleet_view(at_work, worker_view(1, threads=2, rate=30.5), **changes))
     )
-    told = {name.removeprefix("muxer_fleet_"): value for name, value in found.items() if name.startswith("muxer_fleet")}
-    assert told == {
+    fleet_metrics = {
+        name.removeprefix("muxer_fleet_"): value for name, value in found.items() if name.startswith("muxer_fleet")
+    }
+    assert fleet_metrics == {
         "up": 1,
         "workers": 2,
         'queue_messages{queue="recording-muxer"}': 2,
@@ -123,17 +129,19 @@ def test_a_fleet_is_told_and_nothing_of_it_where_there_is_none(tmp_path: Path) -
     assert found["muxer_queue_size"] == 5000 and found["muxer_longest_running_seconds"] == 60
 
 
-def test_of_a_broker_that_is_out_and_of_silent_workers_only_what_is_known_is_told(tmp_path: Path) -> None:
+def test_only_known_values_are_exported_for_an_unavailable_broker_and_silent_workers(tmp_path: Path) -> None:
     silent = worker_view(seen=NOW - 90, running=(running_job("call-1", "mux"),))
     sources = replace(create_sources(tmp_path), fleet=lambda: fleet_view(silent, connected=False, queued=7))
     found = scrape_metrics(sources)
-    told = {name.removeprefix("muxer_fleet_"): value for name, value in found.items() if name.startswith("muxer_fleet")}
+    fleet_metrics = {
+        name.removeprefix("muxer_fleet_"): value for name, value in found.items() if name.startswith("muxer_fleet")
+    }
     seen = {'worker_seen_seconds{worker="host-0/worker-0"}': 90}
-    assert told == {"up": 0, "workers": 0, "queued": 7, "running": 1, "oldest_message_age_seconds": 0} | seen
+    assert fleet_metrics == {"up": 0, "workers": 0, "queued": 7, "running": 1, "oldest_message_age_seconds": 0} | seen
     assert found["muxer_workers"] == found["muxer_longest_running_seconds"] == 0
 
 
-def test_a_worker_and_the_next_in_its_place_are_one_series(tmp_path: Path) -> None:
+def test_a_worker_and_its_replacement_are_one_series(tmp_path: Path) -> None:
     dead = worker_view(seen=NOW - 100)
     alive = worker_view(name="host-0/worker-0/999", pid=999, rate=7.0)
     found = scrape_metrics(replace(create_sources(tmp_path), fleet=lambda: fleet_view(alive, dead)))
@@ -141,14 +149,14 @@ def test_a_worker_and_the_next_in_its_place_are_one_series(tmp_path: Path) -> No
     assert found['muxer_fleet_worker_seen_seconds{worker="host-0/worker-0"}'] == 2
 
 
-def test_secrets_in_what_services_said_are_not_shown(tmp_path: Path) -> None:
+def test_secrets_in_messages_of_services_are_not_shown(tmp_path: Path) -> None:
     sources = create_sources(tmp_path, webdav__password="very secret")
     sources.activity.count_error("WebDAV https://user:very%20secret@dav", "Transient")
     text = MuxerCollector(sources).render_exposition("")[0].decode()
     assert "secret" not in text and 'service="WebDAV https://***@dav"' in text
 
 
-def test_the_view_holds_what_the_journal_has(tmp_path: Path) -> None:
+def test_the_view_contains_the_data_of_the_journal(tmp_path: Path) -> None:
     view = gather_status(populated_sources(tmp_path))
     assert view.counts == {"done": 1, "retry": 1} and len(view.samples) == 1 and len(view.hours) == 25
     [done], [failed] = view.recent, view.failures
@@ -156,5 +164,5 @@ def test_the_view_holds_what_the_journal_has(tmp_path: Path) -> None:
     assert (failed.error, failed.reason, failed.state, failed.attempts) == ("ValueError", "broken", "retry", 1)
     now_hour = view.hours[-1]
     assert (now_hour.muxed, now_hour.failed, now_hour.media_seconds, now_hour.bytes) == (1, 1, 60.0, 1000)
-    assert [one.name for one in view.services if not one.up] == ["S3 bucket calls"] and view.warnings == ()
+    assert [service.name for service in view.services if not service.up] == ["S3 bucket calls"] and view.warnings == ()
     assert view.disk is not None and view.disk.reserved == 1 << 20

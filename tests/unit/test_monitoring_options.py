@@ -1,4 +1,4 @@
-"""The section [monitoring]: what may be opened, to whom, and what is said when it may not."""
+"""The section [monitoring]: which addresses may be opened, for whom, and the messages when one is refused."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def refusal_text(folder: Path, **options: object) -> str:
     return "\n".join(map(str, caught.value.problems))
 
 
-def test_nothing_listens_unless_asked_for(tmp_path: Path) -> None:
+def test_nothing_listens_unless_configured(tmp_path: Path) -> None:
     monitoring = load_options(tmp_path).config.monitoring
     assert (monitoring.http_address, monitoring.http_port, monitoring.certificate) == ("127.0.0.1", 0, None)
     assert load_options(tmp_path, http_address="0.0.0.0").config.monitoring.http_port == 0
@@ -43,31 +43,31 @@ def test_this_machine_has_access_without_a_password(tmp_path: Path, address: str
 
 @pytest.mark.parametrize("address", ["0.0.0.0", "::", "[::]", "192.0.2.1", "2001:db8::1", "::ffff:192.0.2.1", "muxer.test"])
 def test_other_machines_need_https_and_a_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str) -> None:
-    answers = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (one, 0)) for one in ("127.0.0.1", "192.0.2.1")]
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answers)
+    addresses = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (item, 0)) for item in ("127.0.0.1", "192.0.2.1")]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: addresses)
     certificate, key, _ = create_certificate(tmp_path)
     safe = {**SAFE_OPTIONS, "http_address": address, "certificate": certificate, "key": key}
     assert load_options(tmp_path, **safe).config.monitoring.username == "watcher"
     for missing in ("username", "password", "certificate", "key"):
-        said = refusal_text(tmp_path, **{name: value for name, value in safe.items() if name != missing})
-        assert f"[monitoring] http_address = '{address}'" in said and f"set {missing} in [monitoring]" in said
-    said = refusal_text(tmp_path, http_address=address, http_port="9477")
-    assert "set username, password, certificate, key in [monitoring], or use 127.0.0.1" in said
+        refusal = refusal_text(tmp_path, **{name: value for name, value in safe.items() if name != missing})
+        assert f"[monitoring] http_address = '{address}'" in refusal and f"set {missing} in [monitoring]" in refusal
+    refusal = refusal_text(tmp_path, http_address=address, http_port="9477")
+    assert "set username, password, certificate, key in [monitoring], or use 127.0.0.1" in refusal
 
 
 def test_a_name_of_this_machine_only_is_loopback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    answers = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.1.1", 0))]
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answers)
+    addresses = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.1.1", 0))]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: addresses)
     assert load_options(tmp_path, http_address="thishost", http_port="9477")
 
 
 def test_an_unknown_name_is_a_problem(tmp_path: Path) -> None:
-    said = refusal_text(tmp_path, http_address="no such host.invalid", http_port="9477")
-    assert "http_address = 'no such host.invalid'" in said and "must be an address of this machine" in said
+    refusal = refusal_text(tmp_path, http_address="no such host.invalid", http_port="9477")
+    assert "http_address = 'no such host.invalid'" in refusal and "must be an address of this machine" in refusal
 
 
 @pytest.mark.parametrize("given", ["username", "password", "certificate", "key"])
-def test_half_of_a_pair_is_refused(tmp_path: Path, given: str) -> None:
+def test_one_option_of_a_pair_is_refused(tmp_path: Path, given: str) -> None:
     certificate, key, _ = create_certificate(tmp_path)
     values = {"username": "watcher", "password": "open sesame", "certificate": certificate, "key": key}
     assert f"is required, because {given} is set" in refusal_text(tmp_path, http_port="9477", **{given: values[given]})
@@ -78,10 +78,10 @@ def test_a_certificate_that_cannot_be_used_names_the_option(tmp_path: Path) -> N
     other = tmp_path / "other.key"
     other.write_bytes(self_signed("other").key_pem)
     port = {"http_port": "9477"}
-    said = refusal_text(tmp_path, **port, certificate=certificate, key=other)
-    assert f"[monitoring] key = '{other}': is not the key of [monitoring] certificate" in said
-    said = refusal_text(tmp_path, **port, certificate=tmp_path / "none.pem", key=key)
-    assert "[monitoring] certificate" in said and "must be the path of a PEM file" in said
+    refusal = refusal_text(tmp_path, **port, certificate=certificate, key=other)
+    assert f"[monitoring] key = '{other}': is not the key of [monitoring] certificate" in refusal
+    refusal = refusal_text(tmp_path, **port, certificate=tmp_path / "none.pem", key=key)
+    assert "[monitoring] certificate" in refusal and "must be the path of a PEM file" in refusal
     assert "[monitoring] key" in refusal_text(tmp_path, **port, certificate=certificate, key=tmp_path / "none.key")
     assert "contains no certificate" in refusal_text(tmp_path, **port, certificate=key, key=key)
     assert "cannot be used with the certificate" in refusal_text(tmp_path, **port, certificate=certificate, key=certificate)
@@ -89,17 +89,17 @@ def test_a_certificate_that_cannot_be_used_names_the_option(tmp_path: Path) -> N
 
 def test_a_certificate_that_has_expired_is_only_a_warning(tmp_path: Path) -> None:
     certificate, key, _ = create_certificate(tmp_path, end=-1)
-    [warning] = [one for one in load_options(tmp_path, certificate=certificate, key=key).warnings if "expired" in one]
+    [warning] = [item for item in load_options(tmp_path, certificate=certificate, key=key).warnings if "expired" in item]
     assert warning.startswith("[monitoring] certificate: it expired on ")
 
 
 @pytest.mark.parametrize("port", ["-1", "65536", "http"])
 def test_a_malformed_port_is_a_problem(tmp_path: Path, port: str) -> None:
-    said = refusal_text(tmp_path, http_port=port)
-    assert f"[monitoring] http_port = '{port}': must be a whole number >= 0 and at most 65535" in said
+    refusal = refusal_text(tmp_path, http_port=port)
+    assert f"[monitoring] http_port = '{port}': must be a whole number >= 0 and at most 65535" in refusal
 
 
-def test_the_password_comes_from_the_environment_and_is_kept_out_of_everything(tmp_path: Path) -> None:
+def test_the_password_is_read_from_the_environment_and_shown_nowhere(tmp_path: Path) -> None:
     config = load_options(tmp_path, {"MONITORING_PASSWORD": "from outside"}, username="watcher").config
     assert config.monitoring.password == "from outside"
     assert "from outside" not in repr(config)

@@ -1,4 +1,4 @@
-"""The status page of invented views: what it contains and what it does not."""
+"""The status page of generated views: what it contains and what it does not."""
 
 from __future__ import annotations
 
@@ -55,9 +55,9 @@ LATE_POLLS = poll_counts(last_success=NOW - 3000)
     ],
 )
 def test_the_summary_is_the_most_serious_state(changes: dict, level: str, title: str) -> None:
-    made = muxer_view(**changes)
-    assert (summarize_view(made).level, summarize_view(made).title) == (level, title)
-    assert title in PageReader(render_status_page(made)).page_text
+    view = muxer_view(**changes)
+    assert (summarize_view(view).level, summarize_view(view).title) == (level, title)
+    assert title in PageReader(render_status_page(view)).page_text
 
 
 def test_the_good_summary_names_the_number_of_retries() -> None:
@@ -66,7 +66,7 @@ def test_the_good_summary_names_the_number_of_retries() -> None:
     assert "failed" not in summarize_view(muxer_view()).text
 
 
-def test_the_section_now_has_its_numbers() -> None:
+def test_the_section_now_shows_its_numbers() -> None:
     page = PageReader(render_status_page(muxer_view())).page_text
     for text in (
         "Running 2 of 4 workers",
@@ -89,14 +89,14 @@ def test_a_job_has_its_progress_when_it_is_known() -> None:
 
 
 def test_failures_have_their_reason_next_attempt_and_remedy() -> None:
-    aside = failed_row("call-8", "MediaError", "the file has no picture", state="aside", retry_at=None, attempts=3)
+    aside = failed_row("call-8", "MediaError", "the file has no video", state="aside", retry_at=None, attempts=3)
     due = failed_row("call-9", "MediaNotFound", "not there", retry_at=NOW - 1)
     again = [failed_row(f"call-{state}", "OSError", "odd", state=state) for state in ("wanted", "running")]
     text = PageReader(
         render_status_page(muxer_view(failures=(failed_row("call-7", "ServiceUnavailable", "503"), aside, due, *again)))
     ).page_text
     assert text.index("call-8") < text.index("call-7") < text.index("call-9")
-    assert f"MUX-321 MediaError : the file has no picture {remedy_text('MUX-321')} 3 set aside" in text
+    assert f"MUX-321 MediaError : the file has no video {remedy_text('MUX-321')} 3 set aside" in text
     assert f"MUX-201 ServiceUnavailable : 503 {remedy_text('MUX-201')} 2 01:28 UTC in 2 min" in text
     assert f"MUX-221 MediaNotFound : not there {remedy_text('MUX-221')} 2 at the next poll" in text
     assert f"{remedy_text('MUX-401')} 2 queued" in text
@@ -110,8 +110,8 @@ def remedy_text(code: str) -> str:
 def test_recordings_have_their_numbers_and_a_page_with_their_timeline() -> None:
     plain = done_row("call-3", timeline_chain(2), updated=NOW - 120)
     labelled = done_row("call-4", facts={"agent": "alice", "label": "screenRecording", "seconds": 0.2, "timeline": {}})
-    made = muxer_view(recent=(plain, labelled))
-    page = PageReader(render_status_page(made))
+    view = muxer_view(recent=(plain, labelled))
+    page = PageReader(render_status_page(view))
     tag = file_name("call-3").rpartition("_muxed")[0][-20:][:8]
     agent = pseudonyms.agent_pseudonym("alice")
     numbers = "01:24 UTC 2 min ago 10:00 min 1:30 min re-encoded, encrypted"
@@ -119,28 +119,28 @@ def test_recordings_have_their_numbers_and_a_page_with_their_timeline() -> None:
     assert "updated" in page.page_text
     links = [attributes["href"] for tag, attributes in page.elements if tag == "a" and "recording?" in attributes["href"]]  # type: ignore[operator]
     assert links == [f"recording?name={file_name('call-3')}"]
-    text = PageReader(render_recording(made, file_name("call-3"))).page_text
+    text = PageReader(render_recording(view, file_name("call-3"))).page_text
     assert "screen 1 −0:30.0 4:00.0 cut off: 30.0 s at its beginning" in text
     assert "0:00.0 0:30.0 screen 1 re-encoded: cut between key frames" in text
-    assert render_recording(made, file_name("call-4")) is None
-    assert render_recording(made, "no such") is None
+    assert render_recording(view, file_name("call-4")) is None
+    assert render_recording(view, "no such") is None
 
 
 def test_incomplete_sources_are_shown() -> None:
     facts = {**done_row("call-3", timeline_chain(2)).facts, "missing": "a.mp3: lasts 14.8 s, but 30.0 s by its metadata"}
-    made = muxer_view(recent=(done_row("call-3", facts=facts), done_row("call-4", timeline_chain(2))))
+    view = muxer_view(recent=(done_row("call-3", facts=facts), done_row("call-4", timeline_chain(2))))
     words = "lasts 14.8 s, but 30.0 s by its metadata"
     assert (
-        PageReader(render_status_page(made)).page_text.count("incomplete") == 1
-        and words in PageReader(render_status_page(made)).page_text
+        PageReader(render_status_page(view)).page_text.count("incomplete") == 1
+        and words in PageReader(render_status_page(view)).page_text
     )
-    assert words in PageReader(render_recording(made, file_name("call-3"))).page_text
-    assert "Incomplete" not in PageReader(render_recording(made, file_name("call-4"))).page_text
+    assert words in PageReader(render_recording(view, file_name("call-3"))).page_text
+    assert "Incomplete" not in PageReader(render_recording(view, file_name("call-4"))).page_text
 
 
 def test_the_page_contains_no_personal_data() -> None:
     reason = "http://dav/calls/alice/+49301234567.mp3 may not be read: +49 30 1234567"
-    made = muxer_view(
+    view = muxer_view(
         recent=(
             done_row("call-3", timeline_chain(2) | {"screens": [{"name": "0301234567.mp4", "start": 0, "length": 600}] * 2}),
         ),
@@ -148,7 +148,7 @@ def test_the_page_contains_no_personal_data() -> None:
         services=(replace(OUTAGE, reason=reason),),
         polls=poll_counts(error=f"AccessDenied: {reason}"),
     )
-    for html in (render_status_page(made), render_recording(made, file_name("call-3"))):
+    for html in (render_status_page(view), render_recording(view, file_name("call-3"))):
         assert not re.search(r"(?i)alice|1234567|0301234567|screen-1\.mp4", html)
 
 
@@ -157,7 +157,7 @@ def test_hostile_texts_are_escaped(text: str) -> None:
     timeline = timeline_chain(2)
     timeline["pieces"][0]["reason"] = timeline["screens"][0]["name"] = text
     row = done_row(text, timeline, name=file_name("call-3"), agent=text)
-    made = muxer_view(
+    view = muxer_view(
         instance=text,
         recent=(row, replace(row, facts={**row.facts, "method": text, "length": text, "seconds": None})),
         failures=(failed_row(text, text, text, name=text, agent=text),),
@@ -173,7 +173,7 @@ def test_hostile_texts_are_escaped(text: str) -> None:
         warnings=("a",),
     )
     ordinary = PageReader(render_status_page(ordinary_view))
-    for html in (render_status_page(made), render_recording(made, file_name("call-3"))):
+    for html in (render_status_page(view), render_recording(view, file_name("call-3"))):
         assert not re.search("[\x00-\x09\x0b-\x1f\u202e\ud800]|x{301}", html)
         assert "{{ 7*7 }}" in html or "{{" not in text  # type: ignore[operator]
         page = PageReader(html)
@@ -187,7 +187,7 @@ def test_the_page_loads_nothing_else() -> None:
         assert not {"script", "img", "iframe", "object", "form", "input", "button"} & {tag for tag, _ in page.elements}
         assert not any("style" in attributes for _, attributes in page.elements)
         loaded = [attributes.get("href", "") for tag, attributes in page.elements if tag == "link"]
-        assert all(one.startswith("data:") for one in loaded)
+        assert all(item.startswith("data:") for item in loaded)
         idents = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
         assert len(idents) == len(set(idents))
 
@@ -207,10 +207,10 @@ def test_the_page_stays_small() -> None:
 
 
 def test_a_muxer_that_has_just_started_has_a_page() -> None:
-    made = muxer_view(
+    view = muxer_view(
         services=(), running=(), recent=(), samples=(), polls=PollStatistics(), started=NOW, next_poll=None, disk=None
     )
-    text = PageReader(render_status_page(made)).page_text
+    text = PageReader(render_status_page(view)).page_text
     assert "Starting" in text
     assert "None yet." in text
     assert "No service has been called yet." in text

@@ -35,28 +35,28 @@ def parse_timeline(length: float, screens: list[dict], pieces: list[dict]) -> Ti
 
 
 def bar_spans(svg: str, kind: str) -> list[tuple[float, float]]:
-    """Return begin and end of the bars of a kind, in percent of the drawing."""
-    found = [one for one in ElementTree.fromstring(svg).iter("rect") if one.get("class") == kind]
-    places = [(float(one.get("x").rstrip("%")), float(one.get("width").rstrip("%"))) for one in found]
-    return [(round(x, 2), round(x + width, 2)) for x, width in places]
+    """Return the start and end of the bars of a kind, in percent of the drawing."""
+    found = [element for element in ElementTree.fromstring(svg).iter("rect") if element.get("class") == kind]
+    bars = [(float(item.get("x").rstrip("%")), float(item.get("width").rstrip("%"))) for item in found]
+    return [(round(x, 2), round(x + width, 2)) for x, width in bars]
 
 
 def svg_texts(svg: str) -> list[str]:
-    return [one.text for one in ElementTree.fromstring(svg).iter("text")]  # type: ignore[misc]
+    return [element.text for element in ElementTree.fromstring(svg).iter("text")]  # type: ignore[misc]
 
 
 def screen_texts(timeline: TimelineView) -> list[str]:
-    return [screen_text(one, timeline) for one in timeline.screens]
+    return [screen_text(screen, timeline) for screen in timeline.screens]
 
 
 WHOLE_TIMELINE = parse_timeline(20, [screen_view(0, 20)], [piece_view(0, 20, 0)])
-# The audio begins in the middle of the first file, there is a gap, and the last file goes on after the audio.
+# The audio starts in the middle of the first file, then there is a gap, and the last file ends after the audio.
 GAPS_TIMELINE = parse_timeline(
     80,
     [screen_view(-10, 40), screen_view(50, 40)],
     [piece_view(0, 5, 0, 10, "cut"), piece_view(5, 30, 0, 15), piece_view(30, 50), piece_view(50, 80, 1)],
 )
-# Two files overlap by 10 seconds: the earlier one is cut off. Two overlap by one: they follow each other uncut.
+# An overlap of 10 seconds: the earlier file is cut off. An overlap of one second: neither file is cut.
 CUT_TIMELINE = parse_timeline(100, [screen_view(0, 60), screen_view(50, 50)], [piece_view(0, 50, 0), piece_view(50, 100, 1)])
 TOLERATED_TIMELINE = parse_timeline(
     100, [screen_view(0, 51), screen_view(50, 49)], [piece_view(0, 51, 0), piece_view(51, 100, 1)]
@@ -96,17 +96,17 @@ def test_an_overlap_that_cuts_differs_from_a_tolerated_one() -> None:
     assert render_timeline(CUT_TIMELINE, "a").index('class="cut"') < render_timeline(CUT_TIMELINE, "a").index(
         'class="on-screen">1<'
     )
-    assert [overlap_text(*one) for one in CUT_TIMELINE.find_overlaps()] == [
+    assert [overlap_text(*overlap) for overlap in CUT_TIMELINE.find_overlaps()] == [
         "Screen 1 and screen 2 overlap by 10.0 s at 0:50.0: screen 1 is cut off there."
     ]
     assert bar_spans(render_timeline(TOLERATED_TIMELINE, "a"), "overlap") == [(50, 51)]
     assert not bar_spans(render_timeline(TOLERATED_TIMELINE, "a"), "cut")
-    assert [overlap_text(*one) for one in TOLERATED_TIMELINE.find_overlaps()] == [
+    assert [overlap_text(*item) for item in TOLERATED_TIMELINE.find_overlaps()] == [
         "Screen 1 and screen 2 overlap by 1.0 s at 0:50.0: shown one after the other, uncut."
     ]
 
 
-def test_a_file_of_which_the_middle_is_covered_is_cut_there() -> None:
+def test_a_file_whose_middle_is_covered_is_cut_there() -> None:
     timeline = parse_timeline(
         100, [screen_view(0, 100), screen_view(40, 20)], [piece_view(0, 40, 0), piece_view(40, 60, 1), piece_view(60, 100)]
     )
@@ -147,7 +147,7 @@ def test_two_hundred_overlapping_files_fit_into_the_drawing() -> None:
     svg = ElementTree.fromstring(render_timeline(timeline, "a"))
     assert len(arrange_lanes(timeline.screens)) == 200
     assert float(svg.get("height")) < MAX_LANES_HEIGHT * 4
-    lowest = max(float(one.get("y")) + float(one.get("height")) for one in svg.iter("rect"))
+    lowest = max(float(element.get("y")) + float(element.get("height")) for element in svg.iter("rect"))
     assert lowest < float(svg.get("height"))
     assert all(0 <= begin <= end <= 100 for begin, end in bar_spans(render_timeline(timeline, "a"), "screen"))
 
@@ -156,7 +156,7 @@ def test_rows_are_few_and_no_file_covers_another() -> None:
     timeline = parse_timeline(
         100, [screen_view(0, 60), screen_view(10, 20), screen_view(30, 30), screen_view(60, 40)], [piece_view(0, 100, 0)]
     )
-    assert [[one.number for one in row] for row in arrange_lanes(timeline.screens)] == [[1, 4], [2, 3]]
+    assert [[item.number for item in row] for row in arrange_lanes(timeline.screens)] == [[1, 4], [2, 3]]
 
 
 def test_ticks_are_round_and_few() -> None:
@@ -167,8 +167,12 @@ def test_ticks_are_round_and_few() -> None:
 
 
 def test_every_second_tick_may_be_hidden_but_not_the_start() -> None:
-    texts = [one for one in ElementTree.fromstring(render_timeline(GAPS_TIMELINE, "a")).iter("text") if ":" in one.text]  # type: ignore[operator]
-    assert [(one.text, one.get("class")) for one in texts[:3]] == [("0:00", None), ("0:30", "between"), ("1:00", None)]
+    texts = [
+        element
+        for element in ElementTree.fromstring(render_timeline(GAPS_TIMELINE, "a")).iter("text")
+        if ":" in element.text  # type: ignore[operator]
+    ]
+    assert [(text.text, text.get("class")) for text in texts[:3]] == [("0:00", None), ("0:30", "between"), ("1:00", None)]
 
 
 def test_a_drawing_has_a_text_for_screen_readers() -> None:
@@ -188,14 +192,17 @@ def test_the_strip_has_a_fixed_size_and_shows_the_most_frequent_kind() -> None:
 
 
 def bars_of_strip(timeline: TimelineView) -> list[tuple[str, int]]:
-    return [(one.get("class"), int(one.get("width"))) for one in ElementTree.fromstring(render_strip(timeline)).iter("rect")]  # type: ignore[misc]
+    return [
+        (element.get("class"), int(element.get("width")))  # type: ignore[misc]
+        for element in ElementTree.fromstring(render_strip(timeline)).iter("rect")
+    ]
 
 
 def test_neighbours_of_the_same_kind_are_merged() -> None:
     timeline = parse_timeline(
         30, [screen_view(0, 30)], [piece_view(0, 10, 0), piece_view(10, 20, 0, 10), piece_view(20, 30, 0, 20, "cut")]
     )
-    assert [(one.begin, one.end, one.kind, one.reason) for one in merge_parts(timeline.parts)] == [
+    assert [(part.begin, part.end, part.kind, part.reason) for part in merge_parts(timeline.parts)] == [
         (0, 20, "copy", ""),
         (20, 30, "encode", "cut"),
     ]
@@ -209,7 +216,7 @@ def test_neighbours_of_the_same_kind_are_merged() -> None:
         {"length": 5, "screens": [], "pieces": [{"begin": 0, "other": 1}]},
     ],
 )
-def test_an_unreadable_timeline_is_none(facts: dict | None) -> None:
+def test_an_unreadable_timeline_is_ignored(facts: dict | None) -> None:
     assert read_timeline(facts) is None
 
 
@@ -220,7 +227,7 @@ def test_paused_spans_split_the_padding() -> None:
         {**facts, "paused": [{"begin": 10, "end": 15}, {"begin": 28, "end": 32}, {"begin": 35, "end": 36}]}
     )
     assert timeline is not None
-    assert [(one.begin, one.end, one.kind) for one in timeline.parts] == [
+    assert [(part.begin, part.end, part.kind) for part in timeline.parts] == [
         (0, 10, "copy"),
         (10, 15, "paused"),
         (15, 30, "copy"),

@@ -39,19 +39,19 @@ def test_positions_are_those_of_players(seconds: float, digits: int, words: str)
     assert format_position(seconds, digits) == words
 
 
-def test_times_are_told_in_utc_and_from_now() -> None:
+def test_times_are_shown_in_utc_and_relative_to_now() -> None:
     assert format_datetime(0) == "1970-01-01 00:00:00 UTC"
     assert (format_ago(40, 100), format_ago(160, 100), format_ago(100, 100.4)) == ("1 min ago", "in 1 min", "just now")
 
 
 def test_lengths_are_exact() -> None:
-    told = [format_exact(one) for one in (0, 7.46, 59.96, 90, 3599.6)]
-    assert told == ["0.0 s", "7.5 s", "1:00 min", "1:30 min", "1:00:00 h"]
+    formatted = [format_exact(value) for value in (0, 7.46, 59.96, 90, 3599.6)]
+    assert formatted == ["0.0 s", "7.5 s", "1:00 min", "1:30 min", "1:00:00 h"]
 
 
 def test_sizes() -> None:
-    told = [format_megabytes(one) for one in (0, 999, 1500, 2_340_000, 5e9)]
-    assert told == ["0 bytes", "999 bytes", "1.5 kB", "2.3 MB", "5.0 GB"]
+    formatted = [format_megabytes(value) for value in (0, 999, 1500, 2_340_000, 5e9)]
+    assert formatted == ["0 bytes", "999 bytes", "1.5 kB", "2.3 MB", "5.0 GB"]
 
 
 @pytest.mark.parametrize(
@@ -65,12 +65,12 @@ def test_sizes() -> None:
         ("Größe 通話", "Größe 通話"),
     ],
 )
-def test_texts_are_one_line_that_moves_nothing_else(words: str, shown: str) -> None:
+def test_texts_are_one_line_without_control_characters(words: str, shown: str) -> None:
     assert single_line(words) == shown
 
 
 @pytest.mark.parametrize("size", [81, 320, 321, 10_000])
-def test_long_texts_are_cut(size: int) -> None:
+def test_long_texts_are_truncated(size: int) -> None:
     cut = single_line("x" * size)
     assert len(cut) <= 80
     assert "…" in cut
@@ -89,11 +89,11 @@ def test_long_texts_are_cut(size: int) -> None:
         ("HTTP 503, statusCode 4", "HTTP 503, statusCode 4"),
     ],
 )
-def test_reasons_tell_neither_who_called_nor_who_answered(reason: str, shown: str) -> None:
+def test_reasons_name_neither_caller_nor_agent(reason: str, shown: str) -> None:
     assert redact(reason, "alice") == shown
 
 
-def test_agents_have_labels_that_tell_no_name() -> None:
+def test_labels_of_agents_do_not_contain_names() -> None:
     assert pseudonyms.agent_pseudonym("alice") == pseudonyms.agent_pseudonym("alice") != pseudonyms.agent_pseudonym("bob")
     assert len(pseudonyms.agent_pseudonym("alice")) == pseudonyms.LABEL_BYTES
     assert pseudonyms.agent_pseudonym("") == ""

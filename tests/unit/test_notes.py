@@ -1,4 +1,4 @@
-"""Notes about work that a kill would leave half done."""
+"""Intent records of work that a kill would leave unfinished."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_work_in_progress_is_not_recovered(tmp_path: Path) -> None:
 
 
 def test_work_starts_again_only_after_the_earlier_record_is_settled(tmp_path: Path) -> None:
-    """Otherwise the earlier upload's deletion would hit the new upload, and its note."""
+    """Otherwise the deletion of the earlier upload would hit the new upload and its record."""
     notes, order = IntentLog(tmp_path), []
     with pytest.raises(ServiceUnavailable), notes.pending("key", INTENT):
         raise ServiceUnavailable("down")
@@ -79,12 +79,12 @@ def test_work_starts_again_only_after_the_earlier_record_is_settled(tmp_path: Pa
     def settle_earlier(_: object) -> bool:
         thread.start()
         thread.join(0.2)
-        order.append("old is gone")
+        order.append("old removed")
         return True
 
     notes.recover(settle_earlier, "later")
     thread.join(10)
-    assert order == ["old is gone", "new"] and read_records(tmp_path) == []
+    assert order == ["old removed", "new"] and read_records(tmp_path) == []
 
 
 def test_an_earlier_record_survives_a_full_disk(tmp_path: Path) -> None:
@@ -99,14 +99,14 @@ def test_an_earlier_record_survives_a_full_disk(tmp_path: Path) -> None:
         assert not list(folder.glob("*.new"))
 
 
-def test_a_half_written_record_is_removed(tmp_path: Path) -> None:
+def test_a_partly_written_record_is_removed(tmp_path: Path) -> None:
     (tmp_path / "note.new").write_text(json.dumps(INTENT))
     seen: list[object] = []
     IntentLog(tmp_path).recover(lambda note: bool(seen.append(note)), "later")
     assert not list(tmp_path.iterdir()) and not seen
 
 
-def test_an_unreadable_record_stops_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unreadable_record_does_not_stop_the_others(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "note.json").mkdir()
     (tmp_path / "other.json").write_text(json.dumps(INTENT))
     IntentLog(tmp_path).recover(lambda _: True, "it is left for now")

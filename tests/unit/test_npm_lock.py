@@ -1,4 +1,4 @@
-"""The lock file of the npm packages that the tests use: pinned with hashes, and free of the addresses of a registry."""
+"""The lock file of the npm packages of the tests: pinned with hashes, and without registry addresses."""
 
 from __future__ import annotations
 

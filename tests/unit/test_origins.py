@@ -1,4 +1,4 @@
-"""Where the value of each option comes from, as the loader remembers it and ``config`` shows it."""
+"""The origin of each option value, as the loader stores it and ``config`` shows it."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ mark_screen_recording_label = 2
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     keystore.save_keystore(tmp_path, {("rcs", "password"): "a-secret-of-the-keystore"})
-    made = tmp_path / "muxer.cfg"
-    made.write_text(CONFIG_TEXT)
-    return made
+    config_path = tmp_path / "muxer.cfg"
+    config_path.write_text(CONFIG_TEXT)
+    return config_path
 
 
 def test_each_origin_is_reported(path: Path) -> None:
@@ -52,7 +52,7 @@ def test_each_origin_is_reported(path: Path) -> None:
     assert set(origins) == {(section, name) for section, name, _ in all_options()}
 
 
-def test_an_ignored_value_is_not_where_the_value_comes_from(tmp_path: Path) -> None:
+def test_an_ignored_value_is_not_reported_as_the_origin(tmp_path: Path) -> None:
     path = tmp_path / "muxer.cfg"
     path.write_text("[htcc]\nbase_uri = https://rws\ncontact_center_id = cc\n[processing]\ntotal_muxers = many\n")
     assert load_config(path, {}, {}).origins["processing", "total_muxers"] == "default"
@@ -72,7 +72,7 @@ def test_valid_values_are_read_despite_problems(tmp_path: Path) -> None:
     text = "[htcc]\nbase_uri = https://rws\nrws_timeout = 5\n[processing]\nmuxer_id = 3\nwindow_past_older_than = 900\n"
     path.write_text(text)
     reading = inspect_config(path, {}, {})
-    assert [one.where.partition(" = ")[0] for one in reading.problems] == [
+    assert [problem.where.partition(" = ")[0] for problem in reading.problems] == [
         "[htcc] contact_center_id",
         "[htcc] rws_timeout",
         "[processing] window_past_older_than",
@@ -110,11 +110,11 @@ def test_config_shows_every_option_and_no_secret(
 def test_config_changed_as_json(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, _ = run_command(path, capsys, "--changed", "--json")
     found = json.loads(out)
-    names = {(one["section"], one["option"]) for one in found["settings"]}
+    names = {(setting["section"], setting["option"]) for setting in found["settings"]}
     assert ("processing", "muxer_id") in names and ("advanced", "mark_screen_recording_label") in names
     assert ("processing", "window_past") not in names, "it is given, and is the default"
     assert ("htcc", "username") not in names
-    assert any("[rsc]" in one for one in found["warnings"])
+    assert any("[rsc]" in warning for warning in found["warnings"])
     assert "a-secret" not in out
 
 

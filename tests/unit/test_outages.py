@@ -1,4 +1,4 @@
-"""A service that is out holds back the recordings that need it; one broken recording holds back nothing."""
+"""An unavailable service pauses the recordings that need it; one broken recording pauses no other."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def call_repeatedly(outages: CircuitBreaker, error: MuxerError | None, service: 
                 raise error
 
 
-def test_a_single_failure_is_no_outage() -> None:
+def test_a_single_failure_is_not_an_outage() -> None:
     outages = CircuitBreaker()
     call_repeatedly(outages, ServiceUnavailable("no answer"), times=FAILURE_THRESHOLD - 1)
     call_repeatedly(outages, None)
@@ -57,20 +57,20 @@ def test_failures_in_a_row_are_an_outage(error: MuxerError, enough: int) -> None
     assert outages.is_open("RWS")
     assert not outages.try_half_open(["RWS"])
     assert outages.is_any_blocked(["WebDAV http://dav", "RWS"])
-    assert outages.try_half_open(["RCS"]), "others go on"
+    assert outages.try_half_open(["RCS"]), "other services are available"
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "error",
     [NotFound("404"), MediaNotFound("404"), PathForbidden("403"), StorageMisconfigured("413"), FolderMissing("409")],
 )
 def test_an_error_of_one_recording_shows_that_the_service_is_available(
-    answer: MuxerError, monkeypatch: pytest.MonkeyPatch
+    error: MuxerError, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(circuit_breaker, "LOGIN_BACKOFF_SECONDS", 0.0)
     outages = CircuitBreaker()
     call_repeatedly(outages, AuthenticationFailed("wrong password"))
-    call_repeatedly(outages, answer)
+    call_repeatedly(outages, error)
     assert not outages.is_open("RWS")
 
 
@@ -84,13 +84,13 @@ def test_errors_of_the_muxer_do_not_count_for_the_service(error: MuxerError) -> 
     assert outages.is_open("RWS")
 
 
-def test_one_recording_a_poll_tries_a_service_that_is_out() -> None:
+def test_one_recording_per_poll_tries_an_unavailable_service() -> None:
     outages = CircuitBreaker()
     call_repeatedly(outages, AuthenticationFailed("wrong password"))
     outages.allow_trial()
     assert not outages.is_any_blocked(["RWS"])
     assert outages.try_half_open(["RWS"])
-    assert not outages.try_half_open(["RWS"]), "one is enough"
+    assert not outages.try_half_open(["RWS"]), "one trial is enough"
     assert outages.is_any_blocked(["RWS"])
     outages.allow_trial()
     assert outages.try_half_open(["RWS"])
@@ -103,10 +103,10 @@ def test_a_recording_that_needs_two_services_waits_for_both() -> None:
     outages.allow_trial()
     assert outages.try_half_open(["RCS"])
     assert not outages.try_half_open(["RWS", "RCS"])
-    assert outages.try_half_open(["RWS"]), "the one that could not begin has not used up the trial"
+    assert outages.try_half_open(["RWS"]), "a recording that could not start has not used up the trial"
 
 
-def test_an_outage_is_told_once_when_it_begins_and_once_when_it_ends(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_outage_is_logged_once_at_its_start_and_once_at_its_end(caplog: pytest.LogCaptureFixture) -> None:
     outages = CircuitBreaker()
     for _ in range(20):
         call_repeatedly(outages, ServiceUnavailable("no answer"), "RCS")
@@ -125,14 +125,14 @@ def test_the_log_names_the_effect_of_an_outage(caplog: pytest.LogCaptureFixture)
     assert caplog.messages[1].startswith("RWS is unavailable; no recording waits for it: ")
 
 
-def test_errors_bear_the_name_of_the_service_that_they_come_from() -> None:
+def test_errors_contain_the_name_of_their_service() -> None:
     outages = CircuitBreaker()
     with pytest.raises(ServiceUnavailable) as met, outages.call("outer"), outages.call("inner"):
         raise ServiceUnavailable("no answer")
     assert met.value.service == "inner"
 
 
-def test_what_was_tried_often_enough_is_an_outage_at_once() -> None:
+def test_an_error_after_enough_retries_is_an_outage_at_once() -> None:
     outages = CircuitBreaker()
     error = ServiceUnavailable("no answer")
     error.service = "RWS"
@@ -140,7 +140,7 @@ def test_what_was_tried_often_enough_is_an_outage_at_once() -> None:
     assert outages.is_open("RWS")
 
 
-def test_after_an_authentication_failure_nothing_is_sent_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_an_authentication_failure_nothing_is_sent_during_the_back_off(monkeypatch: pytest.MonkeyPatch) -> None:
     breaker, sent = CircuitBreaker(), []
     for service in ("RWS", "RWS", "RCS"):
         with contextlib.suppress(AuthenticationFailed), breaker.call(service):

@@ -1,4 +1,4 @@
-"""The helping threads."""
+"""The helper threads."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ Make = Callable[..., HelperThreads]
 @pytest.fixture
 def make(stop: threading.Event) -> Iterator[Make]:
     """Return a function that starts helpers; all of them end with the test."""
-    made: list[HelperThreads] = []
+    pools: list[HelperThreads] = []
 
     def start_helpers(workers: int = 1, for_each: int = 2) -> HelperThreads:
-        made.append(HelperThreads(workers, for_each, stop))
-        return made[-1]
+        pools.append(HelperThreads(workers, for_each, stop))
+        return pools[-1]
 
     yield start_helpers
-    for one in made:
-        one.close()
+    for pool in pools:
+        pool.close()
 
 
-def test_the_results_come_in_the_order_of_the_tasks(make: Make) -> None:
+def test_results_are_returned_in_the_order_of_the_tasks(make: Make) -> None:
     last_first = [threading.Event() for _ in range(4)]
     last_first[3].set()
 
@@ -49,7 +49,7 @@ def test_the_results_come_in_the_order_of_the_tasks(make: Make) -> None:
     assert make(for_each=3).run_tasks([partial(wait_for_last, number) for number in range(4)]) == [0, 1, 2, 3]
 
 
-def test_as_many_tasks_run_at_the_same_time_as_there_are_helpers_and_one(make: Make) -> None:
+def test_concurrent_tasks_are_one_more_than_the_helpers(make: Make) -> None:
     together, running, most = threading.Barrier(3), threading.Semaphore(3), []
 
     def run_together() -> None:
@@ -78,17 +78,17 @@ def test_a_worker_does_its_tasks_itself_when_all_helpers_are_busy(make: Make) ->
     other.join(TIMEOUT_SECONDS)
 
 
-def test_after_an_error_nothing_begins_and_what_has_begun_is_awaited(make: Make) -> None:
-    begun, failed, ended, never = (threading.Event() for _ in range(4))
+def test_after_an_error_no_task_starts_and_running_tasks_are_awaited(make: Make) -> None:
+    started, failed, ended, never = (threading.Event() for _ in range(4))
 
     def end_slowly() -> None:
-        begun.set()
+        started.set()
         assert failed.wait(TIMEOUT_SECONDS)
         assert not never.wait(0.1)
         ended.set()
 
     def raise_first() -> None:
-        assert begun.wait(TIMEOUT_SECONDS)
+        assert started.wait(TIMEOUT_SECONDS)
         failed.set()
         raise ServiceUnavailable("the first error")
 
@@ -113,7 +113,7 @@ def test_the_first_error_wins(make: Make) -> None:
         make().run_tasks([raise_second, raise_first])
 
 
-def test_the_lines_of_helpers_are_about_the_recording_of_their_worker(make: Make) -> None:
+def test_log_lines_of_helpers_contain_the_recording_of_their_worker(make: Make) -> None:
     together = threading.Barrier(3)
 
     def logged_recording() -> str:
@@ -126,20 +126,20 @@ def test_the_lines_of_helpers_are_about_the_recording_of_their_worker(make: Make
             assert helpers.run_tasks([logged_recording] * 3) == [name] * 3
 
 
-def test_nothing_begins_after_a_stop(make: Make, stop: threading.Event) -> None:
-    begun: list[int] = []
+def test_no_task_starts_after_a_stop(make: Make, stop: threading.Event) -> None:
+    started: list[int] = []
 
     def stop_at_once(number: int) -> None:
-        begun.append(number)
+        started.append(number)
         stop.set()
 
     with pytest.raises(Stopped):
         make(for_each=0).run_tasks([partial(stop_at_once, number) for number in range(3)])
-    assert begun == [0]
+    assert started == [0]
 
 
 def test_helpers_end_when_they_are_closed(make: Make) -> None:
-    """Other tests in this process may have left helpers of their own."""
+    """Other tests in this process may have left other helpers."""
     before = set(threading.enumerate())
     helpers = make(workers=2, for_each=3)
     ours = [thread for thread in threading.enumerate() if thread not in before]

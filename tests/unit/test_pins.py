@@ -1,4 +1,4 @@
-"""Every third-party package is pinned, with the hashes of its files (docs/developer/dependencies.md)."""
+"""Every third-party package is pinned with the hashes of its files (docs/developer/dependencies.md)."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def test_every_requirement_has_a_version_and_hashes(path: Path) -> None:
 
 
 @pytest.mark.parametrize(("small", "large"), [("", "-fleet"), ("", "-lab"), ("-fleet", "-test"), ("-lab", "-test")])
-def test_a_lock_file_holds_all_of_those_that_it_is_said_to_hold(small: str, large: str) -> None:
-    texts = [(THIRDPARTY / f"requirements{one}.txt").read_text() for one in (small, large)]
+def test_a_lock_file_contains_every_requirement_of_the_smaller_one(small: str, large: str) -> None:
+    texts = [(THIRDPARTY / f"requirements{value}.txt").read_text() for value in (small, large)]
     fewer, more = (set(re.findall(r"^[a-z0-9-]+==\S+", text, re.MULTILINE)) for text in texts)
     assert fewer < more
 
 
-def test_only_those_who_ask_for_a_fleet_get_its_packages() -> None:
+def test_the_packages_of_a_fleet_are_installed_only_on_request() -> None:
     with_it = [path.name for path in LOCKS if re.search(r"^(dramatiq|pika)==", path.read_text(), re.MULTILINE)]
     assert with_it == ["requirements-fleet.txt", "requirements-test.txt"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -28,7 +28,7 @@ def stop() -> Iterator[threading.Event]:
 
 
 class GatedWork:
-    """Work that waits until it is let through."""
+    """Work that waits until the test releases it."""
 
     def __init__(self) -> None:
         self.open = threading.Event()
@@ -43,14 +43,14 @@ class GatedWork:
 
 def test_all_that_is_submitted_is_done(stop: threading.Event) -> None:
     done: list[str] = []
-    pool = ThreadExecutor(lambda one: done.append(one.recording_id), 3, stop)
+    pool = ThreadExecutor(lambda item: done.append(item.recording_id), 3, stop)
     assert all(pool.submit(create_target(f"C{number}")) for number in range(60))
     pool.wait_for_all()
     assert sorted(done) == sorted(f"C{number}" for number in range(60))
     assert pool.is_idle
 
 
-def test_as_many_run_at_the_same_time_as_there_are_workers(stop: threading.Event) -> None:
+def test_concurrent_targets_equal_the_number_of_workers(stop: threading.Event) -> None:
     gate = GatedWork()
     pool = ThreadExecutor(gate, 3, stop)
     for number in range(4):
@@ -79,7 +79,7 @@ def test_a_target_that_is_queued_or_running_is_not_taken_twice(stop: threading.E
 
 def test_a_target_that_is_done_may_be_submitted_again(stop: threading.Event) -> None:
     done: list[str] = []
-    pool = ThreadExecutor(lambda one: done.append(one.recording_id), 1, stop)
+    pool = ThreadExecutor(lambda item: done.append(item.recording_id), 1, stop)
     for _ in range(2):
         assert pool.submit(create_target("C1"))
         pool.wait_for_all()
@@ -164,7 +164,7 @@ def test_after_a_stop_no_new_work_starts_and_the_workers_end(stop: threading.Eve
 
 
 @pytest.mark.parametrize(("cut_off", "open_"), [(True, 2), (False, 1)])
-def test_what_a_stop_has_cut_off_stays_open(stop: threading.Event, cut_off: bool, open_: int) -> None:
+def test_targets_cut_off_by_a_stop_stay_open(stop: threading.Event, cut_off: bool, open_: int) -> None:
     gate = GatedWork()
 
     def work_until_stop(one: MuxTarget) -> None:
@@ -208,34 +208,33 @@ def test_a_drain_returns_whether_a_worker_still_runs(stop: threading.Event) -> N
 def test_a_worker_that_hangs_does_not_keep_the_process_alive(stop: threading.Event) -> None:
     before = set(threading.enumerate())
     ThreadExecutor(lambda _: None, 2, stop)
-    made: Callable[[], list[threading.Thread]] = lambda: [one for one in threading.enumerate() if one not in before]  # noqa: E731
-    assert len(made()) == 2
-    assert all(thread.daemon for thread in made())
+    assert len(set(threading.enumerate()) - before) == 2
+    assert all(thread.daemon for thread in set(threading.enumerate()) - before)
 
 
 class FakeRoom:
-    """Room that is there or not; ``asked`` counts the questions."""
+    """Capacity that the test switches on and off; `asked` counts the calls."""
 
     def __init__(self) -> None:
         self.there = threading.Event()
-        self.asked = threading.Semaphore(0)
+        self.calls = threading.Semaphore(0)
 
     def __call__(self) -> bool:
-        self.asked.release()
+        self.calls.release()
         return self.there.is_set()
 
 
-def test_while_nothing_may_start_no_target_is_taken_or_lost(stop: threading.Event) -> None:
+def test_while_starting_is_blocked_no_target_is_taken_or_lost(stop: threading.Event) -> None:
     done: list[str] = []
     room = FakeRoom()
-    pool = ThreadExecutor(lambda one: done.append(one.recording_id), 2, stop, room)
+    pool = ThreadExecutor(lambda item: done.append(item.recording_id), 2, stop, room)
     accepted: list[bool] = []
     thread = threading.Thread(
         target=lambda: accepted.extend(pool.submit(create_target(f"C{n}")) for n in range(3)), daemon=True
     )
     thread.start()
     for _ in range(9):
-        assert room.asked.acquire(timeout=TIMEOUT_SECONDS)
+        assert room.calls.acquire(timeout=TIMEOUT_SECONDS)
     assert pool.is_idle and not accepted and not done
     room.there.set()
     thread.join(TIMEOUT_SECONDS)
@@ -243,7 +242,7 @@ def test_while_nothing_may_start_no_target_is_taken_or_lost(stop: threading.Even
     assert accepted == [True] * 3 and sorted(done) == ["C0", "C1", "C2"]
 
 
-def test_queued_targets_wait_while_nothing_may_start_and_running_ones_continue(stop: threading.Event) -> None:
+def test_while_starting_is_blocked_queued_targets_wait_and_running_ones_continue(stop: threading.Event) -> None:
     gate, room = GatedWork(), FakeRoom()
     room.there.set()
     pool = ThreadExecutor(gate, 1, stop, room)
@@ -252,10 +251,10 @@ def test_queued_targets_wait_while_nothing_may_start_and_running_ones_continue(s
     assert gate.started.acquire(timeout=TIMEOUT_SECONDS)
     room.there.clear()
     gate.open.set()
-    while room.asked.acquire(blocking=False):
+    while room.calls.acquire(blocking=False):
         pass
     for _ in range(3):
-        assert room.asked.acquire(timeout=TIMEOUT_SECONDS)
+        assert room.calls.acquire(timeout=TIMEOUT_SECONDS)
     assert gate.done == ["running"] and not pool.is_idle
     room.there.set()
     pool.wait_for_all()

@@ -42,17 +42,17 @@ def test_the_input_is_empty() -> None:
     assert Runner().run(python_command("import sys; print(len(sys.stdin.read()))"), timeout=LONG_SECONDS).strip() == b"0"
 
 
-def test_a_failure_is_told_with_the_end_of_what_the_program_says() -> None:
+def test_a_failure_is_reported_with_the_end_of_the_program_output() -> None:
     code = "import sys; sys.stderr.write('early ' * 10_000 + 'the reason'); sys.exit(3)"
     with pytest.raises(ToolError, match=r"status 3.*the reason") as caught:
         Runner().run(python_command(code), timeout=LONG_SECONDS)
     assert len(str(caught.value)) < 3000
 
 
-def test_complaints_are_a_failure_where_they_are_not_accepted() -> None:
-    command = python_command("import sys; sys.stderr.write('broken picture'); print('out')")
+def test_output_on_stderr_is_a_failure_where_it_is_not_accepted() -> None:
+    command = python_command("import sys; sys.stderr.write('broken frame'); print('out')")
     assert Runner().run(command, timeout=LONG_SECONDS).strip() == b"out"
-    with pytest.raises(ToolError, match="broken picture"):
+    with pytest.raises(ToolError, match="broken frame"):
         Runner().run(command, timeout=LONG_SECONDS, complaint="broken")
 
 
@@ -62,18 +62,18 @@ def test_a_program_that_takes_too_long_is_killed() -> None:
 
 
 @pytest.mark.parametrize("status", [1, 0])
-def test_a_program_that_says_that_the_disk_is_full_fails_for_now_whatever_its_status(status: int) -> None:
+def test_a_program_that_reports_a_full_disk_is_a_transient_error_whatever_its_status(status: int) -> None:
     code = f"import sys; sys.stderr.write('Error writing trailer: No space left on device'); sys.exit({status})"
     with pytest.raises(LocalResourceError):
         Runner().run(python_command(code), timeout=LONG_SECONDS)
 
 
-def test_a_program_that_is_not_there_fails_for_now(tmp_path: Path) -> None:
+def test_a_missing_program_is_a_transient_error(tmp_path: Path) -> None:
     with pytest.raises(LocalResourceError, match="cannot be started"):
         Runner().run([tmp_path / "none"], timeout=LONG_SECONDS)
 
 
-def test_cancel_kills_what_runs_and_nothing_more_is_started() -> None:
+def test_cancel_kills_running_programs_and_starts_no_more() -> None:
     runner, raised = Runner(), []
     read, write = os.pipe()
 
@@ -103,7 +103,7 @@ def test_cancel_kills_what_runs_and_nothing_more_is_started() -> None:
         runner.run(python_command("print()"), timeout=LONG_SECONDS)
 
 
-def test_the_failure_of_the_program_goes_before_that_of_its_reader() -> None:
+def test_a_failure_of_the_program_takes_precedence_over_one_of_its_reader() -> None:
     def fail_to_read(out: IO[bytes]) -> bytes:
         raise ValueError(f"cannot read {out.read()!r}")
 
@@ -155,11 +155,11 @@ Runner().run_streaming([sys.executable, "-c", child], consume, timeout=60)
         if not is_running(int(muxer.stdout)):
             return
         time.sleep(0.02)
-    raise AssertionError("the program goes on")
+    raise AssertionError("the program is still running")
 
 
 def is_running(pid: int) -> bool:
-    """Whether the process exists and is not a zombie."""
+    """Return whether the process exists and is not a zombie."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):

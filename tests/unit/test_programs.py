@@ -1,4 +1,4 @@
-"""Where ffmpeg, ffprobe and openssl are looked for: thirdparty/ of the installation, the PATH, or the path that is given."""
+"""Where ffmpeg, ffprobe and openssl are searched: thirdparty/ of the installation, PATH, or the configured path."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ def write_program(path: Path, mode: int = 0o755) -> Path:
     return path
 
 
-@pytest.mark.parametrize(("program", "place"), LAYOUTS)
-def test_a_build_in_thirdparty_goes_before_the_path(thirdparty: Path, program: ProgramPath, place: str) -> None:
+@pytest.mark.parametrize(("program", "subpath"), LAYOUTS)
+def test_a_build_in_thirdparty_takes_precedence_over_the_path(thirdparty: Path, program: ProgramPath, subpath: str) -> None:
     on_path = program(program.name)
-    build = write_program(thirdparty / place)
+    build = write_program(thirdparty / subpath)
     (thirdparty / program.build / "README.txt").touch()
     assert program(program.name) == str(build) != on_path
 
 
-@pytest.mark.parametrize(("program", "place"), LAYOUTS)
-def test_the_installer_searches_the_same_folders(thirdparty: Path, program: ProgramPath, place: str) -> None:
-    build = write_program(thirdparty / place)
+@pytest.mark.parametrize(("program", "subpath"), LAYOUTS)
+def test_the_installer_searches_the_same_folders(thirdparty: Path, program: ProgramPath, subpath: str) -> None:
+    build = write_program(thirdparty / subpath)
     script = f'set -euo pipefail; say() {{ echo "$*"; }}; . "{SYSTEM_SH}"; unpacked "$1" "$2"'
     command = ["bash", "-c", script, "bash", str(thirdparty / program.build), program.name]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == f"{build}\n"
@@ -74,7 +74,7 @@ def test_two_builds_are_ambiguous(thirdparty: Path) -> None:
     both = [write_program(thirdparty / f"ffmpeg/ffmpeg-{version}/bin/ffprobe") for version in ("6", "7")]
     with pytest.raises(ValueError, match="more than one") as caught:
         FFPROBE("ffprobe")
-    assert all(str(one) in str(caught.value) for one in both)
+    assert all(str(item) in str(caught.value) for item in both)
     directly = write_program(thirdparty / "ffmpeg/ffprobe")
     assert FFPROBE("ffprobe") == str(directly)
 
@@ -91,7 +91,7 @@ def test_a_folder_that_cannot_be_read_is_named(thirdparty: Path, monkeypatch: py
     assert str(thirdparty / "openssl") in str(caught.value)
 
 
-def test_a_program_that_is_nowhere(thirdparty: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_program_that_does_not_exist(thirdparty: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (thirdparty / "ffmpeg" / "still packed").mkdir(parents=True)
     monkeypatch.setenv("PATH", "/no/such/folder")
     with pytest.raises(ValueError, match="not on the PATH and not in") as caught:

@@ -1,4 +1,4 @@
-"""How far something is, how fast it goes, and how long it will still take."""
+"""Progress, rate and remaining time of a step."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from muxer.status.progress import Progress, format_duration, format_progress, measure_progress
 
 
-def test_half_of_it_in_ten_seconds_leaves_ten_more() -> None:
+def test_half_done_in_ten_seconds_leaves_ten_seconds() -> None:
     assert measure_progress(50, 100, begun=1000, now=1010) == Progress(percent=50, rate=5, left=10)
 
 
-def test_without_a_whole_there_is_a_rate_but_no_percentage() -> None:
+def test_without_a_total_there_is_a_rate_but_no_percentage() -> None:
     assert measure_progress(50, 0, begun=0, now=10) == Progress(None, 5, None)
 
 
@@ -22,11 +22,11 @@ def test_at_the_start_and_after_a_clock_set_back_the_rate_is_unknown(now: float)
     assert measure_progress(50, 100, begun=1000, now=now) == Progress(50, None, None)
 
 
-def test_more_than_was_estimated_is_all_of_it() -> None:
+def test_more_than_the_estimated_total_is_one_hundred_percent() -> None:
     assert measure_progress(120, 100, begun=0, now=10) == Progress(100, 12, 0.0)
 
 
-def test_what_has_not_moved_has_no_end() -> None:
+def test_without_progress_there_is_no_remaining_time() -> None:
     assert measure_progress(0, 100, begun=0, now=10) == Progress(0, 0, None)
 
 
@@ -35,14 +35,14 @@ numbers = st.floats(0, 1e15)
 
 @given(numbers, numbers, numbers, numbers)
 def test_nothing_is_ever_negative_or_above_a_hundred(done: float, total: float, begun: float, now: float) -> None:
-    made = measure_progress(done, total, begun, now)
-    assert made.percent is None or 0 <= made.percent <= 100
-    assert made.rate is None or made.rate >= 0
-    assert made.left is None or made.left >= 0
+    progress = measure_progress(done, total, begun, now)
+    assert progress.percent is None or 0 <= progress.percent <= 100
+    assert progress.rate is None or progress.rate >= 0
+    assert progress.left is None or progress.left >= 0
 
 
 @pytest.mark.parametrize(
-    ("made", "step", "text"),
+    ("progress", "step", "text"),
     [
         (Progress(63.9, 12_340_000, 42.2), "fetch", "63 %, 12.3 MB/s, 0:42 left"),
         (Progress(5, 8_000_000, 3725), "mux", "5 %, 8.0 x real time, 1:02:05 left"),
@@ -52,9 +52,9 @@ def test_nothing_is_ever_negative_or_above_a_hundred(done: float, total: float, 
         (Progress(None, None, None), "check", ""),
     ],
 )
-def test_it_is_shown_for_people(made: Progress, step: str, text: str) -> None:
-    assert format_progress(made, step) == text
+def test_progress_is_shown_in_readable_form(progress: Progress, step: str, text: str) -> None:
+    assert format_progress(progress, step) == text
 
 
 def test_a_clock_rounds_up_into_the_next_minute() -> None:
-    assert [format_duration(one) for one in (0, 59.6, 3599.7, -3)] == ["0:00", "1:00", "1:00:00", "0:00"]
+    assert [format_duration(value) for value in (0, 59.6, 3599.7, -3)] == ["0:00", "1:00", "1:00:00", "0:00"]

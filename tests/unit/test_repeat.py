@@ -1,4 +1,4 @@
-"""A step that meets a service which fails is repeated in place, a few times, and nothing else is."""
+"""A step is repeated in place a few times when its service fails; nothing else is repeated."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ ATTEMPT_COUNT = 4
 
 
 class InstantStop(threading.Event):
-    """A stop event that notes every delay, and lasts none of them."""
+    """A stop event that records every delay and returns at once."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class InstantStop(threading.Event):
 
 
 class FlakyRequest:
-    """A request that fails `failures` times with an error, and counts how often it was sent."""
+    """A request that fails `times` times with `error` and counts how often it was sent."""
 
     def __init__(
         self, outages: CircuitBreaker, error: Callable[[], MuxerError], times: int = 1000, service: str = "RCS"
@@ -144,7 +144,7 @@ def test_a_stop_ends_the_delay_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert request.sent == 1
 
 
-def test_one_step_is_no_outage_and_several_are() -> None:
+def test_one_failed_step_is_not_an_outage_and_several_are() -> None:
     outages = CircuitBreaker()
     for number in range(FAILURE_THRESHOLD):
         assert not outages.is_open("RCS"), number
@@ -153,7 +153,7 @@ def test_one_step_is_no_outage_and_several_are() -> None:
     assert outages.is_open("RCS")
 
 
-def test_internal_errors_are_no_outage_until_there_are_many() -> None:
+def test_internal_errors_are_an_outage_only_when_there_are_many() -> None:
     outages = CircuitBreaker()
     for number in range(INTERNAL_ERROR_THRESHOLD):
         assert not outages.is_open("RCS"), number
@@ -168,13 +168,13 @@ def test_a_step_is_not_retried_while_its_service_is_unavailable() -> None:
     error.service = "RCS"
     outages.trip(error)
     request, other = FlakyRequest(outages, unavailable_error), FlakyRequest(outages, unavailable_error, service="RWS")
-    for one in (request, other):
+    for value in (request, other):
         with pytest.raises(ServiceUnavailable):
-            Repeater(outages, InstantStop())("fetch", one)
+            Repeater(outages, InstantStop())("fetch", value)
     assert (request.sent, other.sent) == (1, ATTEMPT_COUNT)
 
 
-def test_a_refused_login_counts_at_once_also_within_a_repeated_step() -> None:
+def test_an_authentication_failure_counts_at_once_also_within_a_repeated_step() -> None:
     outages = CircuitBreaker()
     with pytest.raises(AuthenticationFailed):
         Repeater(outages, InstantStop())("fetch", FlakyRequest(outages, lambda: AuthenticationFailed("401")))
@@ -190,7 +190,7 @@ def test_a_service_that_never_responds_counts_at_every_try(monkeypatch: pytest.M
     assert outages.is_open("RCS") and request.sent == FAILURE_THRESHOLD
 
 
-def test_steps_within_steps_do_not_multiply() -> None:
+def test_nested_steps_do_not_multiply_retries() -> None:
     outages = CircuitBreaker()
     inner, outer = Repeater(outages, InstantStop()), Repeater(outages, InstantStop())
     request = FlakyRequest(outages, unavailable_error)
@@ -202,7 +202,7 @@ def test_steps_within_steps_do_not_multiply() -> None:
     assert not outages.is_open("RCS"), "each counts once"
 
 
-def test_requests_that_fail_at_random_are_no_outage() -> None:
+def test_requests_that_fail_at_random_are_not_an_outage() -> None:
     """Half of them: each second request fails."""
     outages = CircuitBreaker()
     for _ in range(50):
@@ -210,7 +210,7 @@ def test_requests_that_fail_at_random_are_no_outage() -> None:
     assert outages.begun == 0
 
 
-def test_a_service_that_others_use_meanwhile_is_not_declared_out() -> None:
+def test_a_service_that_others_use_meanwhile_is_not_declared_unavailable() -> None:
     outages = CircuitBreaker()
     for is_used, error in ((True, unavailable_error()), (False, unavailable_error())):
         with contextlib.suppress(ServiceUnavailable), outages.call("RWS"):
@@ -223,7 +223,9 @@ def test_a_service_that_others_use_meanwhile_is_not_declared_out() -> None:
         assert outages.is_open("RWS") is not is_used
 
 
-def test_a_service_whose_requests_succeed_only_when_repeated_is_flaky_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_service_whose_requests_succeed_only_when_repeated_counts_as_flaky(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     outages = CircuitBreaker()
     Repeater(outages, InstantStop())("fetch", FlakyRequest(outages, unavailable_error, times=0))
     assert not outages.is_flaky("RCS")
@@ -239,13 +241,13 @@ def test_each_repeated_try_is_logged_and_counted(caplog: pytest.LogCaptureFixtur
         Repeater(outages, InstantStop())("fetch of a.mp3", FlakyRequest(outages, unavailable_error, times=2))
     assert [record.message.split(";")[0] for record in caplog.records] == ["fetch of a.mp3 failed"] * 2
     fields = [record.__dict__["fields"] for record in caplog.records]
-    assert [(one["step"], one["try"]) for one in fields] == [("fetch of a.mp3", 1), ("fetch of a.mp3", 2)]
-    assert all("503" in one["reason"] for one in fields)
+    assert [(field["step"], field["try"]) for field in fields] == [("fetch of a.mp3", 1), ("fetch of a.mp3", 2)]
+    assert all("503" in item["reason"] for item in fields)
     assert activity.take_snapshot().totals.repeats == {"check": 2}
 
 
 class FailureSink:
-    """Keeps the failures that it is told of."""
+    """An outcome sink that stores the failures."""
 
     def __init__(self) -> None:
         self.failures: list[Failure] = []
@@ -284,7 +286,7 @@ def asking_to_wait(seconds: float) -> ServiceUnavailable:
         (lambda: AccessDenied("no right"), True, None),
     ],
 )
-def test_where_requests_fail_at_random_the_next_attempt_comes_soon(
+def test_when_requests_fail_at_random_the_next_attempt_is_soon(
     error: Callable[[], Transient], is_flaky: bool, wanted: float | None
 ) -> None:
     outages, ledger, raised = CircuitBreaker(), FailureSink(), error()
@@ -293,4 +295,4 @@ def test_where_requests_fail_at_random_the_next_attempt_comes_soon(
         outages.record_recovery("RCS")
     work = TargetProcessor(cast(Job, FailingJob(raised)), outages, Activity(), threading.Event(), ledger)
     work.process_target(MuxTarget("call", "r1", "alice", MediaFile.from_json({}), ()))
-    assert [one.retry_after for one in ledger.failures] == [wanted]
+    assert [failure.retry_after for failure in ledger.failures] == [wanted]

@@ -1,4 +1,4 @@
-"""Muxed files that are kept for the next attempt: complete, private, of the same sources, and for a limited time."""
+"""Muxed files kept for the next attempt: complete, private, of the same sources, and for a limited time."""
 
 from __future__ import annotations
 
@@ -31,13 +31,15 @@ TARGET = MuxTarget("call", "r1", "alice", media_file("a.mp3"), (media_file("s.mp
 
 
 def keep_result(folder: Path, target: MuxTarget = TARGET, content: bytes = CONTENT) -> KeptResults:
-    """Keep a file for a target, and return what keeps it."""
-    made = folder.parent / "made.mp4"
-    made.write_bytes(content)
+    """Keep a file for a target and return the store."""
+    muxed_path = folder.parent / "muxed.mp4"
+    muxed_path.write_bytes(content)
     results = KeptResults(folder, OPTIONS)
-    result = MuxResult(made, {"mediaId": "x", "size": "12"}, {"method": "copy"}, {"length": 1.0}, ObjectInfo(12, "tag"))
+    result = MuxResult(
+        muxed_path, {"mediaId": "x", "size": "12"}, {"method": "copy"}, {"length": 1.0}, ObjectInfo(12, "tag")
+    )
     results.store_result(target, target.file_name, CERTIFICATES, result)
-    assert not made.exists()
+    assert not muxed_path.exists()
     return results
 
 
@@ -66,12 +68,12 @@ def test_a_kept_file_is_taken_once_with_its_record(folder: Path) -> None:
     assert not folder.exists()
 
 
-def test_a_later_process_takes_it_too(folder: Path) -> None:
+def test_a_later_process_can_take_a_kept_file(folder: Path) -> None:
     keep_result(folder)
     assert take_result(folder, KeptResults(folder, OPTIONS)) is not None
 
 
-def test_it_is_as_private_as_a_job(folder: Path) -> None:
+def test_a_kept_file_is_as_private_as_a_job_folder(folder: Path) -> None:
     keep_result(folder)
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}
@@ -109,13 +111,13 @@ def test_an_incomplete_pair_is_deleted(folder: Path, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"length": 12}'])
-def test_a_record_that_cannot_be_read_is_of_no_use(folder: Path, text: str) -> None:
+def test_an_unreadable_record_is_ignored_with_its_file(folder: Path, text: str) -> None:
     results = keep_result(folder)
     next(folder.glob("*.json")).write_text(text)
     assert take_result(folder, results) is None
 
 
-def test_it_is_deleted_when_the_target_no_longer_needs_it(folder: Path) -> None:
+def test_a_kept_file_is_deleted_when_its_target_no_longer_needs_it(folder: Path) -> None:
     other = replace(TARGET, recording_id="other")
     results = keep_result(folder)
     keep_result(folder, other)
@@ -123,7 +125,9 @@ def test_it_is_deleted_when_the_target_no_longer_needs_it(folder: Path) -> None:
     assert take_result(folder, results) is None and take_result(folder, results, other) is not None
 
 
-def test_it_is_deleted_after_a_day_and_when_there_are_too_many(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kept_files_are_deleted_after_a_day_and_when_there_are_too_many(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     results = keep_result(folder)
     results.prune_files()
     assert len(list(folder.iterdir())) == 2
@@ -138,8 +142,10 @@ def test_it_is_deleted_after_a_day_and_when_there_are_too_many(folder: Path, mon
     assert len(list(folder.glob("*.media"))) == len(list(folder.glob("*.json"))) == 2
 
 
-def test_it_gives_way_to_a_job_that_needs_the_room_and_to_the_reserve(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only the figures of the disk are made up: each kept file takes half of it."""
+def test_a_kept_file_is_deleted_when_a_job_or_the_reserve_needs_its_space(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the disk figures are fake: each kept file takes half of the disk."""
     results = keep_result(folder)
     keep_result(folder, replace(TARGET, recording_id="other"))
     disk = TempDisk(folder.parent, 1)
@@ -159,13 +165,13 @@ def test_it_gives_way_to_a_job_that_needs_the_room_and_to_the_reserve(folder: Pa
         disk.ensure_room([whole])
 
 
-def test_a_file_that_cannot_be_kept_is_no_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_cannot_be_kept_is_not_an_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse_access(*_: object) -> None:
         raise PermissionError(13, "no", "x")
 
-    made = folder.parent / "made.mp4"
-    made.write_bytes(CONTENT)
+    muxed_path = folder.parent / "muxed.mp4"
+    muxed_path.write_bytes(CONTENT)
     monkeypatch.setattr("muxer.system.files.replace_file", refuse_access)
     results = KeptResults(folder, OPTIONS)
-    results.store_result(TARGET, TARGET.file_name, (), MuxResult(made, {}, {}, {}))
+    results.store_result(TARGET, TARGET.file_name, (), MuxResult(muxed_path, {}, {}, {}))
     assert take_result(folder, results) is None

@@ -1,4 +1,4 @@
-"""The walls between the rooms hold, a broken one is noticed, and the picture of them is drawn from the contracts."""
+"""The import contracts hold, a violated one is detected, and the diagram is drawn from the contracts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LINTER = Path(sys.executable).with_name("lint-imports")
 
 
 def check_contracts(folder: Path) -> str:
-    """Return what the linter reports about the source in `folder`."""
+    """Return the report of the linter about the source in `folder`."""
     done = subprocess.run([LINTER, "--no-cache"], cwd=folder, capture_output=True, text=True, timeout=120, check=False)
     return done.stdout if done.returncode else ""
 
@@ -40,7 +40,7 @@ def copied_source(tmp_path: Path) -> Path:
         ("muxer/gir/models.py", "from muxer.gir import targets", "no circles"),
     ],
 )
-def test_a_broken_wall_is_noticed(copied_source: Path, module: str, line: str, contract: str) -> None:
+def test_a_violated_contract_is_detected(copied_source: Path, module: str, line: str, contract: str) -> None:
     source = copied_source / module
     text = source.read_text(encoding="utf-8")
     source.write_text(
@@ -50,9 +50,9 @@ def test_a_broken_wall_is_noticed(copied_source: Path, module: str, line: str, c
     assert [text for text in report.splitlines() if text.startswith(contract) and text.endswith("BROKEN")]
 
 
-def test_the_walls_stand() -> None:
+def test_the_source_keeps_all_contracts() -> None:
     assert check_contracts(ROOT) == ""
 
 
-def test_the_picture_is_the_one_of_the_contracts() -> None:
+def test_the_diagram_matches_the_contracts() -> None:
     assert rooms.PICTURE.read_text(encoding="utf-8") == rooms.render_picture()

@@ -1,4 +1,4 @@
-"""How the tests are spread over the workers of a run."""
+"""How the tests are distributed over the workers of a run."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def test_a_module_whose_tests_share_something_stays_together(test: str, scope: s
     assert ModuleScheduling._split_scope(ModuleScheduling.__new__(ModuleScheduling), test) == scope
 
 
-def test_the_workers_are_given_work_by_it(pytestconfig: pytest.Config) -> None:
-    made = pytestconfig.hook.pytest_xdist_make_scheduler(config=FakeConfig(), log=None)
-    assert isinstance(made, ModuleScheduling)
+def test_the_run_uses_this_scheduler(pytestconfig: pytest.Config) -> None:
+    scheduler = pytestconfig.hook.pytest_xdist_make_scheduler(config=FakeConfig(), log=None)
+    assert isinstance(scheduler, ModuleScheduling)
 
 
 class FakeConfig:
-    """What a scheduler asks of a configuration."""
+    """The part of a configuration that a scheduler reads."""
 
     @staticmethod
     def getvalue(name: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""What muxed files a call wants, and which are there (behaviour, section 1, step 4; gir-api, section 5)."""
+"""Which muxed files a call needs, and which exist (behaviour, section 1, step 4; gir-api, section 5)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Json = dict[str, Any]
 
 
 def earlier_name(*sources: str, recording_id: str = "") -> str:
-    """Return the name that earlier versions gave to a muxed file of C1."""
+    """Return the file name that earlier versions used for a muxed file of C1."""
     made_of = "\0".join(([recording_id] if recording_id else []) + sorted(sources))
     return f"C1_{hashlib.sha256(made_of.encode()).hexdigest()[:20]}_muxed.mp4"
 
@@ -59,7 +59,7 @@ def select_recording(
     blank: bool = False,
 ) -> TargetSelection:
     call = CallRecording.from_json(
-        {"id": recording_id, "region": "r1", "mediaFiles": list(audios), "labels": [{"name": one} for one in labels]}
+        {"id": recording_id, "region": "r1", "mediaFiles": list(audios), "labels": [{"name": item} for item in labels]}
     )
     recording = ScreenRecording.from_json({"id": recording_id, "mediaFiles": list(screens)})
     return select_targets(call, recording, delete_superseded=superseded, label=label, blank_paused=blank)
@@ -80,7 +80,7 @@ def test_the_audio_comes_first_and_the_screens_follow_in_time_order() -> None:
     assert (target.agent, target.region, target.recording_id) == ("agent1", "r1", "C1")
 
 
-def test_each_agent_gets_a_muxed_file_of_his_own() -> None:
+def test_each_agent_gets_a_separate_muxed_file() -> None:
     targets = select_recording(
         [audio_entry()],
         [screen_entry("s1", agent="anna"), screen_entry("s2", agent="bert"), screen_entry("s3", agent="anna")],
@@ -92,7 +92,7 @@ def test_each_agent_gets_a_muxed_file_of_his_own() -> None:
     assert len({target.file_name for target in targets}) == 2
 
 
-def test_each_audio_file_gets_a_muxed_file_of_its_own_with_the_screens_that_overlap_it() -> None:
+def test_each_audio_file_gets_a_separate_muxed_file_with_the_screens_that_overlap_it() -> None:
     targets = select_recording(
         [audio_entry("a1", 0, 60), audio_entry("a2", 100, 160)],
         [screen_entry("s1", 0, 50), screen_entry("s2", 90, 170), screen_entry("s3", 65, 80)],
@@ -100,13 +100,13 @@ def test_each_audio_file_gets_a_muxed_file_of_its_own_with_the_screens_that_over
     assert sorted(target.source_ids for target in targets) == [("a1", "s1"), ("a2", "s2")]
 
 
-def test_without_a_screen_recording_nothing_is_wanted_now() -> None:
+def test_without_a_screen_recording_no_muxed_file_is_wanted() -> None:
     call = CallRecording.from_json({"id": "C1", "mediaFiles": [audio_entry()]})
     assert select_targets(call, None, delete_superseded=True, label=True) == TargetSelection((), ())
     assert select_recording([audio_entry()], []) == TargetSelection((), ())
 
 
-def test_a_muxed_file_is_no_source() -> None:
+def test_a_muxed_file_is_not_a_source() -> None:
     assert only_target(
         select_recording([audio_entry()], [screen_entry("s1"), muxed_entry("m", ["a.mp3", "s1"])])
     ).source_ids == ("a.mp3", "s1")
@@ -119,13 +119,13 @@ def test_a_call_without_audio_is_a_problem() -> None:
     assert any("no audio" in problem for problem in selection.problems)
 
 
-def test_a_file_without_a_start_is_a_problem_and_costs_only_itself() -> None:
+def test_a_file_without_a_start_is_a_problem_and_affects_no_other_file() -> None:
     selection = select_recording([audio_entry()], [screen_entry("s1"), screen_entry("s2") | {"startTime": "soon"}])
     assert only_target(selection).source_ids == ("a.mp3", "s1")
     assert any("s2" in problem for problem in selection.problems)
 
 
-def test_what_is_posted_with_the_same_sources_is_done() -> None:
+def test_a_posted_file_with_the_same_sources_is_done() -> None:
     target = only_target(
         select_recording(
             [audio_entry()], [screen_entry("s1"), muxed_entry("m", ["a.mp3", "s1"])], labels=["screenRecording"]
@@ -141,7 +141,7 @@ def test_the_order_of_the_posted_sources_does_not_matter() -> None:
 
 
 @pytest.mark.parametrize("sources", [["a.mp3"], ["a.mp3", "s1"], ["a.mp3", "s2"], ["b.mp3", "s1", "s2"], ["s1", "s2"], []])
-def test_what_is_posted_with_other_sources_is_not_it(sources: list[str]) -> None:
+def test_a_posted_file_with_other_sources_does_not_count(sources: list[str]) -> None:
     target = only_target(
         select_recording([audio_entry()], [screen_entry("s1", 0, 9), screen_entry("s2", 9, 20), muxed_entry("m", sources)])
     )
@@ -154,7 +154,7 @@ def test_a_muxed_file_of_fewer_screens_is_superseded() -> None:
     assert [media.media_id for media in only_target(select_recording([audio_entry()], screens)).superseded] == [EARLIER_NAME]
 
 
-def test_a_superseded_file_is_left_over_work_even_when_its_successor_is_posted() -> None:
+def test_a_superseded_file_remains_to_be_deleted_when_its_successor_is_posted() -> None:
     screens = [
         screen_entry("s1", 0, 9),
         screen_entry("s2", 9, 20),
@@ -196,7 +196,7 @@ def test_no_recording_supersedes_the_file_of_one_with_a_similar_id(
     name = (f"{prefix}_{earlier}_muxed.mp4" if of_earlier_version else muxed_name(victim, fewer)) + ending
     files = [screen_entry("s1", 0, 9), screen_entry("s2", 9, 20), muxed_entry(name, fewer)]
     superseded = [
-        one.media_id for one in only_target(select_recording([audio_entry()], files, recording_id=mine)).superseded
+        file.media_id for file in only_target(select_recording([audio_entry()], files, recording_id=mine)).superseded
     ]
     assert superseded == ([name] if mine == victim else [])
 
@@ -259,7 +259,7 @@ def test_one_encrypted_source_makes_the_target_encrypted() -> None:
     assert only_target(select_recording([audio_entry(pkcs7="PEM")], [screen_entry("s1")])).is_encrypted
 
 
-def test_the_name_holds_the_id_of_the_call_and_says_that_it_is_muxed() -> None:
+def test_the_name_contains_the_id_of_the_call_and_shows_that_it_is_muxed() -> None:
     name = only_target(select_recording([audio_entry()], [screen_entry("s1")])).file_name
     assert name.startswith("C1_")
     assert name.endswith("_muxed.mp4")
@@ -273,7 +273,7 @@ def test_the_name_is_a_function_of_the_set_of_sources_and_of_nothing_else(names:
     screens = [screen_entry(f"s{name}", number * 9, number * 9 + 9) for number, name in enumerate(names)]
     first = only_target(select_recording([audio_entry()], screens))
     shuffled = [
-        {**one, "size": "1", "startTime": time_at(random.randint(0, 59)), "stopTime": time_at(60)} for one in screens
+        {**screen, "size": "1", "startTime": time_at(random.randint(0, 59)), "stopTime": time_at(60)} for screen in screens
     ]
     random.shuffle(shuffled)
     second = only_target(
@@ -283,7 +283,7 @@ def test_the_name_is_a_function_of_the_set_of_sources_and_of_nothing_else(names:
 
 
 @given(IDS, IDS)
-def test_other_sources_make_another_name(some: list[str], others: list[str]) -> None:
+def test_different_sources_give_a_different_name(some: list[str], others: list[str]) -> None:
     one, other = (
         only_target(select_recording([audio_entry()], [screen_entry(f"s{name}") for name in names]))
         for names in (some, others)
@@ -299,7 +299,10 @@ def test_a_source_that_the_metadata_list_twice_is_one_source() -> None:
 
 def test_two_recordings_never_share_a_name_even_if_their_files_do() -> None:
     ids = ("a/b", "a:b", "a_b", "x" * 80, "x" * 81)
-    names = {only_target(select_recording([audio_entry()], [screen_entry("s1")], recording_id=one)).file_name for one in ids}
+    names = {
+        only_target(select_recording([audio_entry()], [screen_entry("s1")], recording_id=recording_id)).file_name
+        for recording_id in ids
+    }
     assert len(names) == 5
 
 
@@ -313,7 +316,7 @@ def test_the_name_is_a_plain_file_name_whatever_the_id_of_the_call(recording_id:
     assert len(name) < 120
 
 
-def test_one_that_is_made_once_more_gets_a_name_that_none_of_the_same_sources_bears() -> None:
+def test_a_remuxed_file_gets_a_name_that_no_file_of_the_same_sources_has() -> None:
     fresh = only_target(select_recording([audio_entry()], [screen_entry("s")]))
     first, second = fresh.file_name, f"{fresh.file_name.removesuffix('_muxed.mp4')}-2_muxed.mp4"
     assert fresh.next_free_name == first
@@ -331,10 +334,16 @@ def test_one_that_is_made_once_more_gets_a_name_that_none_of_the_same_sources_be
 
 def test_the_twins_are_those_of_exactly_the_same_sources_and_never_a_source() -> None:
     fewer = muxed_name("C1", ["a.mp3"])
-    made = [muxed_entry("same", ["s", "a.mp3"]), muxed_entry(fewer, ["a.mp3"]), muxed_entry("more", ["a.mp3", "s", "x"])]
-    target = only_target(select_recording([audio_entry()], [screen_entry("s"), *made, muxed_entry("a.mp3", ["a.mp3", "s"])]))
-    assert [one.media_id for one in target.same_source_files] == ["same"]
-    assert [one.media_id for one in target.superseded] == [fewer]
+    muxed_entries = [
+        muxed_entry("same", ["s", "a.mp3"]),
+        muxed_entry(fewer, ["a.mp3"]),
+        muxed_entry("more", ["a.mp3", "s", "x"]),
+    ]
+    target = only_target(
+        select_recording([audio_entry()], [screen_entry("s"), *muxed_entries, muxed_entry("a.mp3", ["a.mp3", "s"])])
+    )
+    assert [file.media_id for file in target.same_source_files] == ["same"]
+    assert [item.media_id for item in target.superseded] == [fewer]
 
 
 # Paused spans, [advanced] blank_paused
@@ -371,7 +380,7 @@ def test_masks_change_the_name_and_their_order_does_not() -> None:
 @pytest.mark.parametrize(
     "masks", [[], None, "", [{"time": time_at(-9), "type": "paused"}, {"time": time_at(-5), "type": "resume"}]]
 )
-def test_without_a_paused_span_the_name_and_what_is_done_stay_as_they_were(masks: Any) -> None:
+def test_without_a_paused_span_the_name_and_the_done_files_are_unchanged(masks: Any) -> None:
     plain = only_target(select_recording([audio_entry()], [screen_entry("s")])).file_name
     for name in (plain, f"{plain}.bin", plain.replace("_muxed", "-2_muxed"), EARLIER_NAME, "of another program.mp4"):
         target = only_target(
@@ -397,18 +406,18 @@ def test_a_file_with_other_paused_spans_is_replaced_and_one_with_the_same_is_not
         entry = muxed_entry(name_variants(name)[form], ["a.mp3", "s"])
         for which, (masks, blank) in wanted.items():
             target = masked_target([screen_entry("s"), entry], masks, blank=blank)
-            replaced = [one.media_id for one in target.superseded]
+            replaced = [file.media_id for file in target.superseded]
             same = which == there
             assert (target.published, replaced) == (same, [] if same else [entry["mediaId"]])
-            assert [one.media_id for one in target.same_source_files] == ([entry["mediaId"]] if same else [])
+            assert [item.media_id for item in target.same_source_files] == ([entry["mediaId"]] if same else [])
             assert masked_target([screen_entry("s"), entry], masks, blank=blank, superseded=False).superseded == ()
 
 
-def test_files_of_earlier_versions_show_what_was_paused_and_are_replaced_when_they_are_ours() -> None:
+def test_files_of_earlier_versions_with_paused_spans_visible_are_replaced_when_they_are_ours() -> None:
     ours = earlier_name("a.mp3", "s")
     for name, replaced in ((ours, [ours]), ("of another program.mp4", []), (ours.replace("C1", "C2"), [])):
         target = masked_target([screen_entry("s"), muxed_entry(name, ["a.mp3", "s"])])
-        assert (target.published, [one.media_id for one in target.superseded]) == (False, replaced)
+        assert (target.published, [file.media_id for file in target.superseded]) == (False, replaced)
         assert masked_target([screen_entry("s"), muxed_entry(name, ["a.mp3", "s"])], blank=False).published
 
 
@@ -419,7 +428,7 @@ def test_a_source_with_such_a_name_is_never_replaced() -> None:
     assert [target.superseded for target in targets] == [(), ()]
 
 
-def test_a_fuller_file_with_the_same_paused_spans_stands_for_a_target() -> None:
+def test_a_fuller_file_with_the_same_paused_spans_satisfies_a_target() -> None:
     full = masked_target([screen_entry("s"), screen_entry("t")]).file_name
     assert masked_target([screen_entry("s"), muxed_entry(full, ["a.mp3", "s", "t"])]).published
     shown = masked_target([screen_entry("s"), screen_entry("t")], blank=False).file_name
@@ -434,7 +443,7 @@ def test_the_name_is_plain_and_short_with_paused_spans_too() -> None:
     assert all(char.isascii() and (char.isalnum() or char in "._-") for char in name) and len(name) <= MAX_FILE_LENGTH
 
 
-def test_what_is_wrong_with_masks_is_a_problem_only_with_the_option() -> None:
+def test_invalid_masks_are_a_problem_only_with_the_option() -> None:
     for blank in (False, True):
         problems = select_recording([audio_entry(masks=["odd"])], [screen_entry("s")], blank=blank).problems
         assert any("masks" in problem for problem in problems) == blank

@@ -1,4 +1,4 @@
-"""The units of systemd: what they say of the program is true, and systemd itself, where it is installed, finds no fault."""
+"""The systemd units match the program, and systemd, where installed, accepts them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DOCS = ROOT / "docs"
 ONE, MANY = DOCS / "recording-muxer.service", DOCS / "recording-muxer@.service"
 WORKER = DOCS / "recording-muxer-worker@.service"
 PREFIX = "/opt/recording-muxer"
-# What the units may differ in: the comments, and the settings of these names.
+# The units may differ only in comments and in these settings.
 UNIT_SETTINGS = ("Description", "ExecStart", "StateDirectory", "LogsDirectory")
 WORKER_SETTINGS = ("Description", "ExecStart", "WorkingDirectory", "RestartPreventExitStatus")
 
@@ -40,7 +40,7 @@ def unit(request: pytest.FixtureRequest) -> dict[str, list[str]]:
 
 
 @pytest.mark.parametrize("path", [ONE, MANY], ids=lambda path: path.name)
-def test_the_command_is_that_of_an_installation(path: Path) -> None:
+def test_the_command_matches_that_of_an_installation(path: Path) -> None:
     unit = read_settings(path)
     (command,) = unit["ExecStart"]
     assert re.fullmatch(
@@ -62,7 +62,7 @@ def test_a_worker_is_started_by_a_command_of_the_package_with_the_one_configurat
     ("path", "codes"),
     [(ONE, (EXIT_CONFIG, EXIT_SOME_FAILED)), (MANY, (EXIT_CONFIG, EXIT_SOME_FAILED)), (WORKER, (EXIT_CONFIG,))],
 )
-def test_it_is_not_started_again_when_that_does_not_help(path: Path, codes: tuple[int, ...]) -> None:
+def test_the_unit_is_not_restarted_after_errors_that_a_restart_cannot_fix(path: Path, codes: tuple[int, ...]) -> None:
     unit = read_settings(path)
     assert unit["Restart"] == ["on-failure"]
     assert unit["RestartPreventExitStatus"] == [" ".join(map(str, codes))]
@@ -77,19 +77,19 @@ def test_the_credential_is_the_one_that_the_keystore_looks_for(unit: dict[str, l
     assert unit["LoadCredential"] == [CREDENTIAL_NAME]
 
 
-def test_no_secret_stands_in_the_unit(unit: dict[str, list[str]]) -> None:
+def test_the_unit_contains_no_secret(unit: dict[str, list[str]]) -> None:
     assert "Environment" not in unit and unit["EnvironmentFile"][0].startswith("-")
     variables = [option.env for _, _, option in all_options() if option.env]
     assert not [value for values in unit.values() for value in values if any(name in value for name in variables)]
 
 
-def test_the_units_differ_in_what_is_of_each_instance_only() -> None:
+def test_the_units_differ_only_in_what_is_specific_to_an_instance() -> None:
     one, many = read_settings(ONE), read_settings(MANY)
     assert {name for name in one | many if one.get(name) != many.get(name)} == set(UNIT_SETTINGS)
     assert all("%i" in many[name][0] and "%i" not in one[name][0] for name in UNIT_SETTINGS)
 
 
-def test_a_worker_differs_from_a_muxer_in_its_command_only() -> None:
+def test_the_unit_of_a_worker_differs_from_that_of_a_muxer_only_in_the_command() -> None:
     one, worker = read_settings(ONE), read_settings(WORKER)
     assert {name for name in one | worker if one.get(name) != worker.get(name)} == set(WORKER_SETTINGS)
 
@@ -99,7 +99,7 @@ needs_systemd = pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="
 
 @pytest.fixture
 def analyzed(tmp_path: Path) -> Path:
-    """Copy the units, with a program and a folder that are there."""
+    """Copy the units, with a program and a folder that exist."""
     folder = tmp_path / "units"
     folder.mkdir()
     for unit in (ONE, MANY, WORKER):
@@ -111,7 +111,7 @@ def analyzed(tmp_path: Path) -> Path:
 
 @needs_systemd
 @pytest.mark.parametrize("name", [ONE.name, "recording-muxer@0.service", "recording-muxer-worker@1.service"])
-def test_systemd_understands_every_line(analyzed: Path, name: str) -> None:
+def test_systemd_accepts_every_line(analyzed: Path, name: str) -> None:
     verify = ["systemd-analyze", "verify", "--man=no", str(analyzed / name)]
     done = subprocess.run(verify, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, [line for line in done.stderr.splitlines() if "recording-muxer" in line]) == (0, [])
@@ -125,5 +125,5 @@ def test_the_exposure_is_as_small_as_the_documentation_says(analyzed: Path) -> N
         pytest.skip("this systemd is too old to judge a unit that is not loaded")
     score = re.search(r"Overall exposure level for \S+: ([\d.]+)", done.stdout)
     assert score is not None, done.stderr
-    told = re.search(r"exposure level of ([\d.]+)", (ROOT / "docs" / "services.md").read_text(encoding="utf-8"))
-    assert told is not None and float(score[1]) <= float(told[1])
+    documented = re.search(r"exposure level of ([\d.]+)", (ROOT / "docs" / "services.md").read_text(encoding="utf-8"))
+    assert documented is not None and float(score[1]) <= float(documented[1])

@@ -31,7 +31,7 @@ def processing(tmp_path: Path) -> Callable[..., ProcessingOptions]:
     return load_processing
 
 
-# These values may never change: all instances of a site, also those of another release, must agree on them.
+# These values must never change: all instances of a site, including other releases, must agree on them.
 @pytest.mark.parametrize(
     ("recording_id", "total", "expected"),
     [("C1", 4, 3), ("00PCKGO7EK8PB2M4I5VS2LAES0000001", 4, 2), ("", 7, 1), ("Ünïcode-✓", 5, 2)],
@@ -57,7 +57,7 @@ IDS = {
 @pytest.mark.parametrize("total", [2, 3, 4])
 @pytest.mark.parametrize("ids", list(IDS.values()), ids=list(IDS))
 def test_shards_are_uniform_within_2_percent_over_100_000_ids(total: int, ids: list[str]) -> None:
-    counted = Counter(shard_of(one, total) for one in ids)
+    counted = Counter(shard_of(recording_id, total) for recording_id in ids)
     assert set(counted) == set(range(total))
     assert all(abs(count - 100_000 / total) <= 0.02 * 100_000 / total for count in counted.values())
 
@@ -76,7 +76,7 @@ def test_the_only_backup_replaces_the_only_primary(processing: Callable[..., Pro
 
 
 @pytest.mark.parametrize("muxer_id", [-1, -7, ""])
-def test_a_negative_or_empty_muxer_id_takes_everything(
+def test_a_negative_or_empty_muxer_id_selects_everything(
     processing: Callable[..., ProcessingOptions], muxer_id: object
 ) -> None:
     options = processing(muxer_id=muxer_id, total_muxers=3)
@@ -90,7 +90,7 @@ def test_each_recording_is_taken_by_exactly_one_instance_of_a_type(
 ) -> None:
     instances = [processing(muxer_id=number, total_muxers=5, muxer_type=muxer_type) for number in range(5)]
     for number in range(500):
-        assert [is_mine(one, f"C{number}") for one in instances].count(True) == 1
+        assert [is_mine(instance, f"C{number}") for instance in instances].count(True) == 1
 
 
 def test_a_primary_and_a_backup_of_the_same_id_share_nothing(processing: Callable[..., ProcessingOptions]) -> None:
@@ -99,5 +99,5 @@ def test_a_primary_and_a_backup_of_the_same_id_share_nothing(processing: Callabl
 
 
 @given(st.text(), st.integers(1, 100))
-def test_a_shard_is_one_of_all(recording_id: str, total: int) -> None:
+def test_a_shard_is_within_the_number_of_shards(recording_id: str, total: int) -> None:
     assert 0 <= shard_of(recording_id, total) < total

@@ -1,4 +1,4 @@
-"""The model behind the benchmark ``simulation``: it loses nothing, and agrees with what is known of queues."""
+"""The model of the benchmark ``simulation``: it loses nothing and agrees with queueing theory."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def test_a_day_has_its_recordings_in_its_hours_and_is_the_same_each_time(small: 
     assert len(small) == 3000 and list(small.end) == sorted(small.end)
     assert all(begin < end < ready for begin, end, ready in zip(small.start, small.end, small.ready, strict=True))
     assert max(small.start) < DAY
-    hours = Counter(int(one // HOUR) for one in small.start)
+    hours = Counter(int(item // HOUR) for item in small.start)
     assert hours[10] == pytest.approx(3000 * HOURLY_PROFILE[10] / sum(HOURLY_PROFILE), rel=0.15)
-    assert mean(small.call_seconds(one) for one in range(3000)) == pytest.approx(MEAN_SECONDS, rel=0.1)
+    assert mean(small.call_seconds(number) for number in range(3000)) == pytest.approx(MEAN_SECONDS, rel=0.1)
     assert list(generate_day(3000).start) == list(small.start)
 
 
@@ -48,7 +48,7 @@ def test_every_recording_is_finished_once(small: Day, pollers: tuple[PollWindow,
     assert len(done.workers.waits) == len(done.seen.delays) == 3000 and min(done.seen.delays) > 0
 
 
-def test_what_is_not_done_has_left_the_windows_and_nothing_else_is_missing() -> None:
+def test_only_recordings_that_left_the_windows_are_not_done() -> None:
     slow = Costs(stream_bytes=1e5, threads=1)
     done = Simulation(generate_day(2000), SimulatedFleet(1, (PollWindow(2 * HOUR),), max_queue=50), slow).run()
     assert set(done.state) == {DONE, LEFT}
@@ -56,8 +56,8 @@ def test_what_is_not_done_has_left_the_windows_and_nothing_else_is_missing() -> 
     assert done.workers.deepest <= 50
 
 
-def test_a_short_queue_loses_nothing_while_a_long_pass_goes_on() -> None:
-    """An hour of recordings takes longer to read than the workers need for what may wait."""
+def test_a_short_queue_loses_nothing_during_a_long_pass() -> None:
+    """An hour of recordings takes longer to read than the workers need for the longest queue."""
     slow = Costs(page_seconds=60.0)
     done = Simulation(generate_day(3000), SimulatedFleet(2, (PollWindow(2 * HOUR),), max_queue=10), slow).run()
     assert (set(done.state), done.seen.left) == ({DONE}, 0)
@@ -66,14 +66,14 @@ def test_a_short_queue_loses_nothing_while_a_long_pass_goes_on() -> None:
 
 def test_requests_and_bytes_are_those_of_the_jobs_and_the_polls(small: Day) -> None:
     done = Simulation(small, SimulatedFleet(5), Costs()).run()
-    asked, page = sum(done.seen.rws.values()) - 7 * 3000, Costs().page_seconds
-    assert asked == pytest.approx(sum(done.pollers[0].polls) / page, rel=0.05)
-    moved = sum(2 * source_bytes(small.call_seconds(one)) for one in range(3000))
+    requests, page = sum(done.seen.rws.values()) - 7 * 3000, Costs().page_seconds
+    assert requests == pytest.approx(sum(done.pollers[0].polls) / page, rel=0.05)
+    moved = sum(2 * source_bytes(small.call_seconds(number)) for number in range(3000))
     assert sum(done.seen.bytes.values()) == pytest.approx(moved, rel=0.001)
 
 
 def _serve_arrivals(arrivals: list[float], threads: int, seconds: float) -> tuple[SimulatedWorkers, float]:
-    """Let messages arrive at these moments; return the workers, and the sum over time of how many waited."""
+    """Let messages arrive at these times. Returns the workers, and the integral over time of the queue length."""
     events, area, since = EventLoop(), 0.0, 0.0
 
     def finish_one(_: int) -> None:
@@ -89,8 +89,8 @@ def _serve_arrivals(arrivals: list[float], threads: int, seconds: float) -> tupl
         since = events.now
         workers.queue_recording(number, 0)
 
-    for number, moment in enumerate(arrivals):
-        events.schedule_action(moment, arrive_one, number)
+    for number, arrival_time in enumerate(arrivals):
+        events.schedule_action(arrival_time, arrive_one, number)
     events.run()
     return workers, area
 
@@ -106,13 +106,13 @@ def test_one_thread_with_equal_jobs_waits_as_queueing_theory_says(load: float) -
     assert mean(workers.waits) == pytest.approx(load / (2 * (1 - load)), rel=0.04)  # M/D/1, Pollaczek and Khinchine
 
 
-def test_as_many_wait_as_arrive_while_one_waits() -> None:
+def test_the_queue_length_follows_littles_law() -> None:
     arrivals = _poisson_arrivals(20_000, 2.7)
     workers, area = _serve_arrivals(arrivals, threads=3, seconds=1.0)
     assert area / arrivals[-1] == pytest.approx(len(arrivals) / arrivals[-1] * mean(workers.waits), rel=0.001)  # Little
 
 
-def test_the_newest_calls_go_first_and_keep_room() -> None:
+def test_the_newest_calls_go_first_and_keep_capacity() -> None:
     events, order = EventLoop(), list[int]()
     workers = SimulatedWorkers(events, 1, 8, lambda *_: 1.0, begun=order.append)
     offered = [(2 * DAY, 6), (2 * HOUR, 3), (60.0, 3)]
@@ -123,10 +123,10 @@ def test_the_newest_calls_go_first_and_keep_room() -> None:
                 workers.queue_recording(number, queue_of_age(age))
     assert workers.queued == 8
     events.run()
-    assert order == [0, 9, 10, 6, 7, 1, 2, 3, 4]  # 5, 8 and 11 found their share of the queue full
+    assert order == [0, 9, 10, 6, 7, 1, 2, 3, 4]  # the queue shares of 5, 8 and 11 were full
 
 
-def test_a_job_lasts_as_long_as_its_steps_or_its_turn_at_what_all_share() -> None:
+def test_a_job_lasts_as_long_as_its_steps_or_its_wait_for_shared_resources() -> None:
     costs = Costs(rws_seconds=0.1, dav_seconds=0.0, stream_bytes=1e7, rws_capacity=70.0, storage_capacity=1e12)
     alone = costs.job_seconds(300.0, 1)
     assert alone == pytest.approx(0.7 + 2 * source_bytes(300.0) / 1e7 + 0.1464)
@@ -147,7 +147,7 @@ def test_a_pass_reads_its_window_and_shards_read_all_pages() -> None:
 
 
 class FakePollSite:
-    """What a poller talks to, with room for `room` orders, at a fixed start."""
+    """The site of a poller, with capacity for `room` tasks, at a fixed start time."""
 
     def __init__(self, day: Day, now: float, room: int) -> None:
         self.day, self.now, self.room = day, now, room
@@ -158,11 +158,11 @@ class FakePollSite:
         return bool(self.orders) and self.now > 16 * HOUR
 
     def open_recordings(self) -> list[int]:
-        ordered = {one for several in self.orders for one in several}
-        return [one for one in range(len(self.day)) if self.day.end[one] <= self.now and one not in ordered]
+        ordered = {item for several in self.orders for item in several}
+        return [number for number in range(len(self.day)) if self.day.end[number] <= self.now and number not in ordered]
 
     def order_recordings(self, found: list[int]) -> bool:
-        newest = sorted(found, key=lambda one: self.day.start[one], reverse=True)
+        newest = sorted(found, key=lambda item: self.day.start[item], reverse=True)
         self.orders.append(newest[: self.room])
         self.room -= len(self.orders[-1])
         return len(newest) == len(self.orders[-1])
@@ -190,20 +190,20 @@ def _run_polls(day: Day, window: PollWindow, room: int, polls: int = 1, page_sec
     return site
 
 
-def test_a_poll_orders_what_is_ready_of_its_window_the_newest_calls_first(small: Day) -> None:
+def test_a_poll_orders_the_ready_recordings_of_its_window_newest_first(small: Day) -> None:
     site = _run_polls(small, PollWindow(12 * HOUR, HOUR), 10_000)
-    ordered = [one for several in site.orders for one in several]
+    ordered = [item for several in site.orders for item in several]
     now = 15 * HOUR
-    inside = {one for one in range(3000) if small.start[one] >= now - 12 * HOUR and small.end[one] <= now - HOUR}
-    assert set(ordered) >= inside and len(ordered) == len(set(ordered)) < len(inside) + 20  # time goes on meanwhile
-    assert max(small.start[one] for one in site.orders[1]) < max(small.start[one] for one in site.orders[0])
+    inside = {number for number in range(3000) if small.start[number] >= now - 12 * HOUR and small.end[number] <= now - HOUR}
+    assert set(ordered) >= inside and len(ordered) == len(set(ordered)) < len(inside) + 20  # time passes during the poll
+    assert max(small.start[order] for order in site.orders[1]) < max(small.start[one] for one in site.orders[0])
     assert all(small.ready[one] <= site.now for one in ordered)
 
 
-def test_older_calls_are_not_read_while_there_is_no_room_for_them(small: Day) -> None:
+def test_older_calls_are_not_read_while_the_queue_has_no_capacity(small: Day) -> None:
     few, all_ = _run_polls(small, PollWindow(), 20), _run_polls(small, PollWindow(), 10_000)
     assert len(few.orders) == 1 < len(all_.orders) and few.requests < all_.requests / 2
-    newest = max(all_.orders[0], key=lambda one: small.start[one])
+    newest = max(all_.orders[0], key=lambda order: small.start[order])
     assert newest in few.orders[0] and len(few.orders[0]) == 20
 
 
@@ -213,5 +213,5 @@ def test_a_long_pass_is_interrupted_for_the_newest_calls(small: Day) -> None:
         _run_polls(small, PollWindow(interval=60.0), 10_000, page_seconds=10.0),
     )
     assert len(quick.orders) == 3 < len(slow.orders)  # an hour, four hours, twelve hours
-    began = [max((small.start[one] for one in several), default=0.0) for several in slow.orders]
-    assert max(began[2:-1]) > began[0]  # a call that had not begun to be seen at the first pass
+    began = [max((small.start[item] for item in several), default=0.0) for several in slow.orders]
+    assert max(began[2:-1]) > began[0]  # a call that started after the first pass

@@ -34,7 +34,7 @@ def temp(tmp_path: Path) -> Path:
 
 
 def write_state(folder: Path, **changes: Any) -> None:
-    """Write the state file of a process that works, with some `changes`."""
+    """Write the state file of a working process, with `changes`."""
     folder.mkdir(exist_ok=True)
     polls = asdict(PollStatistics(succeeded=1, last_success=time.time()))
     (folder / state_file.STATE_FILE).write_text(json.dumps(new_instance_state(folder) | {"polls": polls} | changes))
@@ -118,7 +118,7 @@ def test_a_machine_of_workers_shows_them(temp: Path, capsys: pytest.CaptureFixtu
     assert "no instance runs" not in shown and "no poll" not in shown and "journal" not in shown
     code, facts = run_status_json(temp, capsys)
     assert (code, facts["standing"], facts["trouble"]) == (0, "does not run", [])
-    assert [(one["name"], one["standing"], one["state"]["pid"]) for one in facts["workers"]] == [
+    assert [(worker["name"], worker["standing"], worker["state"]["pid"]) for worker in facts["workers"]] == [
         ("worker-0", "runs", 123),
         ("worker-2", "runs", 124),
         ("worker-10", "runs", 125),
@@ -137,7 +137,7 @@ def test_a_worker_that_died_or_hangs_or_waits_is_shown(temp: Path, capsys: pytes
     assert "  ! worker-0: the process died" in shown
     assert "  ! worker-1: process " in shown and "has not responded for 40 s" in shown
     assert "  ! worker-2: RabbitMQ is unavailable: MUX-201" in shown and "\nMUX-201: " in shown
-    assert "worker-3" not in shown, "long ago"
+    assert "worker-3" not in shown, "it was seen too long ago"
 
 
 def test_a_poller_that_died_next_to_its_workers_is_shown_with_them(temp: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -43,7 +43,7 @@ def test_servers_of_the_site_need_no_option_and_are_connected_to_by_their_addres
 
 @pytest.mark.parametrize("host", ADDRESSES)
 def test_addresses_of_the_site_need_no_option(host: str) -> None:
-    assert [ip_address(one) for one in create_hosts().resolve("http", host, None)] == [
+    assert [ip_address(item) for item in create_hosts().resolve("http", host, None)] == [
         ip_address("127.0.0.1" if host == "0x7f.1" else host)
     ]
 
@@ -61,14 +61,14 @@ SECRET_HOSTS = [
     "host", ["metadata.google.internal", "metadata", "dav.corp", "rws.gir.bank.com", "dav.bank.com", "x.evil.com"]
 )
 @pytest.mark.parametrize("others", [[], ["10.0.0.1"]])
-def test_nothing_is_sent_where_clouds_keep_secrets_whatever_the_name(address: str, host: str, others: list[str]) -> None:
+def test_nothing_is_sent_to_cloud_metadata_addresses_under_any_name(address: str, host: str, others: list[str]) -> None:
     for listed in ((), (host,), ("*",)):
         with pytest.raises(AccessDenied, match=re.escape(host)):
             create_hosts(*types.parse_hosts(",".join(listed)), addresses=[*others, address]).resolve("http", host, None)
 
 
 @pytest.mark.parametrize("address", SECRET_HOSTS)
-def test_nothing_is_sent_there_by_address(address: str) -> None:
+def test_nothing_is_sent_to_cloud_metadata_addresses_directly(address: str) -> None:
     with pytest.raises(AccessDenied):
         create_hosts().resolve("http", address, None)
     for listed in ("dav.bank.com", "*", f"*.{address.rpartition('.')[2]}"):
@@ -76,7 +76,7 @@ def test_nothing_is_sent_there_by_address(address: str) -> None:
             create_hosts(listed).resolve("http", address, None)
 
 
-def test_a_listed_address_is_spoken_to_whatever_it_is() -> None:
+def test_the_muxer_connects_to_any_listed_address() -> None:
     assert create_hosts("169.254.7.7").resolve("http", "169.254.7.7", None) == ["169.254.7.7"]
 
 
@@ -89,39 +89,39 @@ def test_an_address_that_others_carry_on_is_not_inside(address: str) -> None:
 @pytest.mark.parametrize(
     "host", ["", ".", "..", "a..b", "-x.corp", "x-.corp", "a b.corp", "x" * 64 + ".corp", "a/b", "a@b", "x:y", "\u00fc.corp"]
 )
-def test_what_is_no_name_is_refused(host: str) -> None:
+def test_an_invalid_host_name_is_refused(host: str) -> None:
     for listed in ((), ("*",)):
         with pytest.raises(AccessDenied, match="no valid host name"):
             create_hosts(*listed).resolve("http", host, None)
 
 
 @pytest.mark.parametrize("listed", [(), ("*",), ("dav.corp",)])
-def test_what_is_not_http_is_refused(listed: Sequence[str]) -> None:
+def test_an_address_that_is_not_http_is_refused(listed: Sequence[str]) -> None:
     with pytest.raises(AccessDenied, match=r"dav\.corp has the scheme file"):
         create_hosts(*listed).resolve("file", "dav.corp", None)
 
 
 def test_a_name_is_not_looked_up_for_every_request() -> None:
-    asked: list[str] = []
+    resolved_names: list[str] = []
 
     def resolve_counted(name: str) -> Sequence[str]:
-        asked.append(name)
+        resolved_names.append(name)
         return INSIDE_ADDRESSES
 
     rule = AllowedHosts((), (RWS,), resolve_counted)
     for _ in range(100):
         rule.resolve("http", "dav.corp", None)
-    assert asked == ["dav.corp"]
+    assert resolved_names == ["dav.corp"]
 
 
-def test_only_the_addresses_that_were_looked_at_are_connected_to(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also when what is known of the name becomes too old meanwhile, and it leads elsewhere then."""
+def test_only_checked_addresses_are_connected_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This holds also when the cached addresses expire and the name then resolves to others."""
     monkeypatch.setattr("muxer.storage.allowed_hosts.ADDRESS_CACHE_SECONDS", -1.0)
-    answers = iter([INSIDE_ADDRESSES, ["169.254.169.254"]])
-    assert AllowedHosts((), (RWS,), lambda _: next(answers)).resolve("http", "dav.corp", None) == INSIDE_ADDRESSES
+    resolutions = iter([INSIDE_ADDRESSES, ["169.254.169.254"]])
+    assert AllowedHosts((), (RWS,), lambda _: next(resolutions)).resolve("http", "dav.corp", None) == INSIDE_ADDRESSES
 
 
-def test_of_very_many_addresses_all_are_looked_at_and_some_are_tried() -> None:
+def test_all_of_very_many_addresses_are_checked_and_some_are_tried() -> None:
     many = [f"10.0.{number // 250}.{number % 250}" for number in range(4000)]
     assert create_hosts(addresses=many).resolve("http", "dav.corp", None) == many[:MAX_ADDRESSES]
     with pytest.raises(AccessDenied):
@@ -217,16 +217,16 @@ def test_the_option_is_the_whole_list(listed: str, scheme: str, host: str, port:
 
 
 @pytest.mark.parametrize("value", ["http://dav", "dav/path", "dav:port", "dav:0", "dav:99999", "a b", "u@dav", "**", "*x"])
-def test_what_is_no_list_of_servers_is_refused(value: str) -> None:
+def test_an_invalid_list_of_servers_is_refused(value: str) -> None:
     with pytest.raises(ValueError, match=r"dav\.example\.com"):
         types.parse_hosts(value)
 
 
-def test_no_list_is_none() -> None:
+def test_an_empty_list_means_no_option() -> None:
     assert types.parse_hosts("") == types.parse_hosts(" , ") == ()
 
 
-def test_who_has_answered_over_https_is_not_spoken_to_over_http_any_more() -> None:
+def test_after_a_response_over_https_a_server_is_not_called_over_http() -> None:
     rule = create_hosts()
     rule.resolve("http", "dav.bank.com", None)
     rule.remember_https("DAV.bank.com")
@@ -236,7 +236,7 @@ def test_who_has_answered_over_https_is_not_spoken_to_over_http_any_more() -> No
     rule.resolve("http", "dav2.bank.com", None)
 
 
-def test_on_this_machine_and_for_listed_servers_both_are_right() -> None:
+def test_loopback_and_listed_servers_allow_both_schemes() -> None:
     for rule, host in (
         (create_hosts(), "127.0.0.1"),
         (create_hosts(), "localhost"),

@@ -1,4 +1,4 @@
-"""Where media lie: the descriptors of gir-api, sections 3 to 5."""
+"""Locations of media: the descriptors of gir-api, sections 3 to 5."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ def test_the_address_of_a_webdav_file(descriptor: Json, url: str) -> None:
     assert parse_descriptor(descriptor).url == url
 
 
-def test_a_login_in_an_address_is_left_out() -> None:
+def test_credentials_in_an_address_are_removed() -> None:
     assert parse_descriptor(webdav_descriptor("http://user:pa55@dav/r/x.mp3")).url == "http://dav/r/x.mp3"
     assert quote_url("https://user:p@ss@dav/r/") == "https://dav/r/"
 
 
 def test_an_s3_file_is_bucket_and_key() -> None:
-    place = parse_descriptor({"storage": "awsS3", "path": "a/b/C1.mp3", "data": {"bucket": "rec"}})
-    assert (place.storage, place.bucket, place.folder, place.name) == ("awsS3", "rec", "a/b/", "C1.mp3")
+    location = parse_descriptor({"storage": "awsS3", "path": "a/b/C1.mp3", "data": {"bucket": "rec"}})
+    assert (location.storage, location.bucket, location.folder, location.name) == ("awsS3", "rec", "a/b/", "C1.mp3")
 
 
-def test_each_bucket_and_each_webdav_server_is_a_service_of_its_own() -> None:
+def test_each_bucket_and_each_webdav_server_is_a_separate_service() -> None:
     buckets = [
         parse_descriptor({"storage": "awsS3", "path": "k", "data": {"bucket": name}}).service_name for name in ("old", "new")
     ]
@@ -54,7 +54,7 @@ def test_each_bucket_and_each_webdav_server_is_a_service_of_its_own() -> None:
     assert parse_descriptor(webdav_descriptor("s.mp4", "http://user@dav:81/r/")).service_name == "WebDAV http://dav:81"
 
 
-def test_beside_is_the_same_folder_or_bucket_and_prefix() -> None:
+def test_a_sibling_is_in_the_same_folder_or_bucket_and_prefix() -> None:
     assert parse_descriptor(webdav_descriptor("s.mp4", "http://dav/r/")).sibling("m.mp4").media_descriptor == {
         "storage": "webDAV",
         "path": "m.mp4",
@@ -68,11 +68,11 @@ NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="/")
 
 
 @given(NAMES.filter(lambda name: name not in (".", "..")), st.sampled_from(["webDAV", "awsS3"]))
-def test_a_published_place_is_found_again_under_its_descriptor(name: str, storage: str) -> None:
-    place = MediaLocation(
+def test_a_published_location_is_found_by_its_descriptor(name: str, storage: str) -> None:
+    location = MediaLocation(
         storage, "http://dav/r/" if storage == "webDAV" else "k/", name, "" if storage == "webDAV" else "b"
     )
-    assert parse_descriptor(place.media_descriptor) == place
+    assert parse_descriptor(location.media_descriptor) == location
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_a_published_place_is_found_again_under_its_descriptor(name: str, storag
         {"storage": "webDAV", "path": "x.mp4", "data": "http://dav/"},
     ],
 )
-def test_a_descriptor_that_names_no_place_is_refused(descriptor: Json) -> None:
+def test_a_descriptor_without_a_location_is_refused(descriptor: Json) -> None:
     with pytest.raises(MetadataError):
         parse_descriptor(descriptor)
 
@@ -111,7 +111,7 @@ def test_a_descriptor_that_names_no_place_is_refused(descriptor: Json) -> None:
         webdav_descriptor("x.mp4", "http://dav/r/../"),
     ],
 )
-def test_a_path_out_of_its_folder_is_refused(descriptor: Json) -> None:
+def test_a_path_outside_its_folder_is_refused(descriptor: Json) -> None:
     with pytest.raises(MetadataError):
         parse_descriptor(descriptor)
 
@@ -124,7 +124,7 @@ def test_a_path_out_of_its_folder_is_refused(descriptor: Json) -> None:
         {"storage": "awsS3", "path": "k/", "data": {"bucket": "b"}},
     ],
 )
-def test_a_folder_is_no_file(descriptor: Json) -> None:
+def test_a_folder_is_not_accepted_as_a_file(descriptor: Json) -> None:
     with pytest.raises(MetadataError):
         parse_descriptor(descriptor)
 

@@ -35,18 +35,18 @@ def test_an_empty_body_is_a_body(tmp_path: Path, stop: threading.Event) -> None:
 
 
 @pytest.mark.parametrize("expected", [5, 7, 0])
-def test_another_length_than_announced_is_tried_again(tmp_path: Path, stop: threading.Event, expected: int) -> None:
+def test_a_length_other_than_announced_is_a_transient_error(tmp_path: Path, stop: threading.Event, expected: int) -> None:
     with pytest.raises(ServiceUnavailable, match=rf"RWS .*6 of {expected}"):
         receive_file([b"abcdef"], tmp_path / "file", expected=expected, source="RWS", stop=stop)
 
 
-def test_a_file_is_readable_by_this_account_alone(tmp_path: Path) -> None:
+def test_only_this_account_can_read_a_file(tmp_path: Path) -> None:
     with open_private(tmp_path / "file") as file:
         file.write(b"x")
     assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o600
 
 
-def test_a_file_that_was_there_is_replaced(tmp_path: Path) -> None:
+def test_an_existing_file_is_replaced(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"longer than the new one")
     with open_private(tmp_path / "file") as file:
         file.write(b"new")
@@ -88,7 +88,7 @@ def test_the_time_limit_grows_with_the_length() -> None:
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
-def test_a_full_disk_is_tried_again_later(tmp_path: Path, number: int) -> None:
+def test_a_full_disk_is_a_transient_error(tmp_path: Path, number: int) -> None:
     with pytest.raises(LocalResourceError, match="no space"), open_private(tmp_path / "file"):
         raise OSError(number, "full")
 
@@ -113,7 +113,7 @@ def test_a_file_that_was_open_to_others_is_closed_to_them(tmp_path: Path) -> Non
         assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o600
 
 
-def test_a_body_without_end_leaves_half_of_the_disk_to_others(
+def test_an_endless_body_uses_at_most_half_of_the_disk(
     tmp_path: Path, stop: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(transfer, "CHECK_INTERVAL_BYTES", 4096)

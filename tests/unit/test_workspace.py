@@ -1,4 +1,4 @@
-"""The temporary folder: private, locked, a folder for each job, cleaned up (behaviour, sections 2 and 6)."""
+"""The temporary folder: private, locked, one folder per job, cleaned up (behaviour, sections 2 and 6)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def create_leftover(folder: Path, name: str = "muxer-job-0_dead_0") -> Path:
     return path
 
 
-def test_a_job_has_a_private_folder_that_is_gone_afterwards(tmp_path: Path) -> None:
+def test_a_job_has_a_private_folder_that_is_removed_afterwards(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path, "single")
     with workspace.job_folder() as folder:
         (folder / "sub").mkdir()
@@ -31,7 +31,7 @@ def test_a_job_has_a_private_folder_that_is_gone_afterwards(tmp_path: Path) -> N
     assert not folder.exists()
 
 
-def test_the_folder_of_a_job_that_fails_is_gone_too(tmp_path: Path) -> None:
+def test_the_folder_of_a_failed_job_is_removed_too(tmp_path: Path) -> None:
     workspace, folders = Workspace(tmp_path, "single"), []
     with pytest.raises(ValueError, match="x"), workspace.job_folder() as folder:
         folders.append(folder)
@@ -72,7 +72,7 @@ def test_a_removed_folder_is_created_and_locked_again_and_logged_once(
         Workspace(folder, "single")
 
 
-def test_a_folder_that_another_instance_has_taken_after_its_removal_stays_its(tmp_path: Path) -> None:
+def test_a_removed_folder_that_another_instance_created_again_stays_with_that_instance(tmp_path: Path) -> None:
     workspace = Workspace(folder := create_folder(tmp_path / "temp"), "single")
     shutil.rmtree(folder)
     other = Workspace(create_folder(folder), "single")
@@ -101,7 +101,7 @@ def test_a_folder_that_cannot_be_used_is_a_configuration_error(tmp_path: Path, n
         Workspace(tmp_path, "single")
 
 
-def test_a_link_in_the_place_of_the_lock_does_not_cost_the_file_it_leads_to(tmp_path: Path) -> None:
+def test_a_link_in_place_of_the_lock_does_not_change_the_linked_file(tmp_path: Path) -> None:
     (tmp_path / "precious").write_text("do not lose this")
     temp = tmp_path / "temp"
     temp.mkdir()
@@ -125,12 +125,12 @@ def test_the_default_folder_is_below_the_system_s_and_names_the_instance(
 @pytest.mark.parametrize("kind", ["link", "file"])
 def test_a_default_folder_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    place = tmp_path / "recording-muxer-single"
+    default_folder = tmp_path / "recording-muxer-single"
     (tmp_path / "elsewhere").mkdir()
     if kind == "link":
-        place.symlink_to(tmp_path / "elsewhere")
+        default_folder.symlink_to(tmp_path / "elsewhere")
     else:
-        place.write_bytes(b"")
+        default_folder.write_bytes(b"")
     with pytest.raises(ConfigError, match="temp_dir"):
         Workspace(None, "single")
 
@@ -147,7 +147,7 @@ def test_clean_removes_only_leftover_files(tmp_path: Path) -> None:
     assert workspace.publishing.is_dir()
 
 
-def test_only_what_is_named_like_a_folder_of_a_job_is_removed(tmp_path: Path) -> None:
+def test_only_folders_named_like_those_of_jobs_are_removed(tmp_path: Path) -> None:
     temp = tmp_path / "temp"
     temp.mkdir()
     precious = create_leftover(tmp_path, "precious")
@@ -167,14 +167,14 @@ def test_only_what_is_named_like_a_folder_of_a_job_is_removed(tmp_path: Path) ->
 
 
 @pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="only root can make a file of another account")
-def test_a_folder_of_another_account_is_not_touched(tmp_path: Path) -> None:
+def test_a_folder_of_another_account_is_not_changed(tmp_path: Path) -> None:
     foreign = create_leftover(tmp_path)
     os.chown(foreign, 65534, 65534)
     assert Workspace(tmp_path, "single").clean_abandoned() == 0
     assert foreign.exists()
 
 
-def test_what_cannot_be_removed_is_not_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_leftover_files_that_cannot_be_removed_are_not_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     create_leftover(tmp_path)
     monkeypatch.setattr("muxer.pipeline.workspace.shutil.rmtree", lambda *_, **__: None)
     assert Workspace(tmp_path, "single").clean_abandoned() == 0
@@ -210,7 +210,7 @@ def test_the_first_tick_removes_the_leftover_files_of_a_kill(tmp_path: Path, int
     assert TempFolderCleaner(Workspace(tmp_path, "single"), enabled=True, interval=interval).clean_if_due(idle=False) == 1
 
 
-def test_it_is_cleaned_every_interval(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_folder_is_cleaned_every_interval(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = ManualClock(monkeypatch)
     cleaning = TempFolderCleaner(Workspace(tmp_path, "single"), enabled=True, interval=60)
     cleaning.clean_if_due(idle=True)
@@ -221,7 +221,7 @@ def test_it_is_cleaned_every_interval(tmp_path: Path, monkeypatch: pytest.Monkey
     assert cleaning.clean_if_due(idle=False) == 1
 
 
-def test_with_minus_1_it_is_cleaned_when_idle(tmp_path: Path) -> None:
+def test_with_minus_1_the_folder_is_cleaned_when_idle(tmp_path: Path) -> None:
     cleaning = TempFolderCleaner(Workspace(tmp_path, "single"), enabled=True, interval=-1)
     cleaning.clean_if_due(idle=True)
     create_leftover(tmp_path)
