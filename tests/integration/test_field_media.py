@@ -69,7 +69,7 @@ def check_result(result: MuxedFile, path: Path, begin: float, name: str) -> None
         path = path.with_suffix(".mkv")
     source = reference.decode_film(path, reference.canvas_size(result.path), *strict)
     if name in REARRANGED:
-        source = REARRANGED[name](reference.decode_film(path.with_name("made-0.mp4"), reference.canvas_size(result.path)))
+        source = REARRANGED[name](reference.decode_film(path.with_name("step-0.mp4"), reference.canvas_size(result.path)))
     [(_, start, length)] = result.timeline.screens
     # The last frame has the duration in the file, or a tolerance of one frame without such a duration.
     assert abs(start / 1e6 + length / 1e6 - begin - LENGTHS.get(name, SCREEN_SECONDS)) <= 0.21

@@ -103,13 +103,13 @@ def test_two_swapped_samples_are_detected(muxed: verify.Expected) -> None:
 
 def shift_copied(runs: Sequence[SampleSpan], length: int) -> SampleTable:
     """Return a copy whose frames are all shown one frame late."""
-    moved = [replace(run, at=run.at + 100_000) if run.source.path.name.startswith("made") else run for run in runs]
+    moved = [replace(run, at=run.at + 100_000) if run.source.path.name.startswith("step") else run for run in runs]
     return build_sample_table(moved, length)
 
 
 def drop_last(runs: Sequence[SampleSpan], length: int) -> SampleTable:
     """Return a copy without its last frame."""
-    copied = [run for run in runs if run.source.path.name.startswith("made")]
+    copied = [run for run in runs if run.source.path.name.startswith("step")]
     return build_sample_table([replace(run, last=run.last - 1) if run in copied[-1:] else run for run in runs], length)
 
 
