@@ -49,7 +49,7 @@ def test_the_extra_query_of_a_poll(make_lab: Make, version: str, configured: str
     assert {name: value for name, value in query.items() if name not in WINDOW} == extra
     version_requests = [one for one in lab.store.served_requests if one.path == VERSION]
     assert bool(version_requests) is not bool(configured)
-    warned = [one for one in log_messages(log_of(config)) if "no version that can be read (8.5.205)" in one]
+    warned = [one for one in log_messages(log_of(config)) if "no readable version (8.5.205)" in one]
     assert bool(warned) is (version == "8.5.205")
     assert ("misprint" in muxer.err) is (">" in configured)
 
