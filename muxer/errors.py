@@ -1,11 +1,6 @@
 """The error tree. The type of an error decides whether the work is retried, never its text.
 
-* :class:`ConfigError`: the administrator must act; the process exits with code 2.
-* :class:`Transient`: the cause may disappear by itself; retried later, without a limit on the attempts.
-* :class:`Permanent`: the same attempt will most likely fail again; retried a limited number of times, then set aside.
-
-Each error also has a :class:`Code`; docs/errors.md lists what to do for each. The default code depends on the type; the
-code that raises an error with another remedy passes another one.
+The default :class:`Code` depends on the type; the code that raises an error with another remedy passes another one.
 """
 
 from __future__ import annotations
@@ -18,8 +13,7 @@ from typing import ClassVar
 
 
 class Code(StrEnum):
-    """The error codes in logs, journal and pages; docs/errors.md explains them. A code never changes its meaning, and is not
-    used again when it is no longer needed."""
+    """The error codes, explained in docs/errors.md. A code never changes its meaning, and is never used again."""
 
     CONFIGURATION = "MUX-101"
     NO_RESPONSE = "MUX-201"
@@ -109,8 +103,7 @@ class Problem:
 
 
 class ConfigError(MuxerError):
-    """The configuration cannot be used. Holds every problem, not only the first, warnings (`notes`), and the folder of the
-    log if the configuration names a usable one."""
+    """The configuration cannot be used: exit code 2. Holds every problem, warnings (`notes`), and a usable log folder."""
 
     usual_code = Code.CONFIGURATION
 
@@ -122,11 +115,10 @@ class ConfigError(MuxerError):
 
 
 class Transient(MuxerError):
-    """It may work later.
+    """It may work later; retried without a limit.
 
-    `retry_after` is the number of seconds that the service asked for, `service` the name of the service that failed, `began`
-    the epoch seconds at which the request began (infinite: unknown). `is_counted` is True when the circuit breaker counted
-    the failure, `is_given_up` when the step was retried as often as allowed.
+    `began` is when the request began, in epoch seconds (infinite: unknown). `is_counted`: the circuit breaker counted the
+    failure. `is_given_up`: the step was retried as often as allowed.
     """
 
     def __init__(self, message: str, retry_after: float | None = None, *, code: Code | None = None) -> None:
@@ -186,8 +178,7 @@ class PathForbidden(AccessDenied):
 
 
 class StorageMisconfigured(AccessDenied):
-    """The server of a storage is not configured for the muxer: a limit for uploads, WebDAV disabled, MultiViews. Its
-    administrator can change that at any time."""
+    """The server of a storage is not configured for the muxer; its administrator can change that at any time."""
 
     usual_code = Code.STORAGE_SETUP
 
@@ -199,10 +190,9 @@ class MediaNotFound(Transient):
 
 
 class MediaIncomplete(MediaNotFound):
-    """A media file is empty, truncated, or shorter than its metadata say: most likely, it is still being uploaded. Retried
-    at the next poll.
+    """A media file is probably still being uploaded; retried at the next poll. `source` is its mediaId.
 
-    `source` is the mediaId of the file. `warned_once` is True when this was logged before, for the same length of the file.
+    `warned_once` is True when this was logged before, for the same length of the file.
     """
 
     usual_code = Code.MEDIA_INCOMPLETE
@@ -238,7 +228,7 @@ class Stopped(Transient):
 
 
 class Permanent(MuxerError):
-    """Waiting does not help."""
+    """Waiting does not help: retried a limited number of times, then set aside."""
 
 
 class RequestRejected(Permanent):
@@ -277,8 +267,7 @@ class MetadataError(Permanent):
 
 
 class MediaError(Permanent):
-    """A media file is not what its metadata say: broken, empty, without video or audio. `source` is its mediaId, empty when
-    the cause is not a single file."""
+    """A media file is not what its metadata say. `source` is its mediaId, empty when the cause is not a single file."""
 
     usual_code = Code.MEDIA
     source = ""
@@ -297,7 +286,6 @@ class EncryptionError(Permanent):
 
 
 class OrderFailed(Permanent):
-    """The fleet has given up a target: no worker could read its task, or the workers that started it died. Set aside at
-    once."""
+    """The fleet has given up a target: its task is unreadable, or its workers died. Set aside at once."""
 
     usual_code = Code.NEVER_FINISHED

@@ -1,7 +1,6 @@
 """The entry point that the deployment guide and LCA use: ``python muxer_process.py --config-file=muxer.cfg``.
 
-Python puts the folder of a script first on its search path; there our modules would shadow those of others. So it is
-taken out again, and the folder above it put in, before anything of ours is imported.
+Python searches a script's folder first; there our modules would shadow others. So the folder above replaces it.
 """
 
 from __future__ import annotations

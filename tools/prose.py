@@ -17,7 +17,8 @@ ROOT = Path(__file__).resolve().parent.parent
 SUFFIXES = {".py", ".md", ".sh", ".sample", ".html", ".yml", ".toml"}
 # A pattern, and what to write instead.
 WORDS = {
-    r"(?<![A-Za-z\"'=:+])(?<!--agent )(?<!account )nobody(?=[ _][a-z]|[.,:;] )|\b[Ww]hoever\b|\b[Ss]omebody\b": "no one, a user who; or name the role",
+    r"(?<![A-Za-z\"'=:+])(?<!--agent )(?<!account )nobody(?=[ _][a-z]|[.,:;] )": "no one; or name the role",
+    r"(?i:\bwhoever\b|\bsomebody\b)": "a user who; or name the role",
     r"\bfor want of\b|\bsee to it\b": "because there is too little; ensure",
     r"\bbegun anew\b|\banew\b": "restarted, started again",
     r"\bso (many|much|long)\b(?! as| that|,)": "the number, N seconds",

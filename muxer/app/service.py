@@ -1,9 +1,4 @@
-"""The life of a process of the muxer, from its configuration to its exit code.
-
-The daemon and the workers of a fleet run in :func:`run_service`; the commands that work on recordings take their parts from
-:func:`assemble_parts`. What does the work is imported while the programs are checked, so that the first request goes out
-early.
-"""
+"""The life of a process, from its configuration to its exit code. Modules load while the programs are checked."""
 
 from __future__ import annotations
 
@@ -54,9 +49,8 @@ def run_service(
 ) -> int:
     """Run a service from its configuration to its end. Returns its exit code.
 
-    `load` reads the configuration. `claim` returns the name of this process, which is also that of its log file, and a
-    function that opens its temporary folder. `body` does the work and returns the exit code. What is wrong with the
-    configuration is reported on stderr and in the log.
+    `load` reads the configuration. `claim` returns the name of this process, also that of its log file, and a function that
+    opens its temporary folder. `body` does the work.
     """
     set_umask()
     logging_works = False
@@ -105,10 +99,7 @@ def assemble_parts(
     breaker: CircuitBreaker | None = None,
     warnings: tuple[str, ...] = (),
 ) -> ServiceParts:
-    """Wait for the `checks` of the programs and return the parts; without `checks` no program will be run.
-
-    Raises ConfigError when a program or the temporary folder cannot be used.
-    """
+    """Wait for the `checks` (None: no program will run) and return the parts. Raises ConfigError."""
     from muxer.app.assembly import build_services
     from muxer.media.ffmpeg import MediaTools
     from muxer.pipeline.job import Job, JobOptions

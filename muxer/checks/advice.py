@@ -64,7 +64,6 @@ def address_option(section: str) -> str:
 
 
 def _credential_options(section: str) -> str:
-    """Return a text for the options with the credentials of a section."""
     options = {name: option for part, name, option in all_options() if part == section}
     users = [f"{name} and " for name in ("username", "access_key_id") if name in options]
     secret = next(name for name, option in options.items() if option.secret)

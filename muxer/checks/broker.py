@@ -21,7 +21,6 @@ class BrokerChecks:
     """The checks of a fleet; none without a fleet."""
 
     def __init__(self, config: Config) -> None:
-        """Check nothing yet."""
         self._config = config
         nodes = parse_nodes(config.fleet.broker_url) if config.is_fleet else ()
         self.servers = [

@@ -37,8 +37,7 @@ CheckBody = Callable[[], Iterable[Finding]]
 
 @dataclass(frozen=True)
 class Check:
-    """One check. `needs` are names of checks, or options (``[section] option``), without which it is skipped. `section` is
-    the section of muxer.cfg that an error is about."""
+    """One check. Without what it `needs` (checks, options as ``[section] option``) it is skipped."""
 
     name: str
     body: CheckBody
@@ -68,10 +67,7 @@ def skipped_finding(check: str, found: str, advice: str = "") -> Finding:
 
 
 def run_checks(checks: Iterable[Check], unusable: Iterable[str]) -> Iterator[Finding]:
-    """Yield the findings of each check. `unusable` are the options without a valid value.
-
-    A check is taken from `checks` after the one before has ended, so that it may depend on those findings.
-    """
+    """Yield the findings of each check, taken from `checks` after the one before. `unusable` are invalid options."""
     failed = set(unusable)
     for check in checks:
         missing = next((need for need in check.needs if need in failed), None)

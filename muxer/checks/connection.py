@@ -27,8 +27,7 @@ _TLS_SCHEMES = ("https", TLS)
 
 @dataclass
 class CheckedServer:
-    """A server and the certificate that it presented. With `trusted_ca` None, a library verifies it. `admit` is called first
-    and raises when connections to the server are not allowed."""
+    """A server and its certificate; with `trusted_ca` None, a library verifies it. `admit` raises when it is not allowed."""
 
     name: str
     url: str

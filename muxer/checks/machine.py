@@ -32,7 +32,6 @@ class MachineChecks:
     """The checks of this machine."""
 
     def __init__(self, config: Config) -> None:
-        """Check nothing yet."""
         self._config = config
         self._runner = Runner(config.processing.openssl or "")
         self._temp = temp_folder_for(config.processing.temp_dir, config.instance_name)
@@ -121,7 +120,6 @@ def _folder_finding(check: str, folder: Path, option: str, others: int) -> Findi
 
 
 def _is_writable(folder: Path) -> bool:
-    """Whether a file can be created in `folder`; tried with a temporary one."""
     try:
         with tempfile.TemporaryFile(dir=folder):
             return True

@@ -25,7 +25,6 @@ class MonitoringChecks:
     """The checks of the port; none when it is disabled."""
 
     def __init__(self, config: Config) -> None:
-        """Check nothing yet."""
         self._monitoring = config.monitoring
         self._lock = temp_folder_for(config.processing.temp_dir, config.instance_name) / LOCK_FILE
 

@@ -28,7 +28,6 @@ class RcsChecks:
     """The checks of RCS."""
 
     def __init__(self, config: Config, seen: RwsChecks, stop: threading.Event) -> None:
-        """Check nothing yet. `seen` has the results of the checks of RWS; `stop` ends pending requests."""
         self._config, self._seen, self._stop = config, seen, stop
         self.server = CheckedServer("RCS", config.rcs.base_uri or "", "rcs", config.rcs.trusted_ca)
         self._client: rcs.RcsClient | None = None

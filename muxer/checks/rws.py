@@ -46,7 +46,6 @@ class RwsChecks:
     """The checks of RWS. `calls` and `screens` are the first results of the query, for the checks of their media."""
 
     def __init__(self, config: Config, stop: threading.Event) -> None:
-        """Check nothing yet. `stop` ends pending requests."""
         self._config, self._stop = config, stop
         self.server = CheckedServer("RWS", config.htcc.base_uri or "", "htcc", config.htcc.trusted_ca)
         self.calls: list[CallRecording] = []
@@ -71,13 +70,8 @@ class RwsChecks:
         yield Check("RWS CSRF token", self._check_csrf, there, "htcc")
         yield Check("RWS login", self._check_login, there, "htcc")
         logged_in = (*there, "RWS contact center", "RWS login")
-        yield Check(
-            WINDOW_CHECK,
-            self._check_window,
-            (*logged_in, *_QUERY_OPTIONS, *_SHARDING_OPTIONS),
-            "htcc",
-            QUERY_TIMEOUT_SECONDS,
-        )
+        options = (*logged_in, *_QUERY_OPTIONS, *_SHARDING_OPTIONS)
+        yield Check(WINDOW_CHECK, self._check_window, options, "htcc", QUERY_TIMEOUT_SECONDS)
         batch = "[processing] batch_read_screen_recording_metadata"
         yield Check("RWS screen recordings", self._check_screens, (*logged_in, batch), "htcc", QUERY_TIMEOUT_SECONDS)
 
@@ -166,8 +160,7 @@ class RwsChecks:
             yield passed_finding("shard", share) if ours else warning_finding("shard", share, advice)
 
     def _count_recordings(self, query: str, *, is_repeated: bool = False) -> tuple[int, int, bool]:
-        """Walk through the query; return how many recordings it finds, how many are ours, and whether that is all. The first
-        ones are kept. `is_repeated` is True after a page was refused: RWS may refuse it always."""
+        """Return how many recordings the query finds, how many are ours, and whether that is all; keep the first ones."""
         found = ours = 0
         self.calls = []
         deadline = time.monotonic() + MAX_COUNT_SECONDS

@@ -60,8 +60,7 @@ class StorageChecks:
     """The checks of the storages. `servers` are those whose connection was checked."""
 
     def __init__(self, config: Config, seen: RwsChecks, scratch: Path, write: bool, stop: threading.Event) -> None:
-        """Check nothing yet. `seen` has the results of the checks of RWS, `scratch` is a folder for test files; `write`:
-        try an upload; `stop` ends pending requests."""
+        """`seen` has the results of the checks of RWS, `scratch` is a folder for test files; `write`: try an upload."""
         self._config, self._seen, self._scratch, self._write, self._stop = config, seen, scratch, write, stop
         self.servers: list[CheckedServer] = []
 
@@ -115,7 +114,6 @@ class StorageChecks:
         return f"{name} address", f"{name} TLS"
 
     def _seen_hosts(self, folders: list[CheckedFolder]) -> set[str]:
-        """Return the servers of folders in the syntax of [webdav] hosts."""
         parts = [urlsplit(_server_origin(one)) for one in folders if one.section_name == "webdav"]
         return {one.netloc for one in parts} | {one.hostname or "" for one in parts}
 
@@ -152,7 +150,6 @@ class StorageChecks:
         yield from webdav.check_multiviews(store, folder.file)
 
     def _check_upload(self, store: Storage, folder: CheckedFolder) -> Finding:
-        """Upload a file of some megabytes as the muxer does and delete it."""
         name = f"recording-muxer-check-{secrets.token_hex(6)}.txt"
         source, target = self._scratch / name, folder.file.sibling(name)
         source.write_bytes(_TEST_CONTENT * (UPLOAD_BYTES // len(_TEST_CONTENT)))

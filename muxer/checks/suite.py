@@ -39,8 +39,7 @@ class CheckSuite:
     """The checks of a site."""
 
     def __init__(self, reading: ConfigReading, path: Path, scratch: Path, write: bool, stop: threading.Event) -> None:
-        """Check nothing yet. `path` is that of muxer.cfg, `scratch` a folder for test files; `write`: upload a file to each
-        storage; `stop` ends pending requests."""
+        """`path` is that of muxer.cfg, `scratch` a folder for test files; `write`: upload a file to each storage."""
         self._reading, self._path = reading, path
         self._config = reading.config
         self._rws = RwsChecks(self._config, stop)
@@ -78,7 +77,6 @@ class CheckSuite:
             yield passed_finding(CONFIGURATION, f"{self._path}, as {self._config.instance_name}")
 
     def _check_passwords(self) -> Iterator[Finding]:
-        """Check which accounts can read the passwords in the file."""
         written = [
             f"[{section}] {name}"
             for section, name, option in all_options()
@@ -99,7 +97,6 @@ class CheckSuite:
             yield passed_finding(PASSWORDS, f"{', '.join(written)}; other accounts cannot read the file (mode {mode:04o})")
 
     def _correction_advice(self, problem: Problem) -> str:
-        """Return where to correct a wrong value."""
         named = re.match(r"\[(\w+)\] (\w+)", problem.where)
         origin = self._reading.origins.get((named[1], named[2]), "") if named else ""
         place = origin if origin and not origin.startswith((FILE, DEFAULT)) else str(self._path)
@@ -128,8 +125,7 @@ class CheckSuite:
 
 
 def foreign_read_rights(owner: int, account: int) -> int:
-    """Return the read permissions of a file that only serve other accounts. `owner` and `account` are user ids. The account
-    of the muxer may read a file of root through its group."""
+    """Return the read permissions that serve only other accounts; the group may serve us to read a file of root."""
     return stat.S_IROTH | (stat.S_IRGRP if owner == account != 0 else 0)
 
 

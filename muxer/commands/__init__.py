@@ -41,7 +41,8 @@ def main(argv: Sequence[str]) -> int:
     if name in ("-V", "--version"):
         sys.stdout.write(f"Recording Muxer {__version__}\n")
         return EXIT_OK
-    sys.stderr.write(f"{_unknown_command_text(name)}\n\n{_usage_text()}" if name else _usage_text())
+    unknown = f"there is no command {escape_control(name)!r}{did_you_mean(name, ('run', *COMMANDS))}\n\n" if name else ""
+    sys.stderr.write(f"{unknown}{_usage_text()}")
     return EXIT_CONFIG
 
 
@@ -73,7 +74,3 @@ def _usage_text() -> str:
             "",
         ]
     )
-
-
-def _unknown_command_text(name: str) -> str:
-    return f"there is no command {escape_control(name)!r}{did_you_mean(name, ('run', *COMMANDS))}"

@@ -1,7 +1,4 @@
-"""Command `check`: check configuration, programs and services, and show for each problem what to do.
-
-It changes nothing, except that with ``--write`` it uploads a file of 4 MB to each storage and deletes it.
-"""
+"""Command `check`: shows for each problem what to do. Changes nothing, but for a test file of 4 MB with ``--write``."""
 
 from __future__ import annotations
 
@@ -68,14 +65,10 @@ def exit_code_for(reading: ConfigReading, findings: Sequence[Finding]) -> int:
 
 
 def _mask_findings(findings: Iterator[Finding], mask: Mask) -> Iterator[Finding]:
-    """Yield findings without secrets and control characters."""
     for finding in findings:
-        yield replace(
-            finding,
-            found=escape_control(mask(finding.found)),
-            check=escape_control(mask(finding.check)),
-            advice=escape_control(mask(finding.advice)),
-        )
+        texts = (finding.found, finding.check, finding.advice)
+        found, check, advice = (escape_control(mask(text)) for text in texts)
+        yield replace(finding, found=found, check=check, advice=advice)
 
 
 def _print_findings(findings: Iterator[Finding], as_json: bool) -> list[Finding]:

@@ -64,15 +64,8 @@ def _list_failures(arguments: argparse.Namespace) -> int:
 
 
 def _table_cells(row: TargetRecord) -> tuple[str, ...]:
-    return (
-        row.recording,
-        row.agent,
-        row.code,
-        str(row.attempts),
-        format_datetime(row.updated),
-        _next_attempt_text(row),
-        row.reason,
-    )
+    updated, next_attempt = format_datetime(row.updated), _next_attempt_text(row)
+    return row.recording, row.agent, row.code, str(row.attempts), updated, next_attempt, row.reason
 
 
 def _terminal_cells(row: TargetRecord) -> tuple[str, ...]:

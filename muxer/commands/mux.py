@@ -69,7 +69,6 @@ def _mux_targets(arguments: argparse.Namespace, muxer: ServiceParts) -> Outcome:
 
 
 def _process_target(muxer: ServiceParts, target: MuxTarget, force: bool, mask: Mask) -> dict[str, Any]:
-    """Process a target; return its outcome."""
     if not target.needs_work and not force:
         return _result_facts(target, "already done")
     if force and target.published and not target.same_source_files:
@@ -87,7 +86,6 @@ def _process_target(muxer: ServiceParts, target: MuxTarget, force: bool, mask: M
 
 
 def _write_output(muxer: ServiceParts, target: MuxTarget, output: Path, force: bool) -> dict[str, Any]:
-    """Mux a target into a local file."""
     _log_start(target)
     with muxer.services.activity.track_target(target.recording_id, target.agent, target.file_name):
         report = muxer.job.make_clear(target, lambda muxed: _copy_output(muxed, output, force, muxer.services.stop.is_set))
@@ -121,7 +119,6 @@ def _copy_output(muxed: Path, output: Path, force: bool, stopped: Callable[[], b
 
 
 def _check_output(output: Path, force: bool) -> None:
-    """Raise LocalResourceError when `output` cannot be written or must not be overwritten."""
     if not output.parent.is_dir():
         raise LocalResourceError(f"--output {output}: there is no folder {output.parent}", code=Code.CONFIGURATION)
     if output.is_dir():
@@ -140,7 +137,6 @@ def _require_single(targets: Sequence[MuxTarget]) -> MuxTarget:
 
 
 def _warn_of_running(muxer: ServiceParts, recording_id: str) -> None:
-    """Print a warning when a running muxer or a worker is processing the same recording. That is safe."""
     state = state_file.read_state(temp_folder_for(muxer.config.processing.temp_dir, muxer.config.instance_name))
     if state is None or time.time() - state["at"] >= MAX_STATE_AGE_SECONDS:
         return

@@ -68,8 +68,7 @@ def _run_status(arguments: argparse.Namespace) -> int:
 
 @dataclass(frozen=True)
 class _StatusView:
-    """The instance, its journal and its problems. `workers` are those on this machine when the instance itself does not run
-    here; `codes` are failures as error code, state and count."""
+    """The instance, its journal and problems. `workers`: those here, without an instance. `codes`: code, state, count."""
 
     instance: RunningInstance
     workers: tuple[RunningInstance, ...]
@@ -79,12 +78,10 @@ class _StatusView:
 
     @property
     def has_workers_only(self) -> bool:
-        """Whether only workers run on this machine."""
         return self.instance.state is None and bool(self.workers)
 
     @property
     def remedy_codes(self) -> set[str]:
-        """The error codes in the problems and the failures."""
         return {code for code, _, _ in self.codes[:MAX_REASONS]} | set(_CODE.findall(" ".join(self.problems)))
 
 
@@ -135,7 +132,6 @@ def _print_status(config: Config, view: _StatusView) -> None:
 
 
 def _print_work(config: Config, state: dict[str, Any], now: float) -> None:
-    """Print the queued and running targets, of the fleet or of the instance itself."""
     fleet = fleet_from_dict(state.get("fleet"))
     if fleet is not None:
         print_fleet(fleet)

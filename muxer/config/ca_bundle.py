@@ -1,7 +1,4 @@
-"""Checks certificate files at the start, so that the error names the file, before a request fails.
-
-``cryptography`` is imported with the first certificate, because its import takes time.
-"""
+"""Checks certificate files at the start, so that the error names the file. ``cryptography`` is slow, so imported late."""
 
 from __future__ import annotations
 
@@ -17,11 +14,7 @@ _BLOCK = re.compile(_BEGIN + rb".*?" + _END, re.DOTALL)
 
 
 def read_certificates(path: Path) -> list[x509.Certificate]:
-    """Return the certificates of a PEM bundle in the order of the file.
-
-    Raises ValueError when the file is missing, contains no certificate, or one of them is corrupt (guide: the muxer exits
-    at the start when the path does not exist, is not a PEM file, or is corrupted).
-    """
+    """Return the certificates of a PEM bundle in order. Raises ValueError when it is missing, empty or corrupt (guide)."""
     try:
         data = path.read_bytes()
     except OSError as error:

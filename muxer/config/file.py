@@ -31,12 +31,7 @@ Sections = dict[str, dict[str, GivenOption]]
 
 
 def read_file(path: Path, warnings: list[str], problems: list[Problem]) -> Sections:
-    """Read muxer.cfg; return its options by section and name of the schema.
-
-    Unknown names are added to `warnings`, duplicates to `problems`.
-
-    Raises ConfigError when the file cannot be read or parsed.
-    """
+    """Return the options by section and name of the schema; duplicates are `problems`. Raises ConfigError."""
     return _known_options(_known_sections(_parse_file(path), warnings, problems), warnings)
 
 

@@ -32,10 +32,7 @@ class BrokerNode:
 
 
 def parse_nodes(value: str) -> tuple[BrokerNode, ...]:
-    """Parse comma-separated addresses such as ``amqps://user:password@host:5671/vhost``.
-
-    Raises ValueError without any part of an address, which may be the password.
-    """
+    """Parse comma-separated AMQP addresses. Raises ValueError without any part of one, which may be the password."""
     return tuple(_parse_node(one.strip()) for one in value.split(",") if one.strip())
 
 

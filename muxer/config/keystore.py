@@ -1,7 +1,7 @@
 """The keystore: passwords for options that are empty in muxer.cfg, encrypted in a file next to it.
 
-The guide has a keystore on Windows only, where DPAPI protects it for the machine. On other systems (our addition) AES-GCM
-does, with a key from a systemd credential or from a file that only the service account can read.
+The guide has one on Windows only, by DPAPI. Elsewhere (our addition) AES-GCM, with a systemd credential or a private key
+file.
 """
 
 from __future__ import annotations
@@ -36,10 +36,7 @@ _RESTORE_ADVICE = f"restore it from a backup, or move {KEYSTORE_FILE} and {KEY_F
 
 
 class _Protection(NamedTuple):
-    """A way to encrypt. Both functions take a label, which is authenticated with the data, and the data.
-
-    `unseal` raises ValueError for data that were not sealed with this key and label.
-    """
+    """A way to encrypt; labels are authenticated. `unseal` raises ValueError for data of another key or label."""
 
     key: str
     seal: Callable[[bytes, bytes], bytes]
@@ -49,8 +46,7 @@ class _Protection(NamedTuple):
 def open_keystore(folder: Path) -> Mapping[tuple[str, str], str]:
     """Return the values of the keystore in `folder` by (section, option); empty when there is none.
 
-    Raises ConfigError (our decision: the muxer does not start) when the keystore or its key can be read by others, belongs
-    to another account, is missing or corrupt, or when they do not match.
+    Raises ConfigError when it or its key is unusable, or open to other accounts (our decision: the muxer does not start).
     """
     path = folder / KEYSTORE_FILE
     data = _read_private(path)
@@ -70,11 +66,7 @@ def open_keystore(folder: Path) -> Mapping[tuple[str, str], str]:
 
 
 def save_keystore(folder: Path, values: Mapping[tuple[str, str], str]) -> None:
-    """Replace the keystore in `folder` by one with `values`, and create its key if there is none.
-
-    Raises ConfigError when that fails; the keystore is then unchanged. It is never readable by others, and never half
-    written (our decision).
-    """
+    """Replace the keystore, and create a missing key. Raises ConfigError; the keystore is then unchanged."""
     path = folder / KEYSTORE_FILE
     protection = _open_protection(folder, make_key=True)
     secrets = {}
@@ -102,7 +94,6 @@ def _authenticated_label(name: str) -> bytes:
 
 
 def _parse_keystore(path: Path, data: bytes) -> dict[str, bytes]:
-    """Return the encrypted values of a keystore, by ``section.option``."""
     try:
         content = json.loads(data)
         if content["format"] != _FORMAT:

@@ -65,10 +65,9 @@ class ConfigReading:
 
 
 def load_config(path: Path, command_line: Mapping[str, str], environ: Mapping[str, str]) -> LoadedConfig:
-    """Return the configuration. `command_line` holds option values by name (empty: not given).
+    """Return the configuration; `command_line` values are by name (empty: not given). Raises ConfigError with all problems.
 
-    Precedence: command line, environment, file, keystore next to the file, default.
-    Raises ConfigError with all problems at once.
+    Precedence: command line, environment, file, keystore, default.
     """
     reading = inspect_config(path, command_line, environ)
     if reading.problems:
@@ -100,7 +99,6 @@ def inspect_config(path: Path, command_line: Mapping[str, str], environ: Mapping
 
 
 def _store_value(reading: ConfigReading, key: OptionKey, option: Option, text: str) -> None:
-    """Add the parsed value of an option to `reading`, or its problem."""
     section, name = key
     values = reading.values[section]
     try:
@@ -108,7 +106,7 @@ def _store_value(reading: ConfigReading, key: OptionKey, option: Option, text: s
     except ValueError as error:
         shown = "" if option.secret or not text else f" = {_printable_value(text)!r}"
         problem = Problem(f"[{section}] {name}{shown}", str(error))
-        if name in SHARDING_OPTIONS and _sharding_is_off(values):
+        if name in SHARDING_OPTIONS and values.get("muxer_id", 0) < 0:
             values[name], reading.origins[key] = option.parse(option.default), DEFAULT
             reading.warnings.append(f"{problem}; {NOT_SHARDED_TEXT}")
         else:
@@ -170,10 +168,6 @@ def _parse_value(option: Option, text: str) -> Any:
 def _printable_value(text: str) -> str:
     """Return the part of a value that may be logged: a second line may be an option, an address may hold credentials."""
     return URL_CREDENTIALS.sub("***@", text.splitlines()[0])
-
-
-def _sharding_is_off(processing: Mapping[str, Any]) -> bool:
-    return "muxer_id" in processing and processing["muxer_id"] < 0
 
 
 def _find_contradictions(reading: ConfigReading) -> None:

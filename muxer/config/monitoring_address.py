@@ -28,10 +28,7 @@ class ListenAddress:
 
 
 def resolve_address(address: str) -> ListenAddress:
-    """Resolve ``http_address``, a numeric address or a name. Names of the loopback interface need no look-up.
-
-    Raises ValueError when the name is unknown.
-    """
+    """Resolve a numeric address or a name; loopback names need no look-up. Raises ValueError when it is unknown."""
     if address.lower().rstrip(".") in ("localhost", "ip6-localhost"):
         return ListenAddress("127.0.0.1", True)
     try:
@@ -67,7 +64,6 @@ def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
 
 
 def _incomplete_pairs(monitoring: Mapping[str, Any]) -> list[Problem]:
-    """Return the missing options of incomplete pairs."""
     problems = []
     for one, other in (("username", "password"), ("password", "username"), ("certificate", "key"), ("key", "certificate")):
         if monitoring.get(one) and other in monitoring and not monitoring[other]:

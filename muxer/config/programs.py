@@ -1,7 +1,4 @@
-"""Finds the external programs: in builds that are unpacked in ``thirdparty/`` of this installation, then on the PATH.
-
-``install.d/system.sh`` searches in the same order; a test compares both.
-"""
+"""Finds the external programs: in ``thirdparty/`` of this installation, then on the PATH, like ``install.d/system.sh``."""
 
 from __future__ import annotations
 
@@ -15,8 +12,7 @@ THIRDPARTY = Path(__file__).resolve().parents[2] / "thirdparty"
 
 @dataclass(frozen=True)
 class ProgramPath:
-    """Parser of the path of a program. The bare name (the default) means the build in thirdparty/`build`, if there is one,
-    or the program on the PATH."""
+    """Parser of the path of a program; its bare name means thirdparty/`build`, if it exists, or the PATH."""
 
     name: str
     build: str
@@ -36,10 +32,9 @@ class ProgramPath:
 
 
 def find_unpacked(folder: Path, name: str) -> Path | None:
-    """Return the path of the program `name` in the build that is unpacked in `folder`, None when there is none.
+    """Return the path of the program in the build unpacked in `folder`, None without one. Raises ValueError.
 
     It may be in the folder, in its bin/, in a top folder of the archive, or in the bin/ of that one.
-    Raises ValueError when there are several, when it is not executable, or when the folder cannot be read.
     """
     file = f"{name}.exe" if os.name == "nt" else name
     try:

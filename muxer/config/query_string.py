@@ -29,11 +29,7 @@ def parameter_names(query: str) -> list[str]:
 
 
 def encode_query(query: str) -> str:
-    """Encode a configured query, ``name=value&name=value``, for a URL.
-
-    Spaces, ``+``, ``*``, quotes and non-ASCII letters are meant literally; a valid ``%XX`` is taken as already encoded,
-    so that ``&`` inside a value can be written ``%26`` (our decision).
-    """
+    """Encode a configured query for a URL. Special characters are literal, but a valid ``%XX`` stays (our decision)."""
     pairs = (part.partition("=") for part in query.lstrip("?").split("&") if part.strip())
     return "&".join(f"{_encode_text(name.strip())}={_encode_text(value)}" for name, _, value in pairs)
 

@@ -1,8 +1,6 @@
 """Encrypts a muxed file so that RCS can play it: bare AES ciphertext as the file, the envelope without content as PEM.
 
-``openssl cms`` writes CMS EnvelopedData (RFC 5652) to its standard output, which is split as it is read, so that memory does
-not grow with the file (gir-api, section 7). ``cryptography`` is imported with the first certificate, because its import
-takes time.
+``openssl cms`` writes CMS EnvelopedData (RFC 5652), which is split as it is read (gir-api, section 7).
 """
 
 from __future__ import annotations
@@ -34,10 +32,7 @@ class Encryptor:
         self._runner = runner
 
     def encrypt_file(self, clear: Path, recipients: Sequence[Certificate], ciphertext: Path) -> str:
-        """Encrypt `clear` to the bare `ciphertext`, and return the envelope (PEM, label ``PKCS7``).
-
-        Raises EncryptionError when a certificate is unusable or the result has the wrong length.
-        """
+        """Encrypt `clear` to the bare `ciphertext`; return the envelope (PEM ``PKCS7``). Raises EncryptionError."""
         if not recipients:
             raise EncryptionError("there is no certificate to encrypt for")
         size = clear.stat().st_size
@@ -61,11 +56,7 @@ def recipient_file(folder: Path, number: int) -> Path:
 
 
 def split_envelope(stream: IO[bytes] | ber.ByteSource, ciphertext: Path) -> str:
-    """Write the encrypted content of a CMS EnvelopedData `stream` (BER or DER) to `ciphertext`, and return the envelope
-    without content as PEM.
-
-    Raises EncryptionError when the stream is malformed or truncated.
-    """
+    """Write the content of an EnvelopedData `stream` (BER or DER); return the rest as PEM. Raises EncryptionError."""
     try:
         return _to_pem(_split_content(ber.BerReader(stream), ciphertext))
     except ber.BerError as error:

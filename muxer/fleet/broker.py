@@ -1,7 +1,4 @@
-"""The broker of dramatiq on RabbitMQ with the queues of a fleet: durable and replicated, each message confirmed.
-
-Retries, delays and results of dramatiq are not used: the journal of the poller decides about retries for the whole fleet.
-"""
+"""The broker of dramatiq with the durable queues of a fleet. Its retries are not used: the journal decides about them."""
 
 from __future__ import annotations
 
@@ -35,8 +32,7 @@ class FleetBroker(RabbitmqBroker):
         middleware: Sequence[Middleware] = (),
         may_take: Callable[[], bool] = lambda: True,
     ) -> None:
-        """Send nothing yet. `name` is the name of the connections in RabbitMQ. `middleware` and `may_take`, which returns
-        whether to take a task now, are for workers."""
+        """Send nothing yet. `name` is that of the connections. `middleware` and `may_take` (a task, now) are for workers."""
         self._parameters = connection_parameters(fleet, name)
         super().__init__(confirm_delivery=True, parameters=self._parameters, middleware=list(middleware))
         self._queue, self._outages, self._may_take = fleet.queue, outages, may_take

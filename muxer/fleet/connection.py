@@ -62,10 +62,7 @@ def silence_library_logging() -> None:
 
 
 def connection_parameters(fleet: FleetOptions, name: str) -> list[dict[str, Any]]:
-    """Return the parameters of pika for each node. `name` is the name of the connection in RabbitMQ.
-
-    Raises ValueError when the certificates of `trusted_ca` cannot be read.
-    """
+    """Return the parameters of pika for each node. Raises ValueError when `trusted_ca` cannot be read."""
     return [
         {
             "host": node.host,
@@ -90,10 +87,7 @@ def open_connection(nodes: list[dict[str, Any]]) -> Any:
 
 
 def declare_queues(channel: Any, queue: str) -> None:
-    """Declare the queues of tasks and dead letters and the exchanges of the events.
-
-    Raises the errors of pika, AccessDenied when they exist with other arguments.
-    """
+    """Declare queues and exchanges. Raises the errors of pika, AccessDenied when they exist with other arguments."""
     dead_letters = {
         "x-dead-letter-exchange": "",
         "x-dead-letter-routing-key": dead_letter_queue(queue),
@@ -116,10 +110,7 @@ def declare_queues(channel: Any, queue: str) -> None:
 
 
 def declare_event_queue(channel: Any, queue: str, mark: str, kept: int = WEEK_MILLISECONDS) -> str:
-    """Declare the event queue of the poller `mark` and return its name. It outlives the poller by `kept` milliseconds.
-
-    Raises the errors of :func:`declare_queues`.
-    """
+    """Declare the event queue of a poller, which outlives it by `kept` milliseconds; return its name."""
     name = f"{queue}{EVENTS_SUFFIX}.{mark}"
     limits = {"x-expires": kept, "x-message-ttl": kept, "x-max-length": MAX_QUEUED_EVENTS}
     try:
@@ -140,8 +131,7 @@ def declare_heartbeat_queue(channel: Any, queue: str) -> str:
 
 
 def take_lock(channel: Any, name: str) -> bool:
-    """Take a lock: an exclusive queue, which ends with its connection. Return False when another connection has it; RabbitMQ
-    closes the channel then. Raises the errors of pika."""
+    """Take a lock (an exclusive queue). Returns False when it is taken; RabbitMQ closes the channel then."""
     try:
         channel.queue_declare(name, exclusive=True)
     except ChannelClosed as error:
@@ -215,7 +205,6 @@ def _mismatch_error(error: ChannelClosed, queue: str) -> MuxerError:
 
 
 def _error_text(error: Exception) -> str:
-    """Return the text of an error of pika, which may be in a nested error."""
     texts = [str(nested) for nested in _nested_errors(error) if str(nested)]
     return f"{type(error).__name__}{': ' + texts[-1] if texts else ''}"[:300]
 

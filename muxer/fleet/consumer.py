@@ -1,7 +1,6 @@
 """Takes tasks for a worker: whenever it has a free thread, it reads the queues by priority and takes one task.
 
-It polls with ``basic.get`` and has no subscription: tasks that RabbitMQ sends ahead would be reserved in a busy worker while
-others are idle, and an old task behind newer ones would reach the acknowledgement timeout.
+It polls: tasks sent ahead to a subscription would be reserved in a busy worker while others are idle.
 """
 
 from __future__ import annotations
@@ -38,11 +37,9 @@ class ReceivedOrder(MessageProxy):
 
 
 class OrderConsumer(Consumer):
-    """Takes tasks over a separate connection and reconnects when it breaks: the consumer threads of dramatiq would log each
-    attempt as critical."""
+    """Takes tasks over a separate connection and reconnects; dramatiq would log each attempt as critical."""
 
     def __init__(self, parameters: list[dict[str, Any]], queue: str, max_held: int, may_take: Callable[[], bool]) -> None:
-        """Connect to nothing yet. At most `max_held` tasks are in flight; `may_take` returns whether to take one now."""
         self._parameters, self._queue, self._max_held = parameters, queue, max_held
         self._may_take = may_take
         self._tags: dict[int, str] = {}

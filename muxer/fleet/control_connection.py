@@ -1,7 +1,4 @@
-"""The control connection of a worker or poller to RabbitMQ, for events, locks and queue depths.
-
-A separate thread serves it and reconnects whenever it breaks.
-"""
+"""The control connection to RabbitMQ, for events, locks and queue depths; served by a separate thread."""
 
 from __future__ import annotations
 
@@ -41,8 +38,7 @@ T = TypeVar("T")
 class ControlConnection:
     """A connection that reconnects by itself. Safe to use from any thread.
 
-    `opened` is called with each new connection, `tick` every `tick_seconds`, both in the thread of the connection. Errors of
-    pika in them and in the tasks close the connection.
+    `opened` and `tick` are called in the thread of the connection. Errors of pika in them and in tasks close it.
     """
 
     def __init__(
@@ -82,8 +78,7 @@ class ControlConnection:
         self._wake_thread()
 
     def run_task(self, task: Callable[[Any], T]) -> T:
-        """Call `task` with the connection in its thread and return the result. Raises Transient when there is no connection
-        or it breaks."""
+        """Call `task` with the connection in its thread; return the result. Raises Transient without a connection."""
         self._first_attempt.wait(TASK_TIMEOUT_SECONDS)  # Waits for the first connection after the start.
         try:
             return self.submit_task(task).result(TASK_TIMEOUT_SECONDS)
@@ -125,7 +120,6 @@ class ControlConnection:
             self._closing.wait(RECONNECT_SECONDS)
 
     def _serve_connection(self) -> None:
-        """Serve one connection until it breaks or is closed."""
         connection = None
         try:
             # The broker counts as available only when tasks can be submitted.
@@ -177,7 +171,6 @@ class ControlConnection:
             self._tasks.popleft()
 
     def _fail_pending_tasks(self) -> None:
-        """Let all waiting tasks fail: the connection is closed."""
         with self._lock:
             self._connection = None
             waiting = list(self._tasks)
@@ -186,7 +179,6 @@ class ControlConnection:
             future.set_exception(self._last_error())
 
     def _last_error(self) -> Transient:
-        """Return a new error with the last reason."""
         error = type(self._failure)(str(self._failure), code=self._failure.code)
         error.service = BROKER
         return error

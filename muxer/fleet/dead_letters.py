@@ -1,8 +1,4 @@
-"""Dead letters: tasks that no worker could read or finish.
-
-Each sets its target aside once. The letter stays in the queue for inspection until its target is queued again or done, at
-most for a week.
-"""
+"""Dead letters: tasks that no worker could finish. Each sets its target aside once, and stays at most a week."""
 
 from __future__ import annotations
 
@@ -62,18 +58,14 @@ def parse_dead_letter(body: bytes, headers: dict[str, Any]) -> DeadLetter:
 
 
 def choose_disposition(letter: DeadLetter, held: OutstandingOrder | None, state: str) -> Disposition:
-    """Return the handling of a letter. `held` is its outstanding target, if any, `state` the state in the journal.
-
-    Only the letter of the outstanding task is new.
-    """
+    """Return the handling of a letter. Only the letter of the outstanding task `held` is new."""
     if held is not None:
         return Disposition.SET_ASIDE if held.message in (letter.message, "") else Disposition.DROPPED
     return Disposition.DROPPED if state == DONE else Disposition.LEFT
 
 
 class DeadLetterScanner:
-    """Scans the dead letters in batches, whenever there are more than the last scan left or on request. `count` is their
-    number."""
+    """Scans the `count` dead letters in batches, whenever there are more than the last scan left or on request."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -136,10 +128,7 @@ def _exclusive_channel(connection: Any, queue: str) -> Iterator[Any]:
 
 
 def _scan_letters(channel: Any, name: str, number: int, stays: Callable[[DeadLetter], bool]) -> int:
-    """Scan at most `number` letters of the queue `name`; return the number that stay.
-
-    A letter that stays is published again at the end of the queue: RabbitMQ drops a message after a number of deliveries.
-    """
+    """Scan at most `number` letters; return the number that stay: those are published again at the end of the queue."""
     channel.confirm_delivery()
     kept = 0
     for _ in range(number):
@@ -157,8 +146,7 @@ def _scan_letters(channel: Any, name: str, number: int, stays: Callable[[DeadLet
 
 
 def remaining_ttl(headers: dict[str, Any], now: float) -> str | None:
-    """Return the milliseconds until a dead letter expires, as text for AMQP: a week after its death, not after a scan. None
-    when the headers do not contain the time of death."""
+    """Return the milliseconds until a week after the death, as text for AMQP. None when its time is unknown."""
     try:
         died = headers["x-death"][0]["time"].replace(tzinfo=UTC).timestamp()
     except (*MALFORMED_ERRORS, IndexError):

@@ -27,10 +27,7 @@ MAX_ENDED_ORDERS = 10_000
 
 
 class EventHandler:
-    """The outstanding targets (`holdings`), the `workers` and the dead `letters`, updated by events.
-
-    With `only_ours`, as in a migration, tasks of other pollers are ignored: a migration ends when its own targets are done.
-    """
+    """The outstanding targets (`holdings`), `workers` and dead `letters`. `only_ours`: as in a migration."""
 
     def __init__(self, name: str, only_ours: bool, journal: Journal, books: OutcomeRecorder, activity: Activity) -> None:
         """Create it with the outstanding targets in the journal. `name` is the sender of the events of this poller."""
@@ -96,26 +93,20 @@ class EventHandler:
                 self._over.add(str(message))
 
     def _is_relevant(self, event: Event) -> bool:
-        """Whether to handle an event. For a migration, a task of another poller for one of its targets matters only when
-        it is done: its own task is still outstanding."""
+        """Whether to handle an event. For a migration, a task of another poller matters only when it is done."""
         if not self._only_ours:
             return True
         held = self.holdings.get(event.file)
         return held is not None and (event.what == events.DONE or _is_about(event, held))
 
     def _is_finished(self, file: str) -> bool:
-        """Whether a target is done and not outstanding. Events about it are late or wrong then and change nothing; the next
-        poll reads in RWS whether it is wanted again."""
+        """Whether a target is done and not outstanding. Events about it are late or wrong then and change nothing."""
         return file not in self.holdings and self._journal.state_of(file) == DONE
 
     def _check_in_rws(self, event: Event, held: OutstandingOrder) -> None:
         """Ignore the end of a target that an event reports, and read RWS instead: the target is wanted again."""
-        fields = {"file": event.file, "worker": held.worker}
-        log.warning(
-            "%s reports the end of a target that another worker started; checking RWS",
-            event.sender,
-            extra={"fields": fields},
-        )
+        extra = {"fields": {"file": event.file, "worker": held.worker}}
+        log.warning("%s reports the end of a target that another worker started; checking RWS", event.sender, extra=extra)
         if self._only_ours:
             # A migration has no later poll: the task is queued again.
             self.holdings.put(replace(held, dropped=0.0))
@@ -180,12 +171,10 @@ class EventHandler:
 
 
 def _claims_work_of_another(event: Event, held: OutstandingOrder) -> bool:
-    """Whether an event reports the end of a target that another worker has started."""
     return bool(held.worker) and (held.contested or event.sender != held.worker)
 
 
 def _is_about(event: Event, held: OutstandingOrder) -> bool:
-    """Whether an event is about the outstanding task, as far as that is known."""
     return str(event.details.get("message", "")) in ("", held.message)
 
 

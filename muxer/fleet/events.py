@@ -1,8 +1,7 @@
 """The events of workers and pollers: JSON in an exchange to which every poller subscribes. Pure.
 
-Events of a target (``queued``, ``begun``, ``postponed``, ``dropped``, ``done``, ``failed``, ``refused``) contain the id of
-the ``message`` of its task. Events of a worker are ``worker`` (its heartbeat) and ``gone`` (its regular end); ``poller`` is
-the heartbeat of a poller. Receivers ignore unknown kinds.
+``worker`` and ``poller`` are heartbeats, ``gone`` is the regular end of a worker; other kinds are about a target. Receivers
+ignore unknown kinds.
 """
 
 from __future__ import annotations
@@ -43,10 +42,7 @@ def encode_event(event: Event) -> bytes:
 
 
 def decode_event(body: bytes) -> Event | None:
-    """Return the event of a message; None when it is malformed, too long or of another version.
-
-    Unknown fields are ignored, because workers are upgraded before their poller.
-    """
+    """Return the event of a message; None when it is malformed. Unknown fields are ignored, for upgrades."""
     if len(body) > MAX_EVENT_BYTES:
         return None
     try:

@@ -59,11 +59,7 @@ EVENT_PREFETCH_COUNT = 200
 
 
 class FleetPool(TargetExecutor):
-    """Distributes targets to the workers of a fleet.
-
-    In a migration it waits for room in the queues, handles only its own targets and queues lost tasks again; otherwise the
-    next poll does that.
-    """
+    """Distributes targets to the workers of a fleet. A migration waits for room, and queues lost tasks again."""
 
     stop_warning = "the connection to RabbitMQ does not close in time; it is abandoned"
 
@@ -78,8 +74,7 @@ class FleetPool(TargetExecutor):
         outages: CircuitBreaker,
         stop: threading.Event,
     ) -> None:
-        """Connect to RabbitMQ. `mark` identifies the event queue of this poller after a restart. `attempts` is the number of
-        immediate attempts of a worker; more than one means a migration."""
+        """`mark` identifies the event queue of this poller after a restart; more than one of `attempts`: a migration."""
         silence_library_logging()
         self._migrates = attempts > 1
         # A migration has a separate event queue, so that events for the poller wait for the poller.
@@ -100,10 +95,9 @@ class FleetPool(TargetExecutor):
         self._control.start()
 
     def submit(self, target: MuxTarget) -> bool:
-        """Collect a target for :meth:`flush` and return False. In a migration, wait for room, queue it and return whether it
-        was not outstanding yet.
+        """Collect a target for :meth:`flush` and return False. Raises Stopped, ServiceUnavailable.
 
-        Raises Stopped when the process stops, ServiceUnavailable when the broker is unavailable.
+        In a migration, wait for room, queue it and return whether it was not outstanding yet.
         """
         if self._outcomes.is_taken(target.file_name):
             return False
@@ -197,7 +191,6 @@ class FleetPool(TargetExecutor):
         )
 
     def _order_when_room(self, key: TargetKey, began: float | None) -> bool:
-        """Queue a target as soon as there is room."""
         while not self._order_target(key, began):
             if self._stop.wait(ROOM_POLL_INTERVAL):
                 raise Stopped("stopped before the recording was started")
@@ -242,7 +235,6 @@ class FleetPool(TargetExecutor):
         self._control.send_event(Event(events.QUEUED, self._name, key.recording, key.name, {"message": message.message_id}))
 
     def _subscribe_events(self, connection: Any) -> None:
-        """Subscribe to the events on a new connection."""
         channel, queue = connection.channel(), self._fleet.queue
         channel.basic_qos(prefetch_count=EVENT_PREFETCH_COUNT)
         channel.add_on_cancel_callback(_raise_cancelled)
@@ -264,12 +256,10 @@ class FleetPool(TargetExecutor):
         channel.basic_ack(method.delivery_tag)
 
     def _poll_depths_now(self) -> None:
-        """Update the number of tasks in the queues now."""
         with broker_call(self._outages):
             self._control.run_task(self._poll_queue_depths)
 
     def _poll_queue_depths(self, connection: Any) -> None:
-        """Update the number of tasks in the queues and scan new dead letters."""
         channel, sent = connection.channel(), self._sent
         names = (*queue_names(self._fleet.queue), dead_letter_queue(self._fleet.queue))
         *depths, letters = [count_waiting(channel, name) for name in names]
@@ -282,7 +272,6 @@ class FleetPool(TargetExecutor):
         self._outcomes.letters.scan_next(connection, self._fleet.queue, letters, self._outcomes.settle_letter)
 
     def _on_tick(self, connection: Any) -> None:
-        """Check the queues; mark lost targets as wanted again."""
         # RabbitMQ reports a lack of memory only to publishers.
         self._control.send_event(Event(events.POLLER, self._name))
         self._poll_queue_depths(connection)

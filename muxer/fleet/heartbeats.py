@@ -21,8 +21,6 @@ _MALFORMED_ERRORS = (AttributeError, KeyError, OverflowError, TypeError, ValueEr
 
 @dataclass
 class _KnownWorker:
-    """A worker: its last heartbeat, its tasks in flight, and its finished targets."""
-
     last_status: Mapping[str, Any]
     seen: float
     first_seen: float
@@ -41,17 +39,14 @@ class WorkerRegistry:
         self._workers: dict[str, _KnownWorker] = {}
 
     def record_heartbeat(self, event: Event, now: float) -> WorkTotals:
-        """Record a heartbeat; return the work since the previous one. For the first one this is nothing, because an earlier
-        process of this poller may have counted it."""
+        """Record a heartbeat; return the work since the previous one, nothing for the first one."""
         try:
             totals, held = parse_totals(event.details["totals"]), frozenset(map(str, event.details["held"]))
         except _MALFORMED_ERRORS:
             return WorkTotals()
         with self._lock:
             known = self._workers.get(event.sender)
-            self._workers = {
-                name: worker for name, worker in self._workers.items() if now - worker.seen <= FORGOTTEN_SECONDS
-            }
+            self._workers = {name: one for name, one in self._workers.items() if now - one.seen <= FORGOTTEN_SECONDS}
             if known is None and len(self._workers) >= MAX_WORKERS:
                 return WorkTotals()
             worker = known or _KnownWorker(event.details, now, now, totals=totals)
@@ -101,8 +96,7 @@ def _worker_status(name: str, worker: _KnownWorker, now: float) -> WorkerStatus 
 
 
 def parse_totals(plain: Mapping[str, Any]) -> WorkTotals:
-    """Return steps, bytes and errors from the JSON form of totals. Raises AttributeError, KeyError, OverflowError, TypeError
-    or ValueError when they are malformed."""
+    """Return steps, bytes and errors from their JSON form. Raises one of :data:`MALFORMED_ERRORS`."""
     if any(len(plain[name]) > MAX_NAMES for name in ("steps", "moved", "errors")):
         raise ValueError("too many names")
     steps = {

@@ -1,7 +1,4 @@
-"""Locks of targets, so that two workers do not process the same one.
-
-A lock is an exclusive queue, which RabbitMQ removes with the connection of a worker that dies.
-"""
+"""Locks of targets: exclusive queues, which RabbitMQ removes with the connection of a worker that dies."""
 
 from __future__ import annotations
 
@@ -25,7 +22,6 @@ class TargetLocks:
     """The locks of this worker. Safe to use from any thread, except :meth:`restore_locks`."""
 
     def __init__(self, queue: str) -> None:
-        """Take no lock yet. `queue` is the option `[fleet] queue`."""
         self._queue = queue
         self._lock = threading.Lock()
         self._held: set[str] = set()

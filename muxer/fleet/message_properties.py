@@ -1,8 +1,7 @@
 """Reads messages with properties that pika cannot decode without losing the connection.
 
-A member of the virtual host may give a message any headers: a time after the year 9999, thousands of nested
-tables, a field of an unknown type. pika raises while it reads the frame, which ends the connection before the
-message can be rejected, so that RabbitMQ would deliver it forever.
+A member of the virtual host may give a message any headers. pika raises while it reads the frame, before the message can be
+rejected, so that RabbitMQ would deliver it forever.
 """
 
 from __future__ import annotations

@@ -1,5 +1,4 @@
-"""The message of a task: which target to mux. It contains ids only, no address and no secret: the worker reads the rest from
-RWS with the credentials of its own configuration. Pure."""
+"""The message of a task: ids only, no address and no secret; the worker reads the rest from RWS. Pure."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The outstanding tasks of a poller: each target from its task to its outcome.
-
-An outstanding target is not queued again, unless its task is lost. Times are epoch seconds.
-"""
+"""The outstanding tasks of a poller: each target from its task to its outcome. Times are epoch seconds."""
 
 from __future__ import annotations
 
@@ -16,16 +13,13 @@ from muxer.status.fleet_status import SILENT_SECONDS
 SETTLE_SECONDS = 60.0
 # Checks farther apart do not count as continuous: RabbitMQ was unavailable in between.
 MAX_GAP_SECONDS = 10.0
-# In queues that are never empty a lost task is not noticed. After this time it is queued again, which is safe: a worker
-# reads RWS first.
+# Where queues are never empty, a lost task is queued again after this time. That is safe: a worker reads RWS first.
 MAX_OUTSTANDING_SECONDS = 12 * 3600.0
 
 
 @dataclass(frozen=True)
 class OutstandingOrder:
-    """An outstanding target: the id of its message, when it was queued, when `worker` started it, and when a worker
-    dropped it because of another task for the same target. `contested`: a second worker started it while the first
-    was live."""
+    """An outstanding target. `contested`: a second worker started it while the first was live."""
 
     key: TargetKey
     message: str
@@ -36,8 +30,7 @@ class OutstandingOrder:
     contested: bool = False
 
     def is_worked_on(self, now: float, at_workers: Container[str]) -> bool:
-        """Whether a worker is processing it. `at_workers` are the targets of live workers; one that has just started it may
-        not have sent a heartbeat yet."""
+        """Whether a worker is processing it: one of `at_workers`, or just started."""
         return self.key.name in at_workers or (self.begun is not None and abs(now - self.begun) <= SILENT_SECONDS)
 
 
@@ -82,10 +75,7 @@ class OutstandingOrders:
     def record_start(
         self, key: TargetKey, now: float, worker: str = "", at_workers: Container[str] = ()
     ) -> OutstandingOrder:
-        """Record that `worker` has started a target of this or another poller, and return it.
-
-        `at_workers` are the targets of live workers.
-        """
+        """Record that `worker` has started a target of any poller. `at_workers` are the targets of live workers."""
         with self._lock:
             known = self._held.get(key.name) or OutstandingOrder(key, "", now)
             agent = key.agent or known.key.agent
@@ -106,10 +96,7 @@ class OutstandingOrders:
             return tuple(self._held.values())
 
     def find_lost(self, now: float, empty_since: float | None, at_workers: Container[str]) -> list[OutstandingOrder]:
-        """Return the targets whose task is lost: no live worker has it, and no event reported its end.
-
-        `empty_since` is the time since when all queues have been empty, None when they are not.
-        """
+        """Return targets whose task is lost. `empty_since` is since when all queues are empty, None when they are not."""
         has_settled = empty_since is not None and abs(now - empty_since) >= SETTLE_SECONDS
         return [held for held in self.all_orders if held.key.name not in at_workers and _is_lost(held, now, has_settled)]
 

@@ -1,8 +1,4 @@
-"""The queues of a fleet, and the choice of the queue for a task. Pure.
-
-A quorum queue is first in, first out. So that new calls precede old ones, there is one queue for each age class, and a
-worker reads them by priority.
-"""
+"""The queues of a fleet, one for each age class, so that new calls precede old ones. Pure."""
 
 from __future__ import annotations
 
@@ -14,8 +10,7 @@ MINUTE, HOUR, DAY = 60.0, 3600.0, 86_400.0
 
 @dataclass(frozen=True)
 class PriorityQueue:
-    """The queue for calls that started less than `age` seconds ago. It accepts no task while all queues together contain
-    more than the fraction `share` of `max_queue`, so that newer calls have room."""
+    """The queue for calls younger than `age` seconds, open while all contain less than `share` of `max_queue`."""
 
     suffix: str
     age: float

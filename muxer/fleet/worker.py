@@ -1,8 +1,4 @@
-"""A worker of the fleet: takes tasks from RabbitMQ, processes them and reports the outcomes to the pollers.
-
-A task is acknowledged after the work. When a worker dies or loses the broker, RabbitMQ requeues its tasks; a worker that is
-stopped requeues those it has not finished.
-"""
+"""A worker of the fleet: processes tasks and acknowledges them after the work; RabbitMQ requeues unfinished ones."""
 
 from __future__ import annotations
 
@@ -63,8 +59,6 @@ class FleetWorker:
     """One worker process, with ``worker_threads`` threads."""
 
     def __init__(self, config: Config, name: str, services: Services, runner: Runner) -> None:
-        """Connect to nothing yet. `name` is that of its folder. Raises ValueError when the certificates of `[fleet]
-        trusted_ca` cannot be read."""
         silence_library_logging()
         self._config, self._services, self._runner, self._stop = config, services, runner, services.stop
         fleet, threads = config.fleet, config.advanced.worker_threads
@@ -145,10 +139,7 @@ class FleetWorker:
                 self._locks.release_lock(self._control, order.file)
 
     def _acquire_lock(self, file: str) -> bool:
-        """Take the lock of a target; return False when another worker has it.
-
-        Waits while the connection is broken: RabbitMQ limits how often a task can be requeued.
-        """
+        """Take the lock of a target; False when another worker has it. Waits while the connection is broken."""
         while True:
             try:
                 return self._locks.acquire_lock(self._control, file)
@@ -158,7 +149,6 @@ class FleetWorker:
                 raise Stopped("stopped before the recording was started")
 
     def _send_heartbeat(self, _connection: Any) -> None:
-        """Report the state of this worker to the pollers; the control connection calls this every few seconds."""
         snapshot = snapshot_json(self._services.activity.take_snapshot())
         out = {name: self._mask(reason) for name, (_, reason) in self._services.outages.open_circuits().items()}
         if not self._services.workspace.disk.has_room():
@@ -218,10 +208,7 @@ class FleetWorker:
         log.info("stopped")
 
     def _stop_consuming(self) -> None:
-        """Stop the threads of dramatiq and close the connection of the tasks.
-
-        On a dead connection pika waits for the missing heartbeat; this does not. RabbitMQ requeues the tasks in any case.
-        """
+        """Stop the threads of dramatiq and close the connection, without the wait of pika on a dead one."""
         timeout_ms = int(CANCEL_SECONDS * 1000)
         stopping = threading.Thread(target=self._worker.stop, args=(timeout_ms,), name="stopping", daemon=True)
         stopping.start()
@@ -241,16 +228,13 @@ class _AckMiddleware(Middleware):
 
     @property
     def is_redelivered(self) -> bool:
-        """Whether the task of this thread was delivered before."""
         return bool(getattr(self._local, "redelivered", False))
 
     @property
     def message_id(self) -> str:
-        """The id of the message of this thread's task."""
         return str(getattr(self._local, "message", ""))
 
     def before_process_message(self, broker: Broker, message: MessageProxy) -> None:
-        """Record id and redelivery of the message."""
         self._local.redelivered = isinstance(message, ReceivedOrder) and message.redelivered
         self._local.message = message.message_id
 

@@ -23,19 +23,14 @@ LABEL_REFUSALS = (RequestRejected, Forbidden)
 # The number of internal errors, before any label was set, that count as a refusal (our decision): a recording must not fail
 # for its label. It equals the attempts of one recording in a migration.
 MAX_LABEL_FAILURES = 4
-_LABEL_DEFINITION = {
-    "name": LABEL,
-    "displayName": "Screen recording",
-    "description": "The call has a muxed screen recording",
-}
+_DEFINED_LABEL = {"name": LABEL, "displayName": "Screen recording", "description": "The call has a muxed screen recording"}
 
 
 class LabelClient(ABC):
     """The part of the client of RWS that sets labels. It remembers for the run what RWS accepts."""
 
     def __init__(self, ops_path: str, deviations: DeviationLog, capacity: int) -> None:
-        """Create it. `ops_path` is the path of the contact center below `ops`; `capacity` is the number of labelled
-        recordings that are remembered."""
+        """`ops_path` is the path of the contact center below `ops`; `capacity` limits the remembered recordings."""
         self.deviations = deviations
         self._ops = self._label_path = ops_path
         self._labels_refused_until = 0.0
@@ -49,18 +44,13 @@ class LabelClient(ABC):
         """Send `body` to `path` once. Raises the errors of RWS."""
 
     def wants_label(self, recording_id: str) -> bool:
-        """Return whether it makes sense to label a call recording: labels are not refused at the moment, and this process
-        has not labelled it, whatever the list of call recordings shows."""
+        """Return whether to label a recording: labels are not refused now, and it was not labelled by us."""
         with self._lock:
             is_open = time.monotonic() >= self._labels_refused_until
         return is_open and recording_id not in self._labelled and recording_id not in self._unknown
 
     def add_label(self, recording_id: str) -> bool:
-        """Label a call recording ``screenRecording``. Returns whether it has the label now.
-
-        A refused label is only a warning, and a pause; so are internal errors of RWS before any label was set. Raises
-        the errors of RWS that are no refusal.
-        """
+        """Label a recording ``screenRecording``; a refusal is only logged, for a while. Returns whether it has it now."""
         if not self.wants_label(recording_id):
             return recording_id in self._labelled
         try:
@@ -122,7 +112,7 @@ class LabelClient(ABC):
 
     def _define_label(self) -> None:
         try:
-            self._send_json("POST", f"{self._ops}/recording-label-definitions", _LABEL_DEFINITION)
+            self._send_json("POST", f"{self._ops}/recording-label-definitions", _DEFINED_LABEL)
         except AlreadyExists:
             log.debug("the label definition exists already")
 

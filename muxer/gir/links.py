@@ -24,22 +24,19 @@ _API_PATHS = ("api/", "internal-api/")
 
 
 def next_link(response: Mapping[str, Any], first_url: str) -> str | None:
-    """Return the link to the next page that a response contains, or None when it contains none.
+    """Return the link to the next page in `response` (its `Link` header is under :data:`LINK_HEADER`), None without one.
 
-    `response` is the JSON object, with the target of its `Link` header under :data:`LINK_HEADER`. `first_url` is the first
-    URL of the query: a scrollId without a link is added to it.
+    A scrollId without a link is added to the `first_url` of the query.
     """
     link = next(_find_links(response), None)
     if link is not None:
         return _absolute_link(link.strip(), first_url)
-    scroll = next(
-        _usable_links(container.get(name) for container in _link_containers(response) for name in SCROLL_ID_KEYS), None
-    )
+    values = (container.get(name) for container in _link_containers(response) for name in SCROLL_ID_KEYS)
+    scroll = next(_usable_links(values), None)
     return None if scroll is None else with_parameters(first_url, scrollId=scroll)
 
 
 def _absolute_link(link: str, first_url: str) -> str:
-    """Return a `link`, resolved against `first_url` if it is relative (RFC 3986)."""
     try:
         is_relative = not (urlsplit(link).scheme or link.startswith(("/", *_API_PATHS)))
     except ValueError:  # the session reports it

@@ -1,7 +1,6 @@
 """All call recordings that a query finds, whatever way of paging RWS has (gir-api, section 3).
 
-The form of the link to the next page is not public. So a page that may have been cut off is never taken for the end: the
-query is read again without scan and scroll, or in time windows that are small enough for one page.
+A page that may have been cut off is never the end: the query is read again without scroll, or in time windows.
 """
 
 from __future__ import annotations
@@ -53,10 +52,7 @@ class RecordingListing:
         self._accepts_more: bool | None = None
 
     def read_pages(self, url: str) -> Iterator[RawRecordings]:
-        """Yield the raw call recordings of the query `url`, page by page, each id once.
-
-        Raises QueryIncomplete after the last page when it is not known whether these are all, and what `fetch` raises.
-        """
+        """Yield the raw recordings of a query page by page, each id once. Raises QueryIncomplete after the last page."""
         seen = BoundedSet(MAX_REMEMBERED_IDS)
         walk = PageWalk(self._fetch, url if self._scans else without_scan(url), seen)
         is_refused = yield from self._read_walk(walk)
@@ -75,8 +71,7 @@ class RecordingListing:
             yield from self._sweep_windows(walk, seen, is_refused=is_refused)
 
     def _read_walk(self, walk: PageWalk) -> Generator[RawRecordings, None, bool]:
-        """Yield the pages of a walk. Returns True when it ended at a page that RWS refuses again and again. A server that
-        asks to wait refuses nothing."""
+        """Yield the pages of a walk. Returns True when it ended at a page that RWS refuses again and again."""
         try:
             yield from walk
         except (*PAGE_REFUSALS, ServiceUnavailable) as error:
@@ -88,9 +83,8 @@ class RecordingListing:
             if asked is not None or self._refusals < MAX_REFUSALS:
                 error.args = (f"page {walk.number + 1} of the query: {error}",)
                 raise
-            self._deviations.record_deviation(
-                Deviation.PAGE_REFUSED, _describe_cause(walk, is_refused=True) + FALLBACK_NOTICE
-            )
+            cause = _describe_cause(walk, is_refused=True)
+            self._deviations.record_deviation(Deviation.PAGE_REFUSED, cause + FALLBACK_NOTICE)
             return True
         if walk.number > 1:
             self._refusals = 0
@@ -99,16 +93,11 @@ class RecordingListing:
         return False
 
     def _may_be_cut(self, walk: PageWalk) -> bool:
-        """Return whether a walk may have ended before the end of its query."""
         is_understood = walk.has_link or is_scan_query(walk.first) in self._linked
         return _is_full(walk) and (walk.went_round or not is_understood)
 
     def _sweep_windows(self, walk: PageWalk, seen: BoundedSet, *, is_refused: bool) -> Iterator[RawRecordings]:
-        """Yield what a query finds besides the pages of its `walk`, by reading it in time windows.
-
-        More recordings are asked for at a time than before: that shows whether `limit` cut off the page. A page that was
-        full by chance is no deviation.
-        """
+        """Yield what a query finds besides its `walk`, in time windows, with a larger limit than before."""
         url, count = without_scan(walk.first), len(walk.recordings)
         limit = self._largest_limit(url)
         url = with_parameters(url, limit=limit)
@@ -120,9 +109,8 @@ class RecordingListing:
             part = self._walk_window(with_parameters(url, startTime=window.start, endTime=window.end), seen)
             brought, is_cut = yield from self._read_window(part)
             if brought and not (has_new or is_refused):
-                self._deviations.record_deviation(
-                    Deviation.NO_LINK, _describe_cause(walk, is_refused=False) + FALLBACK_NOTICE
-                )
+                cause = _describe_cause(walk, is_refused=False)
+                self._deviations.record_deviation(Deviation.NO_LINK, cause + FALLBACK_NOTICE)
             has_new = has_new or brought
             longest = max(longest, _max_length_ms(part.recordings))
             cap = cap if len(part.recordings) <= cap else 0
@@ -169,7 +157,6 @@ class RecordingListing:
 
 
 def _page_limit(url: str) -> int:
-    """Return how many recordings a query asks for in one page."""
     text = query_parameter(url, "limit")
     return int(text) if text.isascii() and text.isdigit() and 0 < len(text) < 10 else DEFAULT_LIMIT
 
@@ -203,7 +190,6 @@ def _query_span(walk: PageWalk) -> SweepWindow:
 
 
 def _max_length_ms(recordings: Iterable[object]) -> int:
-    """Return the length of the longest recording by its metadata, in milliseconds."""
     return max((_length_ms(raw) for raw in recordings if isinstance(raw, dict)), default=0)
 
 

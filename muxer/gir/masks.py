@@ -1,7 +1,4 @@
-"""Reads ``masks[]`` of a call's media file: the spans in which the recording was paused (gir-api, section 3). Pure.
-
-A pause keeps secrets out of the audio. So where the entries are ambiguous, the span counts as paused.
-"""
+"""Reads ``masks[]`` of a call: the spans in which the recording was paused (gir-api, section 3). Unclear is paused. Pure."""
 
 from __future__ import annotations
 
@@ -27,14 +24,11 @@ class PauseList:
 
 
 def read_pauses(media: MediaFile) -> PauseList:
-    """Read the masks of a call's ``media`` file.
+    """Read the masks of a call's ``media`` file. Whatever is unclear is reported as a problem.
 
-    The entries may come in any order. As many resumes end a pause as there were pauses, so that spans may overlap; the same
-    entry twice is one entry. With more pauses than resumes the last span ends at the last entry, if that is a resume; after
-    a pause that nothing follows it lasts until the end of the file. A resume that comes first of all ends a pause whose
-    begin is not known: it lasts from the start of the file. Another resume without a pause changes nothing. Entries without
-    a usable time or type are ignored. Spans before the start of the file are left out. Everything that is unclear is
-    reported as a problem.
+    Entries come in any order; equal ones are one. As many resumes end a pause as there were pauses. With more pauses the
+    last span ends at the last entry, if that is a resume, else with the file. A resume that comes first ends a pause from
+    the start of the file. Entries without a usable time or type are ignored.
     """
     raw = media.raw.get("masks")
     if not raw or media.start is None:
@@ -64,8 +58,7 @@ def _read_mask(entry: object, start: int) -> tuple[int, bool] | None:
 
 
 def _pair_masks(masks: Iterable[tuple[int, bool]]) -> tuple[list[PausedSpan], list[int]]:
-    """Return the spans between pauses and resumes, in order, and the times of resumes without a pause. At one time, a pause
-    comes before a resume."""
+    """Return the paused spans, and the times of resumes without a pause. At one time, a pause comes first."""
     spans: list[PausedSpan] = []
     lost: list[int] = []
     depth = begin = 0

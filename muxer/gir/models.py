@@ -1,7 +1,4 @@
-"""Recordings and media files of RWS as small frozen types (gir-api, sections 3 to 5). Pure.
-
-The JSON of a media file is kept: fields that the muxer does not know are passed on unchanged.
-"""
+"""Recordings and media files of RWS (gir-api, sections 3 to 5). Unknown fields are kept and passed on. Pure."""
 
 from __future__ import annotations
 
@@ -32,10 +29,7 @@ def to_microseconds(time: datetime) -> int:
 
 
 def parse_time(value: object) -> datetime | None:
-    """Parse a time of RWS (``2015-09-10T16:58:22.000+0000``, also with ``Z`` and other offsets); return it in UTC.
-
-    A time without an offset is UTC. Returns None for anything else, and for times before 1970 or after 2200.
-    """
+    """Parse a time of RWS, UTC without an offset; return it in UTC. None for others, before 1970 or after 2200."""
     if not isinstance(value, str):
         return None
     try:

@@ -1,8 +1,7 @@
 """The names of muxed files: creates them, and recognizes those of a recording. Pure.
 
-A name contains a digest of the exact id of the recording and of its sources. So two recordings never share a name, even
-on a server that ignores case, and two muxers agree (docs/gir-api.md,
-section 5). Another name does not count as a file of the recording.
+A name contains a digest of the recording's id and its sources: so two recordings never share a name, even on a server that
+ignores case, and two muxers agree (docs/gir-api.md, section 5).
 """
 
 from __future__ import annotations
@@ -28,21 +27,14 @@ _NAME_ADDITIONS = re.compile(rf"-\d+(?=_muxed\.mp4)|{re.escape(ENCRYPTED_SUFFIX)
 
 
 def muxed_name(recording_id: str, sources: Iterable[str], paused: Sequence[PausedSpan] = ()) -> str:
-    """Return the name of a clear muxed file.
-
-    It is a pure function of the exact `recording_id`, the set of the `sources` (mediaIds), and the `paused` spans that are
-    blank in the file.
-    """
+    """Return the name of a clear muxed file, a pure function of the exact id, the set of sources and the pauses."""
     made_of = _short_digest(20, json.dumps([recording_id, sorted(set(sources))]))
     spans = _short_digest(8, *(f"{begin}-{'' if end is None else end}" for begin, end in paused)) if paused else ""
     return f"{_name_prefix(recording_id)}_{BLANKED_MARK if paused else ''}{made_of}{spans}_muxed.mp4"
 
 
 def has_paused_spans(name: str, recording_id: str, sources: Iterable[str], paused: Sequence[PausedSpan]) -> bool:
-    """Return whether the muxed file `name` was made with the `paused` spans, by its name.
-
-    Without spans any name without the mark matches: earlier versions and other programs created files, too.
-    """
+    """Return whether the muxed file was made with the `paused` spans; without any, a name without the mark matches."""
     plain = _NAME_ADDITIONS.sub("", name)
     if not paused:
         return _BLANKED_NAME.fullmatch(plain) is None
@@ -50,16 +42,14 @@ def has_paused_spans(name: str, recording_id: str, sources: Iterable[str], pause
 
 
 def is_muxed_file(media: MediaFile, recording_id: str) -> bool:
-    """Return whether the entry and the file of `media` have a name that this or an earlier version gives to a muxed file of
-    the recording with the listed sources."""
+    """Return whether this or an earlier version gives such a name to a muxed file of the recording."""
     sources = media.muxed_from or ()
     names = {muxed_name(recording_id, sources), _earlier_name(recording_id, sources)}
     return all(_base_name(name) in names for name in media.known_names)
 
 
 def has_earlier_name(media: MediaFile, recording_id: str) -> bool:
-    """Return whether the entry or the file of `media` has a name of an earlier version, which may equal that of another
-    recording where case is ignored."""
+    """Return whether a name is of an earlier version, and may equal that of another recording but for case."""
     earlier = _earlier_name(recording_id, media.muxed_from or ())
     return any(_base_name(name) == earlier for name in media.known_names)
 
@@ -72,11 +62,7 @@ def _base_name(name: str) -> str:
 
 
 def _earlier_name(recording_id: str, sources: Iterable[str]) -> str:
-    """Return the name that earlier versions give: the id is in the digest only where the prefix does not show it exactly.
-
-    Empty when another recording may have a file of that name: one of the sources may be the id of that recording, which
-    stands in the same place of its digest, or this id may be a source of that one.
-    """
+    """Return the name by earlier versions, empty when another recording may have a file of that name."""
     prefix, sources = _name_prefix(recording_id, _EARLIER_PREFIX), tuple(sources)
     may_be_ids = any(_name_prefix(one, _EARLIER_PREFIX) == prefix for one in sources)
     # NUL separates the texts: it is ambiguous when one of them contains it.
@@ -92,5 +78,4 @@ def _short_digest(length: int, *texts: str) -> str:
 
 
 def _name_prefix(recording_id: str, max_length: int = MAX_PREFIX_LENGTH) -> str:
-    """Return the id of a recording as a safe part of a file name, in at most `max_length` characters."""
     return _UNSAFE.sub("_", recording_id)[:max_length].lstrip(".-")

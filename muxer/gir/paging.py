@@ -15,21 +15,17 @@ log = logging.getLogger(__name__)
 # Ids are remembered to skip repetitions; a repetition after that costs one request and does no harm.
 MAX_REMEMBERED_IDS = 200_000
 MAX_REMEMBERED_LINKS = 10_000
-# The number of pages in a row without new recordings that are the end, whatever their links: some servers return a link on
-# the last page, too (our decision).
+# This many pages in a row without new recordings are the end: some servers link the last page, too (our decision).
 MAX_STALE_PAGES = 10
 
 FetchPage = Callable[[str], Mapping[str, Any]]
 
 
 class PageWalk:
-    """The pages of one query: lists of raw recordings, each id once. Memory does not grow with the window.
+    """The pages of one query, each id once. Memory does not grow with the window.
 
-    `first` is the URL of the query, `seen` the ids that are left out, because an earlier query has brought them. Of the
-    walk so far: `number` counts its responses since the query was started, `has_link` and
-    `has_recordings` are whether one of them had a link or recordings, `last` is the latest response, `recordings` the
-    recordings in it. `went_round` is whether its links led back to pages that were read before, so that others may be
-    missing. `refusal` is the text of the error that ended it, for its user to set.
+    `seen` are the ids that are left out. `has_link` and `has_recordings` are whether a response had any, `last` is the
+    latest one. `went_round`: links led back to pages read before. `refusal` is the error that ended it, for its user to set.
     """
 
     def __init__(self, fetch: FetchPage, first: str, seen: BoundedSet | None = None) -> None:
@@ -45,11 +41,7 @@ class PageWalk:
         self.recordings: list[object] = []
 
     def __iter__(self) -> Iterator[list[object]]:
-        """Yield page after page. Raise what ``fetch`` raises; an expired scroll is restarted as long as that helps.
-
-        The spec restarts an expired query once; a migration may outlive many scrolls, so the one restart is granted
-        again whenever the query has brought new recordings since the last one.
-        """
+        """Yield page after page; an expired scroll is restarted once whenever it has brought new recordings."""
         restarted = False
         while True:
             try:
@@ -89,7 +81,6 @@ class PageWalk:
         self.went_round = self.has_link and bool(self.recordings) and (link is not None or not self._has_progress)
 
     def _record_response(self, response: Mapping[str, Any]) -> str | None:
-        """Keep the latest response and return the link that it contains."""
         self.last, self.recordings = response, _recordings_in(response)
         self.has_recordings = self.has_recordings or bool(self.recordings)
         self.number += 1
@@ -98,12 +89,9 @@ class PageWalk:
         return link
 
     def _new_recordings(self, page: list[object]) -> list[object]:
-        fresh = [raw for raw in page if self._is_new(raw)]
+        fresh = [raw for raw in page if self._seen.add(_recording_id(raw))]
         self._fresh_since_restart += len(fresh)
         return fresh
-
-    def _is_new(self, raw: object) -> bool:
-        return self._seen.add(_recording_id(raw))
 
 
 class _LinkExpired(Exception):

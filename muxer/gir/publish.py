@@ -1,9 +1,7 @@
 """Publishes a muxed file in the metadata of its screen recording, so that no other entry is ever lost.
 
-Whether RWS merges a posted list into its own or replaces it is not public (gir-api, section 5). So only the new entry is
-posted, and read back; when an earlier entry has vanished, the full list is posted at once, and full lists are used from
-then on. What must not vanish is written to disk before the first post: when a process dies in between, the next poll finds
-it.
+Whether RWS merges or replaces a posted list is not public (gir-api, section 5). So only the new entry is posted, and read
+back; once an earlier entry has vanished, full lists are posted. What must not vanish is recorded on disk first.
 """
 
 from __future__ import annotations
@@ -36,7 +34,6 @@ class Publisher:
     """Posts entries, one recording at a time. Safe to use from any thread."""
 
     def __init__(self, rws: RwsClient, folder: Path, repeat: Repeat = call_once) -> None:
-        """`folder` has the intent records of the entries at stake; `repeat` calls each request."""
         self._rws = rws
         self._repeat = repeat
         self._records = IntentLog(folder, refused="RWS refuses entries that it has lost")
@@ -46,11 +43,10 @@ class Publisher:
     def publish_entry(
         self, recording_id: str, region: str, entry: Json, *, is_still_stored: Callable[[], None]
     ) -> ScreenRecording:
-        """Publish a new media entry, and return the screen recording as it is read back.
+        """Publish a media entry; return the recording as read back, else raise ServiceUnavailable.
 
-        `is_still_stored` is called directly before and after the entry is posted, and raises when the stored file is no
-        longer the one that the entry describes. An existing entry is not posted again, unless it describes another
-        ciphertext. Raises ServiceUnavailable when the entry cannot be read back.
+        `is_still_stored` is called before and after the post, and raises when the stored file is another one. An existing
+        entry is posted again only when it describes another ciphertext.
         """
         with self._records.reserve(recording_id) as record, self.recording_lock(recording_id):
             current = self._read_recording(recording_id)
@@ -114,8 +110,7 @@ class Publisher:
         return current
 
     def _fetch_current(self, recording_id: str) -> ScreenRecording | None:
-        """Return the current recording. Raises ServiceUnavailable for permanent errors, too: only a refused post counts as a
-        refusal of the entries."""
+        """Return the current recording. Raises ServiceUnavailable for all errors: none is a refusal of entries."""
         try:
             return self._read_recording(recording_id)
         except Permanent as error:
@@ -125,8 +120,7 @@ class Publisher:
         return self._repeat("reading the screen recording", partial(self._rws.fetch_screen_recording, recording_id))
 
     def recording_lock(self, recording_id: str) -> threading.Lock:
-        """Return the lock that is held while entries of a recording are posted. Hold it to delete an entry, which would
-        otherwise count as lost, and be posted again."""
+        """Return the lock of posting entries. Hold it to delete one, which would otherwise be posted again."""
         return self._locks[zlib.crc32(recording_id.encode()) % LOCK_COUNT]
 
 

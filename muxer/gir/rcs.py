@@ -20,11 +20,7 @@ _VERSION_PATTERN = re.compile(r"(?<![\d.])\d{1,9}(?:\.\d{1,9}){3}(?![\d.])")
 
 
 class RcsClient:
-    """The client of RCS. Safe to use from any thread.
-
-    There are two families of paths. The one that worked last is tried first; `paths` of a file are its relative mediaPath
-    and mediaUri, which belong to the second family.
-    """
+    """The client of RCS. Safe to use from any thread. Of two families of paths, the one that worked last comes first."""
 
     def __init__(self, session: ServiceSession, contact_center_id: str, deviations: DeviationLog | None = None) -> None:
         self._session = session
@@ -60,8 +56,7 @@ class RcsClient:
         return found[0] if found else ""
 
     def _try_paths(self, media_id: str, targets: Sequence[str], fetch: Callable[[str], T]) -> T:
-        """Return what `fetch` returns for the first of the `targets` that RCS finds. Raises the error of the first one when
-        it finds none."""
+        """Return what `fetch` returns for the first of the `targets` that RCS finds, else raise the first error."""
         with _translate_errors(media_id):
             missing: NotFound | None = None
             for target in targets:

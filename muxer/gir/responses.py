@@ -53,7 +53,7 @@ class HttpResponse:
 def parse_response(
     response: HttpResponse, accepted: Collection[int] = (OK,), *, may_be_text: bool = False
 ) -> dict[str, Any]:
-    """Return the JSON object of a response; empty for an empty body, and for a text if the body `may_be_text`.
+    """Return the JSON object of a response, empty for an empty body, and for text if it `may_be_text`.
 
     Raises the error of a failure by the HTTP status **or** by a ``statusCode`` that is not among `accepted`.
     """
@@ -61,7 +61,7 @@ def parse_response(
         limit = f"the response has more than {MAX_JSON_VALUES} values"
         raise RequestRejected(f"{response.what}: {limit}; a smaller [advanced] pagination may help")
     content = _json_object(response.body)
-    code, message = _status_code(content), _status_message(content)
+    code, message = _status_code(content), str((content or {}).get("statusMessage") or "")[:500]
     if not 200 <= response.status < 300 or code not in accepted:
         raise response_error(response, code, message)
     if content is None and response.body.strip() and not may_be_text:
@@ -131,7 +131,3 @@ def _status_code(content: Mapping[str, Any] | None) -> int:
         return int((content or {}).get("statusCode") or 0)
     except (TypeError, ValueError, OverflowError):
         return OK
-
-
-def _status_message(content: Mapping[str, Any] | None) -> str:
-    return str((content or {}).get("statusMessage") or "")[:500]

@@ -68,7 +68,6 @@ class _FailureStreak:
         self.skipped: set[str] = set()
 
     def skip_recording(self, recording_id: str, error: Exception) -> None:
-        """Skip a recording that RWS fails for."""
         self.skipped.add(recording_id)
         self._skip(recording_id, error)
 
@@ -79,7 +78,6 @@ class _FailureStreak:
             raise error
 
     def record_success(self) -> None:
-        """Reset the count."""
         self._failures = 0
 
 
@@ -121,11 +119,7 @@ class RwsClient(LabelClient):
         return self._bulk
 
     def read_call_recordings(self, query_string: str) -> Iterator[list[CallRecording]]:
-        """Yield the call recordings of an encoded query page by page, each id once.
-
-        Unreadable recordings are skipped with a warning. Raises the errors of the session, and QueryIncomplete after the
-        last page when it is unknown whether these are all.
-        """
+        """Yield the recordings of an encoded query page by page, each id once. Raises QueryIncomplete after the last."""
         for page in self._listing.read_pages(f"{self._ops}/recordings?{query_string}"):
             yield list(_readable_recordings(page))
 
@@ -154,11 +148,7 @@ class RwsClient(LabelClient):
     def fetch_screen_recordings(
         self, ids: Sequence[str], bulk: bool = True, skip: SkipCallback = warn_skipped
     ) -> dict[str, ScreenRecording]:
-        """Return the existing screen recordings of the calls `ids`, by id.
-
-        They are read in bulk as far as the length of the URL allows, or one by one from a server without the bulk query.
-        `skip` is called with each recording that RWS fails for, and the error.
-        """
+        """Return the existing screen recordings of calls by id. `skip` is called for each that RWS fails for."""
         found: list[ScreenRecording] = []
         streak = _FailureStreak(skip)
         odd = [one for one in ids if not _fits_bulk_query(one)]
@@ -180,11 +170,9 @@ class RwsClient(LabelClient):
         self.deviations.record_deviation(kind, f"{text}; reading them one by one")
 
     def _is_understood(self, ids: Sequence[str], screens: Sequence[ScreenRecording], streak: _FailureStreak) -> bool:
-        """Return whether RWS has read the `ids` of a bulk query, whose response was `screens`.
+        """Return whether RWS has read the `ids` of a bulk query; some that are missing are read one by one.
 
-        A server may ignore them, and return nothing, other recordings, or recordings without their media. So some ids that
-        are missing are read one by one, until responses with as many recordings were confirmed. When RWS has not read the
-        ids, no bulk query follows.
+        A server may ignore the ids, and return nothing, other recordings, or recordings without their media.
         """
         wanted = set(ids)
         shown = {one.id for one in screens if one.media or one.id not in wanted}
@@ -250,10 +238,7 @@ class RwsClient(LabelClient):
         return found
 
     def fetch_certificates(self) -> tuple[Certificate, ...]:
-        """Return the certificates to encrypt muxed files for, empty when encryption is not configured.
-
-        Raises EncryptionMissing when the settings are unreadable: files are never uploaded unencrypted then.
-        """
+        """Return the certificates to encrypt for, empty without encryption. Raises EncryptionMissing if unreadable."""
         try:
             settings = self._session.get(self._settings).get("settings")
         except NotFound:

@@ -1,7 +1,6 @@
 """The HTTP session of the RWS and RCS clients: authentication, cookies, CSRF, TLS, timeouts, retries of reads.
 
-Every request has HTTP Basic, and goes only to the scheme, host and port of ``base_uri``: of a redirect or a paging link,
-only the path and the query are used (gir-api, section 1).
+Every request goes only to the scheme, host and port of ``base_uri`` (gir-api, section 1).
 """
 
 from __future__ import annotations
@@ -90,10 +89,7 @@ class ServiceSession:
             urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
 
     def get(self, target: str, **kwargs: Any) -> dict[str, Any]:
-        """Return the JSON object at `target`, a path with query or a link. Retried while the service is unavailable.
-
-        Raises the errors of :func:`muxer.gir.responses.parse_response`, which also gets `kwargs`.
-        """
+        """Return the JSON object at a path or link, with retries. `kwargs` are those of parse_response."""
         return self.get_with_headers(target, **kwargs)[0]
 
     @_watch_service
@@ -119,10 +115,9 @@ class ServiceSession:
 
     @_watch_service
     def write(self, method: str, path: str, body: Any = None, *, csrf_sources: Sequence[str] = ()) -> dict[str, Any]:
-        """Send `body` as JSON once and return the JSON response, empty when it is not JSON: some servers return a text.
+        """Send `body` as JSON once; return the response, empty when it is a text.
 
-        The CSRF token is sent if there is one. When it is refused, a new one is requested by GET from the `csrf_sources` in
-        turn, and the request is sent once more.
+        A refused CSRF token is requested again by GET from the `csrf_sources` in turn, and the request is sent once more.
         """
         http_response = self._send_and_read(method, path, body)
         if is_csrf_refusal(http_response):
@@ -146,11 +141,7 @@ class ServiceSession:
 
     @_watch_service
     def download_media(self, target: str, path: Path, *, media_only: bool = True) -> transfer.ReceivedLength:
-        """Stream the media file at `target` to `path` and return its length in bytes.
-
-        With `media_only`, JSON and HTML count as error messages. Raises the error of such a response, and ServiceUnavailable
-        when the body breaks off.
-        """
+        """Stream media to `path`. With `media_only`, JSON and HTML are error messages. Raises ServiceUnavailable."""
         with self._open_media(target, media_only) as response:
             plain = response.headers.get("Content-Encoding", "identity") == "identity"
             length = response.headers.get("Content-Length", "") if plain else ""
@@ -247,7 +238,6 @@ class ServiceSession:
         return HttpResponse(what, response.status_code, response.headers, bytes(body))
 
     def _redirect_target(self, url: str, location: str) -> str:
-        """Return the address of a redirect. Raises UnreadableResponse when `location` is malformed."""
         try:
             return self._to_own_host(urljoin(url, location))
         except (ValueError, RequestRejected) as error:
@@ -255,10 +245,7 @@ class ServiceSession:
             raise UnreadableResponse(f"{what}: redirected to a malformed address: {location[:80]!r}") from error
 
     def _to_own_host(self, target: str) -> str:
-        """Return a path or link with the scheme, host and port of ``base_uri``.
-
-        API paths (``api/…``) are relative to ``base_uri``. Raises RequestRejected for a malformed link.
-        """
+        """Return a path or link with the host of ``base_uri``; ``api/…`` is relative. Raises RequestRejected."""
         base = urlsplit(self._account.base_uri)
         try:
             link = urlsplit(urljoin(f"{self._account.base_uri}/", target))
@@ -284,11 +271,7 @@ class ServiceSession:
 
 
 def csrf_header(headers: Mapping[str, str], what: str) -> dict[str, str]:
-    """Return the header with the CSRF token for writes, empty when CSRF is off.
-
-    `headers` are those of a response to a GET, and `what` names the request. Raises UnreadableResponse when the token is not
-    a valid header.
-    """
+    """Return the CSRF header of a GET for writes, empty when CSRF is off. Raises UnreadableResponse when it is invalid."""
     name, token = headers.get("X-CSRF-HEADER"), headers.get("X-CSRF-TOKEN")
     if not (name and token):
         return {}
@@ -340,7 +323,6 @@ def _translate_errors(what: str) -> Iterator[None]:
 
 
 def _innermost_reason(error: BaseException) -> str:
-    """Return the innermost cause in a few words."""
     while (inner := error.__cause__ or error.__context__) is not None:
         error = inner
     return f"{type(error).__name__}: {error}"[:300]

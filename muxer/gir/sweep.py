@@ -1,9 +1,7 @@
 """Plans the time windows that replace the pages of an RWS whose next page cannot be reached (gir-api, section 3). Pure.
 
-A query finds the calls that started at `startTime` or later and ended at `endTime` or earlier. A call that lasts across the
-border of two windows is in neither of them, so consecutive windows overlap. A window whose page may lack something is
-halved. So each call that is not longer than the smallest overlap lies within a window that is read completely.
-All times are milliseconds since 1970.
+A query finds no call that lasts across the border of its window. So consecutive windows overlap, and a window whose page may
+lack something is halved. All times are milliseconds since 1970.
 """
 
 from __future__ import annotations
@@ -35,14 +33,12 @@ class SweepWindow:
 
 
 class WindowSweep:
-    """A walk through the windows of a span of time, from its start to its end.
+    """A walk through the windows of a span. No call up to `covered_ms` long is missed so far.
 
-    `window` is the window to read now, None at the end. `covered_ms` is the length up to which no call is missed so far.
-    `is_complete` is False when a window that may lack something could not be halved any further.
+    `window` is None at the end. `is_complete` is False when a window could not be halved any further.
     """
 
     def __init__(self, whole: SweepWindow) -> None:
-        """Begin with all of the span `whole`."""
         self._whole = whole
         self.window: SweepWindow | None = whole
         self.covered_ms = whole.length_ms
@@ -57,10 +53,7 @@ class WindowSweep:
         return True
 
     def next_window(self, *, is_whole: bool, is_sparse: bool) -> None:
-        """Continue with the next window.
-
-        `is_whole` is whether this window was read completely. After one that is `is_sparse`, the next is twice as long.
-        """
+        """Continue after a window that `is_whole` (read completely) or not; `is_sparse`: the next is twice as long."""
         assert self.window is not None
         self.is_complete = self.is_complete and is_whole
         if self.window.end >= self._whole.end:

@@ -14,9 +14,7 @@ from muxer.gir.muxed_names import ENCRYPTED_SUFFIX, has_paused_spans, is_muxed_f
 class MuxTarget:
     """One muxed file to create: one audio file of a call and the screen files of one agent that overlap it.
 
-    `published` is whether it exists in the metadata, `superseded` are the muxed files that it replaces, `same_source_files`
-    those with exactly its sources and paused spans. `label_missing` is whether the call recording has no label yet, `paused`
-    are the spans in which the video is blank.
+    `superseded` are the muxed files that it replaces, `same_source_files` those with its sources and paused spans.
     """
 
     recording_id: str
@@ -121,20 +119,17 @@ def _time_order(media: MediaFile) -> tuple[float, str]:
 def _compare_with_existing(
     target: MuxTarget, screen: ScreenRecording, source_names: frozenset[str], delete_superseded: bool
 ) -> MuxTarget:
-    """Compare a target with the existing muxed files. `source_names` are the names of sources.
+    """Compare a target with the existing muxed files.
 
-    A muxed file with all its sources, or more, and the same paused spans counts as the target: incomplete metadata must not
-    replace a fuller file. One with fewer sources, or with other paused spans, is superseded. Exceptions are files with the
-    name of a source or of an entry that stays, and names that this recording does not give to the listed sources: so
-    sources, files of other recordings and muxed files in use are never deleted, even if the metadata are wrong.
+    One with all its sources, or more, and the same paused spans counts as the target. Others are superseded, except those
+    with the name of a source, of an entry that stays, or of another recording: these are never deleted.
     """
     wanted = set(target.source_ids)
     sources_of = [(media, set(media.muxed_from or ())) for media in screen.muxed_files]
     fitting = [(media, sources) for media, sources in sources_of if _has_same_pauses(media, target)]
     published = any(sources >= wanted for _, sources in fitting)
-    same_source_files = tuple(
-        media for media, sources in fitting if sources == wanted and not media.known_names & source_names
-    )
+    same_sources = (media for media, sources in fitting if sources == wanted)
+    same_source_files = tuple(media for media in same_sources if not media.known_names & source_names)
     replaced, remaining = [], set(source_names)
     for media, sources in sources_of:
         is_fewer = sources < wanted or (sources == wanted and not _has_same_pauses(media, target))
@@ -148,5 +143,4 @@ def _compare_with_existing(
 
 
 def _has_same_pauses(media: MediaFile, target: MuxTarget) -> bool:
-    """Whether a muxed file was made with the paused spans of a target."""
     return has_paused_spans(media.media_id, target.recording_id, media.muxed_from or (), target.paused)

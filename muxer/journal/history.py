@@ -49,8 +49,7 @@ class TargetRecord:
 
 @dataclass(frozen=True)
 class HourCounts:
-    """The hour from `start` on: the numbers of muxed targets and of targets that failed last in it, and the seconds and
-    bytes of the muxed files."""
+    """The hour from `start` on: muxed targets, targets that failed last in it, seconds and bytes of muxed files."""
 
     start: int
     muxed: int = 0
@@ -61,8 +60,7 @@ class HourCounts:
 
 @dataclass(frozen=True)
 class JournalHistory:
-    """Content of the journal: numbers of targets by state, the newest finished and failed ones, the hours of the last day
-    and the current one (oldest first), samples of the backlog. `problem` is why it could not be read."""
+    """Content of the journal: hours (oldest first, a day) and the newest targets. `problem`: why it is unreadable."""
 
     counts: dict[str, int] = field(default_factory=dict)
     recent: tuple[TargetRecord, ...] = ()
@@ -87,9 +85,8 @@ def read_failures(path: Path, states: Sequence[str]) -> tuple[TargetRecord, ...]
     """Return all targets in one of `states`, newest first. Raises sqlite3.Error."""
     marks = ", ".join("?" * len(states))
     with _read_transaction(path) as database:
-        return tuple(
-            map(_to_record, database.execute(f"{_SELECT_TARGETS} IN ({marks}) ORDER BY updated DESC", tuple(states)))
-        )
+        rows = database.execute(f"{_SELECT_TARGETS} IN ({marks}) ORDER BY updated DESC", tuple(states))
+        return tuple(map(_to_record, rows))
 
 
 def count_by_code(path: Path) -> list[tuple[str, str, int]]:
@@ -123,16 +120,13 @@ def _read_transaction(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def _query_history(database: sqlite3.Connection, now: float) -> JournalHistory:
-    hours = {
-        row[0]: HourCounts(row[0], row[1], row[2], row[3], int(row[4]))
-        for row in database.execute(_SELECT_HOURS, (_first_hour(now),))
-    }
+    rows = database.execute(_SELECT_HOURS, (_first_hour(now),))
+    hours = {row[0]: HourCounts(row[0], row[1], row[2], row[3], int(row[4])) for row in rows}
     newest = "ORDER BY updated DESC LIMIT ?"
     # A target that is being retried now counts as failed, too.
     failures = database.execute(f"{_SELECT_TARGETS} <> ? AND attempts > 0 {newest}", (DONE, MAX_SHOWN_FAILURES))
-    samples = database.execute(
-        "SELECT * FROM samples WHERE at >= ? ORDER BY at", (now - SHOWN_HOURS * HOUR_SECONDS,)
-    ).fetchall()
+    since = now - SHOWN_HOURS * HOUR_SECONDS
+    samples = database.execute("SELECT * FROM samples WHERE at >= ? ORDER BY at", (since,)).fetchall()
     return JournalHistory(
         counts=_count_states(database),
         recent=tuple(map(_to_record, database.execute(f"{_SELECT_TARGETS} = ? {newest}", (DONE, MAX_SHOWN_FINISHED)))),

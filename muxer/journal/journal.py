@@ -1,7 +1,6 @@
-"""The journal: the state of each target, on disk, so that a restart knows what failed, when to retry it, what is set aside.
+"""The journal: the state of each target, on disk, so that a restart knows what failed and when to retry it.
 
-RWS remains the source of truth: a lost or corrupt journal costs only some attempts, is replaced by a new one, and never
-stops the muxer. Memory decides whether a target may run; the database follows, and other processes read it.
+RWS remains the source of truth: a lost journal costs only some attempts. Memory decides; the database follows.
 """
 
 from __future__ import annotations
@@ -81,8 +80,7 @@ class TargetKey:
 
 @dataclass(frozen=True)
 class BacklogSample:
-    """The backlog `at` a time (epoch seconds): the numbers of targets that ran, were queued, and waited after the last poll.
-    `oldest_open` is when the oldest call began whose target is not done, None when there is none."""
+    """The backlog after a poll. `oldest_open` is when the oldest call began whose target is not done, if any."""
 
     at: int
     running: int
@@ -95,11 +93,7 @@ class Journal:
     """The states of the targets of this instance. Safe to use from any thread; times are epoch seconds."""
 
     def __init__(self, path: Path | None, mask: Mask | None = None, left: str = WANTED) -> None:
-        """Open or create the database at `path` (None: in memory only).
-
-        `left` is the state of targets that were running when a process ended; in a fleet :data:`QUEUED`, because their
-        tasks are still in the broker.
-        """
+        """Open the database (None: in memory only). `left` is the state of targets that ran when a process ended."""
         self._lock = threading.Lock()
         self._path = path
         self._mask = mask or Mask()
@@ -236,8 +230,7 @@ class Journal:
             self._write_target(key, state, self._failures.get(key.name), now, facts)
 
     def _open_database(self, path: Path) -> None:
-        """Open the database. One that is unusable is replaced by a new one; if that fails, or if it may be usable later,
-        continue in memory."""
+        """Open the database. One that is unusable is replaced; if that fails, continue in memory."""
         for attempt in range(2):
             try:
                 self._database = _connect_database(path, 0.0 if self._has_warned else LOCK_TIMEOUT_SECONDS, self._left)
@@ -292,7 +285,6 @@ class Journal:
                 self._flush(database)
 
     def _flush(self, database: sqlite3.Connection) -> None:
-        """Write the unwritten rows, which are newer than those in `database`."""
         while self._unwritten:
             name, row = next(iter(self._unwritten.items()))
             database.execute(_UPSERT_TARGET, row)
@@ -300,11 +292,7 @@ class Journal:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection | None]:
-        """Yield the database, None when there is none.
-
-        A corrupt database is replaced by a new one. One that cannot be written (the disk is full, another process locks it)
-        is logged once, and retried at the next change.
-        """
+        """Yield the database, None when there is none. A corrupt one is replaced; others are retried at the next change."""
         try:
             yield self._database
             if self._has_warned and self._database is not None:
@@ -328,8 +316,7 @@ def _is_temporary(error: Exception) -> bool:
 
 
 def record_external_success(path: Path, key: TargetKey, now: float, facts: Mapping[str, object]) -> None:
-    """Record in the database of another instance, which may run, that a target is done. The instance loads it at its next
-    poll. A database that cannot be written is left unchanged: RWS knows what is done."""
+    """Record a success in the database of an instance, which may run; it is unchanged when it cannot be written."""
     nothing = vars(FailureRecord(0, 0, None, "", "", ""))
     row = {**vars(key), **nothing, "state": DONE, "facts": json.dumps(facts, default=str), "updated": now}
     with contextlib.suppress(sqlite3.Error):
@@ -369,7 +356,6 @@ def _connect_database(path: Path, timeout: float, left: str) -> sqlite3.Connecti
 
 
 def _set_aside_corrupt(path: Path) -> None:
-    """Keep an unusable journal as ``*.corrupt`` for analysis."""
     with contextlib.suppress(OSError):
         files.replace_file(path, path.with_suffix(".corrupt"))
     for suffix in ("-wal", "-shm"):
@@ -378,10 +364,7 @@ def _set_aside_corrupt(path: Path) -> None:
 
 
 def reset_failures(path: Path, now: float, *, recording: str | None = None, code: str | None = None) -> list[str]:
-    """Reset failed targets in the journal of an instance, which may be running, to never tried, and return their names.
-
-    `recording` and `code` restrict them. Raises sqlite3.Error.
-    """
+    """Reset failed targets, of one `recording` or `code` if given; return their names. Raises sqlite3.Error."""
     update = "UPDATE targets SET state = 'wanted', attempts = 0, permanent = 0, retry_at = NULL, updated = ?"
     which = "WHERE state IN (?, ?) AND recording = coalesce(?, recording) AND code = coalesce(?, code) RETURNING name"
     with contextlib.closing(sqlite3.connect(path, timeout=LOCK_TIMEOUT_SECONDS, isolation_level=None)) as database:

@@ -1,7 +1,4 @@
-"""The retry policy: when a target, a poll or a step is tried again after a failure. Pure, but for the jitter.
-
-The type of the error decides, never its text.
-"""
+"""The retry policy: when a target, a poll or a step is tried again, by the type of the error. Pure, but for the jitter."""
 
 from __future__ import annotations
 
@@ -25,8 +22,7 @@ MAX_STEP_DELAY_SECONDS = 30.0
 
 
 class RetryPolicy(StrEnum):
-    """When a target is retried: at the next poll; after a growing delay, without a limit; after a short delay, up to
-    :data:`MAX_PERMANENT_ATTEMPTS` times; never by itself."""
+    """When a target is retried: at the next poll, after a growing delay, a few times after a short one, or never."""
 
     NEXT_POLL = "soon"
     BACKOFF = "later"
@@ -36,8 +32,7 @@ class RetryPolicy(StrEnum):
 
 @dataclass(frozen=True)
 class Failure:
-    """A failed attempt. `retry_after` is the number of seconds that a service asked for, `error` the type of the error,
-    `reason` its text, `service` the service that failed (empty: none)."""
+    """A failed attempt, with the type of its `error`, its text and the service that failed (empty: none)."""
 
     when: RetryPolicy
     retry_after: float | None
@@ -54,8 +49,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class FailureRecord:
-    """The failures of one target: all `attempts`, and the `permanent` ones among them. `retry_at` is in epoch seconds, None
-    when the target is set aside. `code`, `error` (a type) and `reason` are those of the last failure."""
+    """The failures of a target, `permanent` ones too. `retry_at` is None when it is set aside."""
 
     attempts: int
     permanent: int
@@ -88,8 +82,7 @@ def backoff_delay(attempt: int) -> float:
 
 
 def next_record(failure: Failure, reason: str, earlier: FailureRecord, now: float) -> FailureRecord:
-    """Add a failure to the `earlier` ones of its target, and decide when the target is retried. `reason` is the text to
-    store, `now` in epoch seconds."""
+    """Add a failure to the `earlier` ones of its target, and decide when it is retried."""
     attempts, permanent = earlier.attempts + 1, earlier.permanent
     last = (failure.code, failure.error, reason)
     if failure.when is RetryPolicy.NEXT_POLL:
@@ -105,19 +98,14 @@ def next_record(failure: Failure, reason: str, earlier: FailureRecord, now: floa
 
 
 def poll_delay(error: Exception, failures: int, interval: float) -> float:
-    """Return the seconds until the next poll after `failures` polls in a row have failed, the last one with `error`.
-
-    The delay grows up to `interval`, the seconds between two polls that succeed. A ``Retry-After`` takes precedence, up to
-    :data:`MAX_POLL_DELAY_SECONDS`.
-    """
+    """Return the seconds until the next poll; a ``Retry-After`` precedes, up to :data:`MAX_POLL_DELAY_SECONDS`."""
     requested = error.retry_after if isinstance(error, Transient) else None
     delay = min(backoff_delay(failures) / 3.0, max(interval, backoff_delay(1) / 3.0)) if requested is None else requested
     return add_jitter(min(delay, MAX_POLL_DELAY_SECONDS))
 
 
 def step_delay(attempt: int, retry_after: float | None) -> float | None:
-    """Return the seconds until the next try of a step, after try number `attempt` (from 1) failed and the service asked for
-    `retry_after` seconds. Returns None when the step has failed."""
+    """Return the seconds until the next try of a step, after try number `attempt` (from 1); None when it has failed."""
     requested = retry_after or 0.0
     if attempt > len(STEP_DELAYS) or requested > MAX_STEP_DELAY_SECONDS:
         return None

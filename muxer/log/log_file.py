@@ -17,8 +17,7 @@ def lock_path(path: Path) -> Path:
 
 
 class RotatingLogFile(logging.handlers.RotatingFileHandler):
-    """A rotated log file that only this process writes. A failure to write it (the disk is full) is reported on stderr once,
-    and so is its end."""
+    """A rotated log file that only this process writes. A failure to write it is reported on stderr once."""
 
     def __init__(self, path: Path, max_bytes: int, backup_count: int) -> None:
         """Lock and open the file. Raises ConfigError when another process writes it, OSError when it cannot be written."""
@@ -35,10 +34,7 @@ class RotatingLogFile(logging.handlers.RotatingFileHandler):
             self._write_to_stderr("is written again")
 
     def doRollover(self) -> None:
-        """Rotate. If that fails (on Windows another program may hold a file open), go on in the same file.
-
-        A file is renamed only to a free name, or over the oldest file: a rotation that fails half way loses no file.
-        """
+        """Rotate without losing a file. If that fails (Windows), go on in the same file."""
         stream, self.stream = self.stream, None
         if stream:
             stream.close()

@@ -39,10 +39,7 @@ def log_path_for(options: LogfileOptions, instance: str) -> Path:
 
 
 def set_up_logging(options: LogfileOptions, instance: str, secrets: Sequence[str]) -> Path:
-    """Start to log, to stderr too when it is a terminal, and return the path of the log file.
-
-    Raises ConfigError when another process writes that file, OSError when it cannot be written.
-    """
+    """Start to log, also to a terminal; return the path of the log file. Raises ConfigError when it is taken, OSError."""
     path = log_path_for(options, instance)
     formatter = _JsonFormatter(secrets) if options.format == "json" else _TextFormatter(secrets)
     root = logging.getLogger()
@@ -62,14 +59,11 @@ def set_up_logging(options: LogfileOptions, instance: str, secrets: Sequence[str
 
 
 class _Formatter(logging.Formatter, ABC):
-    """Common base of both formats: time, fields and the masking of secrets."""
-
     def __init__(self, secrets: Sequence[str]) -> None:
         super().__init__()
         self._mask = Mask(secrets)
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line with masked secrets."""
         return self._mask(self.format_line(record, getattr(record, "fields", {})))
 
     @abstractmethod
@@ -77,11 +71,9 @@ class _Formatter(logging.Formatter, ABC):
         """Return the line of a record."""
 
     def format_time(self, record: logging.LogRecord) -> str:
-        """Return the time of the record, in UTC with milliseconds."""
         return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
     def format_traceback(self, record: logging.LogRecord) -> str:
-        """Return the traceback of a record, empty if it has none."""
         return self.formatException(record.exc_info) if record.exc_info else ""
 
 

@@ -12,11 +12,7 @@ _TIME_PREFIX = b"out_time_us="
 
 
 def run_encoder(runner: Runner, command: Sequence[str], length: int, timeout: float, complaint: str | None = None) -> None:
-    """Run a command that prints its progress, and report the progress to the activity.
-
-    `length` is the duration of its output in microseconds: exactly this much is reported in all. `complaint` is that of
-    Runner.run, whose errors are raised.
-    """
+    """Run a command that prints its progress, and report exactly `length` microseconds to the activity."""
     runner.run_streaming(command, partial(_report_progress, length), timeout=timeout, complaint=complaint)
 
 

@@ -54,10 +54,9 @@ MAX_FILLED_US = 100_000
 
 @dataclass(frozen=True)
 class MuxedFile:
-    """A finished muxed file. Durations are microseconds, also `shift`, the largest distance of a frame from its true time.
+    """A finished muxed file. Durations are microseconds, also `shift`, a frame's largest distance from its true time.
 
-    `reasons` are why something was re-encoded, if anything was. `missing` are the incomplete sources, each with what is
-    missing, as text. `paused` is how long the video is blank because the recording was paused.
+    `reasons`: why something was re-encoded. `missing`: what sources lack. `paused`: how long the video is blank.
     """
 
     path: Path
@@ -83,9 +82,7 @@ class MediaEngine:
         audio_codec: str,
         paddings: PaddingCache | None = None,
     ) -> None:
-        """`tolerance` (seconds), `slice_ms` and `audio_codec` are the options max_overlap_allowed,
-        video_padding_slice_length_ms and audio_codec. `paddings` keeps padding slices for other recordings; None keeps none.
-        """
+        """The options max_overlap_allowed (seconds), slice length and audio_codec; `paddings` None keeps none."""
         self._tools = tools
         self._runner = runner
         self._tolerance = round(tolerance * 1_000_000)
@@ -96,11 +93,7 @@ class MediaEngine:
         self._reader = SourceReader(tools, runner, audio_codec, self._encoders)
 
     def mux(self, audio: MediaInput, screens: Sequence[MediaInput], folder: Path) -> MuxedFile:
-        """Mux the fetched files in `folder`. Returns the verified muxed file.
-
-        A result that fails its verification is created once more with everything re-encoded. Raises MediaError or
-        MetadataError when the files cannot be muxed.
-        """
+        """Mux files in `folder`; a result that fails is re-encoded once. Raises MediaError or MetadataError."""
         plan = self.plan_mux(audio, screens, folder)
         try:
             return self.execute_plan(plan, folder)
@@ -118,10 +111,7 @@ class MediaEngine:
         return self._decide_plan(self._read_sources(audio, screens, folder), folder, copying=True)
 
     def execute_plan(self, plan: Plan, folder: Path) -> MuxedFile:
-        """Create the muxed file of a plan for this `folder` and verify it.
-
-        Raises MediaError or ToolError when it is not as planned.
-        """
+        """Create and verify the muxed file of a plan. Raises MediaError or ToolError when it is not as planned."""
         activity.set_expected_amount(plan.work_us)
         spans: list[SampleSpan] = []
         for number, part in enumerate(plan.parts):
@@ -146,7 +136,6 @@ class MediaEngine:
         return build_plan(sources, self._tools, folder, longest_slice=self._slice, copying=copying)
 
     def _read_sources(self, audio: MediaInput, screens: Sequence[MediaInput], folder: Path) -> AnalyzedSources:
-        """Read all files and plan the timeline."""
         missing: list[str] = []
         with record_commands() as commands:
             with name_in_errors(audio.name), check_arrival(audio, self._reader.salvage_file, missing) as check:
@@ -164,7 +153,6 @@ class MediaEngine:
         return sources
 
     def _place_sources(self, sources: AnalyzedSources, screens: Sequence[MediaInput]) -> AnalyzedSources:
-        """Plan the timeline of sources that were read."""
         begin, length = to_microseconds(sources.start), sources.audio.length_us
         placed = tuple(_place_clip(n, screens[n], screen, begin) for n, screen in enumerate(sources.screens))
         unpaused = timeline.plan_segments(0, length, placed, self._tolerance)
@@ -180,7 +168,6 @@ class MediaEngine:
         return sources
 
     def _keep_decodable(self, sources: AnalyzedSources, screens: Sequence[MediaInput]) -> AnalyzedSources:
-        """Return the sources with only those frames that can be decoded."""
         read = list(sources.screens)
         for number in sources.visible_screens:
             if require_video(read[number]).avc is not None:
@@ -195,7 +182,6 @@ class MediaEngine:
         return probed
 
     def _write_muxed(self, plan: Plan, spans: Sequence[SampleSpan], folder: Path) -> MuxedFile:
-        """Write the muxed file and verify it."""
         audio, start, target = plan.sources.audio, plan.sources.start, plan.target
         configs = [avc for run in spans if (avc := require_video(run.source).avc) is not None]
         avc = target.avc if target.avc is not None and target.avc in configs else configs[0]
@@ -247,10 +233,7 @@ class MediaEngine:
             self._paddings.remove_slices()
 
     def _run_encoder(self, command: Sequence[str], path: Path, length: int, complaint: str | None = None) -> MediaInfo:
-        """Run an encoder whose output at `path` lasts `length` microseconds. Returns the file that it has created.
-
-        `complaint` is that of Runner.run.
-        """
+        """Run an encoder whose output lasts `length` microseconds; return the file. `complaint` is that of Runner.run."""
         timeout = RENDER_SECONDS + ENCODE_SECONDS_PER_SECOND * length / 1_000_000
         with self._encoders:
             run_encoder(self._runner, command, length, timeout, complaint)
@@ -270,8 +253,7 @@ def _place_clip(index: int, screen: MediaInput, probed: MediaInfo, begin: int) -
 def video_start_us(screen: MediaInput, probed: MediaInfo) -> int:
     """Return how much later than the file its video starts, in microseconds.
 
-    An empty beginning in an MP4 file is either a pause of the recorder, or the rest of the clock of a longer recording from
-    which the file was cut. It counts when the file's metadata leave room for it.
+    An empty beginning may be the clock of a longer recording: it counts when the metadata leave room for it.
     """
     if screen.stop is None or not probed.empty_us:
         return probed.audio_only_us + probed.lost_us
@@ -281,7 +263,6 @@ def video_start_us(screen: MediaInput, probed: MediaInfo) -> int:
 
 
 def _whole_slice(path: Path, frames: int) -> MediaInfo | None:
-    """Return a padding slice when it has this number of `frames`; None else."""
     with contextlib.suppress(MediaError):
         slice_info = read_copyable_screen(path)
         if slice_info is not None and len(require_video(slice_info).packets.pts) == frames:
@@ -291,10 +272,7 @@ def _whole_slice(path: Path, frames: int) -> MediaInfo | None:
 
 @contextmanager
 def name_in_errors(name: str) -> Iterator[None]:
-    """Put a file's name before the message of a MediaError or ToolError raised in this block, which becomes a MediaError.
-
-    A removed file raises LocalResourceError.
-    """
+    """Name the file in a MediaError or ToolError of this block. A removed file raises LocalResourceError."""
     try:
         with file_present(name):
             yield

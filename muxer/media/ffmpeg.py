@@ -36,11 +36,7 @@ class MediaTools:
 
 @dataclass(frozen=True)
 class VideoTarget:
-    """The video parameters of the result, those of the clips that are copied.
-
-    `width` and `height` are those of the coded frames, which a player turns by `orientation`. `avc` is the H.264
-    configuration of the copied clips, None when nothing is copied.
-    """
+    """The video parameters of the result: size as coded, `orientation`, and `avc`, None when nothing is copied."""
 
     width: int
     height: int

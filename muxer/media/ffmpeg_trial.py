@@ -1,8 +1,4 @@
-"""Check by a small trial what an ffmpeg and an ffprobe support: version numbers prove nothing.
-
-A few commands use every option, filter, codec and format that a recording needs: one encodes half a second into an MP4 file,
-others read that file like a result, and probe a source.
-"""
+"""Check by a small trial of every option, filter and codec what an ffmpeg supports: version numbers prove nothing."""
 
 from __future__ import annotations
 
@@ -53,10 +49,7 @@ _QUARTER_TURN = Orientation(0, 1, -1, 0)
 
 
 def find_keep_times(runner: Runner, ffmpeg: str) -> tuple[str, str]:
-    """Return the option by which this ffmpeg keeps all frame times, after a trial of everything the engine uses.
-
-    Raises MuxerError that names what this build lacks, ToolError when it does not run at all.
-    """
+    """Return the option that keeps all frame times, after a trial. Raises MuxerError that names what is lacking."""
     refusals = []
     with tempfile.TemporaryDirectory(prefix="muxer-trial-") as folder:
         for words in KEEP_TIMES_OPTIONS:
@@ -102,7 +95,6 @@ def _trial_error(name: str, refusal: str, advice: str) -> MuxerError:
 
 
 def _run_trial(runner: Runner, tools: MediaTools, folder: Path) -> None:
-    """Run the trial with files in `folder`. Raises ToolError or MediaError."""
     silence, output = folder / "silence.mp3", folder / "made.mp4"
     silence.write_bytes(_SILENT_FRAME * _SILENT_FRAMES)
     runner.run(trial_command(tools, _TRIAL_TARGET, silence, output), timeout=TRIAL_TIMEOUT_SECONDS)
@@ -114,10 +106,7 @@ def _run_trial(runner: Runner, tools: MediaTools, folder: Path) -> None:
 
 
 def trial_command(tools: MediaTools, target: VideoTarget, silence: Path, output: Path) -> list[str]:
-    """Return the command that encodes an MP4 file of half a second with all that the other commands use.
-
-    `silence` is an MP3 file.
-    """
+    """Return the command that encodes half a second with all that is used. `silence` is an MP3 file."""
     video = Video({"width": "16", "height": "16", "sample_aspect_ratio": "2:1"}, Packets(), orientation=_QUARTER_TURN)
     filters = [f"settb=1/{TIMESCALE}", "trim=start=0.05", "setpts=gt(PTS\\,0)*(PTS-0.05/TB)"]
     filters += [f"select=between(pts\\,0\\,{TIMESCALE})", *fit_filters(video, target), "hflip", "vflip"]

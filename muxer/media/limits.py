@@ -1,14 +1,10 @@
-"""Limits on media files, so that one made to do harm fails with a clear error before it costs much. Pure.
-
-Anyone who can write metadata or to the storage can supply a file. The numbers are our decision: far above a day's work.
-"""
+"""Limits on media files, so that a harmful one fails early. Our decision: far above a day's work. Pure."""
 
 from __future__ import annotations
 
 from muxer.errors import Code, MediaError
 
-# ffmpeg's demuxers of containers that contain their media. Playlists, concat lists, SDP, image series and devices refer to
-# other files, which ffmpeg would read.
+# ffmpeg's demuxers of containers that contain their media; the others refer to further files, which ffmpeg would read.
 INPUT_FORMATS = (
     *("mov", "matroska", "avi", "asf", "flv", "ogg", "mpegts", "mpeg", "h264"),
     *("mp3", "aac", "wav", "flac", "amr", "au", "w64", "caf", "aiff", "ac3", "eac3", "loas", "voc", "wv"),

@@ -26,9 +26,8 @@ TIME_TOLERANCE_US = 1_000
 class Packets:
     """The packets of one stream in decoding order; times in ticks of the stream's time base.
 
-    `sizes` and `offsets` are those of their bytes in the file, if known. `hidden` counts the packets that an edit list
-    hides. `packets_without_pts` have no presentation time; `packets_without_time` have no time at all and are omitted here.
-    `changes` counts changes of parameters outside of the packets.
+    `hidden` counts packets that an edit list hides, `packets_without_pts` those without a presentation time; those of
+    `packets_without_time` are omitted here. `changes` counts changes of parameters outside of the packets.
     """
 
     pts: array[int] = field(default_factory=lambda: array("q"))
@@ -123,11 +122,7 @@ class Stream:
 
 @dataclass(frozen=True)
 class Video(Stream):
-    """A video stream. Its times count from the first frame that is shown.
-
-    `avc` is the configuration of H.264 whose frames can be copied, else None. `orientation` is how a player turns the
-    frames.
-    """
+    """A video stream; times from the first shown frame on. `avc` is None when its frames cannot be copied."""
 
     avc: AvcConfig | None = None
     orientation: Orientation = UPRIGHT
@@ -211,11 +206,9 @@ class Audio(Stream):
 class MediaInfo:
     """A media file: its first video and its first audio stream, if any.
 
-    `reason` is why it was re-encoded before it could be used, None when it was not. `audio_only_us` is how long there is
-    only audio before the first frame, `empty_us` how long there is nothing at all, `lost_us` how long, after that, the first
-    frames cannot be decoded because their keyframe is missing. `paused`: its edit list holds frames in the middle.
-    `scanned`: the frames are those that a decoder returned; `damaged`: it found errors; `strict`: frames with errors are
-    omitted.
+    `reason` is why it was re-encoded. Before the first frame, `audio_only_us` is audio alone, `empty_us` nothing, and
+    `lost_us` after that frames without a keyframe. `paused`: an edit list holds frames. `scanned`: a decoder returned these
+    frames; `damaged`: with errors; `strict`: frames with errors are omitted.
     """
 
     path: Path

@@ -1,8 +1,6 @@
 """Put samples of several files into one sample table: when each is shown in the result, and where its bytes are. Pure.
 
-Times of the result are ticks of 1/90000 s. Each span is anchored to its absolute time, and a frame is shown until the next
-one, so that errors do not add up. Where files differ in their parameter sets, these are put before each keyframe, so that a
-player can start at any of them.
+Times are ticks of 1/90000 s. Spans are anchored to absolute times. Differing parameter sets precede each keyframe.
 """
 
 from __future__ import annotations
@@ -18,11 +16,7 @@ from muxer.media.mp4 import TIMESCALE, SampleTable, decoding_times, to_ticks
 
 @dataclass(frozen=True)
 class SampleSpan:
-    """The samples of a file from `first` to before `last`, in decoding order, as a span of the result.
-
-    `at` is when the file's first frame would be shown, in microseconds of the result (may be negative); `begin` is when the
-    span starts.
-    """
+    """The samples `first` to before `last` of a file; its first frame would be shown `at`, the span starts at `begin`."""
 
     source: MediaInfo
     first: int

@@ -1,8 +1,7 @@
 """Compare a muxed file on the disk with its plan.
 
-What was copied is compared byte by byte, by a checksum. What was encoded is compared with its source as frames. The times of
-all frames must be those of the plan. The frames after each join are decoded, from the keyframe with which they start; the
-frames before it were compared already, or are copies. So the cost does not grow with the distance of keyframes.
+What was copied is compared by a checksum, what was encoded as frames, and the times of all frames with the plan. Only the
+frames after each join are decoded, from their keyframe on.
 """
 
 from __future__ import annotations
@@ -68,19 +67,13 @@ class Expected:
 
 
 def verify_result(expected: Expected, tools: MediaTools, runner: Runner) -> None:
-    """Verify that a muxed file is as planned and can be decoded.
-
-    Raises MediaError that states the difference, ToolError when it cannot be decoded.
-    """
+    """Verify that a muxed file is as planned and can be decoded. Raises MediaError or ToolError."""
     _check_decoding(expected, _read_back(expected), runner)
     _check_frames(expected, tools, runner)
 
 
 def _read_back(expected: Expected) -> SampleTable:
-    """Compare the tables and the samples of a muxed file with the plan. Returns the samples to decode.
-
-    The tables are not kept in memory while these are decoded.
-    """
+    """Compare tables and samples with the plan. Returns the samples to decode; the tables are not kept in memory."""
     try:
         video, audio = read_tracks(expected.path)
     except (BoxError, ValueError) as error:
@@ -97,11 +90,9 @@ def _mismatch_error(difference: str) -> MediaError:
 
 
 def _presentation_times(video: Track) -> array[int]:
-    """Return when the frames are shown, sorted."""
     shifts = video.shifts or repeat(0)
-    return sorted_copy(
-        array("q", (time + shift - video.skipped for time, shift in zip(video.decode_times, shifts, strict=False)))
-    )
+    times = (time + shift - video.skipped for time, shift in zip(video.decode_times, shifts, strict=False))
+    return sorted_copy(array("q", times))
 
 
 def _check_tables(expected: Expected, video: Track, audio: Track, shown: array[int]) -> None:
@@ -129,7 +120,6 @@ def _check_tables(expected: Expected, video: Track, audio: Track, shown: array[i
 
 
 def _check_samples(expected: Expected, video: Track, audio: Track) -> None:
-    """Raise MediaError when the bytes of the samples are not those read from the sources."""
     sizes_of_both = (expected.samples.sizes, expected.plan.sources.audio.track.sizes)
     both = zip(("video", "audio"), (video, audio), sizes_of_both, expected.checksums, strict=True)
     for name, track, sizes, checksum in both:
@@ -138,7 +128,6 @@ def _check_samples(expected: Expected, video: Track, audio: Track) -> None:
 
 
 def _sample_checksum(path: Path, track: Track) -> int:
-    """Return the checksum of the bytes of a track's samples, in order."""
     checksum, buffer = 0, memoryview(bytearray(_READ_BYTES))
     with path.open("rb", buffering=0) as file:
         for _, offset, length in join_extents(repeat(0), track.offsets, track.sizes):
@@ -215,9 +204,8 @@ def _check_frames(expected: Expected, tools: MediaTools, runner: Runner) -> None
             unequal = [
                 check for batch, command in batches for check in _find_different(batch, command, excerpts, folder, runner)
             ]
-            commands = source_frame_commands(
-                unequal, plan.sources.screens, plan.indices, plan.target, tools, folder, seekable=False
-            )
+            screens = plan.sources.screens
+            commands = source_frame_commands(unequal, screens, plan.indices, plan.target, tools, folder, seekable=False)
         if unequal:
             name = plan.sources.names[unequal[0].clip or 0]
             raise _mismatch_error(f"the frame at {unequal[0].at / 1e6:.3f} s is not that of {name} at this time")
@@ -228,14 +216,12 @@ class _ExcerptFrames:
     """The frames of the excerpts that are compared; one is read at a time."""
 
     def __init__(self, file: BinaryIO, checks: Sequence[FrameCheck], size: tuple[int, int]) -> None:
-        """`file` contains the frames of the `checks` in this order, as yuv420p of `size`."""
         self.size = size
         self._file = file
         self._length = size[0] * size[1] * 3 // 2
         self._numbers = {check: number for number, check in enumerate(checks)}
 
     def read_frame(self, check: FrameCheck) -> bytes:
-        """Return the frame of a check; incomplete when it was not decoded."""
         self._file.seek(self._numbers[check] * self._length)
         return self._file.read(self._length)
 
@@ -246,11 +232,7 @@ def _find_different(
     """Write the frames of the sources with `command`. Returns the checks whose frames differ."""
     with contextlib.suppress(ToolError):
         runner.run(command, timeout=FRAME_CHECK_SECONDS)
-    return [
-        check
-        for check in checks
-        if not is_alike(excerpts.read_frame(check), _take_source_frame(folder, check), excerpts.size)
-    ]
+    return [one for one in checks if not is_alike(excerpts.read_frame(one), _take_source_frame(folder, one), excerpts.size)]
 
 
 def _take_source_frame(folder: Path, check: FrameCheck) -> bytes:
@@ -264,10 +246,7 @@ def _take_source_frame(folder: Path, check: FrameCheck) -> bytes:
 
 
 def choose_excerpt_samples(expected: Expected, video: Track) -> SampleTable:
-    """Return the samples to decode, one span after the other: those after the joins, and the encoded pieces.
-
-    `video` is the video track as read from the muxed file.
-    """
+    """Return the samples to decode, one span after the other: those after the joins, and the encoded pieces."""
     ordered = sorted_copy(expected.samples.pts)
     chosen: list[int] = []
     for piece in expected.plan.parts:

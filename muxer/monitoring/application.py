@@ -50,7 +50,6 @@ class MonitoringApplication:
     """Responds to requests. Safe to use from any thread."""
 
     def __init__(self, sources: ViewSources, servers: ServerCertificates, loopback: bool) -> None:
-        """Create it. `loopback`: only this machine can reach the port."""
         monitoring = sources.config.monitoring
         self._sources, self._loopback = sources, loopback
         self._credentials = f"{monitoring.username}:{monitoring.password}".encode() if monitoring.username else b""
@@ -64,18 +63,13 @@ class MonitoringApplication:
         }
 
     def __call__(self, environ: WsgiEnviron, start_response: Callable[..., object]) -> Iterable[bytes]:
-        """Respond to one request."""
         try:
             response = self._respond(environ)
         except Exception:
             log.exception("request to the monitoring port failed with an unexpected error")
             response = _error_response(HTTPStatus.INTERNAL_SERVER_ERROR, "unexpected error; see the log of the muxer")
-        headers = [
-            ("Content-Type", response.kind),
-            ("Content-Length", str(len(response.body))),
-            *SECURITY_HEADERS,
-            *response.headers,
-        ]
+        own = (("Content-Type", response.kind), ("Content-Length", str(len(response.body))))
+        headers = [*own, *SECURITY_HEADERS, *response.headers]
         start_response(f"{response.status.value} {response.status.phrase}", headers)
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [response.body]
 
@@ -106,13 +100,11 @@ class MonitoringApplication:
 
 
 def _query_value(environ: WsgiEnviron, name: str) -> str:
-    """Return the value of a query parameter; empty when it is missing."""
     query: str = environ.get("QUERY_STRING", "")
     return parse_qs(query).get(name, [""])[0]
 
 
 def _health_response(environ: WsgiEnviron, reasons: tuple[str, ...]) -> HttpResponse:
-    """Return 200, or 503 with one line for each of the `reasons`."""
     status = HTTPStatus.SERVICE_UNAVAILABLE if reasons else HTTPStatus.OK
     if JSON in environ.get("HTTP_ACCEPT", ""):
         report = {"status": "failed" if reasons else "ok", "reasons": reasons}

@@ -38,13 +38,9 @@ class CertificateExpiry:
 
 
 class CertificateExpiries:
-    """The certificates in files that the configuration names, and those of the recipients. Opens no connection.
-
-    Files are read again when they have changed.
-    """
+    """The certificates in configured files and of recipients, read again when changed. Opens no connection."""
 
     def __init__(self, config: Config) -> None:
-        """Read nothing yet."""
         self._files = list(_certificate_files(config))
         self._lock = threading.Lock()
         self._read: dict[tuple[str, str], tuple[float, float]] = {}
@@ -70,7 +66,6 @@ class ServerCertificates:
     """The certificates of the https servers, read by a TLS handshake every hour in a separate thread."""
 
     def __init__(self, sources: ViewSources, stop: threading.Event) -> None:
-        """Connect to nothing yet. The thread ends when `stop` is set."""
         self._sources, self._stop = sources, stop
         self._expiries: dict[str, CertificateExpiry] = {}
 
@@ -132,7 +127,6 @@ def _recipient_expiries(recipients: tuple[Certificate, ...]) -> Iterator[Certifi
 
 
 def _https_addresses(config: Config, responding: list[str]) -> Iterator[tuple[str, str]]:
-    """Yield name and address of every https server that the muxer connects to."""
     configured = {RWS: config.htcc.base_uri, RCS: config.rcs.base_uri, S3: config.s3.endpoint_url}
     webdav = {name: name.removeprefix(WEBDAV_PREFIX) for name in responding if name.startswith(WEBDAV_PREFIX)}
     for name, address in (configured | webdav).items():
@@ -141,8 +135,7 @@ def _https_addresses(config: Config, responding: list[str]) -> Iterator[tuple[st
 
 
 def _server_expiry(address: str) -> float:
-    """Return when the certificate of a server expires; its issuer is not checked. Raises OSError or ValueError when it
-    cannot be read."""
+    """Return when a server's certificate expires; its issuer is not checked. Raises OSError or ValueError."""
     parts = urlsplit(address)
     pem = ssl.get_server_certificate((parts.hostname or "", parts.port or 443), timeout=CONNECT_TIMEOUT_SECONDS)
     return _expiry_of(pem)

@@ -1,7 +1,4 @@
-"""The charts of the last 24 hours as SVG. Pure.
-
-The width of the image is the plot; the numbers of the axis are in the left margin, which the style sheet leaves free.
-"""
+"""The charts of the last 24 hours as SVG, as wide as the plot; the axis has the left margin. Pure."""
 
 from __future__ import annotations
 
@@ -50,9 +47,8 @@ def round_axis_top(most: float) -> float:
 
 def round_axis_seconds(most: float) -> float:
     """Return the top of an axis for times up to `most` seconds: a usual unit of time."""
-    return float(
-        next((top for top in _AXIS_SECONDS if top >= most), math.ceil(most / _AXIS_SECONDS[-1]) * _AXIS_SECONDS[-1])
-    )
+    longest = _AXIS_SECONDS[-1]
+    return float(next((top for top in _AXIS_SECONDS if top >= most), math.ceil(most / longest) * longest))
 
 
 def bar_chart(ident: str, title: str, description: str, frame: ChartFrame, stack: Sequence[ChartSeries]) -> str:
@@ -116,7 +112,6 @@ def _step_points(values: Sequence[float], first: int, top: float) -> list[str]:
 
 
 def _known_segments(values: Sequence[float | None]) -> list[tuple[int, int]]:
-    """Return the index ranges without unknown values."""
     edges = [i for i in range(len(values) + 1) if _is_known(values, i) != _is_known(values, i - 1)]
     return list(zip(edges[::2], edges[1::2], strict=True))
 
@@ -145,7 +140,6 @@ def _chart_frame(
 
 
 def _text_anchor(at: float, frame: ChartFrame) -> str:
-    """Return the anchor of a label that keeps it inside the image."""
     fraction = (at - frame.begin) / (frame.end - frame.begin)
     return "end" if fraction > 0.95 else "start" if fraction < 0.05 else "middle"
 

@@ -29,8 +29,7 @@ class WorkerRow:
 
 @dataclass(frozen=True)
 class FleetSummary:
-    """The fleet. `lanes` are the queues with their number of tasks (None when unknown); silent workers come first; `more`
-    is the number of workers that are not shown."""
+    """The fleet: `lanes` are queues with their tasks, silent workers come first, `more` are not shown."""
 
     connected: bool
     living: int

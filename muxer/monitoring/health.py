@@ -33,11 +33,8 @@ def liveness_problems(sources: ViewSources) -> tuple[str, ...]:
 
 def max_poll_silence(rws_timeout: float) -> float:
     """Return the longest time, in seconds, in which a poll may make no progress, with `rws_timeout` for a request."""
-    return (
-        READ_ATTEMPTS * (rws_timeout + CONNECT_TIMEOUT_SECONDS)
-        + (READ_ATTEMPTS - 1) * MAX_STEP_DELAY_SECONDS
-        + POLL_MARGIN_SECONDS
-    )
+    delays = (READ_ATTEMPTS - 1) * MAX_STEP_DELAY_SECONDS
+    return READ_ATTEMPTS * (rws_timeout + CONNECT_TIMEOUT_SECONDS) + delays + POLL_MARGIN_SECONDS
 
 
 def readiness_problems(sources: ViewSources) -> tuple[str, ...]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from muxer.journal.history import HourCounts
 from muxer.journal.journal import BacklogSample
 from muxer.monitoring import charts
 from muxer.monitoring.charts import HOUR_SECONDS, ChartFrame, ChartSeries
-from muxer.monitoring.view import HourCounts, StatusView
+from muxer.monitoring.view import StatusView
 from muxer.status.formatting import format_megabytes, format_span, format_time
 
 # The width of one step in the charts of samples. The muxer writes a sample every minute.
@@ -56,20 +57,17 @@ def _hour_line(hour: HourCounts, samples: Sequence[BacklogSample]) -> HourLine:
     in_hour = [sample for sample in samples if hour.start <= sample.at < hour.start + HOUR_SECONDS]
     oldest = format_span(max(map(_oldest_age, in_hour))) if in_hour else None
     backlog = max(map(_backlog_size, in_hour)) if in_hour else None
-    return HourLine(
-        hour.start, hour.muxed, hour.failed, format_megabytes(hour.bytes) if hour.bytes else "0", backlog, oldest
-    )
+    size = format_megabytes(hour.bytes) if hour.bytes else "0"
+    return HourLine(hour.start, hour.muxed, hour.failed, size, backlog, oldest)
 
 
 def _throughput_chart(hours: Sequence[HourCounts], frame: ChartFrame, muxed: int, failed: int) -> str:
     best = max(hours, key=lambda hour: hour.muxed)
     peak = f", most of them ({best.muxed}) in the hour from {format_time(best.start)} UTC" if muxed else ""
     description = f"{muxed} muxed files{peak}; {failed} failed and not muxed yet."
-    stack = (
-        ChartSeries("done", tuple(hour.muxed for hour in hours)),
-        ChartSeries("failed", tuple(hour.failed for hour in hours)),
-    )
-    return charts.bar_chart("throughput", "Recordings finished, by hour", description, frame, stack)
+    done = ChartSeries("done", tuple(hour.muxed for hour in hours))
+    not_done = ChartSeries("failed", tuple(hour.failed for hour in hours))
+    return charts.bar_chart("throughput", "Recordings finished, by hour", description, frame, (done, not_done))
 
 
 def _backlog_chart(samples: Sequence[BacklogSample], frame: ChartFrame, most: int) -> str:
@@ -77,23 +75,18 @@ def _backlog_chart(samples: Sequence[BacklogSample], frame: ChartFrame, most: in
     running = max_per_step([(sample.at, float(sample.running + sample.queued)) for sample in samples], frame)
     waiting = max_per_step([(sample.at, float(sample.waiting)) for sample in samples], frame)
     stack = (ChartSeries("held", running), ChartSeries("waiting", waiting))
-    top = charts.round_axis_top(
-        max((above + below for above, below in zip(_known_values(running), _known_values(waiting), strict=True)), default=0)
-    )
+    heights = (above + below for above, below in zip(_known_values(running), _known_values(waiting), strict=True))
+    top = charts.round_axis_top(max(heights, default=0))
     return charts.area_chart("backlog", "Backlog", description, frame, stack, top)
 
 
 def _age_chart(samples: Sequence[BacklogSample], frame: ChartFrame) -> str:
     ages = max_per_step([(sample.at, _oldest_age(sample)) for sample in samples], frame)
-    description = (
-        f"At most {format_span(max(_known_values(ages), default=0))}; {format_span(_oldest_age(samples[-1]))} now."
-        if samples
-        else "No numbers yet."
-    )
-    top = charts.round_axis_seconds(max(_known_values(ages), default=0))
-    return charts.area_chart(
-        "age", "Age of the oldest call", description, frame, (ChartSeries("age", ages),), top, format_span
-    )
+    most = max(_known_values(ages), default=0)
+    now = format_span(_oldest_age(samples[-1])) if samples else ""
+    description = f"At most {format_span(most)}; {now} now." if samples else "No numbers yet."
+    stack, top = (ChartSeries("age", ages),), charts.round_axis_seconds(most)
+    return charts.area_chart("age", "Age of the oldest call", description, frame, stack, top, format_span)
 
 
 def max_per_step(numbers: Sequence[tuple[float, float]], frame: ChartFrame) -> tuple[float | None, ...]:

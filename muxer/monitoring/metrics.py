@@ -50,8 +50,7 @@ class MuxerCollector(Collector):
         ProcessCollector(registry=self._registry)
 
     def render_exposition(self, accept: str) -> tuple[bytes, str]:
-        """Return the metrics and their content type for an Accept header: OpenMetrics or the format of Prometheus, which is
-        also the default."""
+        """Return the metrics and their content type, OpenMetrics or (the default) Prometheus, for an Accept header."""
         encode, kind = choose_encoder(",".join(kind for kind in accept.split(",") if _ACCEPTED.fullmatch(kind)))
         return encode(self._registry), kind
 
@@ -67,9 +66,8 @@ class MuxerCollector(Collector):
         yield from total_metrics(snapshot.totals, sources.secret_mask)
         yield from self._work_metrics(snapshot)
         yield from poll_metrics(snapshot.polls, snapshot.at)
-        yield gauge_metric(
-            "muxer_poll_interval_seconds", "Time from the start of one poll to the next.", sources.poll_interval
-        )
+        help_text = "Time from the start of one poll to the next."
+        yield gauge_metric("muxer_poll_interval_seconds", help_text, sources.poll_interval)
         if not sources.is_migration:
             window = config.processing.window_past * 60
             yield gauge_metric("muxer_window_seconds", "How far back the window of the polls starts.", window)
@@ -83,7 +81,6 @@ class MuxerCollector(Collector):
         yield gauge_metric("muxer_ready", "Whether /readyz returns 200.", not health.readiness_problems(sources))
 
     def _work_metrics(self, snapshot: ActivitySnapshot) -> Iterator[Metric]:
-        """Yield the numbers of running and queued targets, of this process or of the fleet."""
         fleet, config, held = current_fleet(self._sources), self._sources.config, self._sources.held()
         if fleet is None:
             threads, running, at = config.advanced.worker_threads, snapshot.running, snapshot.at
@@ -102,23 +99,19 @@ def total_metrics(totals: WorkTotals, shown: Callable[[str], str] = str) -> Iter
     outcomes = dict.fromkeys(OUTCOME_LABELS, 0) | totals.outcomes
     methods = dict.fromkeys(METHOD_LABELS, 0) | totals.methods
     yield labelled_counter("muxer_targets", "Processed muxed files, by outcome.", ["outcome"], single_label(outcomes))
-    yield labelled_counter(
-        "muxer_results", "Muxed files, by how their video was created.", ["method"], single_label(methods)
-    )
+    help_text = "Muxed files, by how their video was created."
+    yield labelled_counter("muxer_results", help_text, ["method"], single_label(methods))
     yield counter_metric("muxer_muxed_seconds", "Length of the muxed files.", totals.muxed_seconds)
     yield counter_metric("muxer_padding_seconds", "Black video in the muxed files.", totals.padding_seconds)
     moved = (((direction, shown(service)), size) for (direction, service), size in totals.moved.items())
-    yield labelled_counter(
-        "muxer_moved_bytes", "Media fetched from and stored in a service.", ["direction", "service"], moved
-    )
+    help_text = "Media fetched from and stored in a service."
+    yield labelled_counter("muxer_moved_bytes", help_text, ["direction", "service"], moved)
     errors = (((shown(service), kind), count) for (service, kind), count in totals.errors.items())
     help_text = "Errors of recordings and polls, by the failed service (empty for none) and the type of the error."
     yield labelled_counter("muxer_errors", help_text, ["service", "type"], errors)
     yield _step_histogram({step: DurationHistogram() for step in STEP_LABELS} | totals.steps)
-    help_text = "Immediate retries of a step, by step."
-    yield labelled_counter(
-        "muxer_step_retries", help_text, ["step"], single_label(dict.fromkeys(STEP_LABELS, 0) | totals.repeats)
-    )
+    retries = dict.fromkeys(STEP_LABELS, 0) | totals.repeats
+    yield labelled_counter("muxer_step_retries", "Immediate retries of a step, by step.", ["step"], single_label(retries))
 
 
 def poll_metrics(polls: PollStatistics, now: float) -> Iterator[Metric]:
@@ -130,9 +123,8 @@ def poll_metrics(polls: PollStatistics, now: float) -> Iterator[Metric]:
     yield gauge_metric("muxer_last_successful_poll_timestamp_seconds", "When the last poll succeeded.", polls.last_success)
     yield gauge_metric("muxer_last_poll_duration_seconds", "Duration of the last successful poll.", polls.seconds)
     help_text = "Call recordings in the last successful poll, by kind."
-    yield labelled_gauge(
-        "muxer_last_poll_recordings", help_text, ["kind"], single_label(_poll_counts(polls, RECORDING_LABELS))
-    )
+    recordings = single_label(_poll_counts(polls, RECORDING_LABELS))
+    yield labelled_gauge("muxer_last_poll_recordings", help_text, ["kind"], recordings)
     help_text = "Muxed files in the last successful poll, by what had to be done."
     yield labelled_gauge("muxer_last_poll_targets", help_text, ["kind"], single_label(_poll_counts(polls, TARGET_LABELS)))
     age = 0.0 if polls.oldest_open is None else max(0.0, now - polls.oldest_open)
@@ -149,8 +141,7 @@ def work_metrics(threads: int, running: int, queued: int, size: int) -> Iterator
 
 
 def service_metrics(known: Iterable[ServiceStatus], always: Iterable[str], outages: int) -> Iterator[Metric]:
-    """Yield the metrics of the services. Those in `always` are available before the first call; `outages` is the number of
-    outages so far."""
+    """Yield the metrics of the services; those in `always` are available before the first call."""
     states = dict.fromkeys(always, True) | {service.name: service.up for service in known}
     help_text = "Whether a service is available: 0 while recordings that need it are paused."
     yield labelled_gauge("muxer_service_up", help_text, ["service"], single_label(states))

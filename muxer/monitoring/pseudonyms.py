@@ -1,8 +1,4 @@
-"""Pseudonyms for agents, whose user names are personal data.
-
-An agent has the same pseudonym everywhere on the page, so that all failures of one workplace are visible. Each start uses a
-new key, so that pseudonyms cannot be resolved with a table of names.
-"""
+"""Pseudonyms for agents, the same everywhere on the page; each start uses a new key, so that no table resolves them."""
 
 from __future__ import annotations
 

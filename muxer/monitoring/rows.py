@@ -41,8 +41,7 @@ class ServiceRow:
 
 @dataclass(frozen=True)
 class JobRow:
-    """A running job: its step, the progress of the step in percent (None when unknown) and as text, and the worker of the
-    fleet that runs it (empty: this process)."""
+    """A running job: its step, the step's progress (None: unknown), and the worker (empty: this process)."""
 
     file: FileRef
     step: str
@@ -69,8 +68,7 @@ class FailureRow:
 
 @dataclass(frozen=True)
 class FinishedRow:
-    """A finished target. The texts are empty when it was only updated, without a new file. `missing` is what its sources
-    lacked, `strip` a small drawing of its timeline, `name` that of its page; both are empty without a timeline."""
+    """A finished target, with empty texts when it was only updated. `strip` is a small drawing, `name` its page."""
 
     file: FileRef
     at: float
@@ -98,14 +96,11 @@ def service_row(service: ServiceStatus) -> ServiceRow:
 
 def job_row(running: RunningTarget, now: float, worker: str = "") -> JobRow:
     """Return the row of a job that `worker` runs (empty: this process)."""
-    file, measured = file_ref(running.recording, running.agent, running.file), _job_progress(running, now)
+    file = file_ref(running.recording, running.agent, running.file)
+    measured = progress.measure_progress(running.done, running.total, running.step_begun, now)
     percent = None if measured.percent is None else int(measured.percent)
     text = progress.format_progress(measured, running.step) or f"for {format_span(now - running.step_begun)}"
     return JobRow(file, single_line(running.step), percent, text, running.begun, single_line(worker))
-
-
-def _job_progress(running: RunningTarget, now: float) -> progress.Progress:
-    return progress.measure_progress(running.done, running.total, running.step_begun, now)
 
 
 def failure_row(row: TargetRecord) -> FailureRow:

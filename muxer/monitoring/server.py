@@ -1,6 +1,4 @@
-"""The HTTP server of the monitoring port, in separate threads: few workers and short limits, so that clients cannot delay or
-end the muxer.
-"""
+"""The HTTP server of the monitoring port: few workers and short limits, so that clients cannot delay or end the muxer."""
 
 from __future__ import annotations
 
@@ -48,7 +46,6 @@ class MonitoringServer:
     """The monitoring port, open from :meth:`start` to :meth:`stop`."""
 
     def __init__(self, sources: ViewSources) -> None:
-        """Open nothing yet."""
         self._monitoring = sources.config.monitoring
         listening = resolve_address(self._monitoring.http_address)
         self._address = (listening.address, self._monitoring.http_port)
@@ -101,7 +98,6 @@ class MonitoringServer:
         return server
 
     def _watch_server(self, server: _Server) -> None:
-        """Enforce the limits of a server until it ends or the stop."""
         thread = threading.Thread(target=_run_server, args=(server,), name="monitoring server", daemon=True)
         thread.start()
         while not self._stop.wait(SERVER_CHECK_INTERVAL) and thread.is_alive():
@@ -150,11 +146,7 @@ class _Server(wsgi.Server):
             self.ssl_adapter = _Tls(server_context(monitoring.certificate, monitoring.key))
 
     def process_conn(self, conn: _Connection) -> None:
-        """Let a connection wait for data, then for its complete request, then for a worker.
-
-        Beyond the limit, a new connection has :data:`MAX_BUSY_SECONDS` to send data, so that silent ones do not block
-        clients that send a request.
-        """
+        """Let a connection wait for data, for its complete request, then for a worker; beyond the limit not for long."""
         if conn.is_new:
             conn.is_new = False
             if len(self.silent) < MAX_SILENT_CONNECTIONS:
@@ -174,13 +166,11 @@ class _Server(wsgi.Server):
                 self._drop_connection(next(iter(self._unfinished)))
 
     def mark_heard(self, conn: _Connection) -> None:
-        """Record that a connection has sent data or is closed."""
         self.silent.discard(conn)
         self._surplus.pop(conn, None)
 
     def _close_silent(self, conn: _Connection) -> None:
-        """Shut down a connection that has sent nothing. cheroot polls it and hands it over as if the client had left; only
-        then it may be closed."""
+        """Shut down a silent connection. cheroot hands it over as if the client had left; only then it may be closed."""
         self.mark_heard(conn)
         conn.is_given_up = True
         with contextlib.suppress(OSError):
@@ -210,8 +200,7 @@ class _Server(wsgi.Server):
             conn.close()
 
     def close_overdue(self, older_than: float) -> None:
-        """Shut down connections that a worker has served for `older_than` seconds; after :data:`MAX_BUSY_SECONDS` those
-        without a complete request while others wait."""
+        """Shut down connections served for `older_than` seconds; incomplete ones sooner while others wait."""
         now = time.monotonic()
         pressed = min(older_than, MAX_BUSY_SECONDS) if self.requests.qsize else older_than
         for conn in list(self.talking):
@@ -239,7 +228,6 @@ class _Request(HTTPRequest):
             self.simple_response("400 Bad Request", "Malformed request.")
 
     def respond(self) -> None:
-        """Send the response."""
         self.conn.is_heard = True
         super().respond()
 
@@ -254,7 +242,6 @@ class _Connection(HTTPConnection):
     is_given_up = False
 
     def close(self) -> None:
-        """Close the connection."""
         self.server.mark_heard(self)
         super().close()
 
@@ -275,7 +262,6 @@ class _Connection(HTTPConnection):
         )
 
     def communicate(self) -> bool:
-        """Serve a request; return whether the connection stays open."""
         self.begun = time.monotonic()
         self.server.talking.add(self)
         try:
@@ -301,22 +287,18 @@ class _Tls(Adapter):
         self.context = context
 
     def bind(self, sock: socket.socket) -> socket.socket:
-        """Return the listening socket unchanged."""
         return sock
 
     def wrap(self, sock: socket.socket) -> tuple[ssl.SSLSocket, dict[str, str]]:
-        """Return the socket with TLS and the WSGI environment of its requests."""
         try:
             return self.context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False), self.get_environ()
         except OSError as error:
             raise FatalSSLAlert(*error.args) from error
 
     def get_environ(self) -> dict[str, str]:
-        """Return the WSGI environment of requests over TLS."""
         return {"wsgi.url_scheme": "https", "HTTPS": "on"}
 
     def makefile(self, sock: socket.socket, mode: str = "r", bufsize: int = -1) -> Any:
-        """Return a file object for a socket."""
         return MakeFile(sock, mode, bufsize)
 
 

@@ -1,7 +1,4 @@
-"""SVG as text: elements with escaped attributes and texts.
-
-Horizontal positions are percent, so that a drawing fits any width while its text keeps its size.
-"""
+"""SVG as text, escaped. Horizontal positions are percent: a drawing fits any width while its text keeps its size."""
 
 from __future__ import annotations
 
@@ -9,8 +6,7 @@ from html import escape
 
 
 def svg_element(name: str, *children: str, **attributes: object) -> str:
-    """Return an element. `children` are finished elements. In names of `attributes`, `_` becomes `-` and is dropped at the
-    end; those with the value None are left out."""
+    """Return an element with finished `children`. `_` in a name becomes `-`; None leaves an attribute out."""
     rendered = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{escape(str(value))}"'
         for key, value in attributes.items()

@@ -52,11 +52,13 @@ def render_timeline(timeline: TimelineView, ident: str) -> str:
     screens_at = ROW + GAP
     result_at = screens_at + lane * len(rows) + GAP
     foot = result_at + ROW + 4
+    overlaps = (span for _, _, span in timeline.find_overlaps())
+    over_at, over_height = screens_at - 3, lane * len(rows) + 4
     elements = [
         *_audio_edges(axis, timeline, foot),
         _titled_bar(axis, 0, timeline.length, 0, ROW, "audio", f"audio {format_position(timeline.length)}"),
         *(bar for number, row in enumerate(rows) for bar in _lane_bars(axis, row, screens_at + number * lane, lane)),
-        *(_overlap_bar(axis, span, screens_at, lane * len(rows)) for _, _, span in timeline.find_overlaps()),
+        *(_titled_bar(axis, *span, over_at, over_height, "overlap", "overlap") for span in overlaps),
         *(_result_bar(axis, part, result_at) for part in merge_parts(timeline.parts)),
         *_axis_ticks(axis, foot),
     ]
@@ -83,10 +85,6 @@ def _lane_bars(axis: TimelineAxis, row: Sequence[TimelineScreen], y: float, heig
     return bars
 
 
-def _overlap_bar(axis: TimelineAxis, span: tuple[float, float], y: float, height: float) -> str:
-    return _titled_bar(axis, *span, y - 3, height + 4, "overlap", "overlap")
-
-
 def _result_bar(axis: TimelineAxis, part: TimelinePart, y: float) -> str:
     of = f" of screen {part.screen}" if part.screen else ""
     words = f"{format_position(part.begin, 1)} to {format_position(part.end, 1)}: {KIND_LABELS[part.kind]}{of}"
@@ -95,7 +93,6 @@ def _result_bar(axis: TimelineAxis, part: TimelinePart, y: float) -> str:
 
 
 def _titled_bar(axis: TimelineAxis, begin: float, end: float, y: float, height: float, kind: str, words: str) -> str:
-    """Return a bar with `words` as its tooltip."""
     size = {"y": f"{y:.1f}", "height": f"{height:.1f}"}
     return svg_element("rect", svg_element("title", words), **_bar_attributes(axis, begin, end), **size, class_=kind)
 

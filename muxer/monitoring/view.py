@@ -21,17 +21,6 @@ from muxer.status.fleet_status import FleetStatus, mask_fleet
 from muxer.status.heartbeat import Heartbeat
 from muxer.system.masking import Mask
 
-__all__ = [
-    "BacklogSample",
-    "DiskSpace",
-    "HourCounts",
-    "ServiceStatus",
-    "StatusView",
-    "TargetRecord",
-    "ViewSources",
-    "gather_status",
-]
-
 
 @dataclass(frozen=True)
 class ServiceStatus:
@@ -55,10 +44,7 @@ class DiskSpace:
 
 @dataclass(frozen=True)
 class StatusView:
-    """The state of the muxer at the time `at`, without secrets. Times are epoch seconds.
-
-    `is_busy`: a poll waits for workers. `is_migration`: a single run without polls.
-    """
+    """The state of the muxer at the time `at`, without secrets. `is_busy`: a poll waits for workers."""
 
     instance: str
     version: str
@@ -89,11 +75,9 @@ class StatusView:
 
 @dataclass(frozen=True)
 class ViewSources:
-    """The objects and functions that the view reads.
+    """The objects and functions that the view reads; `fleet` is None without one, `journal` in a migration.
 
-    `journal` is None in a migration. `held` returns the number of queued and running targets, `recipients` the encryption
-    certificates that RWS returned last, `fleet` None when this process muxes itself. `warnings` are those of the
-    configuration, `deviations` from docs/gir-api.md.
+    `held` returns the number of queued and running targets, `recipients` the encryption certificates of RWS.
     """
 
     config: Config

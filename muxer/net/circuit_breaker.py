@@ -1,7 +1,6 @@
 """Circuit breaker: which services are unavailable. Recordings that need one are paused, but for one trial in each poll.
 
-An outage costs one log line when it starts, one when it ends, and no attempts of the recordings. A single failure is not an
-outage: one broken file must not stop the others.
+An outage costs one log line at both ends. A single failure is none: one broken file must not stop the others.
 """
 
 from __future__ import annotations
@@ -38,11 +37,9 @@ MAX_REMEMBERED_SERVICES = 50
 # request may cause internal errors of a service, so more of them are needed.
 FAILURE_THRESHOLD = 3
 INTERNAL_ERROR_THRESHOLD = 10
-# A failure that takes longer than this counts at once, even if the step is repeated: a service that never responds would
-# otherwise count as available for minutes.
+# A slower failure counts at once, even if the step is repeated: a service without any response is not available.
 QUICK_FAILURE_SECONDS = 10.0
-# After an authentication failure no request is sent to the service for this long (our decision): an account may be locked
-# after too many attempts.
+# After an authentication failure no request is sent for this long: an account may be locked otherwise (our decision).
 LOGIN_BACKOFF_SECONDS = 60.0
 # For this long after a request that succeeded only when it was repeated, a service counts as flaky.
 FLAKY_SECONDS = 600.0
@@ -85,11 +82,9 @@ class CircuitBreaker:
 
     @contextmanager
     def call(self, service: str, *, login_backoff: bool = True) -> Iterator[None]:
-        """Record the outcome of a request to `service`, which the block sends. An error that leaves the block gets the name
-        of the service; one that concerns a single recording is a success of the service.
+        """Record the outcome of a request to `service`. An error of one recording is a success of the service.
 
-        After an authentication failure, further calls raise AuthenticationFailed for :data:`LOGIN_BACKOFF_SECONDS`, unless
-        `login_backoff` is False.
+        After an authentication failure, calls with `login_backoff` are refused for :data:`LOGIN_BACKOFF_SECONDS`.
         """
         beat()
         began, started = time.time(), time.monotonic()
@@ -124,8 +119,7 @@ class CircuitBreaker:
 
     @contextmanager
     def ignore_quick_failures(self) -> Iterator[None]:
-        """Do not count quick failures within this block: the step is repeated, and :meth:`count_failure` gets the last one.
-        Otherwise one broken file, or requests that fail at random, would count as an outage."""
+        """Do not count quick failures in this block: the step is repeated, and :meth:`count_failure` gets the last one."""
         token = _retried_in_place.set(True)
         try:
             yield
@@ -148,8 +142,7 @@ class CircuitBreaker:
             return time.monotonic() - self._recoveries.get(service, float("-inf")) < FLAKY_SECONDS
 
     def trip(self, error: ServiceUnavailable | AccessDenied) -> None:
-        """Open the circuit of the service that `error` names at once, unless another request to it has succeeded since the
-        failed one began."""
+        """Open the circuit of the service of `error`, unless a later request to it has succeeded."""
         with self._lock:
             is_up = self._successes.get(error.service, 0.0) > error.began
         if error.service and not is_up:

@@ -1,7 +1,4 @@
-"""Limits the time for response headers and for the framing of a chunked body.
-
-The timeout of a socket limits each read only: a server could send them byte by byte, or without an end.
-"""
+"""Limits the time for response headers and chunk framing: a socket's timeout limits each read only."""
 
 from __future__ import annotations
 
@@ -17,10 +14,9 @@ HEADER_TIMEOUT_FACTOR = 2
 
 
 def with_header_deadline(pools: Mapping[str, Any], prepare: Callable[[Any], None] = lambda _: None) -> dict[str, Any]:
-    """Return urllib3's connection pool classes `pools`, by scheme, with a header timeout.
+    """Return urllib3's pool classes by scheme, with a header timeout.
 
-    The headers must arrive within :data:`HEADER_TIMEOUT_FACTOR` times the read timeout after the request's last byte.
-    `prepare` gets each response before its body is read.
+    The headers must arrive within :data:`HEADER_TIMEOUT_FACTOR` read timeouts. `prepare` gets each response before its body.
     """
     return {
         scheme: type(pool.__name__, (pool,), {"ConnectionCls": _add_header_deadline(pool.ConnectionCls, prepare)})
@@ -68,10 +64,7 @@ class _TimedBody:
 
 @contextmanager
 def _close_after(connection: socket.socket, seconds: float) -> Iterator[None]:
-    """Shut a connection down that is still in use after `seconds`.
-
-    Raises TimeoutError then, even if the reader saw no error: incomplete headers pass for complete ones.
-    """
+    """Shut a connection down after `seconds`. Raises TimeoutError then: incomplete headers pass for complete ones."""
     expired = threading.Event()
 
     def close_connection() -> None:

@@ -32,15 +32,11 @@ class Repeater:
     """A :class:`Repeat` that tries up to four times while a service fails. Safe to use from any thread."""
 
     def __init__(self, outages: CircuitBreaker, stop: threading.Event) -> None:
-        """A service that is unavailable in `outages` is not called again; `stop` ends every delay."""
         self._outages = outages
         self._stop = stop
 
     def __call__(self, what: str, do: Callable[[], T]) -> T:
-        """Call `do` until it succeeds. Only ServiceUnavailable is retried.
-
-        Raises the last error, and Stopped when the process stops.
-        """
+        """Call `do` until it succeeds; only ServiceUnavailable is retried. Raises the last error, or Stopped."""
         number, failed = 1, ""
         while True:
             try:

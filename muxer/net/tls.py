@@ -14,11 +14,9 @@ _VERSION_DEPENDENT_FLAGS = ssl.VERIFY_X509_PARTIAL_CHAIN | ssl.VERIFY_X509_STRIC
 
 
 def client_context(trusted_ca: bool | Path) -> ssl.SSLContext:
-    """Return the TLS context for the value of a ``trusted_ca`` option.
+    """Return the TLS context of a ``trusted_ca``. Raises ValueError when the bundle cannot be read.
 
-    True trusts the certificate authorities of the operating system, a path those of that PEM bundle only. False checks
-    nothing: neither chain, nor expiry, nor host name. The result is the same in every version of Python.
-    Raises ValueError when the bundle cannot be read.
+    True trusts the authorities of the system, a path only those of that file; False checks nothing.
     """
     if isinstance(trusted_ca, Path):
         # Read as at the check at the start: OpenSSL's own reader skips a certificate whose lines are indented.
@@ -38,10 +36,7 @@ def client_context(trusted_ca: bool | Path) -> ssl.SSLContext:
 
 
 def fetch_certificate(host: str, port: int, context: ssl.SSLContext, seconds: float) -> bytes:
-    """Connect to a server and return its certificate (DER).
-
-    Raises ssl.SSLCertVerificationError when `context` does not accept it, OSError when there is no TLS connection.
-    """
+    """Return a server's certificate (DER). Raises ssl.SSLCertVerificationError or OSError."""
     with (
         socket.create_connection((host, port), timeout=seconds) as plain,
         context.wrap_socket(plain, server_hostname=host) as safe,

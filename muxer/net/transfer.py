@@ -37,11 +37,7 @@ def content_length(text: str) -> int | None:
 
 
 class ReceivedLength(int):
-    """The number of bytes of a fetched file.
-
-    `modified` is when the file was modified last according to the server, in epoch seconds by the clock of this machine.
-    It is None when the server does not state it.
-    """
+    """The length of a fetched file; `modified` is in epoch seconds of this machine's clock, None when not stated."""
 
     modified: float | None
 
@@ -52,11 +48,7 @@ class ReceivedLength(int):
 
 
 def modified_at(headers: Mapping[str, str]) -> float | None:
-    """Return when a file was modified last, in epoch seconds. Returns None when the response `headers` do not state it.
-
-    The age is the difference of Date and Last-Modified, so that the clocks of server and client need not agree. The names
-    in `headers` are in lower case, or matched in any case.
-    """
+    """Return when a file was modified: now less its age by the server's clock; None when not stated."""
     modified, sent = _http_time(headers.get("last-modified")), _http_time(headers.get("date"))
     if modified is None or sent is None:
         return None
@@ -81,12 +73,9 @@ def receive_file(
     stop: threading.Event,
     modified: float | None = None,
 ) -> ReceivedLength:
-    """Write the `chunks` of a body to `path` and return its length, with `modified`.
+    """Write the `chunks` of a body to `path`; `expected` is the announced length, `source` is for errors.
 
-    `expected` is the announced length, `source` names the file in errors.
-
-    Raises ServiceUnavailable when the body breaks off, is too long or too slow, LocalResourceError when the disk has not
-    enough space, Stopped when `stop` is set.
+    Raises ServiceUnavailable when the body breaks off, is too long or too slow, LocalResourceError, or Stopped.
     """
     _check_room(expected or 0, path.parent, source)
     deadline = time.monotonic() + time_limit(expected)

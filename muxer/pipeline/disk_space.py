@@ -47,10 +47,7 @@ class TempDisk:
     """The file system of the temporary folder. Safe to use from any thread."""
 
     def __init__(self, folder: Path, min_free_megabytes: int | None) -> None:
-        """Measure the file system of the existing `folder`.
-
-        Raises ConfigError when it is too small for the option `min_free_megabytes`, OSError when it cannot be measured.
-        """
+        """Measure an existing `folder`. Raises ConfigError when it is too small, OSError when that fails."""
         self._folder = folder
         self._min_free_megabytes = min_free_megabytes
         self._lock = threading.Lock()
@@ -109,7 +106,6 @@ class TempDisk:
             )
 
     def _measure_after_eviction(self, need: int) -> tuple[int, int]:
-        """Measure, after deleting spare files until `need` bytes fit."""
         free, reserved = self._measure_free()
         while free < need + reserved and self.spare():
             free, reserved = self._measure_free()

@@ -40,10 +40,7 @@ def check_arrival(services: Services, target: MuxTarget, fetched: Sequence[Fetch
 
 
 def fetch_source(services: Services, target: MuxTarget, media: MediaFile, path: Path) -> FetchedFile:
-    """Fetch one source to `path`: encrypted ones through RCS, others from their storage or through RWS.
-
-    A failed request is repeated. Raises the errors of these services, and MetadataError when `media` has no location.
-    """
+    """Fetch one source: encrypted ones through RCS, others from their storage or through RWS, with retries."""
     if media.start is None:
         raise MetadataError(f"{media.media_id} has no usable startTime", code=Code.NO_START_TIME)
     is_call, decrypted = media is target.audio, media.is_encrypted and services.rcs is not None
@@ -64,11 +61,7 @@ def fetch_source(services: Services, target: MuxTarget, media: MediaFile, path: 
 
 
 def fetch_decrypted(services: Services, target: MuxTarget, fetched: FetchedFile) -> FetchedFile | None:
-    """Fetch a source through RCS: it may be encrypted contrary to its metadata (docs/gir-api.md, section 4).
-
-    The decrypted file replaces the one that was `fetched`. Returns None when there is no RCS, or when RCS has no other
-    content. Raises Transient when RCS is unavailable.
-    """
+    """Fetch a source through RCS: it may be encrypted contrary to its metadata. None when RCS has no other content."""
     media = fetched.media
     if services.rcs is None or fetched.decrypted:
         return None
@@ -93,10 +86,7 @@ def _rcs_fetcher(rcs: RcsClient, target: MuxTarget, media: MediaFile, path: Path
 
 
 def source_location(media: MediaFile) -> MediaLocation | None:
-    """Return the location of a source; None when only RWS has it.
-
-    An unusable descriptor does not matter when there is a mediaUri.
-    """
+    """Return the location of a source; None when only RWS has it. A mediaUri makes up for an unusable descriptor."""
     if media.media_descriptor is None:
         return None
     try:
@@ -109,10 +99,7 @@ def source_location(media: MediaFile) -> MediaLocation | None:
 
 
 def muxed_location(target: MuxTarget) -> MediaLocation:
-    """Return the location of the first screen file that has one in a storage. The muxed file is stored next to it.
-
-    Raises MetadataError when no screen file has a usable location.
-    """
+    """Return the first location of a screen file: the muxed file goes next to it. Raises MetadataError."""
     reason, code = "no screen file has a media descriptor", Code.NO_LOCATION
     for media in target.screens:
         if media.media_descriptor is not None:

@@ -1,8 +1,7 @@
-"""Decides whether a fetched file may still be incomplete: by the size in its metadata, and by how long it has not grown.
+"""Decides whether a fetched file may still be incomplete (docs/gir-api.md, section 4).
 
-A file can be fetched while it is still being uploaded or replicated (docs/gir-api.md, section 4). The muxer waits until it
-is complete, or until it has not grown for `[advanced] incomplete_after` minutes. Notes on disk survive a restart and are
-shared by all processes of an instance.
+The muxer waits until it has the size in its metadata, or has not grown for `[advanced] incomplete_after` minutes. Notes on
+disk survive a restart and are shared by all processes of an instance.
 """
 
 from __future__ import annotations
@@ -75,11 +74,9 @@ class ArrivalTracker:
     def __init__(
         self, folder: Path, minutes: float, *, single_look: bool = False, clock: Callable[[], float] = time.time
     ) -> None:
-        """Create it. `folder` contains one note for each incomplete file.
+        """`folder` contains the notes; `minutes` is how long to wait for growth.
 
-        `minutes` is how long the muxer waits for a file that does not grow. `single_look` is True when no later poll returns
-        a recording again: then the storage's time of modification alone decides, where there is one. `clock` returns seconds
-        since 1970.
+        `single_look` is True when no later poll returns a recording again: then the time of modification decides, if any.
         """
         self._folder = folder
         self._seconds = 60 * minutes
@@ -119,11 +116,7 @@ class ArrivalTracker:
 
     @contextmanager
     def track_muxing(self, recording_id: str, sources: Sequence[MediaInput]) -> Iterator[None]:
-        """Watch the muxing of the `sources` of a recording in this block.
-
-        When one is incomplete, the lengths of all are noted: the time without growth counts from now. The MediaIncomplete of
-        the block is raised again with the waiting time.
-        """
+        """Watch the muxing of `sources` in this block; when one is incomplete, the lengths of all are noted."""
         try:
             yield
         except MediaIncomplete as error:

@@ -84,10 +84,8 @@ class Job:
     def run(self, target: MuxTarget, *, again: bool = False, fresh: bool = False) -> JobReport:
         """Run the steps that `target` needs and report them. Raises the errors of muxer.errors.
 
-        The target is read from RWS again first, unless it was read just now (`fresh`).
-
-        `again` muxes a published target once more: the new file is published under another name before the earlier one is
-        deleted, so that a playable file exists at any time.
+        The target is read from RWS again unless `fresh`. `again` muxes a published target once more: under another name,
+        before the earlier file is deleted, so that a playable file exists at any time.
         """
         report = JobReport()
         with recording_context(target.recording_id):
@@ -118,11 +116,7 @@ class Job:
         return report
 
     def find_target(self, recording_id: str, name: str) -> MuxTarget | None:
-        """Read the target `name` of a recording as it is now in RWS. Raises the errors of RwsClient.
-
-        Another muxer may have been faster, or new screen files may have arrived. Returns None when the target is no longer
-        wanted.
-        """
+        """Read the target `name` of a recording as it is now; None when it is no longer wanted."""
         rws, repeat = self._services.rws, self._services.repeat
         screen = repeat("reading the screen recording", partial(rws.fetch_screen_recording, recording_id))
         call = repeat("reading the call recording", partial(rws.fetch_call_recording, recording_id))
@@ -132,10 +126,7 @@ class Job:
         return next((target for target in selection.targets if target.file_name == name), None)
 
     def make_clear(self, target: MuxTarget, keep: Callable[[Path], None]) -> JobReport:
-        """Mux `target` and pass the unencrypted file to `keep`. Nothing is uploaded or published.
-
-        Raises the errors of muxer.errors.
-        """
+        """Mux `target` and pass the unencrypted file to `keep`. Nothing is uploaded or published."""
         report = JobReport()
         with recording_context(target.recording_id):
             self.require_rcs(target)
@@ -150,11 +141,7 @@ class Job:
         return report
 
     def _fetch_and_mux(self, target: MuxTarget, folder: Path, report: JobReport) -> tuple[MuxedFile, datetime, bool]:
-        """Fetch and mux.
-
-        Returns the muxed file, when it begins, and whether a source was encrypted although its metadata do not state it. All
-        other files in `folder` are removed.
-        """
+        """Return the muxed file, when it begins, and whether a source was encrypted contrary to its metadata."""
         with report.time_step("fetch"):
             fetched = fetch_files(self._services, target, folder)
         while True:
@@ -189,11 +176,8 @@ class Job:
                     results.store_result(target, name, certificates, result)
                 raise
             self._services.incoming.forget_files(target.recording_id, target.source_ids)
-        report.facts |= {
-            "file": result.entry["mediaId"],
-            "bytes": int(result.entry["size"]),
-            "encrypted": bool(certificates),
-        }
+        media_id, size = result.entry["mediaId"], int(result.entry["size"])
+        report.facts |= {"file": media_id, "bytes": size, "encrypted": bool(certificates)}
         report.facts |= result.facts
         report.timeline = result.timeline
 
@@ -212,10 +196,7 @@ class Job:
         return MuxResult(path, entry, result_facts(muxed), muxed.timeline.journal_facts())
 
     def read_certificates(self, target: MuxTarget) -> tuple[Certificate, ...]:
-        """Return the certificates to encrypt for.
-
-        Raises EncryptionMissing or AccessDenied when an encrypted recording cannot be written or read.
-        """
+        """Return the certificates to encrypt for. Raises EncryptionMissing or AccessDenied when there are none."""
         certificates = self._services.repeat("reading the certificates", self._services.rws.fetch_certificates)
         if target.is_encrypted and not certificates:
             raise EncryptionMissing(NO_CERTIFICATE_TEXT)
@@ -267,10 +248,7 @@ class Job:
 
 
 def result_location(target: MuxTarget, name: str) -> MediaLocation:
-    """Return where the muxed file `name` of `target` is stored.
-
-    Raises MetadataError when the metadata contain no location, or when a source has this name.
-    """
+    """Return where to store the muxed file. Raises MetadataError without a location, or when a source is there."""
     return _location_next_to_sources(target, muxed_location(target), name)
 
 
@@ -294,7 +272,7 @@ def _location_next_to_sources(target: MuxTarget, screen_location: MediaLocation,
 
 
 def _remove_others(folder: Path, kept: Path) -> None:
-    """Remove all files of a job's folder except `kept`: unencrypted media stay on the disk only while they are needed."""
+    """Remove all files of a job's folder except `kept`, so that unencrypted media stay only while needed."""
     for path in folder.iterdir():
         if path != kept:
             _remove_early(path)

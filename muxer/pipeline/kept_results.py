@@ -1,8 +1,6 @@
 """Keeps a muxed file whose upload or publication failed for the next attempt, so that an outage costs no second mux.
 
-Each file has a record with its length, its digest and its media entry. The record is written last: a file without one is
-incomplete. A kept file is encrypted where the result must be, and as private as a job's folder. Kept files are deleted first
-when disk space runs out.
+Its record is written last: a file without one is incomplete. Kept files are deleted first when disk space runs out.
 """
 
 from __future__ import annotations
@@ -41,11 +39,7 @@ _DIGEST_LENGTH = 20
 
 @dataclass
 class MuxResult:
-    """A muxed file that is ready to be uploaded.
-
-    `entry` is its media entry without a location, `facts` and `timeline` are for the finished line and the journal. `stored`
-    is what the storage reports after the upload, None before.
-    """
+    """A muxed file to upload; `facts` and `timeline` are for log and journal, `stored` is None before the upload."""
 
     path: Path
     entry: dict[str, Any]
@@ -141,23 +135,14 @@ class KeptResults:
         return self._remove_record(oldest)
 
     def _list_records(self, pattern: str = "*") -> list[Path]:
-        """Return the records, newest first."""
         return sorted(self._folder.glob(f"{pattern}{_RECORD}"), key=_changed_at, reverse=True)
 
     def _record_path(self, target: MuxTarget, name: str, certificates: Sequence[Certificate]) -> Path:
         """Return the path of a record; its name is a digest of everything that determines the file's content."""
-        sources = [
-            [
-                file.media_id,
-                str(file.start),
-                str(file.stop),
-                file.stated_size,
-                file.pkcs7_envelope,
-                file.region,
-                file.agent_contact,
-            ]
-            for file in (target.audio, *target.screens)
-        ]
+        sources = []
+        for file in (target.audio, *target.screens):
+            stated = [str(file.start), str(file.stop), file.stated_size, file.pkcs7_envelope, file.region]
+            sources.append([file.media_id, *stated, file.agent_contact])
         recipients = sorted([certificate.alias, certificate.pem] for certificate in certificates)
         content = json.dumps([name, target.region, sources, recipients, self._options], default=str, sort_keys=True)
         return self._folder / f"{_target_prefix(target)}-{_short_digest(content)}{_RECORD}"
@@ -212,7 +197,6 @@ def _changed_at(path: Path) -> float:
 
 
 def _target_prefix(target: MuxTarget) -> str:
-    """Return the common prefix of the names of all files kept for one agent and audio file of a call."""
     return _short_digest(json.dumps([target.recording_id, target.audio.media_id, target.agent]))
 
 

@@ -1,8 +1,4 @@
-"""Temporary folders of commands that run next to the muxer, and of workers: each in the muxer's folder, with its own lock.
-
-A process that finds such a folder without an owner adopts its unfinished work (intent records) and removes the rest. The
-muxer looks at each poll, a worker from time to time, and a command at its start.
-"""
+"""Temporary folders of commands and workers, in the muxer's folder, each with its own lock; orphans are adopted."""
 
 from __future__ import annotations
 
@@ -41,10 +37,7 @@ _RECORD_FOLDERS = ("publishing", "uploading", "deleting")
 
 @contextmanager
 def command_workspace(config: Config) -> Iterator[Workspace]:
-    """Yield a separate workspace for a command, next to an instance that may be running.
-
-    At the end only unfinished work stays, to be adopted. Raises ConfigError when the temporary folder cannot be used.
-    """
+    """Yield a workspace for a command. At the end only unfinished work stays, to be adopted. Raises ConfigError."""
     with _shared_folder(config) as base:
         path = Path(tempfile.mkdtemp(prefix=COMMAND_PREFIX, dir=base))
     try:
@@ -64,10 +57,7 @@ def command_workspace(config: Config) -> Iterator[Workspace]:
 
 
 def claim_worker_folder(config: Config) -> tuple[str, Workspace]:
-    """Return the name and the workspace of a worker: the first one that no other worker on this machine has.
-
-    Raises ConfigError when the temporary folder cannot be used.
-    """
+    """Return name and workspace of a worker: the first one that is free on this machine. Raises ConfigError."""
     with _shared_folder(config) as base:
         for number in range(MAX_WORKERS):
             path = private_folder(base / f"{WORKER_PREFIX}{number}")

@@ -1,8 +1,7 @@
 """Deletes superseded muxed files: first the entry in RWS, then the file in its storage.
 
-An intent record on disk is written before and removed after. When a process terminates in between, a later poll deletes the
-file, once the entry is gone and the one that replaces it exists. The same holds for a file that was uploaded and not
-published.
+An intent record is on disk meanwhile. So a later poll deletes the file, once its entry is gone and its replacement exists;
+also one that was uploaded and not published.
 """
 
 from __future__ import annotations
@@ -37,18 +36,13 @@ class SupersededCleaner:
     """Deletes superseded muxed files. Safe to use from any thread."""
 
     def __init__(self, rws: RwsClient, stores: Stores, folder: Path, repeat: Repeat = call_once) -> None:
-        """Create it. `folder` contains the intent records; `repeat` calls each request that may fail."""
         self._rws = rws
         self._repeat = repeat
         self._stores = stores
         self._intents = IntentLog(folder)
 
     def delete_file(self, recording_id: str, media: MediaFile, replaced_by: str = "") -> None:
-        """Delete the entry and the file of the superseded `media`. Raises the errors of RWS.
-
-        `replaced_by` is the mediaId that replaces it, empty for any with more sources. A file that cannot be deleted now is
-        left to recover_deletions.
-        """
+        """Delete entry and file of `media`. `replaced_by` is a mediaId, empty for any with more sources."""
         location = _muxed_location(media)
         if location is None:
             self._delete_entry(recording_id, media)
@@ -80,10 +74,7 @@ class SupersededCleaner:
     def track_unpublished(
         self, recording_id: str, media_id: str, sources: Iterable[str], location: MediaLocation
     ) -> Iterator[None]:
-        """Record in this block that a muxed file is uploaded and published.
-
-        When the block fails and a file with more sources is published later, recover_deletions deletes this one.
-        """
+        """Record in this block that a file is uploaded; after a failure, recover_deletions may delete it."""
         record = _intent_record(recording_id, media_id, sources, location)
         with self._intents.pending(json.dumps(record), {**record, "since": time.time()}):
             yield

@@ -45,10 +45,7 @@ class Workspace:
     """The temporary folder, locked by this process until it ends."""
 
     def __init__(self, configured: Path | None, instance: str, min_free_megabytes: int | None = None) -> None:
-        """Lock the temporary folder of `instance`. `configured` is temp_dir, None for the default.
-
-        Raises ConfigError when it is unsafe or too small, or when another instance has locked it.
-        """
+        """Lock the temporary folder of `instance`. Raises ConfigError when it is unsafe, too small or locked."""
         self.path = temp_folder_for(configured, instance)
         try:
             if configured is None:
@@ -79,10 +76,7 @@ class Workspace:
         os.utime(self.path / LOCK_FILE)
 
     def restore_folder(self) -> bool:
-        """Create the folder and its lock again when another program has removed them, which is logged once.
-
-        Returns whether that was done. Raises ConfigError when another instance has locked the folder since.
-        """
+        """Create a removed folder and its lock again; return whether that was done. Raises ConfigError."""
         if self._is_held():
             return False
         if not self._removed:
@@ -104,7 +98,6 @@ class Workspace:
         return True
 
     def _is_held(self) -> bool:
-        """Return whether the lock file in the folder is the one that this process has locked."""
         try:
             return os.path.samestat((self.path / LOCK_FILE).stat(), os.fstat(self._lock_file.fileno()))
         except FileNotFoundError:
@@ -114,10 +107,7 @@ class Workspace:
 
     @contextmanager
     def job_folder(self) -> Iterator[Path]:
-        """Yield a new private folder for one job, and remove it with its content when the job ends.
-
-        Raises LocalResourceError when the disk is full.
-        """
+        """Yield a private folder, removed when the job ends. Raises LocalResourceError when the disk is full."""
         with translate_disk_errors(self.path):
             with self._lock:
                 path = Path(tempfile.mkdtemp(prefix=JOB_PREFIX, dir=self.path))
@@ -169,10 +159,7 @@ class TempFolderCleaner:
         return cls(workspace, enabled=enabled, interval=interval)
 
     def clean_if_due(self, idle: bool) -> int:
-        """Clean up when due: at the first call, then every `interval` seconds, or whenever `idle` for -1.
-
-        Returns the number of removed folders.
-        """
+        """Clean up when due (see `interval`); return the number of removed folders."""
         due = idle if self._interval < 0 else time.monotonic() - self._last >= self._interval
         if not self._enabled or not (due or self._last == float("-inf")):
             return 0

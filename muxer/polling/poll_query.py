@@ -21,10 +21,7 @@ class PollQuery:
         self._extra: str | None = None
 
     def build_query(self, reach: float | None = None) -> str:
-        """Return the query of a poll that starts now, ready for a URL. Raises the errors of RwsClient.fetch_version.
-
-        `reach` is how many minutes it goes back, None for the whole window.
-        """
+        """Return the query of a poll that goes back `reach` minutes, None for the whole window."""
         processing, advanced = self._config.processing, self._config.advanced
         if advanced.call_recording_query_string:
             return window.migration_query(advanced.call_recording_query_string, advanced.pagination)
@@ -32,10 +29,7 @@ class PollQuery:
         return window.window_query(datetime.now(UTC), past, older, advanced.pagination, self._extra_parameters())
 
     def _extra_parameters(self) -> str:
-        """Return the extra parameters (guide: call_recording_extra_query_string).
-
-        The version of RWS is requested until it is known. An upgrade of RWS takes effect at the next start.
-        """
+        """Return the extra parameters (guide: call_recording_extra_query_string); RWS is asked its version once."""
         configured = self._config.advanced.call_recording_extra_query_string
         if configured:
             return "" if configured.lower() == DISABLED else configured

@@ -1,7 +1,6 @@
 """One poll: reads the call recordings of a query page by page, selects those of this instance, and submits their targets.
 
-It holds no more than a page and a slice of recordings, so that memory does not grow with the window. For a fleet, it goes
-through its window in several passes, newest calls first, and remembers the ids of recordings it has seen (130 bytes each).
+Memory does not grow with the window. A fleet goes through it in several passes, newest calls first.
 """
 
 from __future__ import annotations
@@ -36,10 +35,7 @@ MAX_SEEN_RECORDINGS = 1_000_000
 
 @dataclass
 class PollResult:
-    """The counts of a poll: recordings (`found`, `ours`, `without_screen`, `skipped`) and targets (the others).
-
-    `oldest_open` is the start of the oldest call whose target needs work, in seconds since 1970; None when there is none.
-    """
+    """The counts of a poll. `oldest_open` is the start of the oldest call whose target needs work, in epoch seconds."""
 
     found: int = 0
     ours: int = 0
@@ -62,11 +58,7 @@ class PollResult:
 
 
 class Poller:
-    """Submits the targets that may run now to `sink`.
-
-    Of the current or last poll: `result`, the number of recordings of the page that are `pending`, and the recordings
-    `skipped` because RWS fails for them, with the reason.
-    """
+    """Submits targets to `sink`. `pending` are recordings of the page, `skipped` those that RWS fails for."""
 
     def __init__(self, config: Config, rws: RwsClient, journal: Journal, outages: CircuitBreaker, sink: TargetSink) -> None:
         self._config = config
@@ -85,10 +77,7 @@ class Poller:
         self.skipped: dict[str, str] = {}
 
     def poll(self) -> PollResult:
-        """Go once through the window, or through the query of a migration.
-
-        Raises the errors of RwsClient and of the sink; QueryIncomplete only after the last pass.
-        """
+        """Go once through the window or query. Raises the errors of RwsClient and the sink, QueryIncomplete at the end."""
         incomplete = None
         self.result, self.pending, self.skipped, self._without_screen = PollResult(), 0, {}, set()
         self._sink.begin_poll()
@@ -107,11 +96,7 @@ class Poller:
         return self.result
 
     def _run_pass(self, reach: float, newest: float | None) -> None:
-        """Go once through the calls of the last `reach` minutes.
-
-        `newest` is the reach of the first pass, which is repeated in between when this takes long; None when this is the
-        first.
-        """
+        """Go once through the last `reach` minutes; the `newest` are read again in between (None: this is the first)."""
         interval = self._config.processing.min_poll_interval * 60
         try:
             for calls in _split_pages(self._read_own_calls(reach, newest is None), self._config.processing.query_slice_size):
@@ -139,10 +124,7 @@ class Poller:
         return [processing.window_past]
 
     def _read_own_calls(self, reach: float, newest: bool) -> Iterator[list[CallRecording]]:
-        """Yield page by page the call recordings of this instance that no earlier pass has returned, and count them.
-
-        For the `newest` pass, those without a screen recording are returned again.
-        """
+        """Yield the recordings of this instance by page, those without a screen again for the `newest` pass."""
         for page in self._rws.read_call_recordings(self._queries.build_query(reach)):
             new = page if self._seen is None else [call for call in page if self._seen.add(call.id)]
             ours = [call for call in new if is_mine(self._config.processing, call.id)]
@@ -182,7 +164,6 @@ class Poller:
         self.skipped[recording_id] = f"its screen recording cannot be read: {error}"
 
     def _warn_of_problems(self, recording_id: str, problems: Sequence[str]) -> None:
-        """Log unusable metadata, once for each recording."""
         if problems and self._warned.add(recording_id):
             log.warning("unusable metadata: %s", "; ".join(problems))
 
@@ -206,10 +187,7 @@ class Poller:
 
 
 def _split_pages(pages: Iterator[list[CallRecording]], size: int) -> Iterator[Sequence[CallRecording]]:
-    """Yield the calls in slices of `size`, across pages. When reading fails, the calls already read come first.
-
-    A page that completes no slice yields an empty one: the caller must get control while a pass reads nothing new.
-    """
+    """Yield calls in slices across pages; empty ones too, so that the caller gets control."""
     rest: list[CallRecording] = []
     try:
         for page in pages:

@@ -8,18 +8,12 @@ from muxer.config.schema import ProcessingOptions
 
 
 def shard_of(recording_id: str, total: int) -> int:
-    """Return the shard of a recording, from 0 to `total` - 1.
-
-    The result is the same in every process, on every host and in every release: all instances of a site must agree on it.
-    """
+    """Return the shard of a recording, from 0 on, the same in every process, on every host and in every release."""
     return int.from_bytes(hashlib.sha256(recording_id.encode()).digest()[:8], "big") % total
 
 
 def effective_shard(processing: ProcessingOptions) -> int | None:
-    """Return the shard of this instance; None when sharding is off.
-
-    A backup takes the shard of the next primary (guide: 2 of 4 works as 3).
-    """
+    """Return the shard of this instance, None without; a backup takes the next primary's (guide: 2 of 4 works as 3)."""
     if processing.muxer_id < 0:
         return None
     step = 1 if processing.muxer_type == "backup" else 0

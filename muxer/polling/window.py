@@ -13,11 +13,9 @@ FIRST_PASS_MINUTES, PASS_FACTOR = 60.0, 4.0
 
 
 def plan_passes(past: float, older_than: float) -> list[float]:
-    """Return how far each pass of a poll goes back, in minutes before now: the newest calls first, then four times as far.
+    """Return how far each pass goes back, in minutes: the newest calls first, then four times as far.
 
-    `past` and `older_than` are both ends of the window in minutes before now. RWS filters by the earliest start and the
-    latest end of a call (gir-api, section 3). Every pass therefore ends at `older_than`: calls across a border between two
-    passes would be missed otherwise.
+    Every pass ends at `older_than`: calls across a border between two passes would be missed otherwise (gir-api, section 3).
     """
     ends, reach = [], FIRST_PASS_MINUTES
     while reach < past - older_than:
@@ -27,11 +25,7 @@ def plan_passes(past: float, older_than: float) -> list[float]:
 
 
 def window_query(now: datetime, past: float, older_than: float, limit: int, extra: str) -> str:
-    """Return the query string of a pass, ready for a URL. Its times are epoch milliseconds (gir-api, section 3).
-
-    `past` and `older_than` are both ends of the window in minutes before `now`, `limit` is the page size, and `extra` are
-    further parameters as configured.
-    """
+    """Return the query string of a pass, in epoch milliseconds; `past` and `older_than` are minutes before `now`."""
     start, end = (to_microseconds(now - timedelta(minutes=minutes)) // 1000 for minutes in (past, older_than))
     query = urlencode({"startTime": start, "endTime": end, "limit": limit})
     return f"{query}&{encode_query(extra)}" if extra else query

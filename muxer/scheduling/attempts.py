@@ -39,20 +39,13 @@ class OutcomeSink(Protocol):
         """Record that a worker has started a target."""
 
     def record_postponed(self, key: TargetKey) -> None:
-        """Record that a target was not started because a service that it needs is unavailable.
-
-        A later poll submits it again.
-        """
+        """Record that a target was not started because a service is unavailable; a later poll submits it again."""
 
     def record_done(self, key: TargetKey, outcome: str, facts: Mapping[str, Any]) -> None:
         """Record that a target needs no more work. `facts` are the fields of its finished line."""
 
     def record_failure(self, key: TargetKey, failure: Failure, level: int, error: Exception | None, last: bool) -> bool:
-        """Record that an attempt has failed. Returns whether the target may be tried again.
-
-        The failure is logged at `level`. `error` is given when it was unexpected; `last` is True when this worker makes no
-        further attempt now.
-        """
+        """Record a failure; return whether to try again. `error` is an unexpected one, `last` this worker's last attempt."""
 
 
 class TargetProcessor:
@@ -68,11 +61,7 @@ class TargetProcessor:
         self._outcomes = outcomes
 
     def process_target(self, target: MuxTarget, attempts: int = 1) -> None:
-        """Run the job of `target`, up to `attempts` times in a row, and record the outcome. Raises Stopped.
-
-        With one attempt, the target is postponed while a service that it needs is unavailable. With more, as in a migration,
-        it is not: no later poll would submit it again.
-        """
+        """Run the job of `target`, up to `attempts` times in a row (a migration), and record the outcome. Raises Stopped."""
         key = target_key(target)
         if attempts == 1 and not self._outages.try_half_open(needed_services(target)):
             self._outcomes.record_postponed(key)

@@ -1,8 +1,4 @@
-"""The interface between polls and the execution of targets, and the executor of this process: a pool of threads.
-
-Modelled on the worker of dramatiq. The queue is short, so that memory does not grow with the backlog. A target that is
-queued or running is not accepted twice.
-"""
+"""The interface between polls and targets, and the executor of this process: threads with a short queue."""
 
 from __future__ import annotations
 
@@ -32,10 +28,7 @@ class TargetSink(ABC):
 
     @abstractmethod
     def submit(self, target: MuxTarget) -> bool:
-        """Accept `target`. Returns False when it is queued or running already, or waits for the end of the pass.
-
-        Raises Stopped when the process stops, and ServiceUnavailable.
-        """
+        """Accept `target`; False when it is queued, running or waits. Raises Stopped, and ServiceUnavailable."""
 
     def mark_finished(self, target: MuxTarget) -> None:  # noqa: B027 - most have nothing to do
         """Note that the poll has found nothing left to do for `target`."""
@@ -55,10 +48,7 @@ class TargetSink(ABC):
 
 
 class TargetExecutor(TargetSink):
-    """Executes targets: in threads of this process, or in a fleet (muxer.fleet.executor).
-
-    `stop_warning` is logged when it does not end in time.
-    """
+    """Executes targets, here or in a fleet. `stop_warning` is logged when it does not end in time."""
 
     stop_warning = "recordings in progress are abandoned; they are processed after the next start"
 
@@ -102,11 +92,7 @@ class ThreadExecutor(TargetExecutor):
         may_begin: Callable[[], bool] = lambda: True,
         on_accepted: Callable[[MuxTarget], None] = lambda _: None,
     ) -> None:
-        """Start the threads. `work` processes a target; `stop` ends the threads.
-
-        `may_begin` is polled before a target is taken until it returns True. `on_accepted` is called for each target before
-        it is queued.
-        """
+        """Start the threads. `may_begin` is polled before each target, `on_accepted` called before it is queued."""
         self._work = work
         self._on_accepted = on_accepted
         self._may_begin = may_begin
@@ -120,10 +106,7 @@ class ThreadExecutor(TargetExecutor):
             thread.start()
 
     def submit(self, target: MuxTarget) -> bool:
-        """Queue `target`; wait while nothing may start and while the queue is full.
-
-        Returns False when it is queued or running already. Raises Stopped when the process stops.
-        """
+        """Queue `target`, once there is room; False when it is queued or running already. Raises Stopped."""
         if self._is_known(target):
             return False
         if not self._wait_for_capacity():
@@ -175,7 +158,6 @@ class ThreadExecutor(TargetExecutor):
             return target.file_name in self._taken
 
     def _wait_for_capacity(self) -> bool:
-        """Wait until a target may start. Returns False when the process stops."""
         while not self._stop.is_set():
             if self._may_begin():
                 return True

@@ -16,10 +16,7 @@ log = logging.getLogger(__name__)
 
 
 class OutcomeRecorder:
-    """The outcome sink on the journal.
-
-    `muxed` counts since the start. `failures`, for a migration only, maps each failed target to its recording and reason.
-    """
+    """The outcome sink on the journal. `failures` (of a migration) maps targets to recording and reason."""
 
     def __init__(self, journal: Journal, migration: bool) -> None:
         self._journal = journal

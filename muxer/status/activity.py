@@ -1,7 +1,6 @@
 """Counts what the muxer is doing and has done since its start, for the status page, the metrics and `status`.
 
-A job reports with :func:`begin_step`, :func:`set_expected_amount` and :func:`add_progress` from any of its threads; outside
-a job they do nothing. Times are epoch seconds, durations seconds, sizes bytes.
+A job reports from any of its threads; outside a job nothing is counted. Times are epoch seconds, sizes bytes.
 """
 
 from __future__ import annotations
@@ -26,10 +25,7 @@ MAX_NAMED_SERVICES, OTHERS = 50, "others"
 
 @dataclass
 class RunningTarget:
-    """A target in progress and its current step.
-
-    `done` and `total` are bytes of a transfer or microseconds of media, 0 when unknown.
-    """
+    """A target and its step. `done` and `total` are bytes or microseconds of media, 0 when unknown."""
 
     recording: str
     agent: str
@@ -61,10 +57,9 @@ class DurationHistogram:
 
 @dataclass
 class PollStatistics:
-    """The polls so far. `seconds` and `result` are of the last successful one, `error` is that of the last failed one.
+    """The polls so far. `seconds`, `result`: of the last successful one; `next_due` None: a poll runs.
 
-    `oldest_open` is the start of the oldest call without its muxed file in the last complete poll, None without one.
-    `next_due` is None while a poll runs and before the first one has ended.
+    `oldest_open` is the start of the oldest call without its muxed file in the last complete poll.
     """
 
     succeeded: int = 0
@@ -80,8 +75,7 @@ class PollStatistics:
 
 @dataclass
 class WorkTotals:
-    """Totals since the start: targets by outcome, durations of steps, retries by step, bytes by direction and service,
-    errors by service and type, muxed files by method (``copy``, ``re-encode``), seconds of muxed files and of padding."""
+    """Totals since the start, by outcome, step, direction and service, or method (``copy``, ``re-encode``)."""
 
     outcomes: Counter[str] = field(default_factory=Counter)
     steps: dict[str, DurationHistogram] = field(default_factory=dict)
@@ -194,7 +188,6 @@ class Activity:
             return ActivitySnapshot(time.time(), self._started, *deepcopy((running, self._polls, self._totals)))
 
     def _service_label(self, service: str) -> str:
-        """Return the name under which to count a service."""
         if len(self._named) < MAX_NAMED_SERVICES:
             self._named.add(service)
         return service if service in self._named else OTHERS

@@ -22,8 +22,7 @@ DISK_SERVICE = "temp_dir"
 
 @dataclass(frozen=True)
 class WorkerStatus:
-    """A worker by its last heartbeat, at the time `seen`. `rate` is its targets per hour, over the last ten minutes; `out`
-    are the services unavailable to it, with the reasons."""
+    """A worker as `seen`; `rate` is its targets per hour, `out` are services unavailable to it, with reasons."""
 
     name: str
     host: str
@@ -46,8 +45,7 @@ class WorkerStatus:
 
 @dataclass(frozen=True)
 class FleetStatus:
-    """The fleet at the time `at`: whether the broker is connected, the tasks in each queue (`lanes`), dead letters, the
-    numbers of queued and running targets, and since when the oldest queued one waits."""
+    """The fleet at the time `at`: tasks by queue (`lanes`), dead letters, since when the oldest target waits."""
 
     at: float
     connected: bool
@@ -95,10 +93,7 @@ def is_forgotten(worker: WorkerStatus, now: float) -> bool:
 
 
 def fleet_problems(view: FleetStatus, out: Collection[str] = ()) -> tuple[str, ...]:
-    """Return what prevents the fleet from working, apart from the unavailable services in `out`.
-
-    A fleet without workers is no problem while it has no tasks: sites scale it down to none.
-    """
+    """Return what prevents the fleet from working, except services in `out`. It needs no workers without tasks."""
     if not view.connected:
         return () if BROKER in out else (f"{BROKER} is not connected: no tasks are distributed to the workers",)
     if not view.live_workers and view.queued:
@@ -111,9 +106,7 @@ def fleet_problems(view: FleetStatus, out: Collection[str] = ()) -> tuple[str, .
 
 def mask_fleet(view: FleetStatus, mask: Callable[[str], str]) -> FleetStatus:
     """Return the state without secrets: workers report error texts of services."""
-    workers = (
-        replace(worker, out={mask(name): mask(reason) for name, reason in worker.out.items()}) for worker in view.workers
-    )
+    workers = (replace(one, out={mask(name): mask(reason) for name, reason in one.out.items()}) for one in view.workers)
     return replace(view, workers=tuple(workers))
 
 

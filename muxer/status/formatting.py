@@ -83,8 +83,7 @@ def format_megabytes(size: float) -> str:
 
 
 def single_line(words: object, longest: int = MAX_SHOWN_NAME_LENGTH) -> str:
-    """Return `words` as one printable line of at most `longest` characters: without control characters and marks of writing
-    direction; a long one is cut in the middle."""
+    """Return one printable line of at most `longest` characters; a long one is cut in the middle."""
     characters = (char if _is_printable(char) else "\N{REPLACEMENT CHARACTER}" for char in str(words)[: 4 * longest])
     line = " ".join("".join(characters).split())
     if len(line) <= longest and len(str(words)) <= 4 * longest:
@@ -94,8 +93,7 @@ def single_line(words: object, longest: int = MAX_SHOWN_NAME_LENGTH) -> str:
 
 
 def redact(reason: str, agent: str = "", longest: int = MAX_SHOWN_REASON_LENGTH) -> str:
-    """Return `reason` without what may identify a caller or an agent: paths in URLs, names of media files, the name of
-    `agent`, and words with as many digits as a telephone number."""
+    """Return `reason` without what may identify a person: paths, media files, `agent`, telephone numbers."""
     masked = _FILE.sub("(a media file)", _URL.sub(r"\1/…", single_line(reason, 4 * longest)))
     if agent:
         masked = re.sub(re.escape(single_line(agent, len(agent))), "(the agent)", masked, flags=re.IGNORECASE)

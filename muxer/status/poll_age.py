@@ -8,10 +8,9 @@ MIN_INTERVAL_SECONDS = 60.0
 
 
 def overdue_seconds(last: float, took: float, now: float, interval: float, *, is_busy: bool) -> float | None:
-    """Return the age of the last successful poll if it is too old, else None.
+    """Return the age of the last successful poll if it is too old, else None; all in seconds.
 
-    `last` is its end (the start of the process when there was none), `took` its duration, `interval` the time from one poll
-    to the next, all in seconds. While a poll waits for workers (`is_busy`), no age is too old.
+    `took` is its duration. While a poll waits for workers (`is_busy`), no age is too old.
     """
     age = now - last
     late = age - took > MAX_INTERVALS * max(interval, MIN_INTERVAL_SECONDS)

@@ -32,8 +32,7 @@ def measure_progress(done: float, total: float, begun: float, now: float) -> Pro
 
 
 def format_progress(progress: Progress, step: str = "") -> str:
-    """Return a text such as ``63 %, 12.3 MB/s, 0:42 left``; empty when nothing is known. Without `step`, the rate is left
-    out, because its unit is unknown."""
+    """Return a text such as ``63 %, 12.3 MB/s, 0:42 left``, without the rate if `step` is unknown."""
     parts = []
     if progress.percent is not None:
         parts.append(f"{int(progress.percent)} %")

@@ -1,8 +1,4 @@
-"""The state file of a running muxer, for the command `status` and for external monitoring.
-
-The muxer writes it every two seconds and removes it when it stops. A process that was killed leaves it behind with an old
-time.
-"""
+"""The state file of a running muxer, written every two seconds, for `status` and for external monitoring."""
 
 from __future__ import annotations
 
@@ -47,7 +43,6 @@ class StateFile:
     """The state file of one instance, readable by this account only."""
 
     def __init__(self, path: Path, instance: str, mask: Mask) -> None:
-        """Write nothing yet."""
         self._path, self._mask = path, mask
         self._identity = {"version": __version__, "instance": instance, "pid": os.getpid()}
         self._warned = False
@@ -60,11 +55,7 @@ class StateFile:
         has_room: bool,
         fleet: Mapping[str, Any] | None = None,
     ) -> None:
-        """Write the file; log a warning once when that is not possible.
-
-        `out` are the unavailable services, each with the time (``time.monotonic``) since when and the reason. `fleet` is
-        None without a fleet.
-        """
+        """Write the file; log a warning once when that fails. `out`: services with ``time.monotonic`` and reason."""
         elapsed = time.time() - time.monotonic()
         services = {name: {"out_since": since + elapsed, "reason": reason} for name, (since, reason) in out.items()}
         state = {**self._identity, **snapshot_json(snapshot), "queued": queued, "out": services, "disk_has_room": has_room}
@@ -102,7 +93,6 @@ def running_jobs(state: Mapping[str, Any]) -> tuple[RunningTarget, ...]:
 
 
 def _is_complete(state: object) -> bool:
-    """Whether `state` contains all fields that readers need."""
     if not _has_fields(state, _REQUIRED_FIELDS):
         return False
     assert isinstance(state, dict)

@@ -1,7 +1,4 @@
-"""View model of a timeline: what a muxed file shows at which time, what it leaves out, and which screen files overlap. Pure.
-
-The terminal (command `plan`) and the status page draw it. Times are seconds from the start of the audio.
-"""
+"""View model of a timeline, drawn by the command `plan` and the status page. Times are seconds of the audio. Pure."""
 
 from __future__ import annotations
 
@@ -45,8 +42,7 @@ ScreenOverlap = tuple[TimelineScreen, TimelineScreen, TimeSpan]
 
 @dataclass(frozen=True)
 class TimelinePart:
-    """A part of the muxed file. `screen` is the number of the screen file that it shows, None for black, and `source_begin`
-    the time at which this part of the file was recorded."""
+    """A part of the muxed file; `screen` None is black, `source_begin` is when it was recorded."""
 
     begin: float
     end: float
@@ -85,10 +81,7 @@ class TimelineView:
 
 
 def read_timeline(facts: Mapping[str, Any] | None) -> TimelineView | None:
-    """Read a timeline from its form in the journal and in `plan --json`.
-
-    Returns None when it cannot be read: the target was only labelled, or another version wrote it.
-    """
+    """Read a timeline as stored in the journal; None for a target that was only labelled, or of another version."""
     try:
         if not facts or not facts["length"] > 0:
             return None
@@ -177,11 +170,8 @@ def create_axis(timeline: TimelineView) -> TimelineAxis:
 
 def timeline_summary(timeline: TimelineView) -> str:
     """Return one sentence on what the muxed file consists of."""
-    amounts = [
-        f"{format_exact(seconds)} {label}"
-        for kind, label in KIND_LABELS.items()
-        if (seconds := timeline.total_seconds(kind)) > 0
-    ]
+    totals = ((timeline.total_seconds(kind), label) for kind, label in KIND_LABELS.items())
+    amounts = [f"{format_exact(seconds)} {label}" for seconds, label in totals if seconds > 0]
     count = len(timeline.screens)
     files = "1 screen file" if count == 1 else f"{count} screen files"
     return f"{format_exact(timeline.length)} of audio with {files}: {', '.join(amounts)}."

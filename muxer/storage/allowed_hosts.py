@@ -1,10 +1,7 @@
-"""Decides which WebDAV servers the muxer connects to. Media descriptors contain whole addresses: a user who can write one
-could otherwise send the credentials, or a muxed file, to another server.
+"""Decides which WebDAV servers may get the credentials: media descriptors contain whole addresses.
 
-With ``[webdav] hosts``, only those servers are allowed. Without it, only servers of the site (our decision): those with
-internal addresses or names, and those of the organisation of RWS and RCS. Any other name counts by its addresses. Every
-name is resolved once, and only those addresses are connected to, so that a later change of the name has no effect. The
-metadata addresses of clouds, which serve the secrets of machines, are forbidden.
+Those in ``[webdav] hosts``, else only servers of the site (our decision): internal ones, and those of the organisation of
+RWS and RCS. Names are resolved once, so that a later change has no effect. Metadata addresses of clouds are forbidden.
 """
 
 from __future__ import annotations
@@ -62,10 +59,7 @@ class AllowedHosts:
         self._cache: dict[str, tuple[float, Sequence[str]]] = {}
 
     def resolve(self, scheme: str, host: str, port: int | None) -> Sequence[str]:
-        """Return the network addresses to connect to for the `scheme`, `host` and `port` of a URL.
-
-        Raises AccessDenied when the server is not allowed, OSError when the name cannot be resolved.
-        """
+        """Return the addresses to connect to. Raises AccessDenied when it is not allowed, OSError when not found."""
         name = host.lower().rstrip(".")
         literal = _literal_address(name)
         if scheme not in _DEFAULT_PORTS:
@@ -84,12 +78,8 @@ class AllowedHosts:
         if not (is_listed and is_named) and any(map(_is_forbidden, found)):
             what = "name it in [webdav] hosts" if literal else "give it another address"
             raise _denied_error(name, f"has the address {', '.join(map(str, found))}, which is never a storage", what)
-        is_ours = (
-            is_listed
-            or name in self._site
-            or _is_internal_name(name, literal)
-            or _organisation_domain(name) in self._organisations
-        )
+        is_ours = is_listed or name in self._site or _is_internal_name(name, literal)
+        is_ours = is_ours or _organisation_domain(name) in self._organisations
         if not is_ours and not (found and all(map(_is_internal_address, found))):
             raise _denied_error(name, "does not belong to this site", "name it in [webdav] hosts")
         return addresses[:MAX_ADDRESSES]
@@ -100,7 +90,6 @@ class AllowedHosts:
                 raise _denied_error(name, "used https before and is now requested by http", "name it in [webdav] hosts")
 
     def _lookup_addresses(self, name: str) -> Sequence[str]:
-        """Return the network addresses of a name, cached for :data:`ADDRESS_CACHE_SECONDS`."""
         with self._lock:
             since, found = self._cache.get(name, (0.0, ()))
         if not found or time.monotonic() - since > ADDRESS_CACHE_SECONDS:
@@ -150,14 +139,12 @@ def _is_host_name(name: str) -> bool:
 
 
 def _is_internal_name(name: str, literal: Address | None) -> bool:
-    """Whether a host is internal by its form."""
     if literal is not None:
         return _is_internal_address(literal)
     return name.rpartition(".")[2] in _INTERNAL_SUFFIXES or "." not in name
 
 
 def _contained_addresses(address: Address) -> Iterator[Address]:
-    """Yield an address and the IPv4 addresses that it contains."""
     yield address
     if isinstance(address, IPv6Address):
         if address.ipv4_mapped:
@@ -184,7 +171,6 @@ def _is_unused(address: Address) -> bool:
 
 
 def _is_internal_address(address: Address) -> bool:
-    """Whether an address is private or of this machine."""
     inner = address.ipv4_mapped or address if isinstance(address, IPv6Address) else address
     if isinstance(inner, IPv6Address) and not inner.is_loopback and len(list(_contained_addresses(inner))) > 1:
         return False
@@ -196,8 +182,7 @@ def _is_loopback(name: str, literal: Address | None) -> bool:
 
 
 def _organisation_domain(name: str) -> str | None:
-    """Return the registered domain of a host by the Public Suffix List, such as ``bank.co.uk``. Returns None for public
-    suffixes and for addresses."""
+    """Return the registered domain of a host (``bank.co.uk``), None for public suffixes and addresses."""
     return None if _literal_address(name) or not _is_host_name(name) else _load_suffixes().privatesuffix(name)
 
 

@@ -58,7 +58,6 @@ class AllowlistTransport(httpx.HTTPTransport):
 
 
 def _with_address(request: httpx.Request, address: str) -> httpx.Request:
-    """Return a copy of a request that is sent to `address`."""
     return httpx.Request(
         request.method,
         request.url.copy_with(host=address),
@@ -87,13 +86,11 @@ class _DeadlineBody(httpx.SyncByteStream):
             yield piece
 
     def close(self) -> None:
-        """Release the connection."""
         self._stream.close()
 
 
 class _ResponseDeadline(threading.local):
-    """The deadline of this thread for the response headers, or for the next chunk of the body: the timeout of a socket
-    limits each read only."""
+    """The deadline of this thread for headers or the next chunk: a socket's timeout limits each read only."""
 
     deadline: float | None = None
 
@@ -115,8 +112,6 @@ class _ResponseDeadline(threading.local):
 
 
 class _DeadlineBackend(httpcore.SyncBackend):
-    """Opens connections with a header timeout."""
-
     def __init__(self, deadlines: _ResponseDeadline) -> None:
         self._deadlines = deadlines
 

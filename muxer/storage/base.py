@@ -72,11 +72,7 @@ class Storage(Protocol):
         """Stream the file to `path`, check its length and return it."""
 
     def upload_file(self, path: Path, location: MediaLocation, may_replace: Callable[[], bool]) -> ObjectInfo:
-        """Upload `path` so that the file appears whole or not at all, and check its stored length.
-
-        If a file exists at `location`, `may_replace` is called as late as possible. Raises StoredByOtherMuxer when it
-        returns False.
-        """
+        """Upload a file whole or not at all. Before one is replaced, `may_replace` decides (else StoredByOtherMuxer)."""
 
     def head(self, location: MediaLocation) -> ObjectInfo | None:
         """Return length and tag of the file at `location`, None when it does not exist."""
@@ -92,10 +88,7 @@ class Storage(Protocol):
 
 
 def parse_descriptor(descriptor: Json) -> MediaLocation:
-    """Return the location that a media descriptor names (gir-api, sections 3 and 4).
-
-    Raises MetadataError when it names none, or one outside its folder.
-    """
+    """Return the location in a descriptor (gir-api, sections 3 and 4). Raises MetadataError when it is unusable."""
     storage, path = descriptor.get("storage"), descriptor.get("path")
     kind = storage if isinstance(storage, str) else ""
     data = descriptor.get("data")
@@ -135,11 +128,9 @@ def _webdav_location(path: str, base: str) -> MediaLocation:
 
 
 def quote_url(text: str) -> str:
-    """Return the address of a WebDAV folder or file, quoted; quoted characters stay as they are.
+    """Return the address of a WebDAV folder or file, quoted once, without credentials. Raises MetadataError.
 
-    ``?`` and ``#`` belong to the name. Credentials in the address are removed: the configured account is used.
-    Raises MetadataError when it is not an http or https address, or its host is not ASCII (such names have the form
-    ``xn--…``).
+    ``?`` and ``#`` belong to the name. Hosts must be ASCII (``xn--…``).
     """
     match = _URL.fullmatch(text)
     if match is None:

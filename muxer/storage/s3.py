@@ -1,7 +1,4 @@
-"""S3 storage with boto3: AWS, or any S3-compatible store on the premises (S3 Premise).
-
-boto3 is imported when it is first used: it is large, and a site without S3 never needs it.
-"""
+"""S3 storage: AWS, or any S3-compatible store. boto3 is large, so it is imported when it is first used."""
 
 from __future__ import annotations
 
@@ -54,7 +51,6 @@ class S3Storage:
     def __init__(
         self, options: schema.S3Options, uploading: Path, stop: threading.Event, outages: CircuitBreaker | None = None
     ) -> None:
-        """`options` holds the account; `uploading` is the folder of the intent records; `outages` receives failures."""
         self._options = options
         self._intents = UploadIntents(uploading, S3)
         self._context = None if options.trusted_ca is None else tls.client_context(options.trusted_ca)
@@ -92,11 +88,7 @@ class S3Storage:
                 )
 
     def upload_file(self, path: Path, location: MediaLocation, may_replace: Callable[[], bool]) -> ObjectInfo:
-        """Upload a file, in parts when it is large, and check its stored length; see :class:`Storage`.
-
-        An object appears whole or not at all; boto3 aborts the parts of a failed upload. Parts are recorded on disk, and
-        aborted later when boto3 cannot, or the process dies.
-        """
+        """Upload a file, in parts when it is large; see :class:`Storage`. Parts are recorded on disk, to abort them."""
         earlier = self.head(location)
         if earlier is not None and not may_replace():
             raise StoredByOtherMuxer(f"{_object_name(location)} is stored already")
@@ -117,8 +109,7 @@ class S3Storage:
         return stored
 
     def _upload_without_head(self, path: Path, location: MediaLocation, may_replace: Callable[[], bool]) -> None:
-        """Upload a file when the keys cannot show whether the object exists: only if it is new, where the store knows that
-        condition; else `may_replace` decides."""
+        """Upload without a HEAD: only if the object is new, where the store can do that; else `may_replace` decides."""
         try:
             self._upload_object(path, location, only_new=True)
         except (StoredByOtherMuxer, s3_failures.NotImplementedByStore) as error:
@@ -154,11 +145,7 @@ class S3Storage:
             raise ServiceUnavailable(f"{error}; the bucket does not exist") from error
 
     def head(self, location: MediaLocation) -> ObjectInfo | None:
-        """Return length and tag of an object, None when it does not exist.
-
-        Keys without the right to list get 403 for a missing object, and for one that they may not read. With such keys None
-        means that the object is not known to exist.
-        """
+        """Return length and tag, None when it does not exist, or when the keys lack the right to know."""
         try:
             with self._guarded_request("HEAD", location):
                 response = self._head_or_get(
@@ -222,7 +209,6 @@ class S3Storage:
         return get(**what)
 
     def _open_object(self, **what: str) -> Any:
-        """Return the response to a GET of an object. Its body is not read."""
         response = self._shared_client.get_object(**what)
         response["Body"].close()
         return response
@@ -248,8 +234,7 @@ class S3Storage:
 
     @contextmanager
     def _recording_upload_id(self, location: MediaLocation, only_new: bool = False) -> Iterator[None]:
-        """Record an upload in parts as soon as it has an id, which boto3 requests in this thread; :meth:`_record_upload_id`
-        receives it. With `only_new` the upload fails when the object exists."""
+        """Record an upload in parts once boto3 has its id, in this thread. `only_new`: fail when the object exists."""
         with ExitStack() as noted:
             self._under_way.note = lambda upload: noted.enter_context(self._intents.pending_upload(location, upload))
             self._under_way.only_new = only_new
@@ -289,13 +274,11 @@ class S3Storage:
 
     @contextmanager
     def _guarded_request(self, method: str, location: MediaLocation) -> Iterator[None]:
-        """Count the failures of a request, and translate its errors."""
         with self._outages.call(location.service_name), self._translate_errors(method, location):
             yield
 
     @contextmanager
     def _translate_errors(self, method: str, location: MediaLocation) -> Iterator[None]:
-        """Translate the exceptions of boto3 into errors of :mod:`muxer.errors`."""
         from boto3.exceptions import Boto3Error
         from botocore import exceptions as botocore
         from botocore.parsers import ResponseParserError
@@ -330,14 +313,12 @@ class S3Storage:
             raise UnreadableResponse(f"{what}: the response is not valid S3 ({type(error).__name__})") from error
 
     def _response_error(self, response: dict[str, Any], method: str, location: MediaLocation) -> MuxerError:
-        """Return the error that the `response` to a failed request stands for."""
         error = s3_failures.s3_error(response, method, _object_name(location))
         if s3_failures.http_status(response) == 400 and not s3_failures.s3_error_code(response):
             return self._prefer_scheme_error(error)
         return error
 
     def _connection_error(self, error: Exception, what: str) -> MuxerError:
-        """Return the error for a request without a response."""
         from botocore import exceptions as botocore
 
         if isinstance(error, botocore.SSLError):

@@ -1,7 +1,4 @@
-"""Creates the boto3 client for an S3 store: its options, its TLS, and when a request ends early.
-
-boto3 is imported when it is first used: it is large, and a site without S3 never needs it.
-"""
+"""Creates the boto3 client for an S3 store: its options, its TLS, and when a request ends early."""
 
 from __future__ import annotations
 
@@ -22,12 +19,9 @@ SET_KEYS = "set [s3] access_key_id and secret_access_key"
 def create_client(
     options: schema.S3Options, context: ssl.SSLContext | None, stop: threading.Event, limits: Mapping[str, Any]
 ) -> Any:
-    """Create the client. `limits` are the settings of boto3 for timeouts and attempts.
+    """Create the client. `limits` are boto3's timeouts and attempts. Raises AccessDenied for invalid options.
 
-    A configured endpoint gets requests with paths and without new checksums: older stores save the chunk marks of these as
-    content, and seldom have a host name for each bucket. Proxies of the environment are not used for it.
-
-    Raises AccessDenied when the options are invalid.
+    An endpoint gets paths and no new checksums: older stores save the chunk marks as content. No proxies are used for it.
     """
     import boto3
     from botocore.config import Config
@@ -36,16 +30,8 @@ def create_client(
         raise AccessDenied(f"[s3] holds only half of the keys; {SET_KEYS}", code=Code.S3_OPTIONS)
     own = options.endpoint_url is not None
     style = options.addressing_style or ("path" if own else "auto")
-    plain = {
-        "request_checksum_calculation": "when_required",
-        "response_checksum_validation": "when_required",
-        "proxies": {},
-    }
-    config = Config(
-        **limits,
-        s3={"addressing_style": style},
-        **(plain if own else {}),
-    )
+    plain = {"request_checksum_calculation": "when_required", "response_checksum_validation": "when_required", "proxies": {}}
+    config = Config(**limits, s3={"addressing_style": style}, **(plain if own else {}))
     session = boto3.session.Session(
         aws_access_key_id=options.access_key_id or None,
         aws_secret_access_key=options.secret_access_key or None,
@@ -66,11 +52,7 @@ def create_client(
 
 
 def _use_tls_context(context: ssl.SSLContext, client: Any) -> None:
-    """Set the TLS context of a client that has sent nothing yet.
-
-    boto3 has no public way to do so. It accepts only a file, without the authorities of Windows, a folder of them, or a byte
-    order mark.
-    """
+    """Set the TLS context before the first request; boto3 accepts only a file, which cannot hold all of it."""
     if context.verify_mode is ssl.CERT_NONE:
         urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
     http = client._endpoint.http_session
@@ -87,8 +69,7 @@ def _raise_muxer_error(caught_exception: Exception | None = None, **_: Any) -> N
 
 
 def _end_redirect(response: tuple[Any, dict[str, Any]] | None = None, operation: Any = None, **_: Any) -> None:
-    """End a request that is redirected without a region. boto3 would request the region of the bucket, be redirected again,
-    and so on until a stack overflow."""
+    """End a redirect without a region, which boto3 would follow until a stack overflow."""
     from botocore.exceptions import ClientError
 
     if response is not None and s3_failures.is_foreign_redirect(response[1]):

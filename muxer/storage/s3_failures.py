@@ -73,19 +73,15 @@ def s3_error_code(response: Mapping[str, Any]) -> str:
 
 
 def is_unexplained(response: Mapping[str, Any]) -> bool:
-    """Whether a response to a HEAD does not show why the request failed. It has no body, so 400, 403 and 301 stand for a
-    dozen causes."""
+    """Whether a response to a HEAD shows no cause: 400, 403 and 301 stand for a dozen."""
     status = http_status(response)
     return not s3_error_code(response) and 300 <= status < 500 and status not in (404, 408, 429)
 
 
 def is_foreign_redirect(response: Mapping[str, Any]) -> bool:
     """Whether a response sends the request elsewhere, and not to another region of the store."""
-    return (
-        300 <= http_status(response) < 400
-        and not s3_error_code(response)
-        and not _get_header(response, "x-amz-bucket-region")
-    )
+    region = _get_header(response, "x-amz-bucket-region")
+    return 300 <= http_status(response) < 400 and not s3_error_code(response) and not region
 
 
 def wanted_region(response: Mapping[str, Any]) -> str:
@@ -98,8 +94,7 @@ def wanted_region(response: Mapping[str, Any]) -> str:
 
 
 def s3_error(response: Mapping[str, Any], method: str, name: str) -> MuxerError:
-    """Return the error that the `response` to a failed request stands for. `method` is a key of :data:`_RIGHTS`, `name` the
-    URL of the object."""
+    """Return the error of a failed request. `method` is a key of :data:`_RIGHTS`, `name` the URL."""
     code, status = s3_error_code(response), http_status(response)
     text = f"{method} {name}: HTTP {status}{f', {code}' if code else ''}"
     if not code:
@@ -208,15 +203,11 @@ def _clock_skew(response: Mapping[str, Any]) -> str:
 
 
 def _utc_now() -> datetime:
-    """Return what the clock of this machine shows, in UTC."""
     return datetime.now(UTC)
 
 
 def scheme_problem(endpoint_url: str | None, error: BaseException | None = None) -> str:
-    """Return what is wrong with http or https in [s3] `endpoint_url`, in words; empty when it is not to blame.
-
-    `error` is the failed connection to an https address. An http address is tried with TLS.
-    """
+    """Return what is wrong with http or https in [s3] `endpoint_url`, or an empty text; http is tried with TLS."""
     parts = urlsplit(endpoint_url or "")
     if parts.scheme == "http" and tls.accepts_tls(parts.hostname or "", parts.port or 80, SCHEME_PROBE_SECONDS):
         return "the port speaks TLS: write https:// in [s3] endpoint_url"

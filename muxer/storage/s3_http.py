@@ -18,11 +18,7 @@ MAX_S3_RESPONSE_BYTES = 16 * 1024 * 1024
 
 
 def limit_responses(client: Any, stop: threading.Event) -> None:
-    """Limit the time for response headers, and time and size of each body that boto3 reads itself.
-
-    `client` has sent nothing yet. Media are read by :mod:`muxer.net.transfer`, which has its own limits. boto3 has no public
-    way to set the connection classes of a client.
-    """
+    """Limit header time, and time and size of each body that boto3 reads itself; it has no public way to do so."""
 
     def prepare_response(response: Any) -> None:
         response.stream = functools.partial(_limited_body, response, time.monotonic() + MAX_S3_RESPONSE_SECONDS, stop)
@@ -42,7 +38,6 @@ def _limited_body(response: Any, deadline: float, stop: threading.Event) -> Iter
 
 
 def iterate_body(body: Any) -> Iterator[bytes]:
-    """Yield a body as it arrives, so that time limits hold for a slow body. All public methods of botocore's body wait for a
-    whole chunk."""
+    """Yield a body as it arrives; all public methods of botocore wait for a whole chunk."""
     while piece := body._raw_stream.read1(transfer.CHUNK_BYTES):
         yield piece

@@ -23,7 +23,6 @@ class UploadIntents:
     """The records of the uploads to one storage, in a folder that all storages share. Safe to use from any thread."""
 
     def __init__(self, folder: Path, storage: str) -> None:
-        """`storage` is the value of :attr:`MediaLocation.storage`."""
         # One log for all storages: a record that another storage is just writing is in use.
         with _lock:
             self._records = _folders.setdefault(folder.absolute(), IntentLog(folder))
@@ -31,8 +30,7 @@ class UploadIntents:
 
     @contextmanager
     def pending_upload(self, location: MediaLocation, upload: str = "") -> Iterator[Path]:
-        """Keep a record while an unfinished upload may exist at `location`, and yield its path; see
-        :meth:`IntentLog.pending`. `upload` is its id in S3."""
+        """Keep a record while an upload (in S3: `upload`) may be unfinished; see :meth:`IntentLog.pending`."""
         record = {"place": asdict(location), "upload": upload}
         with self._records.pending(json.dumps(record), record) as path:
             yield path

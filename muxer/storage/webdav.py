@@ -1,8 +1,6 @@
-"""WebDAV storage: webdav4 for properties, own GET and PUT requests on its HTTP client.
+"""WebDAV storage: webdav4 for properties, own GET and PUT requests with length checks on its HTTP client.
 
-The download of webdav4 resumes without a check of the status and the length, and its upload is not retried. So media are
-streamed here, with length checks, quoted names and time limits. Both libraries are imported when they are first used,
-because their import takes time.
+Both libraries are imported when they are first used, because their import takes time.
 """
 
 from __future__ import annotations
@@ -72,8 +70,7 @@ class WebdavStorage:
         site: Sequence[str] = (),
         repeat: Repeat = call_once,
     ) -> None:
-        """`instance` marks unfinished uploads, `uploading` is the folder of the intent records, `site` has the addresses of
-        RWS and RCS, and `repeat` calls each step of an upload."""
+        """`instance` marks unfinished uploads, `site` has the addresses of RWS and RCS, `repeat` calls each step."""
         self._stop = stop
         self._repeat = repeat
         self._outages = outages or CircuitBreaker()
@@ -114,10 +111,7 @@ class WebdavStorage:
             )
 
     def upload_file(self, path: Path, location: MediaLocation, may_replace: Callable[[], bool]) -> ObjectInfo:
-        """Upload a file under a temporary name, check its length, and rename it; see :class:`Storage`.
-
-        If the server cannot rename, the file is uploaded under its final name, also with a check of its length.
-        """
+        """Upload under a temporary name and rename, or under the final name if the server cannot; see :class:`Storage`."""
         server = url_origin(location.url)
         self._await_challenge(location)
         if self._renaming.is_possible(server):
@@ -160,7 +154,6 @@ class WebdavStorage:
         return self._login.server_scheme(url_origin(location.url)) if self._login is not None else ""
 
     def _read_properties(self, location: MediaLocation) -> _FoundFile | None:
-        """Return the properties of the file or folder at `location`, None when it does not exist."""
         import webdav4.client as webdav4
         from webdav4.multistatus import parse_multistatus_response
 
@@ -185,8 +178,7 @@ class WebdavStorage:
                 raise UnreadableResponse(f"PROPFIND {location.url}: the response is not valid WebDAV") from error
 
     def _head_exact_name(self, location: MediaLocation, method: str) -> ObjectInfo | None:
-        """Return length and tag of the file at `location` before a request with `method` changes it. Raises
-        StorageMisconfigured when that request would affect a file of another name."""
+        """Return length and tag before a change. Raises StorageMisconfigured when that would affect another file."""
         found = self._read_properties(location)
         if found is not None and found.name != location.name:
             raise refusals.other_file_error(method, location.url, found.name)
@@ -269,8 +261,7 @@ class WebdavStorage:
         return stored
 
     def _move_file(self, source: MediaLocation, target: MediaLocation, may_replace: Callable[[], bool]) -> bool:
-        """Rename a file; return False when the server does not. Raises StoredByOtherMuxer when the target exists and must
-        stay."""
+        """Rename; False when the server does not. Raises StoredByOtherMuxer when the target must stay."""
         status = self._request_move(source, target, overwrite="F")
         if status == _EXISTS:
             self._head_exact_name(target, "MOVE")
@@ -298,10 +289,7 @@ class WebdavStorage:
         return False
 
     def _request_move(self, source: MediaLocation, target: MediaLocation, overwrite: str) -> int:
-        """Send MOVE and return its status; raise the error of one that does not concern renaming.
-
-        After a refusal that may depend on the form of the target address, other forms are tried.
-        """
+        """Send MOVE, with several forms of the target address; return its status. Raises errors not about renaming."""
         server, first = url_origin(source.url), 0
         for delay, (form, destination) in zip(
             MOVE_DELAYS, self._renaming.destination_forms(server, target.url), strict=True
@@ -331,9 +319,8 @@ class WebdavStorage:
             if self._client is None:
                 if self._options.username:
                     self._login = WebdavAuth(self._options.username, self._options.password)
-                self._client = webdav_http.create_http_client(
-                    self._login, AllowlistTransport(self._hosts, self._tls), self._stop
-                )
+                transport = AllowlistTransport(self._hosts, self._tls)
+                self._client = webdav_http.create_http_client(self._login, transport, self._stop)
             return self._client
 
     def _server_client(self, url: str) -> webdav4.Client:
@@ -354,7 +341,6 @@ class WebdavStorage:
 
     @contextmanager
     def _guarded_request(self, method: str, url: str) -> Iterator[None]:
-        """Count the failures of a request, and translate its errors."""
         if self._unchecked and url.startswith("https:"):
             self._unchecked = False
             log.warning(UNCHECKED_TLS_TEXT.format("webdav"))

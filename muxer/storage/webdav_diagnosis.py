@@ -1,8 +1,4 @@
-"""Finds the cause of a failed WebDAV request.
-
-Some statuses are ambiguous: 401 may be a wrong password or an account that may only read, 404 of an upload a folder that
-does not exist or a limit. Small requests to the same server show which it is.
-"""
+"""Finds the cause of a failed WebDAV request by small further requests, where a status is ambiguous."""
 
 from __future__ import annotations
 
@@ -62,8 +58,7 @@ class Diagnosis:
         return refusals.refusal_error(status, response.headers, "PUT", url, length)
 
     def _unauthorized_error(self, response: httpx.Response, method: str, url: str) -> MuxerError:
-        """Return the error of a 401. The password is right when the same server demands credentials for reading, and accepts
-        ours: then the account may only read."""
+        """Return the error of a 401: a wrong password, or an account that may only read."""
         from muxer.storage.webdav_login import offered_schemes
 
         # Before that nothing is known: a wrong password is not sent twice.
@@ -111,7 +106,6 @@ def _folder_url(url: str) -> str:
 
 
 def _tls_code(error: BaseException | None) -> Code | None:
-    """Return the code of TLS when it caused an error of the HTTP library."""
     while error is not None:
         if isinstance(error, ssl.SSLError):
             return Code.TLS

@@ -27,8 +27,7 @@ _MAX_COMPRESSION_RATIO = 1024
 def create_http_client(
     login: WebdavAuth | None, transport: httpx.BaseTransport, stop: threading.Event
 ) -> webdav4.HTTPClient:
-    """Return the client, which sends its requests through `transport`, with the credentials `login` if there are any. `stop`
-    ends a response body that is still being read."""
+    """Return the client, with the credentials `login` if any. `stop` ends a body that is still being read."""
 
     def limit_response(response: httpx.Response) -> None:
         """Limit a response that is not media as a whole: httpx limits the time of each read only."""
@@ -78,5 +77,4 @@ class _LimitedBody(httpx.SyncByteStream):
             transfer.check_progress(self._deadline, self._what, self._stop)
 
     def close(self) -> None:
-        """Release the connection."""
         self._stream.close()

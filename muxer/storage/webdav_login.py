@@ -24,7 +24,6 @@ class WebdavAuth(httpx.Auth):
     """Sends Basic at once, and Digest to a server that has offered only that. Safe to use from any thread."""
 
     def __init__(self, username: str, password: str) -> None:
-        """Create it from `username` and `password`."""
         self._login = (username, password)
         self._basic = httpx.BasicAuth(username, password)
         # Servers by scheme, host and port.

@@ -11,10 +11,7 @@ _MAX_NAME_BYTES = 200
 
 
 def temporary_name(mark: str, name: str) -> str:
-    """Return the name under which the file `name` is uploaded by the instance `mark`.
-
-    The mark is in front, since Apache with MultiViews takes a file whose name begins with another name for that one.
-    """
+    """Return a name with the mark in front: MultiViews takes a file with a longer name for the short one."""
     whole = f"part-{mark}-{name}"
     if len(whole.encode()) <= _MAX_NAME_BYTES:
         return whole
@@ -31,8 +28,7 @@ def file_name_in(address: str) -> str:
 
 
 def is_other_file(name: str, address: str) -> bool:
-    """Whether `address`, in a response to a request for the file `name`, is that of another file. Case and Unicode forms are
-    the server's: they make no other file."""
+    """Whether `address`, in a response for the file `name`, is another file, apart from case and Unicode form."""
     found = file_name_in(address)
     return bool(name and found) and _normalize_name(found) != _normalize_name(name)
 

@@ -44,11 +44,7 @@ class RenameSupport:
             return self._refused.get(server, "")
 
     def destination_forms(self, server: str, url: str) -> Iterator[tuple[int, str]]:
-        """Yield the forms of the header Destination for the address `url`, each with its number, in the order to try them.
-
-        mod_dav refuses an address whose scheme, host or port are not those of the request as it came in: behind a proxy that
-        ends TLS the scheme differs. RFC 4918 allows the path alone, too.
-        """
+        """Yield forms of the header Destination for `url`, with their numbers: mod_dav behind a proxy refuses some."""
         parts = urlsplit(url)
         other = "http" if parts.scheme == "https" else "https"
         forms = (url, urlunsplit(parts._replace(scheme=other)), urlunsplit(("", "", parts.path, "", "")))

@@ -29,11 +29,7 @@ class LockHeld(ConfigError):
 
 
 def acquire_lock(path: Path, guarded: Path, option: str) -> IO[str]:
-    """Lock the file `path`, write this process into it as the holder, and return it. The lock is held while it is open.
-
-    `guarded` is what the lock protects, and `option` the option that names it, for the error.
-    Raises LockHeld when another process holds the lock, OSError when the file cannot be used.
-    """
+    """Lock `path` and return it, open; `guarded` and `option` are for the error. Raises LockHeld or OSError."""
     file = os.fdopen(_open_lock_file(path), "r+", encoding="utf-8", errors="replace")
     try:
         _lock_now(file)
@@ -52,8 +48,7 @@ def acquire_lock(path: Path, guarded: Path, option: str) -> IO[str]:
 
 
 def _open_lock_file(path: Path) -> int:
-    """Open or create a lock file. Raises PermissionError when it belongs to another account, which could hold it for ever
-    and write anything into it, or when it is a link or not a regular file."""
+    """Open a lock file. Raises PermissionError when it is of another account, which could keep it, or no file."""
     owner, file = foreign_owner(path), -1
     ours = f"it belongs to the account {owner}; start the muxer with that account, or remove the file when none runs"
     try:
@@ -75,8 +70,7 @@ def _open_lock_file(path: Path) -> int:
 
 
 def lock_holder(path: Path) -> str | None:
-    """Return the holder of the lock file `path`, None when it is not locked. The file is not changed. Raises OSError when
-    the holder cannot be determined."""
+    """Return the holder of a lock file, None when not locked. Raises OSError when that is not known."""
     try:
         file = path.open("r+" if sys.platform == "win32" else "r", encoding="utf-8", errors="replace")
     except FileNotFoundError:
@@ -92,10 +86,7 @@ def lock_holder(path: Path) -> str | None:
 
 
 def _lock_now(file: IO[str], shared: bool = False) -> None:
-    """Lock a file. Raises OSError when it is locked. `shared` locks do not exclude each other.
-
-    On Windows a byte far after the text is locked, so that the text can still be read.
-    """
+    """Lock a file (on Windows a byte far after the text). Raises OSError when it is locked."""
     if sys.platform == "win32":
         file.seek(_LOCKED_BYTE)
         try:

@@ -1,7 +1,4 @@
-"""Creates private files, and deletes and replaces files that another program holds open for a short time.
-
-Windows refuses the latter with a sharing violation (PermissionError), for example while a virus scanner reads the file.
-"""
+"""Creates private files, and deletes and replaces files that another program (Windows: a scanner) holds open for a while."""
 
 from __future__ import annotations
 
@@ -24,8 +21,7 @@ _NO_SPACE = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 
 def retry_while_busy(do: Callable[[], T], seconds: float | None = None) -> T:
-    """Call `do`, repeat it for `seconds` (default :data:`RETRY_SECONDS`) while it raises PermissionError, and return its
-    result. Raises the last PermissionError, and every other error at once."""
+    """Call `do` for `seconds` as long as it raises PermissionError. Raises the last one, others at once."""
     deadline = time.monotonic() + (RETRY_SECONDS if seconds is None else seconds)
     while True:
         try:
@@ -42,17 +38,13 @@ def remove_file(path: Path) -> None:
 
 
 def replace_file(source: Path, target: Path) -> Path:
-    """Rename the file `source` to `target`, replacing an existing file, and return `target`. Raises OSError when that still
-    fails after :data:`RETRY_SECONDS`."""
+    """Rename a file over `target` and return that. Raises OSError when it fails after :data:`RETRY_SECONDS`."""
     return retry_while_busy(lambda: source.replace(target))
 
 
 @contextmanager
 def open_private(path: Path) -> Iterator[BinaryIO]:
-    """Create the empty file `path`, readable by this account only, and yield it open for writing.
-
-    Raises LocalResourceError when the disk is full, OSError when `path` is a link or belongs to another account.
-    """
+    """Create a private file. Raises LocalResourceError when the disk is full, OSError when it is unsafe."""
     with translate_disk_errors(path.parent):
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
         with os.fdopen(os.open(path, flags, 0o600), "wb", buffering=BUFFER_BYTES) as file:

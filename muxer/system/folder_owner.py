@@ -9,11 +9,7 @@ from pathlib import Path
 
 
 def check_folder(path: Path) -> str:
-    """Return a warning about the access of other accounts to the folder `path`, empty when there is none.
-
-    A warning is enough for folders like ``/tmp`` (sticky), mounted volumes, and those of a group. Raises PermissionError
-    when the folder belongs to another account than this one or root, or when others can replace our files.
-    """
+    """Return a warning about the access of other accounts, or an empty text. Raises PermissionError if it is unsafe."""
     if not hasattr(os, "geteuid"):
         return ""
     found = path.stat()
@@ -30,7 +26,6 @@ def check_folder(path: Path) -> str:
 
 
 def _replaceable_text(path: Path) -> str:
-    """Return a warning when other accounts can rename the folder `path` or a parent of it, else an empty text."""
     for parent in path.resolve().parents:
         found = parent.stat()
         is_open = found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX

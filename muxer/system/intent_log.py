@@ -31,8 +31,7 @@ class IntentLog:
 
     @contextmanager
     def pending(self, key: str, record: Mapping[str, Any]) -> Iterator[Path]:
-        """Keep `record` on disk while the block runs, and yield its path. It is removed when the block ends well; after an
-        error it stays for :meth:`recover`, unless the block removes it."""
+        """Keep `record` on disk during the block (after an error, until :meth:`recover`), and yield its path."""
         with self.reserve(key) as path:
             write_record(path, record)
             yield path
@@ -40,8 +39,7 @@ class IntentLog:
 
     @contextmanager
     def reserve(self, key: str) -> Iterator[Path]:
-        """Yield the path of the record for `key`, which :meth:`recover` leaves alone while the block runs. Waits while it
-        settles an earlier record of that key."""
+        """Yield the path of the record for `key`, which :meth:`recover` leaves alone; wait while it is settled."""
         path = self._folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
         with self._changed:
             self._changed.wait_for(lambda: path.name not in self._settling)
@@ -54,10 +52,9 @@ class IntentLog:
                 self._active += Counter()  # Drops those that are no longer in use.
 
     def recover(self, settle: Callable[[Any], bool], later: str, level: int = logging.WARNING) -> None:
-        """Call `settle` with each record that is not in use, and remove the record when it returns True.
+        """Call `settle` with each free record, and remove it when that returns True.
 
-        A record that cannot be read, or whose work is refused for good, is removed. One whose work fails for now stays,
-        which is logged with the text `later` at `level`.
+        An unreadable or refused record is removed. One that fails for now stays, logged with `later` at `level`.
         """
         for fresh in self._folder.glob("*.new"):
             with self._changed:

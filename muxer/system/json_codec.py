@@ -18,8 +18,7 @@ _hints = functools.cache(get_type_hints)
 
 
 def from_json(cls: type[T], data: Any) -> T:
-    """Create a `cls` from a JSON object. A field may be absent if it has a default; malformed elements of a tuple are left
-    out. Raises one of :data:`MALFORMED_ERRORS`."""
+    """Create a `cls` from JSON, without malformed elements of tuples. Raises one of :data:`MALFORMED_ERRORS`."""
     hints: dict[str, Any] = _hints(cls)  # type: ignore[arg-type]
     absent = {one.name for one in fields(cls) if one.name not in data}  # type: ignore[arg-type]
     required = {one.name for one in fields(cls) if one.default is MISSING and one.default_factory is MISSING}  # type: ignore[arg-type]

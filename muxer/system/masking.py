@@ -78,8 +78,7 @@ def _encoded_bytes(text: str) -> set[bytes]:
 
 
 def _escaped_pattern(secret: str, but: str = "") -> str:
-    """Return the pattern of a secret whose characters, except those in `but`, may be escaped once or more often by JSON,
-    HTML, URLs or Python."""
+    """Return the pattern of a secret whose characters may be escaped, but for those in `but`."""
     return "".join(char if char in but else f"(?:{'|'.join(_character_escapes(char))})" for char in secret)
 
 

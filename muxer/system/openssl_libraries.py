@@ -1,7 +1,6 @@
-"""Sets the library path of programs: openssl runs with its own libraries, every other program without them.
+"""Sets the library path: openssl runs with its own libraries, every other program without them.
 
-The deployment guide puts the folder of openssl into ``LD_LIBRARY_PATH`` of the whole process. There ffmpeg
-would find it too, and load libraries of another version than it was built with.
+The guide puts openssl's folder into ``LD_LIBRARY_PATH``, where ffmpeg would load libraries of another version.
 """
 
 from __future__ import annotations
@@ -25,12 +24,10 @@ def add_own_folders(environ: Mapping[str, str], own: Sequence[str]) -> dict[str,
 
 
 def remove_foreign_folders(environ: Mapping[str, str], foreign: Sequence[str], program: str) -> dict[str, str]:
-    """Return the environment for another program without the folders `foreign` of openssl. A folder near that program stays:
-    it may contain the libraries of both."""
+    """Return the environment of a program without `foreign` folders, except those near the program."""
     hidden = set(foreign) - set(_build_folders(program))
-    return _replace_folders(
-        environ, [entry for entry in _listed_folders(environ) if str(Path(entry).resolve()) not in hidden]
-    )
+    kept = [entry for entry in _listed_folders(environ) if str(Path(entry).resolve()) not in hidden]
+    return _replace_folders(environ, kept)
 
 
 def _build_folders(program: str) -> list[str]:

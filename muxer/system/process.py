@@ -1,8 +1,7 @@
 """The only place that starts external programs: argument lists, time limits, cancellation, no orphans.
 
-A program that hangs or is cancelled is killed with all its children, by the time limit or :meth:`Runner.cancel_all`: its
-process group, on Windows its Job Object. When this process dies, even by ``kill -9``, the kernel kills the program; on
-Linux, the children of a wrapper script are then left to the service manager.
+A program is killed with all its children: its process group, on Windows its Job Object. When this process dies, the kernel
+kills it; on Linux, the children of a wrapper script are then left to the service manager.
 """
 
 from __future__ import annotations
@@ -35,8 +34,7 @@ T = TypeVar("T")
 
 STDERR_TAIL_BYTES = 2000
 _MAX_LINE_BYTES = 65_536
-# The memory limit of a program on Linux (our decision): an encoder of the largest frames needs half of it, and a malicious
-# file cannot use up the machine.
+# The memory limit of a program on Linux, against malicious files: an encoder of the largest frames needs half of it.
 MAX_MEMORY_BYTES = 4 << 30
 _PR_SET_PDEATHSIG = 1
 _SIGKILL = 9
@@ -45,8 +43,7 @@ _RESOURCE_ERRORS = ("No space left on device", "Cannot allocate memory", "Disk q
 # Variables with these name parts may be secret; programs that read foreign media do not get them.
 _SECRET_NAME_PARTS = ("PASSWORD", "SECRET", "TOKEN", "CREDENTIAL", "AWS_", "BROKER_URL")
 _LINUX = sys.platform.startswith("linux")
-# A static build of ffmpeg loads the character converters of the C library of this machine, for the name of a channel in
-# MPEG-TS, and crashes when they are of another version. The muxer does not need them.
+# A static build of ffmpeg crashes with the character converters of another C library; the muxer does not need them.
 _NO_CONVERTERS = ("GCONV_PATH", os.devnull)
 _recorded: contextvars.ContextVar[list[tuple[str, ...]] | None] = contextvars.ContextVar("recorded", default=None)
 
@@ -68,13 +65,11 @@ class _Program(subprocess.Popen[bytes]):
     job: WindowsJob | None = None
 
     def assign_job(self) -> None:
-        """On Windows, assign it to a Job Object, unless it has ended."""
         if sys.platform == "win32":
             with contextlib.suppress(OSError):
                 self.job = WindowsJob(int(self._handle))  # type: ignore[attr-defined,unused-ignore]
 
     def kill_all(self) -> None:
-        """Kill the program and its children."""
         if sys.platform == "win32":
             if self.job is not None:
                 self.job.terminate_programs()
@@ -84,7 +79,6 @@ class _Program(subprocess.Popen[bytes]):
                 os.killpg(self.pid, signal.SIGKILL)
 
     def close_job(self) -> None:
-        """Close the Job Object."""
         if self.job is not None:
             self.job.close()
 
@@ -107,7 +101,6 @@ class _ErrorOutput:
         self._file.close()
 
     def start_reading(self, process: _Program) -> None:
-        """Read the lines of a started program, if `hear` is set."""
         if self._hear is not None and process.stderr is not None:
             self._thread = threading.Thread(target=self._read_lines, args=(process.stderr, self._hear), daemon=True)
             self._thread.start()
@@ -138,10 +131,7 @@ class _ErrorOutput:
 
 
 class Runner:
-    """Runs programs, and can kill them. Safe to use from any thread.
-
-    The program `openssl` runs with the libraries near it, and all others without them.
-    """
+    """Runs programs, and can kill them. Safe to use from any thread. Only `openssl` gets its own libraries."""
 
     def __init__(self, openssl: str = "") -> None:
         self._openssl = openssl
@@ -153,11 +143,10 @@ class Runner:
     def run(
         self, command: Sequence[str | Path], *, timeout: float, cwd: Path | None = None, complaint: str | None = None
     ) -> bytes:
-        """Run a command and return its standard output. `timeout` is in seconds.
+        """Run a command and return its output; `timeout` in seconds.
 
-        Raises ToolError with the end of the error output when the program fails, takes too long, or prints a line there that
-        starts with `complaint`; Stopped when it was cancelled; LocalResourceError when this machine has too little memory or
-        disk space.
+        Raises ToolError when it fails, takes too long, or prints an error line that starts with `complaint`; Stopped;
+        LocalResourceError when this machine has too little memory or disk space.
         """
         return self.run_streaming(command, lambda out: out.read(), timeout=timeout, cwd=cwd, complaint=complaint)
 
@@ -171,10 +160,9 @@ class Runner:
         complaint: str | None = None,
         hear: Callable[[bytes], bool] | None = None,
     ) -> T:
-        """Like :meth:`run`, but call `consume` with the standard output while the program runs, and return its result.
+        """Like :meth:`run`, but `consume` the output while the program runs; return its result.
 
-        `hear` is called with each line of the error output, in another thread. It returns True for a line that is not an
-        error, and is not kept.
+        `hear` gets each line of the error output, in another thread; it returns True for a line that is not kept.
         """
         arguments = [str(part) for part in command]
         log.debug("running: %s", " ".join(arguments))
@@ -240,7 +228,6 @@ class Runner:
         return openssl_libraries.remove_foreign_folders(clean, self._own_folders, program)
 
     def _end_program(self, process: _Program) -> None:
-        """Kill the program if it still runs, and release its resources."""
         if process.poll() is None:
             process.kill_all()
             process.wait()
@@ -268,7 +255,6 @@ class Runner:
 
 
 def _kill_at_timeout(process: _Program, expired: threading.Event) -> None:
-    """Kill a program at its time limit, and set `expired`."""
     expired.set()
     process.kill_all()
 

@@ -1,8 +1,4 @@
-"""Threads that run several tasks of one recording in parallel.
-
-They live as long as the process, because each thread has its own HTTP session. The worker runs tasks, too, so that it never
-waits for helpers that are busy.
-"""
+"""Threads, with their own HTTP sessions, that run tasks of one recording; the worker itself runs tasks, too."""
 
 from __future__ import annotations
 
@@ -22,7 +18,6 @@ class HelperThreads:
     """The helper threads. They do not keep the process alive."""
 
     def __init__(self, workers: int, for_each: int, stop: threading.Event) -> None:
-        """Start the threads: `for_each` helpers for each of `workers` workers."""
         self._for_each = for_each
         self._stop = stop
         self._calls: queue.SimpleQueue[_Batch[Any] | None] = queue.SimpleQueue()
@@ -34,11 +29,7 @@ class HelperThreads:
             thread.start()
 
     def run_tasks(self, tasks: Sequence[Callable[[], T]]) -> list[T]:
-        """Run tasks in this thread and in helper threads, and return their results in the order of the tasks.
-
-        No task is running any more when this returns. After an error no further task starts, and the first error is raised;
-        Stopped when the process stops.
-        """
+        """Run tasks here and in helper threads; results are in order. Raises the first error when all have ended."""
         batch = _Batch(tasks, self._stop)
         for _ in tasks[1 : 1 + self._for_each]:
             self._calls.put(batch)
@@ -69,7 +60,6 @@ class _Batch(Generic[T]):
         self._ended = threading.Condition()
 
     def run_tasks(self) -> None:
-        """Run tasks until none is left."""
         while (task := self._next_task()) is not None:
             number, do = task
             try:
@@ -80,7 +70,6 @@ class _Batch(Generic[T]):
                 self._record_end({number: result})
 
     def wait_for_results(self) -> list[T]:
-        """Wait until no task is running any more, and return the results. Raises the first error."""
         with self._ended:
             self._ended.wait_for(lambda: not self._running)
         if self._error is not None:

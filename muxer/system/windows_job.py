@@ -1,8 +1,4 @@
-"""Windows: groups a program and its children so that they can be killed together, and end with this process.
-
-A Job Object is what a process group with ``PR_SET_PDEATHSIG`` is on Linux, see :mod:`muxer.system.process`. This process has
-its only handle: when the process dies, Windows closes the handle and kills all programs of the job.
-"""
+"""Windows: a Job Object groups a program and its children; when this process, its only owner, dies, they are killed."""
 
 from __future__ import annotations
 

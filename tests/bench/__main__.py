@@ -1,4 +1,4 @@
-"""The command ``python -m tests.bench``: a table on standard output, and JSON for comparisons."""
+"""The command ``python -m tests.bench``: prints a table and writes JSON for comparisons."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ GOAL_MISSED = 1
 
 
 def main(argv: Sequence[str]) -> int:
-    """Given the command line, measure and print; return 0, or 1 when a goal is missed (not with --quick)."""
+    """Measure and print. Returns 0, or 1 when a goal is missed (not with --quick)."""
     options = _build_parser().parse_args(argv)
     figures: dict[str, list[Figure]] = {}
     print(TABLE_HEADER, flush=True)
@@ -74,10 +74,10 @@ def _build_parser() -> argparse.ArgumentParser:
 
 
 def _parse_topics(text: str) -> list[str]:
-    wanted = text.split(",")
-    if unknown := set(wanted) - TOPICS.keys():
+    topics = text.split(",")
+    if unknown := set(topics) - TOPICS.keys():
         raise argparse.ArgumentTypeError(f"unknown: {', '.join(sorted(unknown))}; known are {', '.join(TOPICS)}")
-    return wanted
+    return topics
 
 
 if __name__ == "__main__":

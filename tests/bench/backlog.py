@@ -13,7 +13,7 @@ CALL_SECONDS = 10
 
 
 def measure(setting: BenchSetting) -> Iterator[Figure]:
-    """Five thousand short recordings against five hundred: all steps, encryption included."""
+    """Measure five thousand short recordings against five hundred: all steps, including encryption."""
     few, many = setting.pick_size((500, 5000), (1, 2))
     call = inputs.create_call(setting.folder, setting.pick_size(CALL_SECONDS, 1))
     with running_lab(setting.folder / "lab") as lab:

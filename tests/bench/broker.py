@@ -1,4 +1,4 @@
-"""The RabbitMQ of the tests. Its helpers import each other as pytest has it, from the folder of the tests."""
+"""The RabbitMQ of the tests. Its helpers import each other relative to the folder of the tests, as under pytest."""
 
 import sys
 

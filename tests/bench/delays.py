@@ -1,4 +1,4 @@
-"""How long the lab's servers think before they answer, so that a muxer waits as it does on a site. Pure."""
+"""Response delays of the lab's servers, so that a muxer waits as on a real site."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Delays:
     slow: dict[str, float] = field(default_factory=dict)
 
     def delay_seconds(self, service: str, method: str, path: str) -> float:
-        """Given a request, return how many seconds its answer is to take."""
+        """Return the delay of the response to a request, in seconds."""
         transfer = self.seconds.get(f"{service} {method}")
         if transfer is None:
             return self.seconds.get(service, 0.0)

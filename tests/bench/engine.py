@@ -24,14 +24,14 @@ from tests.bench.measure import BenchSetting, Figure, ratio_figure, run_alternat
 
 T = TypeVar("T")
 
-# As copied elsewhere: ffmpeg refuses MP3 of 8 kHz in MP4 without it.
+# ffmpeg refuses MP3 of 8 kHz in MP4 without it.
 STRICT = ("-strict", "-1")
 PROBE, CHECK, MAKE = "probe", "check", "make"
 
 
 @dataclass
 class MeteredRunner(Runner):
-    """A runner that notes what each program was for and how long it took."""
+    """A runner that records the purpose and the duration of each program."""
 
     runs: list[tuple[str, float]] = field(default_factory=list)
 
@@ -47,20 +47,20 @@ class MeteredRunner(Runner):
 
 
 def program_kind(command: Sequence[str | Path]) -> str:
-    """Return what a program that the engine starts is for."""
+    """Return the purpose of a program that the engine starts."""
     if "ffprobe" in Path(command[0]).name:
         return PROBE
     return CHECK if "framecrc" in command else MAKE
 
 
 def rendering_seconds(whole: float, runs: Sequence[tuple[str, float]]) -> float:
-    """Given the seconds of a whole mux step and the programs that ran in it, return the seconds of rendering: all but the
-    programs that only look. Reading the sources' tables and planning count with it."""
+    """Return the seconds of rendering in a mux step of `whole` seconds: all but the programs in `runs` that only
+    read. Reading the sources' tables and planning are included."""
     return whole - sum(taken for what, taken in runs if what != MAKE)
 
 
 class EngineBench:
-    """One call, muxed in three ways; each is a function that returns its seconds."""
+    """One call, muxed in three ways; each method returns its duration in seconds."""
 
     def __init__(self, call: Call, folder: Path) -> None:
         self._call = call
@@ -78,7 +78,7 @@ class EngineBench:
         self.method = ""
 
     def mux_product(self) -> float:
-        """The mux step of the product, in a folder like that of a job."""
+        """Run the mux step of the product, in a folder like that of a job."""
         job = self._folder / "job"
         shutil.rmtree(job, ignore_errors=True)
         job.mkdir()
@@ -88,15 +88,15 @@ class EngineBench:
             for number, one in enumerate(self._call.screens)
         ]
         self._runner.runs.clear()
-        made: list[MuxedFile] = []
-        taken = time_action(lambda: made.append(self._engine.mux(audio, screens, job)))
+        results: list[MuxedFile] = []
+        taken = time_action(lambda: results.append(self._engine.mux(audio, screens, job)))
         self.renderings.append(rendering_seconds(taken, self._runner.runs))
         self.programs = Counter(what for what, _ in self._runner.runs)
-        self.method = "; ".join(made[0].reasons) or "copy"
+        self.method = "; ".join(results[0].reasons) or "copy"
         return taken
 
     def mux_bare_copy(self) -> float:
-        """Copying the same inputs one after the other, gaps and all else forgotten."""
+        """Copy the same inputs one after the other, without gaps and checks."""
         listed = self._folder / "list.ffconcat"
         listed.write_text("".join(f"file '{one.path}'\n" for one in self._call.screens))
         video = ["-i", self._call.screens[0].path]
@@ -108,7 +108,7 @@ class EngineBench:
         )
 
     def mux_filter_graph(self) -> float:
-        """The usual answer by hand: each screen laid over black by a filter graph, everything encoded."""
+        """Mux with a filter graph, as is usual by hand: each screen over black, everything encoded."""
         width, height = SIZE
         black = f"color=black:s={width}x{height}:r={FPS}:d={self._call.seconds}"
         command: list[str | Path] = [*QUIET, "-f", "lavfi", "-i", black]
@@ -129,7 +129,7 @@ class EngineBench:
 
 
 def measure(setting: BenchSetting) -> Iterator[Figure]:
-    """Ten-minute recordings: one screen over all of it, and three with gaps."""
+    """Measure ten-minute recordings: one screen over the whole call, and three screens with gaps."""
     length, rounds = setting.pick_size(600, 4), setting.pick_size(7, 1)
     layouts = {
         "one screen": [(0, length)],

@@ -1,4 +1,4 @@
-"""A muxer whose services fail at random: what a failed request costs in transfers, muxes and time."""
+"""A muxer whose services fail at random: the additional transfers, muxes and time."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ GOALS: dict[tuple[float, str], dict[str, float]] = {
 
 
 def measure(setting: BenchSetting) -> Iterator[Figure]:
-    """Twenty recordings, half of them encrypted, with 10, 30 and 50 % of all requests to RWS, RCS and WebDAV failing."""
+    """Measure twenty recordings, half of them encrypted, with 10, 30 and 50 % failing requests to RWS, RCS and WebDAV."""
     count = setting.pick_size(20, 2)
     call = inputs.create_call(setting.folder, setting.pick_size(60, 2))
     for part in setting.pick_size(PARTS, PARTS[:1]):

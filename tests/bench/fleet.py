@@ -1,4 +1,4 @@
-"""A fleet on a real RabbitMQ: throughput with workers, what the broker costs, and static shards on a skewed load."""
+"""A fleet on a real RabbitMQ: throughput with workers, cost of the broker, and static shards on a skewed load."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.bench.measure import BenchSetting, Figure, ratio_figure
 from tests.bench.muxer_processes import MUXER, WORKER, Effort, MuxerProcesses, run_processes
 from tests.support.daemon import wait_until
 
-# A site: RWS answers after 100 ms, and the storage takes some three seconds for a recording. So one that waits needs a
+# A site: RWS responds after 100 ms, and the storage takes about three seconds for a recording. So a waiting worker uses a
 # processor for a twentieth of its time, and eight workers leave most of two cores free.
 DELAYS = {"rws": 0.1, "dav": 0.05, "dav GET": 1.2, "dav PUT": 1.5}
 SECONDS = 10
@@ -28,13 +28,13 @@ SECONDS = 10
 SLOW_FACTOR = 6.0
 SHARDS = 4
 START_SECONDS = 60.0
-# Connections of a worker: one for its orders, one for all else.
+# Connections of a worker: one for its tasks, one for all else.
 PER_WORKER = 2
 
 
 @dataclass
 class FleetBench:
-    """A broker, a call, and how many fleets there were: each has queues of its own."""
+    """A broker, a call, and the number of fleets so far: each has separate queues."""
 
     setting: BenchSetting
     node: RabbitNode
@@ -45,7 +45,7 @@ class FleetBench:
     def prepare_lab(
         self, calls: Mapping[int, float], delays: Mapping[str, float]
     ) -> Iterator[tuple[BenchLab, MuxerProcesses]]:
-        """Yield a new lab with calls, by serial number and the factor of their transfers, before any worker starts."""
+        """Yield a new lab with `calls` (serial number, transfer factor), before any worker starts."""
         with ExitStack() as stack:
             folder = Path(stack.enter_context(TemporaryDirectory(dir=self.setting.folder)))
             lab = stack.enter_context(running_lab(folder, delays=delays, encryption_group="empty"))
@@ -54,7 +54,7 @@ class FleetBench:
             yield lab, stack.enter_context(run_processes(lab, self.node.process_id))
 
     def run_fleet(self, workers: int, calls: Mapping[int, float], delays: Mapping[str, float]) -> Effort:
-        """A poller and workers with a thread each."""
+        """Run a poller and workers with a thread each."""
         with self.prepare_lab(calls, delays) as (lab, team):
             queue = f"bench-{next(self.fleets)}"
             config = lab.write_config(advanced__worker_threads=1, fleet__mode="broker", fleet__queue=queue)
@@ -68,7 +68,7 @@ class FleetBench:
         return int(self.node.evaluate_erlang("length(rabbit_networking:connections())"))
 
     def run_shards(self, shards: int, calls: Mapping[int, float], delays: Mapping[str, float]) -> Effort:
-        """So many static instances with a thread each."""
+        """Run `shards` static instances with a thread each."""
         with self.prepare_lab(calls, delays) as (lab, team):
             for number in range(shards):
                 own = lab.folder / f"shard-{number}"
@@ -79,7 +79,7 @@ class FleetBench:
 
 
 def measure(setting: BenchSetting) -> Iterator[Figure]:
-    """Throughput with latency, cost without, and a load with one shard full of long calls."""
+    """Measure the throughput with latency, the cost without, and a load with one shard full of long calls."""
     call = inputs.create_call(setting.folder, setting.pick_size(SECONDS, 2))
     with RabbitNode(setting.folder / "rabbitmq") as node:
         bench = FleetBench(setting, node, call)
@@ -90,7 +90,7 @@ def measure(setting: BenchSetting) -> Iterator[Figure]:
 
 
 def _measure_throughput(bench: FleetBench) -> Iterator[Figure]:
-    """Twelve recordings for each worker."""
+    """Measure twelve recordings for each worker."""
     pick = bench.setting.pick_size
     each, delays = pick(12, 3), pick(DELAYS, {})
     single: list[Effort] = []
@@ -112,7 +112,7 @@ def _measure_throughput(bench: FleetBench) -> Iterator[Figure]:
 
 
 def _measure_cost(bench: FleetBench) -> Iterator[Figure]:
-    """The same load without latency, by a local pool with one thread and by a fleet with one worker, in turns."""
+    """Measure the same load without latency, in turns by a local pool with one thread and by a fleet with one worker."""
     load = dict.fromkeys(range(bench.setting.pick_size(40, 2)), 1.0)
     rounds = range(bench.setting.pick_size(5, 1))
     pairs = [(bench.run_shards(1, load, {}), bench.run_fleet(1, load, {})) for _ in rounds]
@@ -124,7 +124,7 @@ def _measure_cost(bench: FleetBench) -> Iterator[Figure]:
 
 
 def _measure_skewed(bench: FleetBench) -> Iterator[Figure]:
-    """One shard has long calls only: static instances, and as many workers of a fleet."""
+    """Measure a shard with long calls only: static instances, and the same number of fleet workers."""
     pick = bench.setting.pick_size
     shards, each = pick(SHARDS, 2), pick(6, 1)
     load = {
@@ -141,7 +141,7 @@ def _measure_skewed(bench: FleetBench) -> Iterator[Figure]:
     yield ratio_figure("skewed load, static shards / fleet", static, fleet)
 
 
-def _serials_of_shard(number: int, shards: int, wanted: int) -> list[int]:
+def _serials_of_shard(number: int, shards: int, amount: int) -> list[int]:
     """Return the first serial numbers whose recordings fall on a shard."""
     plan = CallPlan("bench", 0)
-    return list(islice((one for one in count() if shard_of(plan.recording_id(one), shards) == number), wanted))
+    return list(islice((one for one in count() if shard_of(plan.recording_id(one), shards) == number), amount))

@@ -1,4 +1,4 @@
-"""Generated media of realistic size: a still desktop with small moving parts, and telephone sound."""
+"""Generated media of realistic size: a still desktop with small moving parts, and telephone audio."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ START = datetime(2024, 1, 2, 10, 0, 0, tzinfo=UTC)
 
 @dataclass(frozen=True)
 class Screen:
-    """A screen file, and where it begins on the call's axis, in seconds."""
+    """A screen file, and its start on the call's axis, in seconds."""
 
     path: Path
     offset: int
@@ -28,7 +28,7 @@ class Screen:
 
     @property
     def starts_at(self) -> datetime:
-        """When it begins."""
+        """The start time."""
         return START + timedelta(seconds=self.offset)
 
 
@@ -42,8 +42,8 @@ class Call:
 
 
 def create_call(folder: Path, seconds: int, spans: Sequence[tuple[int, int]] = (), kilobits: int = KILOBITS) -> Call:
-    """Given a folder that keeps what was made before, the length of a call and (begin, end) of its screen files (one
-    over all its length if there are none), return the call."""
+    """Create a call of `seconds` with screen files at `spans` (begin, end), by default one over the whole call. `folder`
+    caches created files."""
     whole = tuple(spans) or ((0, seconds),)
     screens = (Screen(create_screen(folder, end - begin, kilobits), begin, end - begin) for begin, end in whole)
     return Call(create_audio(folder, seconds), seconds, tuple(screens))
@@ -64,7 +64,7 @@ def create_audio(folder: Path, seconds: int) -> Path:
 
 
 def create_screen(folder: Path, seconds: int, kilobits: int = KILOBITS) -> Path:
-    """Return a screen file of this length; a long one is a minute's file again and again."""
+    """Return a screen file of this length; a long one is a repeated file of a minute."""
     path = folder / f"screen-{seconds}-{kilobits}.mp4"
     if path.exists():
         return path
@@ -77,7 +77,7 @@ def create_screen(folder: Path, seconds: int, kilobits: int = KILOBITS) -> Path:
 
 
 def _desktop_input(seconds: int) -> list[str]:
-    """Return the input: a detailed still picture, a clock, and a part that moves like a pointer."""
+    """Return the input: a detailed still image, a clock, and a part that moves like a pointer."""
     width, height = SIZE
     still = f"testsrc2=s={width}x{height}:r={FPS},trim=end_frame=1,loop=loop=-1:size=1,setpts=N/{FPS}/TB"
     moving = f"mandelbrot=s=160x120:r={FPS},noise=alls=12:allf=t"

@@ -1,4 +1,4 @@
-"""The other end of :mod:`tests.bench.server`: a lab that runs in its own process."""
+"""The client of :mod:`tests.bench.server`: a lab that runs in a separate process."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RECENT_AGE = timedelta(minutes=50)
 
 @dataclass(frozen=True)
 class AddedRecording:
-    """A call in the lab: its id, when it begins, the names of its files in the storage."""
+    """A call in the lab: its id, its start time, the names of its files in the storage."""
 
     id: str
     start: datetime
@@ -32,7 +32,7 @@ class AddedRecording:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The ids of the recordings with a muxed file, the bytes of sources that were sent, and those of all sources once."""
+    """The ids of the recordings with a muxed file, the bytes of sources that were sent, and the size of all sources."""
 
     muxed: list[str]
     sent: int
@@ -41,9 +41,9 @@ class Outcome:
 
 @dataclass(frozen=True)
 class LoggedRequest:
-    """A request that the lab got."""
+    """A request that the lab received."""
 
-    moment: float
+    time: float
     service: str
     method: str
     path: str
@@ -59,7 +59,7 @@ class BenchLab:
 
     @property
     def process_id(self) -> int:
-        """Its process."""
+        """The process id of the lab."""
         return self._process.pid
 
     @property
@@ -76,7 +76,7 @@ class BenchLab:
         return path
 
     def add_calls(self, calls: Sequence[Call], *, encrypted: bool = False) -> list[AddedRecording]:
-        """Put calls into the lab, so far apart that a query for some finds no others."""
+        """Add calls to the lab, so far apart that a query for some finds no others."""
         added = []
         for call in calls:
             self._serial += 1
@@ -85,18 +85,18 @@ class BenchLab:
         return added
 
     def add_recent(self, call: Call, serial: int, slow: float = 1.0, *, encrypted: bool = False) -> AddedRecording:
-        """Put a call of this hour into the lab, under the id of a serial number, its transfers that many times slower."""
+        """Add a call of this hour with the id of `serial` to the lab; its transfers are `slow` times slower."""
         start = datetime.now(UTC) - RECENT_AGE + timedelta(seconds=serial % 1800)
         return self._add_call(call, serial, start, encrypted=encrypted, slow=slow)
 
     def _add_call(self, call: Call, serial: int, start: datetime, **how: Any) -> AddedRecording:
         screens = [{"path": str(one.path), "offset": one.offset, "seconds": one.seconds} for one in call.screens]
         what = {"audio": str(call.audio), "seconds": call.seconds, "screens": screens}
-        made = self._call_lab("add", serial=serial, start=start.isoformat(), call=what, **how)
-        return AddedRecording(made["id"], start, made["audio"], tuple(made["screens"]))
+        added = self._call_lab("add", serial=serial, start=start.isoformat(), call=what, **how)
+        return AddedRecording(added["id"], start, added["audio"], tuple(added["screens"]))
 
     def add_finished(self, count: int, hours: float) -> None:
-        """Add recordings with nothing to do, spread over the last ``hours``."""
+        """Add finished recordings, spread over the last ``hours``."""
         first = datetime.now(UTC) - timedelta(hours=hours)
         self._call_lab("add_finished", count=count, first=first.isoformat(), apart=0.98 * hours * 3600 / count)
 
@@ -105,20 +105,20 @@ class BenchLab:
         self._call_lab("forget_requests")
 
     def fetch_requests(self) -> list[LoggedRequest]:
-        """Return the requests since then."""
+        """Return the requests since :meth:`forget_requests`."""
         return [LoggedRequest(*one) for one in self._call_lab("requests")["requests"]]
 
     def fetch_progress(self) -> tuple[float | None, list[float]]:
-        """Return when a muxer first looked at a recording by its id, and when muxed files were published."""
-        answer = self._call_lab("progress")
-        return answer["begun"], answer["published"]
+        """Return the time of the first request for a recording by its id, and the times of publication."""
+        response = self._call_lab("progress")
+        return response["started"], response["published"]
 
     def fail_at_random(self, part: float, seed: int) -> None:
         """Let this part of all requests fail; `seed` decides which."""
         self._call_lab("fail_at_random", part=part, seed=seed)
 
     def fetch_outcome(self) -> Outcome:
-        """Return what has become of the recordings so far."""
+        """Return the results of the recordings so far."""
         return Outcome(**self._call_lab("outcome"))
 
     def fetch_cpu_seconds(self) -> float:
@@ -129,10 +129,10 @@ class BenchLab:
         assert self._process.stdin is not None and self._process.stdout is not None
         self._process.stdin.write(f"{json.dumps({'do': what, **arguments})}\n")
         self._process.stdin.flush()
-        answer: dict[str, Any] = json.loads(self._process.stdout.readline() or "null") or {}
+        response: dict[str, Any] = json.loads(self._process.stdout.readline() or "null") or {}
         if self._process.poll() is not None:
             raise RuntimeError("the lab's process has ended")
-        return answer
+        return response
 
 
 def migration_query(added: Sequence[AddedRecording]) -> str:
@@ -145,7 +145,7 @@ def migration_query(added: Sequence[AddedRecording]) -> str:
 def running_lab(
     folder: Path, dav: ExternalDav | None = None, delays: Mapping[str, float] | None = None, **switches: object
 ) -> Iterator[BenchLab]:
-    """Start a lab below a folder, with the given switches and delays of its answers; end it afterwards."""
+    """Start a lab below a folder, with the given switches and response delays; end it afterwards."""
     options: dict[str, Any] = {"switches": switches, "delays": delays or {}}
     if dav is not None:
         options["dav"] = {"url": dav.url, "root": str(dav.root), "login": [dav.username, dav.password]}

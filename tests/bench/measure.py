@@ -1,4 +1,4 @@
-"""What all benchmarks share: repetition side by side, ratios, and the figures that they yield."""
+"""Shared by all benchmarks: alternating repetition, ratios, and figures."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class BenchSetting:
-    """Where a benchmark keeps its files, and whether it only shows that it works, with tiny sizes."""
+    """The folder of a benchmark's files, and whether it only runs with tiny sizes to show that it works."""
 
     folder: Path
     quick: bool = False
@@ -38,7 +38,7 @@ class Figure:
 
     @property
     def meets_goal(self) -> bool | None:
-        """Whether the goal is met; None when there is none."""
+        """Whether the goal is met; None when there is no goal."""
         if self.at_most is not None:
             return self.value <= self.at_most
         return None if self.at_least is None else self.value >= self.at_least
@@ -49,9 +49,9 @@ class Figure:
 
 
 def run_alternately(rounds: int, **actions: Callable[[], float]) -> dict[str, list[float]]:
-    """Given actions that return how many seconds they took, run them in turns, A B A B, and return the seconds of each.
+    """Run actions in turns, A B A B. Each returns its seconds; returns the seconds of each round.
 
-    Whatever else the machine does then meets all of them alike.
+    Other load on the machine then affects all of them equally.
     """
     taken: dict[str, list[float]] = {name: [] for name in actions}
     for _ in range(rounds):
@@ -61,14 +61,14 @@ def run_alternately(rounds: int, **actions: Callable[[], float]) -> dict[str, li
 
 
 def time_action(action: Callable[[], object]) -> float:
-    """Return how many seconds an action takes."""
+    """Return the seconds that an action takes."""
     started = time.monotonic()
     action()
     return time.monotonic() - started
 
 
 def ratio_figure(what: str, above: Sequence[float], below: Sequence[float], **goal: float) -> Figure:
-    """Given the seconds of two actions in the same rounds, return the median of their ratios."""
+    """Return the median ratio of the seconds of two actions in the same rounds."""
     each = [one / other for one, other in zip(above, below, strict=False)]
     return Figure(what, median(each), "x", min(each), max(each), **goal)
 

@@ -18,7 +18,7 @@ from tests.support.daemon import wait_until
 
 RUN_SECONDS = 1800.0
 STOP_SECONDS = 30.0
-# How often it is looked how far they are.
+# The interval between checks of the progress.
 CHECK_INTERVAL = 0.2
 MUXER = ("muxer_process.py",)
 WORKER = ("-m", "muxer", "worker")
@@ -26,8 +26,8 @@ WORKER = ("-m", "muxer", "worker")
 
 @dataclass(frozen=True)
 class Effort:
-    """What it took to mux some recordings: seconds from the first look at one to the last that was published, and processor
-    seconds meanwhile, of the muxers, the lab and the broker."""
+    """The cost of some recordings: seconds from the first request for one to the last publication, and the processor
+    seconds of the muxers, the lab and the broker in that time."""
 
     recordings: int
     seconds: float
@@ -35,25 +35,25 @@ class Effort:
     published: Sequence[float]
 
     def steady_rate(self, at_once: int) -> float:
-        """Given how many are worked on at a time, return how many a minute are published while all are at work: without the
-        first one of each, and without the last, when some have nothing left to do."""
-        moments = sorted(self.published)
-        first, last = at_once - 1, max(at_once, len(moments) - at_once - 1)
-        return 60 * (last - first) / (moments[last] - moments[first])
+        """Return the recordings published per minute while all threads are busy. `at_once`: the number processed at a time.
+        Excludes the first one of each thread, and the last ones, when some threads are idle."""
+        times = sorted(self.published)
+        first, last = at_once - 1, max(at_once, len(times) - at_once - 1)
+        return 60 * (last - first) / (times[last] - times[first])
 
     @property
     def whole_rate(self) -> float:
-        """How many recordings a minute of the whole time, with the first looks and the unequal last rounds."""
+        """Recordings per minute over the whole time, including the start and the unequal last rounds."""
         return 60 * self.recordings / self.seconds
 
     @property
     def cores_used(self) -> float:
-        """How many cores all of it kept busy."""
+        """The number of cores in use on average."""
         return sum(self.cpu.values()) / self.seconds
 
 
 class MuxerProcesses:
-    """Processes of this Python that work on a lab. ``broker``: process of the broker, if there is one."""
+    """Muxer processes that work on a lab. ``broker``: process id of the broker, if any."""
 
     def __init__(self, lab: BenchLab, broker: int | None = None) -> None:
         self._lab = lab
@@ -61,13 +61,13 @@ class MuxerProcesses:
         self._processes: list[subprocess.Popen[bytes]] = []
 
     def start(self, program: Sequence[str], config: Path, *arguments: str, **env: str) -> None:
-        """Start a process with a configuration, in the folder of the program as the guide has it."""
+        """Start a process with a configuration, in the folder of the program as in the guide."""
         folder = ROOT / "muxer" if program == MUXER else ROOT
         command = [sys.executable, *program, f"--config-file={config}", *arguments]
-        said = (self._lab.folder / f"said-{len(self._processes)}.txt").open("wb")
-        with said:
+        output = (self._lab.folder / f"output-{len(self._processes)}.txt").open("wb")
+        with output:
             process = subprocess.Popen(
-                command, cwd=folder, env={**os.environ, **env}, stdin=subprocess.DEVNULL, stdout=said, stderr=said
+                command, cwd=folder, env={**os.environ, **env}, stdin=subprocess.DEVNULL, stdout=output, stderr=output
             )
         self._processes.append(process)
 
@@ -76,14 +76,14 @@ class MuxerProcesses:
         before = self._cpu_by_process()
         wait_until(lambda: self._has_published(count), RUN_SECONDS, f"{count} published recordings")
         after = self._cpu_by_process()
-        begun, published = self._lab.fetch_progress()
-        if begun is None or len(published) != count:
+        started, published = self._lab.fetch_progress()
+        if started is None or len(published) != count:
             raise RuntimeError(f"{len(published)} publications of {count} recordings")
         used = {name: after[name] - before[name] for name in after}
-        return Effort(count, max(published) - begun, used, published)
+        return Effort(count, max(published) - started, used, published)
 
     def stop(self) -> None:
-        """End them all, as a service would."""
+        """End all processes with SIGTERM."""
         for process in self._processes:
             process.send_signal(signal.SIGTERM)
         for process in self._processes:
@@ -97,7 +97,7 @@ class MuxerProcesses:
         time.sleep(CHECK_INTERVAL)
         for number, process in enumerate(self._processes):
             if process.poll() is not None:
-                raise RuntimeError(f"a muxer ended: {(self._lab.folder / f'said-{number}.txt').read_text()[-2000:]}")
+                raise RuntimeError(f"a muxer ended: {(self._lab.folder / f'output-{number}.txt').read_text()[-2000:]}")
         return len(self._lab.fetch_progress()[1]) >= count
 
     def _cpu_by_process(self) -> dict[str, float]:
@@ -108,9 +108,9 @@ class MuxerProcesses:
 
 @contextmanager
 def run_processes(lab: BenchLab, broker: int | None = None) -> Iterator[MuxerProcesses]:
-    """Yield a crew without processes; end what was started in it."""
-    made = MuxerProcesses(lab, broker)
+    """Yield a group without processes; end the processes that were started in it."""
+    processes = MuxerProcesses(lab, broker)
     try:
-        yield made
+        yield processes
     finally:
-        made.stop()
+        processes.stop()

@@ -1,4 +1,4 @@
-"""What single operations of a fleet at its broker take: an order, an event, a lock."""
+"""The duration of single broker operations of a fleet: a task, an event, a lock."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ queue = operations
 
 
 def measure(setting: BenchSetting, node: RabbitNode, count: int) -> Iterator[Figure]:
-    """So many of each, one after the other over one connection, each confirmed by RabbitMQ."""
+    """Measure `count` of each operation, sequentially over one connection, each confirmed by RabbitMQ."""
     fleet = _load_fleet(setting.folder / "operations.cfg", node)
     broker = FleetBroker(fleet, "bench", CircuitBreaker())
     broker.declare_queue(fleet.queue, ensure=True)

@@ -25,7 +25,7 @@ RUN_SECONDS = 1800.0
 
 @dataclass
 class PipelineBench:
-    """A lab with Apache as its storage, and both ways to work on its calls."""
+    """A lab with Apache as its storage, and both ways to process its calls."""
 
     lab: BenchLab
     dav: ExternalDav
@@ -37,7 +37,7 @@ class PipelineBench:
     cpu: dict[str, list[float]] = field(default_factory=lambda: {"muxer": [], "bare": []})
 
     def run_muxer(self) -> float:
-        """A migration run over new calls: seconds from the start of the process to its end."""
+        """Run a migration over new calls. Returns the seconds from the start of the process to its end."""
         added = self.lab.add_calls(self.calls)
         config = self.lab.write_config(
             advanced__worker_threads=self.workers, advanced__call_recording_query_string=migration_query(added)
@@ -51,13 +51,13 @@ class PipelineBench:
         if done.process.returncode or f" {len(added)} files muxed" not in done.out:
             raise RuntimeError(f"the muxer did not mux everything: {done.out}{done.err}")
         seen = self.lab.fetch_requests()
-        self.startups.append(seen[0].moment - started)
+        self.startups.append(seen[0].time - started)
         self.requests = {"RWS": len(seen), "WebDAV": _count_lines(log) - before}
         self.lab_cpu = self.lab.fetch_cpu_seconds() - cpu
         return taken
 
     def run_bare(self) -> float:
-        """The same transfers and a copy, by curl and ffmpeg."""
+        """Run the same transfers and a copy with curl and ffmpeg."""
         added = self.lab.add_calls(self.calls)
         with TemporaryDirectory(dir=self.lab.folder) as folder, ThreadPoolExecutor(self.workers) as pool:
             used = _children_cpu_seconds()
@@ -98,7 +98,7 @@ def pipeline_bench(folder: Path, calls: Sequence[Call], workers: int) -> Iterato
 
 
 def measure(setting: BenchSetting) -> Iterator[Figure]:
-    """Sixteen calls of five minutes, four at a time."""
+    """Measure sixteen calls of five minutes, four at a time."""
     count, length = setting.pick_size(16, 2), setting.pick_size(300, 2)
     calls = [inputs.create_call(setting.folder, length)] * count
     with pipeline_bench(setting.folder, calls, workers=4) as bench:

@@ -1,4 +1,4 @@
-"""Polls over a window in which nothing is to be done: requests, memory, processor time."""
+"""Polls over a window of finished recordings: requests, memory, processor time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ POLL_SECONDS = 600.0
 
 @dataclass(frozen=True)
 class PollCost:
-    """What polls over a window cost: requests of one poll, processor seconds of one poll, memory in megabytes."""
+    """The cost of polls over a window: requests of one poll, processor seconds of one poll, memory in megabytes."""
 
     recordings: int
     requests: int
@@ -27,7 +27,7 @@ class PollCost:
 
 
 def measure(setting: BenchSetting) -> Iterator[Figure]:
-    """Ten thousand recordings against one thousand."""
+    """Measure ten thousand recordings against one thousand."""
     few, many = (_measure_polls(setting.folder, count) for count in setting.pick_size((1_000, 10_000), (20, 200)))
     yield Figure(
         f"requests for 100 recordings, window of {many.recordings}", 100 * many.requests / many.recordings, at_most=2.0
@@ -38,8 +38,8 @@ def measure(setting: BenchSetting) -> Iterator[Figure]:
 
 
 def _measure_polls(folder: Path, count: int) -> PollCost:
-    """Poll a window of `count` recordings several times. The first poll does not count: it does what happens once."""
-    # What a server may do to make it hard costs requests; here it is one that pages plainly.
+    """Poll a window of `count` recordings several times. The first poll is excluded because of its one-time work."""
+    # Deviations of a server cost requests; this server has plain paging.
     plain = {"scroll_empty_first_page": False, "scroll_repeats_ids": False}
     with running_lab(folder / "lab", **plain) as lab:
         lab.add_finished(count, HOURS)
@@ -69,6 +69,6 @@ def _poll_lines(lab: BenchLab) -> list[dict[str, Any]]:
 
 
 def _count_poll_requests(seen: Sequence[LoggedRequest]) -> int:
-    """Return how many requests the second poll made: each begins with a query that has no scroll."""
+    """Return the number of requests of the second poll. Each poll starts with a query without scroll."""
     begins = [number for number, one in enumerate(seen) if "/recordings?" in one.path and "scrollId" not in one.path]
     return begins[2] - begins[1]

@@ -1,4 +1,4 @@
-"""What the kernel tells of a process and its children: memory and processor time."""
+"""Memory and processor time of a process and its children, from /proc."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class PeakMemory:
-    """The most memory that a process and its children have had at a time, in megabytes."""
+    """The peak memory of a process and its children, in megabytes."""
 
     def __init__(self) -> None:
         self.megabytes = 0.0
@@ -38,7 +38,7 @@ def watch_memory(pid: int) -> Iterator[PeakMemory]:
 
 
 def process_tree(pid: int) -> list[int]:
-    """Return a process and all that descend from it."""
+    """Return the ids of a process and of all its descendants."""
     children: dict[int, list[int]] = {}
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit() and (fields := _read_stat(int(folder.name))):
@@ -51,12 +51,12 @@ def process_tree(pid: int) -> list[int]:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Return the processor seconds that a process has used, with its children that have ended."""
+    """Return the processor seconds of a process, including its ended children."""
     return sum(int(one) for one in _read_stat(pid)[11:15]) / TICKS
 
 
 def _read_stat(pid: int) -> list[str]:
-    """Return the fields of /proc/PID/stat from the state on; nothing when the process has gone."""
+    """Return the fields of /proc/PID/stat from the state on; an empty list when the process has ended."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -64,7 +64,7 @@ def _read_stat(pid: int) -> list[str]:
 
 
 def _read_pss_kilobytes(pid: int) -> int:
-    """Return the memory of a process in kilobytes, what it shares counted in part."""
+    """Return the proportional memory (PSS) of a process in kilobytes."""
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""How throughput changes with workers, with length and with the number of screen files."""
+"""Throughput by the number of workers, the length and the number of screen files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.bench.pipeline import pipeline_bench
 
 
 def measure(setting: BenchSetting) -> Iterator[Figure]:
-    """Whole runs with 1, 2 and 4 workers; the mux step alone for lengths and numbers of screen files."""
+    """Measure complete runs with 1, 2 and 4 workers, and the mux step alone for lengths and numbers of screen files."""
     yield from _measure_workers(setting)
     yield from _measure_lengths(setting)
     yield from _measure_screens(setting)

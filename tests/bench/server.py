@@ -1,6 +1,6 @@
-"""The lab in a process of its own, so that it takes no time from what is measured: ``python -m tests.bench.server``.
+"""The lab in a separate process, so that it does not affect the measurement: ``python -m tests.bench.server``.
 
-Reads one JSON object a line, ``{"do": name, ...}``, and answers each with a line; ends with its input.
+Reads one JSON object a line, ``{"do": name, ...}``, and writes one line for each; ends at the end of its input.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ JSON = dict[str, Any]
 
 
 class _RecordingStore(RecordingStore):
-    """A store that also remembers when each request came, and lets its answer wait."""
+    """A store that also records the time of each request, and delays its response."""
 
     def __init__(self, delays: Delays) -> None:
         super().__init__()
@@ -42,18 +42,18 @@ class _RecordingStore(RecordingStore):
 
 
 class _LabCommands:
-    """What a benchmark may ask of the lab."""
+    """The commands that a benchmark may send to the lab."""
 
     def __init__(self, lab: Lab, store: _RecordingStore) -> None:
         self._lab, self._store = lab, store
         self._sources: list[Path] = []
 
     def config(self, overrides: dict[str, str]) -> JSON:
-        """Return a muxer.cfg."""
+        """Return the text of a muxer.cfg."""
         return {"text": self._lab.config_text(**overrides)}
 
     def add(self, serial: int, start: str, call: JSON, encrypted: bool, slow: float = 1.0) -> JSON:
-        """Put a call with its files into the lab, whose transfers are that many times slower; return its id and the names of
+        """Add a call with its files to the lab; its transfers are `slow` times slower. Returns its id and the names of
         its files."""
         parts = tuple(ScreenPart(one["offset"], one["seconds"]) for one in call["screens"])
         plan = CallPlan("bench", call["seconds"], parts, encrypted)
@@ -63,8 +63,8 @@ class _LabCommands:
         names, site = [], self._lab.site
         for number, (part, one) in enumerate(zip(parts, call["screens"], strict=True)):
             stored, pkcs7 = self._put_file(one["path"], SCREENS, f"{recording_id}_{number}.mp4", encrypted)
-            moment = begin + timedelta(seconds=part.offset)
-            media = metadata.screen_media(site, part, recording_id, moment, stored, pkcs7)
+            start_time = begin + timedelta(seconds=part.offset)
+            media = metadata.screen_media(site, part, recording_id, start_time, stored, pkcs7)
             self._store.add_screen_media(recording_id, site.region, media)
             names.append(stored.name)
         stored, pkcs7 = self._put_file(call["audio"], CALLS, f"{recording_id}.mp3", encrypted)
@@ -73,7 +73,7 @@ class _LabCommands:
         return {"id": recording_id, "audio": stored.name, "screens": names}
 
     def add_finished(self, count: int, first: str, apart: float) -> JSON:
-        """Add recordings that are muxed and labelled, ``apart`` seconds apart; none of their files is there."""
+        """Add recordings that are muxed and labelled, ``apart`` seconds apart, without their files."""
         seconds, site = 180, self._lab.site
         plan = CallPlan("finished", seconds, (ScreenPart(0, seconds),), muxed=True)
         nothing = self._lab.folder / "nothing"
@@ -85,8 +85,8 @@ class _LabCommands:
             media = metadata.call_media(site, plan, recording_id, start, nothing, None) | {"mediaId": audio}
             self._store.add_call(metadata.call_recording(site, plan, recording_id, start, media))
             source = metadata.screen_media(site, plan.screens[0], recording_id, start, nothing, None) | {"mediaId": screen}
-            made = metadata.muxed_media(site, plan, recording_id, start, nothing, [audio, screen])
-            for one in (source, made | {"mediaId": f"{recording_id}_muxed.mp4"}):
+            muxed_entry = metadata.muxed_media(site, plan, recording_id, start, nothing, [audio, screen])
+            for one in (source, muxed_entry | {"mediaId": f"{recording_id}_muxed.mp4"}):
                 self._store.add_screen_media(recording_id, site.region, one)
         return {}
 
@@ -114,15 +114,17 @@ class _LabCommands:
         return {"muxed": muxed, "sent": sum(sizes.get(name, 0) for name in sent), "whole": whole}
 
     def requests(self) -> JSON:
-        """Return the requests since then: moment, service, method, path; and the processor seconds of this process."""
+        """Return the requests since :meth:`forget_requests` (time, service, method, path), and used processor seconds."""
         return {"requests": list(self._store.seen), "cpu": time.process_time()}
 
     def progress(self) -> JSON:
-        """Return the moments at which a recording was first looked at by its id, and at which muxed files were published."""
+        """Return the time of the first request for a recording by its id, and the times of publication."""
         seen = [one for one in list(self._store.seen) if one[1] == "rws" and "/screen-recordings" in one[3]]
-        begun = [moment for moment, _, _, path in seen if "/screen-recordings/" in path]
-        published = [moment for moment, _, method, path in seen if method == "POST" and path.endswith("/screen-recordings")]
-        return {"begun": min(begun, default=None), "published": published}
+        started = [start_time for start_time, _, _, path in seen if "/screen-recordings/" in path]
+        published = [
+            start_time for start_time, _, method, path in seen if method == "POST" and path.endswith("/screen-recordings")
+        ]
+        return {"started": min(started, default=None), "published": published}
 
     def _put_file(self, source: str, collection: str, name: str, encrypted: bool) -> tuple[Path, str | None]:
         """Put a file into the storage."""
@@ -136,21 +138,25 @@ class _LabCommands:
 
 
 def main(folder: str, options: str) -> int:
-    """Given the lab's folder and its options as JSON (``dav``, ``switches``, ``delays``), serve until the input ends."""
+    """Serve a lab in `folder` until the input ends. `options`: JSON with ``dav``, ``switches``, ``delays``."""
     os.umask(0o022)
-    given = json.loads(options)
-    dav = ExternalDav(given["dav"]["url"], Path(given["dav"]["root"]), *given["dav"]["login"]) if "dav" in given else None
+    settings = json.loads(options)
+    dav = (
+        ExternalDav(settings["dav"]["url"], Path(settings["dav"]["root"]), *settings["dav"]["login"])
+        if "dav" in settings
+        else None
+    )
     lab, store = (
-        Lab(Path(folder), Switches(**given.get("switches", {})), dav=dav),
-        _RecordingStore(Delays(given.get("delays", {}))),
+        Lab(Path(folder), Switches(**settings.get("switches", {})), dav=dav),
+        _RecordingStore(Delays(settings.get("delays", {}))),
     )
     lab.site.store = store
     with lab:
         commands = _LabCommands(lab, store)
         for line in sys.stdin:
-            asked = json.loads(line)
-            answer = getattr(commands, asked.pop("do"))(**asked)
-            sys.stdout.write(f"{json.dumps(answer)}\n")
+            command = json.loads(line)
+            response = getattr(commands, command.pop("do"))(**command)
+            sys.stdout.write(f"{json.dumps(response)}\n")
             sys.stdout.flush()
     return 0
 

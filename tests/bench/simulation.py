@@ -1,4 +1,4 @@
-"""A day of a large site as events, without media: what a fleet of 1 to 500 workers would do. See docs/scaling.md."""
+"""Event simulation of a day of a large site, without media, for fleets of 1 to 500 workers. See docs/scaling.md."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.bench.simulated.polling import PollWindow
 RECORDINGS = 1_000_000
 WORKERS = (1, 10, 25, 50, 100, 200, 500)
 ENOUGH_WORKERS = 50
-# A worker that waits for work looks into every lane so often in a second.
+# The number of times per second that an idle worker checks every queue.
 CHECKS_PER_SECOND = 1 / MAX_POLL_INTERVAL
 WHOLE_WINDOW = 12 * HOUR
 SPLIT_WINDOWS = (PollWindow(HOUR), PollWindow(WHOLE_WINDOW, HOUR))
@@ -35,12 +35,12 @@ FLEETS = {f"{count} workers": SimulatedFleet(count) for count in WORKERS} | {
     "start at noon, two pollers": SimulatedFleet(ENOUGH_WORKERS, SPLIT_WINDOWS, begin=WHOLE_WINDOW),
     "start at noon, two pollers, 500 workers": SimulatedFleet(WORKERS[-1], SPLIT_WINDOWS, begin=WHOLE_WINDOW),
 }
-# With these, every recording has to be muxed.
+# With these, every recording must be muxed.
 ALL_DONE = [name for name, fleet in FLEETS.items() if fleet.workers >= ENOUGH_WORKERS and not fleet.begin]
 
 
 def measure(setting: BenchSetting) -> Iterator[Figure]:
-    """A million recordings: one poller with 1 to 500 workers; other pollers; a start at noon with all that waits then."""
+    """Simulate a million recordings: one poller with 1 to 500 workers; other pollers; a start at noon with the backlog."""
     count = setting.pick_size(RECORDINGS, 3000)
     names = setting.pick_size(list(FLEETS), ["1 workers", "two pollers, 0-1-12 h"])
     with ProcessPoolExecutor() as processes:
@@ -49,7 +49,7 @@ def measure(setting: BenchSetting) -> Iterator[Figure]:
 
 
 def _simulate_fleet(count: int, name: str) -> list[Figure]:
-    """Simulate and tell. What is measured over recordings shows its 99th percentile, with median and maximum as spread."""
+    """Simulate a fleet and return its figures. Those over recordings are 99th percentiles, from median to maximum."""
     fleet, costs = FLEETS[name], Costs()
     done = Simulation(_cached_day(count), fleet, costs).run()
     seen, workers = done.seen, done.workers
@@ -76,6 +76,6 @@ def _cached_day(count: int) -> Day:
 
 
 def _percentile_figure(what: str, values: Sequence[float], unit: str) -> Figure:
-    """Return the value that 99 of 100 are not above; the spread is from the median to the maximum."""
+    """Return the 99th percentile; the spread is from the median to the maximum."""
     ordered = sorted(values)
     return Figure(what, ordered[int(0.99 * (len(ordered) - 1))], unit, ordered[len(ordered) // 2], ordered[-1])

@@ -14,9 +14,9 @@ from tests.support.daemon import PYTHON, MuxerProcess, wait_until
 
 
 def measure(setting: BenchSetting) -> Iterator[Figure]:
-    """Against a bare Python that imports an HTTP client."""
+    """Measure against a bare Python that imports an HTTP client."""
     with TemporaryDirectory(dir=setting.folder) as place, running_lab(Path(place)) as lab:
-        # As on a real site, where the bundle of authorities is read at the start.
+        # As on a real site, where the CA bundle is read at the start.
         bundle = lab.folder / "keys" / "recipient-1.crt.pem"
         config = lab.write_config(htcc__trusted_ca=bundle, rcs__trusted_ca=bundle, webdav__trusted_ca=bundle)
         _start_muxer(lab, config)
@@ -35,4 +35,4 @@ def _start_muxer(lab: BenchLab, config: Path) -> float:
     with MuxerProcess(config) as muxer:
         wait_until(lab.fetch_requests, 60.0, "the first request", lab.log_path)
         muxer.stop()
-    return lab.fetch_requests()[0].moment - started
+    return lab.fetch_requests()[0].time - started

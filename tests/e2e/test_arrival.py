@@ -1,5 +1,5 @@
-"""Files that are fetched while they are still being uploaded: awaited, muxed whole when they are complete, and as far as
-they go when they no longer grow. The real process on the lab; results are decoded."""
+"""Files that are fetched while they are still being uploaded: the muxer waits for them, muxes complete files, and muxes the
+available part when they no longer grow. The real process on the lab; results are decoded."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ def screen_path(lab: Lab, call: AddedCall) -> Path:
 
 
 def truncate_file(path: Path, part: float = 0.5) -> bytes:
-    """Leave the first part of a file; return the whole of it."""
+    """Truncate a file to its first `part`. Returns its complete content."""
     whole = path.read_bytes()
     path.write_bytes(whole[: int(len(whole) * part)])
     return whole
 
 
 def remux_file(path: Path, *flags: str) -> None:
-    """Write a screen file in another form, by plain ffmpeg."""
+    """Remux a screen file with ffmpeg into another container layout."""
     other = path.with_name("other.mp4")
     subprocess.run(["ffmpeg", "-v", "error", "-y", "-i", path, "-c", "copy", *flags, other], check=True)
     other.replace(path)
@@ -102,7 +102,7 @@ def wait_for_label(lab: Lab, call: AddedCall, log: Path) -> None:
 
 
 @pytest.mark.parametrize("size", ["right", "45", ""])
-def test_half_a_call_is_awaited_and_muxed_whole(lab: Lab, size: str) -> None:
+def test_truncated_call_is_awaited_and_muxed_in_full(lab: Lab, size: str) -> None:
     (call,) = add_short(lab, [0], plan=PLAN)
     path = audio_path(lab, call)
     if size != "right":
@@ -113,7 +113,7 @@ def test_half_a_call_is_awaited_and_muxed_whole(lab: Lab, size: str) -> None:
         wait_until(lambda: incomplete_messages(log), TIMEOUT_SECONDS, "the wait", log)
         wait_for_polls(log, 3)
         assert not muxed_entries(lab, call.id)
-        # While it is being tried, it is not among them.
+        # During an attempt it is not listed.
         found: list[dict[str, Any]] = []
         wait_until(lambda: found.extend(list_failed(config)) or found, TIMEOUT_SECONDS, "the list of what has failed", log)
         (failure,) = found
@@ -128,7 +128,7 @@ def test_half_a_call_is_awaited_and_muxed_whole(lab: Lab, size: str) -> None:
 
 
 @pytest.mark.parametrize("index", REMUX_FLAGS)
-def test_half_a_screen_is_awaited_and_muxed_whole(lab: Lab, index: str) -> None:
+def test_truncated_screen_is_awaited_and_muxed_in_full(lab: Lab, index: str) -> None:
     (call,) = add_short(lab, [0], plan=PLAN)
     path = screen_path(lab, call)
     remux_file(path, *REMUX_FLAGS[index])
@@ -147,7 +147,7 @@ def test_half_a_screen_is_awaited_and_muxed_whole(lab: Lab, index: str) -> None:
     assert not [one for one in log_messages(log) if "set aside" in one]
 
 
-def test_an_empty_file_is_awaited(lab: Lab) -> None:
+def test_empty_file_is_awaited(lab: Lab) -> None:
     (call,) = add_short(lab, [0], plan=PLAN)
     path = screen_path(lab, call)
     whole = truncate_file(path, 0)
@@ -160,7 +160,7 @@ def test_an_empty_file_is_awaited(lab: Lab) -> None:
     assert decode_problems(lab, call) == []
 
 
-def test_encrypted_media_that_rcs_cuts_are_awaited(make_lab: Make) -> None:
+def test_encrypted_media_truncated_by_rcs_are_awaited(make_lab: Make) -> None:
     lab = make_lab()
     (call,) = lab.add_case(Case.ENCRYPTED)
     media = (lab.store.get_call(call.id) or {})["mediaFiles"][0]
@@ -181,7 +181,7 @@ def test_encrypted_media_that_rcs_cuts_are_awaited(make_lab: Make) -> None:
 
 
 @pytest.mark.parametrize("minutes", ["0", "0.05"])
-def test_a_file_that_no_longer_grows_is_muxed_as_far_as_it_goes(lab: Lab, minutes: str) -> None:
+def test_available_part_of_file_that_no_longer_grows_is_muxed(lab: Lab, minutes: str) -> None:
     (call,) = add_short(lab, [0], plan=PLAN)
     truncate_file(audio_path(lab, call))
     config, log = write_config(lab, advanced__incomplete_after=minutes)
@@ -197,7 +197,7 @@ def test_a_file_that_no_longer_grows_is_muxed_as_far_as_it_goes(lab: Lab, minute
     assert name in done["missing"] and f"but {CALL_SECONDS:.1f} s by its metadata" in done["missing"]
 
 
-def test_a_screen_that_no_longer_grows_is_shown_as_far_as_it_goes_after_a_restart(lab: Lab) -> None:
+def test_available_part_of_screen_is_shown_after_restart(lab: Lab) -> None:
     good, call = add_short(lab, [0, 1], plan=PLAN)
     path = screen_path(lab, call)
     remux_file(path, *REMUX_FLAGS["front"])
@@ -228,7 +228,7 @@ def test_a_screen_that_no_longer_grows_is_shown_as_far_as_it_goes_after_a_restar
     assert path.name in done["missing"] and "it is truncated" in done["missing"]
 
 
-def test_a_size_that_is_nonsense_keeps_nothing_waiting(lab: Lab) -> None:
+def test_invalid_size_in_metadata_delays_nothing(lab: Lab) -> None:
     (call,) = add_short(lab, [0], plan=PLAN)
     set_size(lab, call, "45")
     config, log = write_config(lab)
@@ -238,7 +238,7 @@ def test_a_size_that_is_nonsense_keeps_nothing_waiting(lab: Lab) -> None:
     assert decode_problems(lab, call) == [] and not incomplete_messages(log)
 
 
-def test_the_commands_say_what_is_awaited(lab: Lab, tmp_path: Path) -> None:
+def test_commands_report_awaited_files(lab: Lab, tmp_path: Path) -> None:
     (call,) = add_short(lab, [0], plan=PLAN)
     name = audio_path(lab, call).name
     truncate_file(audio_path(lab, call))
@@ -256,7 +256,7 @@ def test_the_commands_say_what_is_awaited(lab: Lab, tmp_path: Path) -> None:
     assert 4 < av_sync.streams(output)["audio"].seconds < 8
 
 
-def test_a_migration_takes_an_old_file_as_it_is_and_awaits_a_new_one(lab: Lab) -> None:
+def test_migration_uses_old_file_as_is_and_awaits_new_file(lab: Lab) -> None:
     old, new = add_short(lab, [0, 1], plan=PLAN)
     for call, age in ((old, 86_400), (new, 0)):
         truncate_file(audio_path(lab, call))

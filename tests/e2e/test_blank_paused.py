@@ -1,4 +1,4 @@
-"""``[advanced] blank_paused`` with the real process: what is published when it is switched, and when masks change."""
+"""``[advanced] blank_paused`` with the real process: what is published after it is switched, and after masks change."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.muxer_runs import log_messages, muxed_entries, write_config
 
 Make = Callable[..., Lab]
 TIMEOUT_SECONDS = 120
-# What the masks of the lab say of these calls, in seconds of the call.
+# The paused spans in the masks of the lab's calls, in seconds of the call.
 GAPS, TRANSFER = [(8.25, 10.5), (29.0, 36.0)], [(5.0, 7.0), (20.0, 22.5)]
 
 
@@ -39,35 +39,35 @@ def stored_names(lab: Lab) -> set[str]:
 
 
 def black_spans(lab: Lab, entry: dict) -> list[tuple[float, float]]:
-    """Return from when to when the picture of a muxed file is black."""
+    """Return the spans (begin, end), in seconds, in which the frames of a muxed file are black."""
     clear = lab.folder / "clear.mp4"
     lab.decrypt_file(entry["pkcs7"], lab.site.media.folder / "screens" / entry["mediaId"], clear)
-    pictures = read_frames(clear)
+    frames = read_frames(clear)
     found: list[tuple[float, float]] = []
-    for picture, end in zip(pictures, [*(one.pts for one in pictures[1:]), float("inf")], strict=True):
-        if picture.black and found and found[-1][1] == picture.pts:
+    for frame, end in zip(frames, [*(one.pts for one in frames[1:]), float("inf")], strict=True):
+        if frame.black and found and found[-1][1] == frame.pts:
             found[-1] = (found[-1][0], end)
-        elif picture.black:
-            found.append((picture.pts, end))
+        elif frame.black:
+            found.append((frame.pts, end))
     return found
 
 
 def covers_spans(found: Sequence[tuple[float, float]], spans: Sequence[tuple[float, float]]) -> bool:
-    """Whether each span lies within what was found, within a tick."""
+    """Return whether each span lies within a found span, with a tolerance of one tick."""
     return all(any(one[0] <= begin + 0.0001 and end <= one[1] + 0.0001 for one in found) for begin, end in spans)
 
 
-def test_switched_on_and_off_it_replaces_what_was_published_and_nothing_else(lab: Lab) -> None:
+def test_switching_blank_paused_replaces_only_affected_files(lab: Lab) -> None:
     [gaps], [transfer] = lab.add_case(Case.GAPS), lab.add_case(Case.TRANSFER)
     [plain] = lab.store.find_calls(lambda one: not one["mediaFiles"][0]["masks"])
     counts = {gaps.id: 1, transfer.id: 2, plain: 1}
     seen: dict[str, dict[str, set[str]]] = {}
     for turn, value in (("off", "0"), ("on", "1"), ("off again", "0")):
         config, log = write_config(lab, advanced__blank_paused=value)
-        wanted = len(lab.store.media_deletes) + (0 if turn == "off" else 3)
+        deletions = len(lab.store.media_deletes) + (0 if turn == "off" else 3)
 
-        def is_done(wanted: int = wanted) -> bool:
-            return len(lab.store.media_deletes) == wanted and all(
+        def is_done(deletions: int = deletions) -> bool:
+            return len(lab.store.media_deletes) == deletions and all(
                 len(muxed_entries(lab, one)) == count for one, count in counts.items()
             )
 
@@ -90,7 +90,7 @@ def test_switched_on_and_off_it_replaces_what_was_published_and_nothing_else(lab
 
 
 def wait_for_polls(log: Path) -> None:
-    """Wait until another poll has begun and ended."""
+    """Wait until another poll has started and ended."""
     polls = log_messages(log).count("poll done")
     wait_until(lambda: log_messages(log).count("poll done") > polls + 1, TIMEOUT_SECONDS, "polls", log)
 
@@ -102,7 +102,7 @@ def set_masks(lab: Lab, call: AddedCall, *masks: tuple[float, str]) -> None:
     lab.store.add_call(recording)
 
 
-def test_masks_that_come_later_lead_to_another_file_also_by_command_and_migration(make_lab: Make) -> None:
+def test_later_masks_lead_to_new_file_by_poll_command_and_migration(make_lab: Make) -> None:
     lab = make_lab()
     [call] = lab.add_case(Case.PLAIN)
     config, _ = write_config(lab, advanced__blank_paused="1")
@@ -139,13 +139,13 @@ def test_masks_that_come_later_lead_to_another_file_also_by_command_and_migratio
     assert muxed_names(lab, call) == stored_names(lab) == {first["file"]}
 
 
-def test_without_deletion_both_files_stay_and_neither_is_muxed_again(make_lab: Make) -> None:
+def test_without_deletion_both_files_stay_and_neither_is_remuxed(make_lab: Make) -> None:
     lab = make_lab()
     [call] = lab.add_case(Case.TRANSFER)
     outcomes = []
     for value in ("0", "1", "1", "0"):
         config, _ = write_config(lab, advanced__blank_paused=value, advanced__delete_superseded="0")
-        told = commands.run_json_in_process(config, "mux", call.id, "--agent", "agent2")
-        outcomes += [one["outcome"] for one in told["targets"]]
+        report = commands.run_json_in_process(config, "mux", call.id, "--agent", "agent2")
+        outcomes += [one["outcome"] for one in report["targets"]]
     assert outcomes == ["muxed", "muxed", "already done", "already done"]
     assert len(muxed_names(lab, call)) == 2 and not lab.store.media_deletes

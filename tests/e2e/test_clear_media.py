@@ -1,4 +1,4 @@
-"""Media in clear lie in the temporary folder only as long as they are needed, and no longer than until the next start."""
+"""Clear media stay in the temporary folder only while they are needed, and at most until the next start."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TIMEOUT_SECONDS = 60
 MIGRATION = {"advanced__call_recording_query_string": "startTime=0"}
 
 
-def test_sources_are_gone_as_soon_as_they_are_muxed(make_lab: Make) -> None:
+def test_sources_are_deleted_as_soon_as_they_are_muxed(make_lab: Make) -> None:
     lab = make_lab()
     lab.add_case(Case.GAPS)
     config, log = write_config(lab, processing__openssl=str(write_slow_program(lab.folder, "openssl")))
@@ -36,13 +36,13 @@ def test_sources_are_gone_as_soon_as_they_are_muxed(make_lab: Make) -> None:
 
 
 @pytest.mark.parametrize("timeout", ["43200", "-1", "1"])
-def test_what_a_dead_process_left_is_gone_before_the_first_poll(make_lab: Make, timeout: str) -> None:
+def test_leftover_files_are_deleted_before_first_poll(make_lab: Make, timeout: str) -> None:
     lab = make_lab()
     config, log = write_config(lab, **MIGRATION, processing__clean_temp_folder_timeout=timeout)
     (left := lab.folder / "temp" / "muxer-job-deadbeef").mkdir()
     (left / "audio").write_bytes(b"in clear")
     assert run_muxer(config, seconds=TIMEOUT_SECONDS).process.returncode == 0
-    said = log_messages(log)
+    messages = log_messages(log)
     assert not left.exists()
-    removed = said.index("1 leftover folders removed from the temporary folder")
-    assert removed < next(number for number, line in enumerate(said) if line.startswith("migration: "))
+    removed = messages.index("1 leftover folders removed from the temporary folder")
+    assert removed < next(number for number, line in enumerate(messages) if line.startswith("migration: "))

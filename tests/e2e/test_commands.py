@@ -1,4 +1,4 @@
-"""The commands as processes: the frame around them, ``check`` and ``config`` on a terminal and in a pipe."""
+"""The commands as processes: help, version and errors; ``check`` and ``config`` on a terminal and in a pipe."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_version() -> None:
     assert run_cli("--version").stdout == f"Recording Muxer {__version__}\n"
 
 
-def test_an_unknown_command() -> None:
+def test_unknown_command_is_an_error() -> None:
     done = run_cli("chekc")
     assert done.returncode == 2 and not done.stdout
     assert "there is no command 'chekc'; did you mean check?" in done.stderr
@@ -58,12 +58,12 @@ def test_an_unknown_command() -> None:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_tells_more(name: str) -> None:
+def test_every_command_has_help(name: str) -> None:
     code, out, err = run_main_in_process(name, "--help")
     assert code == 0 and out.startswith("usage: "), err
 
 
-def test_the_installed_script_is_the_same_program() -> None:
+def test_installed_script_is_the_same_program() -> None:
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
     module, _, function = scripts["recording-muxer"].partition(":")
     assert callable(getattr(import_module(module), function))
@@ -76,13 +76,13 @@ def test_the_installed_script_is_the_same_program() -> None:
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory, kept_lab: type[Lab]):  # type: ignore[no-untyped-def]
-    with kept_lab(tmp_path_factory.mktemp("lab")) as made:
-        made.add_case(Case.PLAIN)
-        yield made
+    with kept_lab(tmp_path_factory.mktemp("lab")) as running:
+        running.add_case(Case.PLAIN)
+        yield running
 
 
 def run_on_terminal(*arguments: str, env: dict[str, str] | None = None) -> tuple[int, str]:
-    """Run a command on a pseudo-terminal of its own; return its exit code and what it has shown."""
+    """Run a command on a separate pseudo-terminal. Returns its exit code and its output."""
     controller, terminal = pty.openpty()
     environment = {**os.environ, "COLUMNS": str(COLUMNS), "TERM": "xterm-256color", "PYTHONUTF8": "1", **(env or {})}
     process = subprocess.Popen(
@@ -93,7 +93,7 @@ def run_on_terminal(*arguments: str, env: dict[str, str] | None = None) -> tuple
     try:
         while piece := os.read(controller, 65536):
             shown += piece
-    except OSError:  # how Linux says that the other side is closed
+    except OSError:  # Linux reports a closed pseudo-terminal like this
         pass
     finally:
         os.close(controller)
@@ -131,6 +131,6 @@ def test_in_a_pipe_each_check_is_a_line(lab: Lab, tmp_path: Path) -> None:
     assert lines[-1][0].endswith("skipped")
 
 
-def test_the_documentation_names_every_command() -> None:
+def test_documentation_names_every_command() -> None:
     table = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8").partition("\n## ")[0]
     assert [name for name in ("run", *COMMANDS) if f"`{name}`" not in table] == []

@@ -35,7 +35,7 @@ ENVIRONMENT.pop("CREDENTIALS_DIRECTORY", None)
 
 @dataclass
 class ProgramCopy:
-    """A copy of the program: the script, and the folder it is run in."""
+    """A copy of the program: the script, and the folder in which it runs."""
 
     script: Path
     folder: Path
@@ -62,7 +62,7 @@ class ProgramCopy:
 
 
 class ProgramTerminal:
-    """The program on a terminal of its own, and what that terminal shows."""
+    """The program on a separate terminal, and the output of that terminal."""
 
     def __init__(self, site: ProgramCopy, *arguments: str) -> None:
         self.shown = self._seen = ""
@@ -108,7 +108,7 @@ class ProgramTerminal:
         assert select.select([self.terminal], [], [], max(0, deadline - time.monotonic()))[0], f"stuck at {self.shown!r}"
         try:
             data = os.read(self.terminal, 4096)
-        except OSError:  # what Linux answers when the other side has ended
+        except OSError:  # Linux reports an ended process like this
             return False
         self.shown += data.decode(errors="replace")
         return bool(data)
@@ -120,7 +120,7 @@ def copy_package(target: Path) -> Path:
 
 @pytest.fixture(params=["installed", "source"])
 def site(request: pytest.FixtureRequest, tmp_path: Path) -> ProgramCopy:
-    """Return both layouts: the script inside the package's folder, run there; and beside it, run there."""
+    """Return both layouts: the script inside the package's folder, run there; and next to it, run there."""
     package = copy_package(tmp_path / "site" / "muxer")
     folder = package if request.param == "installed" else package.parent
     script = shutil.copy(PACKAGE.parent / "encryptPassword.py", folder)
@@ -129,7 +129,7 @@ def site(request: pytest.FixtureRequest, tmp_path: Path) -> ProgramCopy:
 
 @pytest.fixture
 def one(tmp_path: Path) -> ProgramCopy:
-    """Return the script where it is, run in a folder of its own."""
+    """Return the script in its original location, run in a separate folder."""
     folder = tmp_path / "here"
     folder.mkdir()
     return ProgramCopy(PACKAGE.parent / "encryptPassword.py", folder)
@@ -150,7 +150,7 @@ def is_unchanged(site: ProgramCopy) -> bool:
 # ---- on a terminal -----------------------------------------------------------------------------------
 
 
-def test_it_asks_for_every_secret_twice_and_shows_none(site: ProgramCopy) -> None:
+def test_each_secret_is_prompted_twice_and_never_shown(site: ProgramCopy) -> None:
     values = {HTCC: SECRET, RCS: "пароль", WEBDAV: "%(x)s", S3: "'\"\\", MONITORING: "seen by none", FLEET: "amqp://h"}
     with ProgramTerminal(site) as terminal:
         for prompt, value in zip(PROMPTS, values.values(), strict=True):
@@ -173,7 +173,7 @@ def test_every_secret_option_has_its_prompt() -> None:
     assert tuple(f"[{section}] {name}" for section, name, option in all_options() if option.secret) == PROMPTS
 
 
-def test_inside_the_package_its_modules_shadow_no_others(tmp_path: Path) -> None:
+def test_package_modules_shadow_no_other_modules(tmp_path: Path) -> None:
     package = copy_package(tmp_path / "site" / "muxer")
     (package / "getpass.py").write_text("raise SystemExit('shadowed')\n")
     (package / "json.py").write_text("raise SystemExit('shadowed')\n")
@@ -182,7 +182,7 @@ def test_inside_the_package_its_modules_shadow_no_others(tmp_path: Path) -> None
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_empty_means_skip_and_keeps_what_is_stored(stored: ProgramCopy) -> None:
+def test_empty_input_keeps_stored_secret(stored: ProgramCopy) -> None:
     with ProgramTerminal(stored) as terminal:
         terminal.type_answer(PROMPTS[0], "")
         terminal.type_twice(PROMPTS[1], "new")
@@ -193,7 +193,7 @@ def test_empty_means_skip_and_keeps_what_is_stored(stored: ProgramCopy) -> None:
     assert open_keystore(stored.folder) == {HTCC: SECRET, S3: "s3 secret", RCS: "new"}
 
 
-def test_when_all_are_skipped_nothing_is_made(one: ProgramCopy) -> None:
+def test_no_keystore_is_created_when_all_prompts_are_skipped(one: ProgramCopy) -> None:
     with ProgramTerminal(one) as terminal:
         for prompt in PROMPTS:
             terminal.type_answer(prompt, "")
@@ -202,7 +202,7 @@ def test_when_all_are_skipped_nothing_is_made(one: ProgramCopy) -> None:
     assert one.keystore_files() == set()
 
 
-def test_a_wrong_repetition_is_asked_for_again(one: ProgramCopy) -> None:
+def test_wrong_repetition_is_prompted_again(one: ProgramCopy) -> None:
     with ProgramTerminal(one) as terminal:
         for _ in range(3):
             terminal.type_answer(PROMPTS[0], "this")
@@ -215,7 +215,7 @@ def test_a_wrong_repetition_is_asked_for_again(one: ProgramCopy) -> None:
     assert open_keystore(one.folder) == {HTCC: "those"}
 
 
-def test_after_three_more_wrong_repetitions_it_gives_up(stored: ProgramCopy) -> None:
+def test_three_more_wrong_repetitions_end_the_program(stored: ProgramCopy) -> None:
     with ProgramTerminal(stored) as terminal:
         terminal.type_twice(PROMPTS[0], "new")
         for _ in range(4):
@@ -228,7 +228,7 @@ def test_after_three_more_wrong_repetitions_it_gives_up(stored: ProgramCopy) -> 
 
 @pytest.mark.parametrize("key", ["\x03", "\x04"], ids=["Ctrl-C", "Ctrl-D"])
 @pytest.mark.parametrize("at", [0, 1, 2])
-def test_stopped_at_a_prompt_it_changes_nothing(stored: ProgramCopy, at: int, key: str) -> None:
+def test_interrupt_at_prompt_changes_nothing(stored: ProgramCopy, at: int, key: str) -> None:
     with ProgramTerminal(stored) as terminal:
         if at:
             terminal.type_answer(PROMPTS[0], "new")
@@ -241,7 +241,7 @@ def test_stopped_at_a_prompt_it_changes_nothing(stored: ProgramCopy, at: int, ke
     assert is_unchanged(stored)
 
 
-def test_stopped_in_a_new_folder_it_leaves_no_file(one: ProgramCopy) -> None:
+def test_interrupt_in_new_folder_leaves_no_file(one: ProgramCopy) -> None:
     with ProgramTerminal(one) as terminal:
         terminal.type_twice(PROMPTS[0], "new")
         terminal.type_answer(PROMPTS[1], "", end="\x03")
@@ -249,7 +249,7 @@ def test_stopped_in_a_new_folder_it_leaves_no_file(one: ProgramCopy) -> None:
     assert one.keystore_files() == set()
 
 
-def test_what_the_terminal_cannot_say_is_refused_without_a_traceback(stored: ProgramCopy) -> None:
+def test_undecodable_terminal_input_is_refused_without_traceback(stored: ProgramCopy) -> None:
     with ProgramTerminal(stored) as terminal:
         terminal.type_answer(PROMPTS[0], "")
         terminal.type_answer(PROMPTS[1], "")
@@ -260,7 +260,7 @@ def test_what_the_terminal_cannot_say_is_refused_without_a_traceback(stored: Pro
     assert is_unchanged(stored)
 
 
-def test_a_keystore_that_cannot_be_used_is_reported_before_the_first_prompt(stored: ProgramCopy) -> None:
+def test_unusable_keystore_is_reported_before_first_prompt(stored: ProgramCopy) -> None:
     (stored.folder / KEY_FILE).write_bytes(os.urandom(32))
     before = (stored.folder / KEYSTORE_FILE).read_bytes()
     with ProgramTerminal(stored) as terminal:
@@ -273,7 +273,7 @@ def test_a_keystore_that_cannot_be_used_is_reported_before_the_first_prompt(stor
 # ---- without a terminal ------------------------------------------------------------------------------
 
 
-def test_without_a_terminal_it_refuses(site: ProgramCopy) -> None:
+def test_missing_terminal_is_refused(site: ProgramCopy) -> None:
     done = site.run_program(stdin="one\none\n")
     assert (done.returncode, done.stdout) == (2, "")
     assert "no terminal" in done.stderr
@@ -281,7 +281,7 @@ def test_without_a_terminal_it_refuses(site: ProgramCopy) -> None:
     assert site.keystore_files() == set()
 
 
-def test_without_any_standard_input_it_refuses(one: ProgramCopy) -> None:
+def test_missing_standard_input_is_refused(one: ProgramCopy) -> None:
     for arguments in ((), ("--stdin",)):
         command = ["sh", "-c", 'exec "$@" <&-', "sh", *one.command_line(*arguments)]
         done = subprocess.run(
@@ -292,7 +292,7 @@ def test_without_any_standard_input_it_refuses(one: ProgramCopy) -> None:
     assert one.keystore_files() == set()
 
 
-def test_stdin_gives_values_as_they_are(site: ProgramCopy) -> None:
+def test_stdin_values_are_stored_unchanged(site: ProgramCopy) -> None:
     lines = f"htcc={SECRET}\r\n\nRCS = spaced \nwebdav=a=b=\ns3=line\u2028\x0c\x85separators"
     done = site.run_program("--stdin", stdin="\ufeff" + lines)
     assert (done.returncode, done.stderr) == (0, "")
@@ -305,7 +305,7 @@ def test_stdin_gives_values_as_they_are(site: ProgramCopy) -> None:
     assert SECRET not in done.stdout
 
 
-def test_stdin_adds_to_what_is_stored(stored: ProgramCopy) -> None:
+def test_stdin_adds_to_stored_secrets(stored: ProgramCopy) -> None:
     assert stored.run_program("--stdin", stdin="s3=other\nrcs=new\n").returncode == 0
     assert open_keystore(stored.folder) == {HTCC: SECRET, S3: "other", RCS: "new"}
 
@@ -317,7 +317,7 @@ def test_stdin_adds_to_what_is_stored(stored: ProgramCopy) -> None:
         *(("rcs=new\n\nprocessing=hunter2\n", "line 3"), ("rcs=hunter2\nrcs=hunter3\n", "line 2"), (b"rcs=\xff", "UTF-8")),
     ],
 )
-def test_stdin_is_refused_as_a_whole(stored: ProgramCopy, lines: str | bytes, what: str) -> None:
+def test_invalid_stdin_stores_nothing(stored: ProgramCopy, lines: str | bytes, what: str) -> None:
     done = stored.run_program("--stdin", stdin=lines)
     assert (done.returncode, done.stdout) == (2, "")
     assert "encryptPassword.py: standard input" in done.stderr
@@ -326,7 +326,7 @@ def test_stdin_is_refused_as_a_whole(stored: ProgramCopy, lines: str | bytes, wh
     assert is_unchanged(stored)
 
 
-def test_a_folder_that_cannot_be_written_is_named(one: ProgramCopy) -> None:
+def test_unwritable_folder_is_named(one: ProgramCopy) -> None:
     (one.folder / KEY_FILE).mkdir()
     done = one.run_program("--stdin", stdin="rcs=new\n")
     assert done.returncode == 2
@@ -334,7 +334,7 @@ def test_a_folder_that_cannot_be_written_is_named(one: ProgramCopy) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_permissions_of_the_caller_do_not_matter(one: ProgramCopy) -> None:
+def test_umask_of_caller_does_not_matter(one: ProgramCopy) -> None:
     command = ["sh", "-c", 'umask 0; exec "$@"', "sh", *one.command_line("--stdin")]
     subprocess.run(command, cwd=one.folder, env=ENVIRONMENT, input=b"rcs=new", timeout=TIMEOUT_SECONDS, check=True)
     for name in (KEYSTORE_FILE, KEY_FILE):
@@ -342,7 +342,7 @@ def test_permissions_of_the_caller_do_not_matter(one: ProgramCopy) -> None:
     assert one.keystore_files() == {KEYSTORE_FILE, KEY_FILE}
 
 
-def test_the_credential_is_the_key(one: ProgramCopy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_systemd_credential_is_the_key(one: ProgramCopy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     credential = tmp_path / CREDENTIAL_NAME
     credential.write_bytes(os.urandom(32))
     credential.chmod(0o400)
@@ -355,18 +355,18 @@ def test_the_credential_is_the_key(one: ProgramCopy, tmp_path: Path, monkeypatch
 # ---- the other options -------------------------------------------------------------------------------
 
 
-def test_list_names_what_is_stored_and_no_value(stored: ProgramCopy) -> None:
+def test_list_shows_names_and_no_values(stored: ProgramCopy) -> None:
     done = stored.run_program("--list")
     assert (done.returncode, done.stdout, done.stderr) == (0, "[htcc] password\n[s3] secret_access_key\n", "")
 
 
-def test_list_of_nothing_is_empty(one: ProgramCopy) -> None:
+def test_list_of_missing_keystore_is_empty(one: ProgramCopy) -> None:
     done = one.run_program("--list")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert one.keystore_files() == set()
 
 
-def test_remove_takes_one_away_and_says_so(stored: ProgramCopy) -> None:
+def test_remove_deletes_one_secret_and_reports_it(stored: ProgramCopy) -> None:
     done = stored.run_program("--remove", "s3")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == f"Removed from {stored.folder / KEYSTORE_FILE}: [s3] secret_access_key\n"
@@ -374,14 +374,14 @@ def test_remove_takes_one_away_and_says_so(stored: ProgramCopy) -> None:
 
 
 @pytest.mark.parametrize("name", ["rcs", "nonsense", ""])
-def test_remove_of_what_is_not_there_is_refused(stored: ProgramCopy, name: str) -> None:
+def test_remove_of_unknown_secret_is_refused(stored: ProgramCopy, name: str) -> None:
     done = stored.run_program("--remove", name)
     assert (done.returncode, done.stdout) == (2, "")
     assert f"--remove {name}: the keystore has no such password; it holds: htcc, s3" in done.stderr
     assert is_unchanged(stored)
 
 
-def test_config_file_names_another_folder(one: ProgramCopy, tmp_path: Path) -> None:
+def test_config_file_selects_another_folder(one: ProgramCopy, tmp_path: Path) -> None:
     config = tmp_path / "etc" / "other.cfg"
     config.parent.mkdir()
     config.touch()
@@ -392,7 +392,7 @@ def test_config_file_names_another_folder(one: ProgramCopy, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("path", ["missing.cfg", "."])
-def test_a_config_file_that_is_none_is_refused(one: ProgramCopy, path: str) -> None:
+def test_invalid_config_file_is_refused(one: ProgramCopy, path: str) -> None:
     done = one.run_program("--stdin", f"--config-file={path}", stdin="rcs=new")
     assert done.returncode == 2
     assert "is not a file" in done.stderr

@@ -1,4 +1,4 @@
-"""Requests that fail at random, and a service that fails between mux and publication: what that costs. The real process."""
+"""Requests that fail at random, and a service that fails between mux and publication: the extra work. The real process."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def count_messages(log: Path, *words: str) -> int:
 
 
 def list_kept_results(lab: Lab) -> list[Path]:
-    """Return the files that wait for another attempt."""
+    """Return the muxed files that are kept for another attempt."""
     return sorted((lab.folder / "temp" / "kept").glob("*"))
 
 
-def test_a_third_of_all_requests_may_fail(make_lab: Make, tmp_path: Path) -> None:
-    """What is fetched and muxed is counted by the servers and by the steps; the limits leave room for bad luck."""
+def test_all_recordings_are_muxed_when_a_third_of_requests_fail(make_lab: Make, tmp_path: Path) -> None:
+    """The servers and the steps count what is fetched and muxed; the limits allow for unlucky runs."""
     lab = make_lab()
     calls = [*add_short(lab, range(CALL_COUNT // 2)), *add_short(lab, range(CALL_COUNT // 2), plan=CLOSED)]
     config, log = write_config(lab)
@@ -72,7 +72,7 @@ def test_a_third_of_all_requests_may_fail(make_lab: Make, tmp_path: Path) -> Non
     assert list_kept_results(lab) == []
 
 
-def test_an_outage_between_mux_and_publication_costs_no_second_mux(make_lab: Make, tmp_path: Path) -> None:
+def test_outage_between_mux_and_publication_needs_no_second_mux(make_lab: Make, tmp_path: Path) -> None:
     lab = make_lab()
     (call,) = add_short(lab, [1], plan=CLOSED)
     config, log = write_config(lab)
@@ -104,7 +104,7 @@ def test_an_outage_between_mux_and_publication_costs_no_second_mux(make_lab: Mak
 
 
 @pytest.mark.parametrize("change", ["sources", "published"])
-def test_what_is_kept_goes_when_it_is_not_needed(make_lab: Make, change: str) -> None:
+def test_kept_result_is_deleted_when_not_needed(make_lab: Make, change: str) -> None:
     lab = make_lab()
     (call,) = add_short(lab, [1])
     (other,) = add_short(lab, [2])

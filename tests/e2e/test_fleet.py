@@ -33,7 +33,7 @@ BACKLOG = f"{QUEUE}.backlog"
 
 @pytest.fixture
 def odd(rabbit: RabbitNode) -> Iterator[VirtualHost]:
-    """Return a virtual host whose account has a password that is written otherwise in an address."""
+    """Return a virtual host whose account has a password that must be percent-encoded in a URL."""
     rabbit.start()
     name = secrets.token_hex(4)
     rabbit.add_vhost(name, name, PASSWORD)
@@ -48,7 +48,7 @@ def write_certificate(rabbit: RabbitNode, folder: Path) -> str:
     return str(folder / "ca.pem")
 
 
-def test_a_fleet_works_over_tls_and_tells_its_password_nowhere(
+def test_fleet_works_over_tls_and_exposes_no_password(
     make_lab: Make, odd: VirtualHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lab = make_lab()
@@ -71,7 +71,7 @@ def test_a_fleet_works_over_tls_and_tells_its_password_nowhere(
     assert told == []
 
 
-def test_what_is_wrong_with_the_way_to_the_broker_is_told_and_mended_while_they_run(
+def test_broker_connection_problems_are_reported_and_fixed_at_run_time(
     make_lab: Make, vhost: VirtualHost, tmp_path: Path
 ) -> None:
     lab, node, name = make_lab(), vhost.node, vhost.name
@@ -114,7 +114,7 @@ def test_what_is_wrong_with_the_way_to_the_broker_is_told_and_mended_while_they_
 
 
 def broker_problem(crew: FleetProcesses) -> list[str]:
-    """Return what status says is wrong with RabbitMQ."""
+    """Return the RabbitMQ problems that `status` reports."""
     told = crew.run_json("status")
     return [one for one in told.get("trouble", []) if one.startswith("RabbitMQ is unavailable")]
 
@@ -128,12 +128,12 @@ def create_migration(lab: Lab, vhost: VirtualHost, begin: datetime, **more: str)
 
 
 def wait_for_end(member: FleetProcess) -> tuple[int, str]:
-    """Wait for the end of a migration; return its exit code and what it says at last."""
+    """Wait for the end of a migration. Returns its exit code and its summary."""
     return member.process.wait(TIMEOUT_SECONDS), member.printed_text.splitlines()[-1]
 
 
-def test_a_migration_goes_through_a_fleet_beside_its_poller(make_lab: Make, vhost: VirtualHost, tmp_path: Path) -> None:
-    """Orders of both are deleted before any worker is there, and those of the poller are out when the migration ends."""
+def test_migration_uses_fleet_next_to_running_poller(make_lab: Make, vhost: VirtualHost, tmp_path: Path) -> None:
+    """Tasks of both are deleted before any worker starts; the poller's tasks are unfinished when the migration ends."""
     lab, ago = make_lab(), timedelta(days=2)
     copies = RecordingCopies(lab)
     new, old = copies.add_copies(1), copies.add_copies(3, ago)
@@ -155,7 +155,7 @@ def test_a_migration_goes_through_a_fleet_beside_its_poller(make_lab: Make, vhos
         assert day.run_json("status")["targets"]["running"] == 1
         (tmp_path / "go").touch()
         wait_until(lambda: not copies.unfinished_ids(), TIMEOUT_SECONDS, "the work of the poller", day.log)
-        # It ends once more, with nothing to do but to look.
+        # A second run ends with nothing to do.
         assert wait_for_end(past.start_poller()) == (0, expected_summary(3, 0, 3))
         assert stop_processes(*members) == [0] * 3
     assert past.muxed_counts == dict.fromkeys(old, 1) and day.muxed_counts == dict.fromkeys(new, 1)
@@ -166,9 +166,7 @@ def expected_summary(found: int, muxed: int, done: int) -> str:
     return f"migration done: {counts}, 0 recordings without screen, 0 failed"
 
 
-def test_a_job_that_lasts_longer_than_rabbitmq_waits_is_done_once(
-    make_lab: Make, vhost: VirtualHost, tmp_path: Path
-) -> None:
+def test_job_longer_than_consumer_timeout_is_done_once(make_lab: Make, vhost: VirtualHost, tmp_path: Path) -> None:
     lab = make_lab()
     (call,) = add_short(lab, [0])
     options = {"processing__openssl": str(write_waiting(tmp_path)), "advanced__worker_threads": "1"}
@@ -197,8 +195,8 @@ def test_a_job_that_lasts_longer_than_rabbitmq_waits_is_done_once(
         vhost.node.acknowledge_within(1800.0, tick=60.0)
 
 
-def test_two_hosts_whose_cable_is_pulled(make_lab: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Broker, services and poller are on one, the worker on the other."""
+def test_network_failure_between_two_hosts(make_lab: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Broker, services and poller run on one host, the worker on the other."""
     hasty = {"muxer.fleet.connection.HEARTBEAT_SECONDS": 2, "muxer.fleet.worker.LOCK_WAIT_SECONDS": 5.0}
     with two_hosts() as (near, far):
         for module in ("service", "dav"):
@@ -238,8 +236,8 @@ def test_two_hosts_whose_cable_is_pulled(make_lab: Make, tmp_path: Path, monkeyp
 
 
 @pytest.mark.skipif(sys.executable == PYTHON, reason="MUXER_RUNTIME_PYTHON is not set: no default installation")
-def test_the_default_installation_has_no_fleet_and_says_what_it_lacks(make_lab: Make) -> None:
-    """All tests of the running process use this installation."""
+def test_default_installation_reports_missing_fleet_packages(make_lab: Make) -> None:
+    """The default installation is the one that all tests of the process use."""
     for package in ("dramatiq", "pika"):
         assert subprocess.run([PYTHON, "-c", f"import {package}"], capture_output=True, check=False).returncode == 1
     config = write_config(make_lab(), fleet__mode="broker", fleet__broker_url="amqp://muxer:secret-word@127.0.0.1")
@@ -253,8 +251,8 @@ def test_the_default_installation_has_no_fleet_and_says_what_it_lacks(make_lab: 
     assert not [log for log in config.parent.rglob("*.log") if "starts as" in log.read_text()]
 
 
-def test_without_a_fleet_its_packages_are_not_loaded_even_where_they_are(make_lab: Make) -> None:
-    """Of the Python that the tests run in, which has them."""
+def test_fleet_packages_are_not_imported_without_a_fleet(make_lab: Make) -> None:
+    """The Python environment of the tests has these packages installed."""
     lab = make_lab()
     (call,) = add_short(lab, [0])
     config = write_config(lab, advanced__call_recording_query_string="startTime=0")

@@ -1,4 +1,4 @@
-"""A real fleet as an administrator sees it at its poller and beside its workers: ``status``, metrics, health, page."""
+"""A real fleet as an administrator sees it, on the poller and next to the workers: ``status``, metrics, health, page."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from tests.support.page_reader import PageReader
 from tests.support.queues import VirtualHost
 
 
-def fleet_section(told: dict[str, Any]) -> dict[str, Any]:
-    """Return what ``status`` tells of the fleet, which is little before the poller has told anything."""
-    return told["state"]["fleet"] if told["state"] else {"lanes": {}, "workers": []}
+def fleet_section(status: dict[str, Any]) -> dict[str, Any]:
+    """Return the fleet section of ``status``; it is empty before the poller has reported anything."""
+    return status["state"]["fleet"] if status["state"] else {"lanes": {}, "workers": []}
 
 
 class ObservedFleet:
-    """A fleet, looked at."""
+    """A fleet with its ``status`` command, its metrics and its status page."""
 
     def __init__(self, crew: FleetProcesses, port: int) -> None:
         self.crew, self.port = crew, port
 
     def read_metric(self, name: str) -> float | None:
-        """Return a metric of the fleet at this moment, None when there is none."""
+        """Return the current value of a fleet metric, None when it does not exist."""
         try:
             return parse_samples(send_request(self.port, "/metrics").body).get(f"muxer_fleet_{name}")
         except OSError:
@@ -39,22 +39,20 @@ class ObservedFleet:
         return PageReader(send_request(self.port).body).page_text
 
     def wait_for_status(self, what: str, holds: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
-        """Wait until something holds of what the command says, and return that: it is told every two seconds."""
-        told: list[dict[str, Any]] = []
+        """Wait until `holds` is true for the output of ``status``, updated every two seconds. Returns that output."""
+        status: list[dict[str, Any]] = []
         wait_until(
-            lambda: told.append(self.crew.run_json("status")) or holds(told[-1]), TIMEOUT_SECONDS, what, self.crew.log
+            lambda: status.append(self.crew.run_json("status")) or holds(status[-1]), TIMEOUT_SECONDS, what, self.crew.log
         )
-        return told[-1]
+        return status[-1]
 
     def wait_for_metric(self, name: str, value: float) -> None:
         """Wait until a metric of the fleet has a value."""
         wait_until(lambda: self.read_metric(name) == value, TIMEOUT_SECONDS, f"{name} = {value}", self.crew.log)
 
 
-def test_a_fleet_is_seen_from_its_first_order_to_its_last(
-    make_lab: Callable[..., Lab], vhost: VirtualHost, tmp_path: Path
-) -> None:
-    """One run for all of it, with an outage of the broker: a fleet takes seconds to start."""
+def test_fleet_is_shown_from_first_task_to_last(make_lab: Callable[..., Lab], vhost: VirtualHost, tmp_path: Path) -> None:
+    """A single run, including an outage of the broker, because a fleet takes seconds to start."""
     lab, port = make_lab(), free_port()
     calls = [lab.add_case(case)[0] for case in (Case.PLAIN, Case.GAPS)]
     options = {"processing__openssl": str(write_waiting(tmp_path)), "advanced__worker_threads": "1"}
@@ -64,8 +62,10 @@ def test_a_fleet_is_seen_from_its_first_order_to_its_last(
         seen.wait_for_metric("queued", len(calls))
         assert "no worker is running, and 2 muxed files wait for one" in readiness_reasons(port)[1]
         assert "No worker is running, and 2 muxed files wait for one" in seen.page_text()
-        told = seen.wait_for_status("the orders in their lanes", lambda one: sum(fleet_section(one)["lanes"].values()) == 2)
-        assert told["trouble"] == ["no worker is running, and 2 muxed files wait for one"]
+        status = seen.wait_for_status(
+            "the orders in their lanes", lambda one: sum(fleet_section(one)["lanes"].values()) == 2
+        )
+        assert status["trouble"] == ["no worker is running, and 2 muxed files wait for one"]
         lanes = [seen.read_metric(f'queue_messages{{queue="{QUEUE}{name}"}}') for name in ("", ".today", ".backlog")]
         assert sum(lanes) == 2
         assert (seen.read_metric("up"), seen.read_metric("workers"), seen.read_metric("dead_letters")) == (1, 0, 0)
@@ -74,20 +74,24 @@ def test_a_fleet_is_seen_from_its_first_order_to_its_last(
         seen.wait_for_metric("running", 1)
         seen.wait_for_metric("workers", 1)
         assert readiness_reasons(port) == (200, [])
-        told = seen.wait_for_status(
+        status = seen.wait_for_status(
             "the running job", lambda one: any(each["running"] for each in fleet_section(one)["workers"])
         )
-        [told] = fleet_section(told)["workers"]
-        [job] = told["running"]
-        assert (told["pid"], told["threads"], job["recording"] in {one.id for one in calls}) == (worker.process.pid, 1, True)
+        [status] = fleet_section(status)["workers"]
+        [job] = status["running"]
+        assert (status["pid"], status["threads"], job["recording"] in {one.id for one in calls}) == (
+            worker.process.pid,
+            1,
+            True,
+        )
         text = seen.page_text()
-        assert f"{told['name']} version" in text and f"on {told['name']}" in text and job["recording"] in text
+        assert f"{status['name']} version" in text and f"on {status['name']}" in text and job["recording"] in text
         assert (seen.read_metric("oldest_message_age_seconds") or 0) > 0
 
         (tmp_path / "go").touch()
         seen.wait_for_metric("queued", 0)
         seen.wait_for_metric("running", 0)
-        label = told["name"].removesuffix(f"/{told['pid']}")
+        label = status["name"].removesuffix(f"/{status['pid']}")
         wait_until(
             lambda: (seen.read_metric(f'worker_targets_per_hour{{worker="{label}"}}') or 0) > 0, TIMEOUT_SECONDS, "the rate"
         )

@@ -1,4 +1,4 @@
-"""Recordings with ids that were made to do harm, through the real process: each is muxed, and nothing else is touched."""
+"""Recordings with malicious ids, through the real process: each is muxed, and no other file is changed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ HOSTILE_IDS = [
 
 
 def add_renamed(lab: Lab, call: AddedCall, recording_id: str, media_id: str | None = None) -> None:
-    """Add a call again under another id, its media with other ids too."""
+    """Add a call again with another recording id and another media id."""
     recording = copy.deepcopy(lab.store.get_call(call.id) or {})
     screen = copy.deepcopy((lab.store.get_screen(call.id) or {})["mediaFiles"][0])
     recording["id"] = recording_id
@@ -44,7 +44,7 @@ def list_files(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
-def test_ids_are_only_ids(make_lab: Make, tmp_path: Path) -> None:
+def test_hostile_ids_are_treated_as_plain_ids(make_lab: Make, tmp_path: Path) -> None:
     lab = make_lab(encryption_group="empty")
     (call,) = lab.add_case(Case.PLAIN)
     before = list_files(tmp_path)
@@ -62,16 +62,16 @@ def test_ids_are_only_ids(make_lab: Make, tmp_path: Path) -> None:
     for one, (entry,) in entries.items():
         assert MUXED_NAME.search(entry["mediaId"]) and len(entry["mediaId"]) < 100 and entry["mediaId"].isascii()
         assert one == call.id or entry["parameters"]["muxed_mediaIds"] == [f"{one}.mp3", f"{one}.mp4"]
-    made = {f"lab-0/dav/screens/{entry['mediaId']}" for (entry,) in entries.values()}
+    published = {f"lab-0/dav/screens/{entry['mediaId']}" for (entry,) in entries.values()}
     own = re.compile(r"lab-0/(log/|temp/(journal|muxer\.lock|padding/)|muxer\.cfg)")
-    assert {path for path in list_files(tmp_path) - before if not own.match(path)} == made
+    assert {path for path in list_files(tmp_path) - before if not own.match(path)} == published
     text = log.read_text()
     assert "a recording has no usable id: '..'" in text and "a screen file has no usable mediaId" in text
     assert "bulk" not in text and not {"\x1b", "\0", "\r", "\u202e"} & set(text)
     assert not [line for line in text.splitlines() if not re.match(r"\d{4}-\d\d-\d\dT[\d:.]+Z [A-Z]+ ", line)]
 
 
-def test_a_descriptor_to_another_server_costs_only_its_recording(make_lab: Make) -> None:
+def test_descriptor_to_another_server_fails_only_its_recording(make_lab: Make) -> None:
     lab = make_lab(encryption_group="empty")
     (call,) = lab.add_case(Case.PLAIN)
     elsewhere: list[dict[str, Any]] = [
@@ -90,8 +90,8 @@ def test_a_descriptor_to_another_server_costs_only_its_recording(make_lab: Make)
     refused += [r"MetadataError: .* http or https address: .*etc", r"MetadataError: .*'ftp'"]
 
     def all_said() -> bool:
-        said = log_messages(log)
-        return all(any(re.search(one, line) for line in said) for one in refused)
+        messages = log_messages(log)
+        return all(any(re.search(one, line) for line in messages) for one in refused)
 
     with MuxerProcess(config) as muxer:
         wait_until(lambda: labelled_ids(lab) >= {call.id} and all_said(), TIMEOUT_SECONDS, "all outcomes", log)

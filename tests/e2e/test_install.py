@@ -1,4 +1,4 @@
-"""install.sh, run as a user runs it: its messages, its exit codes and the installation that it lays out.
+"""install.sh, run as a user runs it: its messages, its exit codes and the layout of the installation.
 
 The network, the package managers and root are the only things faked: a closed port for the registry, and small
 executables on a PATH that holds nothing else. What works is tested with the real pip and the real registry.
@@ -26,7 +26,7 @@ def source(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("arguments", [(), ("--help",), ("-h",)])
-def test_usage(arguments: tuple[str, ...]) -> None:
+def test_help_shows_usage(arguments: tuple[str, ...]) -> None:
     result = run_installer(*arguments)
     assert result.returncode == 0
     assert result.stdout.startswith("Usage: ./install.sh")
@@ -59,7 +59,7 @@ def test_wrong_usage(arguments: tuple[str, ...], message: str) -> None:
 
 
 def read_tree(folder: Path) -> dict[str, bytes]:
-    """All files below `folder` outside its environments, with their content."""
+    """Return all files below `folder` outside its environments, with their content."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*"))
@@ -68,7 +68,7 @@ def read_tree(folder: Path) -> dict[str, bytes]:
 
 
 def start_muxer(prefix: Path) -> subprocess.CompletedProcess[str]:
-    """Start the muxer as the guide does, from the folder of the package, to see its usage."""
+    """Start the muxer as in the guide, from the folder of the package, to show its usage."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     command = ["../venv/bin/python", "muxer_process.py", "--help"]
     return subprocess.run(
@@ -78,7 +78,7 @@ def start_muxer(prefix: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def first_installation(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Install once, for the tests of this module to copy: a source folder, and what `--prefix` made of it."""
+    """Install once for all tests of this module: a source folder, and the installation that `--prefix` created."""
     folder = tmp_path_factory.mktemp("first")
     source, prefix = copy_source(folder / "source of it"), folder / "a folder" / "with blanks"
     (source / "muxer" / "retired").mkdir()
@@ -99,12 +99,12 @@ def installation(first_installation: tuple[Path, Path], tmp_path: Path) -> tuple
     source, prefix = tmp_path / "the source", tmp_path / "the prefix"
     shutil.copytree(first_installation[0], source)
     shutil.copytree(first_installation[1], prefix, symlinks=True, ignore=shutil.ignore_patterns(".venv-*"))
-    for environment in first_installation[1].glob(".venv-*"):  # thousands of files, which are written by nobody
+    for environment in first_installation[1].glob(".venv-*"):  # thousands of files that no test writes to
         (prefix / environment.name).symlink_to(environment)
     return source, prefix
 
 
-def test_prefix_is_laid_out_as_in_the_guide(installation: tuple[Path, Path]) -> None:
+def test_prefix_has_the_layout_of_the_guide(installation: tuple[Path, Path]) -> None:
     _, prefix = installation
     expected = ["muxer/muxer_process.py", "thirdparty/requirements.txt", "thirdparty/README.md", "README.md", "LICENSE"]
     expected += ["muxer.cfg.sample", "muxer/muxer.cfg.sample", "encryptPassword.py", "muxer/encryptPassword.py"]
@@ -138,7 +138,7 @@ def test_the_command_of_an_installation_works_in_any_folder(
     assert refused.returncode == 2 and "--config-file" in refused.stderr
 
 
-def test_upgrade_drops_what_is_stale_and_keeps_what_is_the_users(installation: tuple[Path, Path]) -> None:
+def test_upgrade_deletes_stale_files_and_keeps_user_files(installation: tuple[Path, Path]) -> None:
     source, prefix = installation
     start_muxer(prefix)
     compiled = prefix / "muxer" / "__pycache__" / "outdated.cpython-311.pyc"
@@ -166,7 +166,7 @@ def test_upgrade_drops_what_is_stale_and_keeps_what_is_the_users(installation: t
         assert (prefix / name).read_text() == f"mine: {name}"
 
 
-def test_the_packages_of_a_fleet_come_when_asked_for_and_stay(installation: tuple[Path, Path]) -> None:
+def test_fleet_packages_are_installed_on_request_and_kept(installation: tuple[Path, Path]) -> None:
     source, prefix = installation
     without = prefix / (prefix / "venv").readlink()
     kept = without.resolve()
@@ -186,16 +186,16 @@ def test_the_packages_of_a_fleet_come_when_asked_for_and_stay(installation: tupl
 
     lock.unlink()
     assert not without.is_symlink()
-    without.symlink_to(kept)  # to make it once more takes long
+    without.symlink_to(kept)  # creating it again takes long
     result = run_installer("--prefix", prefix, source=source)
     assert result.returncode == 0, result.stderr
     assert not lock.exists() and subprocess.run(look, capture_output=True, check=False).returncode == 1
 
 
-def test_a_version_that_does_not_start_is_not_installed(installation: tuple[Path, Path]) -> None:
+def test_version_that_does_not_start_is_not_installed(installation: tuple[Path, Path]) -> None:
     source, prefix = installation
     before = read_tree(prefix)
-    for name in ("job.py", "muxer_process.py"):  # the first is loaded after the command line was read
+    for name in ("pipeline/job.py", "muxer_process.py"):  # the first is imported after the command line is parsed
         (source / "muxer" / name).write_text("import a_module_that_does_not_exist\n")
         result = run_installer("--prefix", prefix, source=source)
         assert result.returncode == 1
@@ -204,7 +204,7 @@ def test_a_version_that_does_not_start_is_not_installed(installation: tuple[Path
         assert read_tree(prefix) == before
 
 
-def test_an_upgrade_that_fails_half_way_is_taken_back(installation: tuple[Path, Path], tmp_path: Path) -> None:
+def test_failed_upgrade_is_rolled_back(installation: tuple[Path, Path], tmp_path: Path) -> None:
     source, prefix = installation
     before, environment = read_tree(prefix), (prefix / "venv").resolve()
     with (source / "muxer" / "__init__.py").open("a") as module:
@@ -231,7 +231,7 @@ def test_prefix_refuses_the_source(source: Path, inside: str) -> None:
     assert sorted(source.rglob("*")) == before
 
 
-def test_prefix_refuses_what_is_not_its_own(source: Path, tmp_path: Path) -> None:
+def test_prefix_refuses_foreign_files(source: Path, tmp_path: Path) -> None:
     prefix = tmp_path / "taken"
     (prefix / "muxer").mkdir(parents=True)
     (prefix / "muxer" / "muxer_process.py").write_text("another product")
@@ -248,10 +248,10 @@ def test_prefix_refuses_what_is_not_its_own(source: Path, tmp_path: Path) -> Non
     assert "is not a folder" in result.stderr
 
 
-# ---- machines where it cannot go on ------------------------------------------------------------------
+# ---- machines where it cannot continue ---------------------------------------------------------------
 
 
-def test_neither_root_nor_sudo(source: Path, tmp_path: Path) -> None:
+def test_missing_root_and_sudo_is_an_error(source: Path, tmp_path: Path) -> None:
     machine = FakeMachine(tmp_path / "machine", "debian", user=1000).with_python()
     result = machine.run_installer("--demo", source=source)
     assert result.returncode == 3
@@ -259,7 +259,7 @@ def test_neither_root_nor_sudo(source: Path, tmp_path: Path) -> None:
     assert "apt-get update && apt-get install -y ffmpeg openssl\n" in result.stderr
 
 
-def test_sudo_that_asks_for_a_password_without_a_terminal(source: Path, tmp_path: Path) -> None:
+def test_sudo_password_prompt_without_terminal_is_an_error(source: Path, tmp_path: Path) -> None:
     machine = FakeMachine(tmp_path / "machine", "debian", user=1000).with_python()
     machine.add_program("sudo", "exit 1")
     result = machine.run_installer("--demo", source=source)
@@ -267,7 +267,7 @@ def test_sudo_that_asks_for_a_password_without_a_terminal(source: Path, tmp_path
     assert "apt-get install -y ffmpeg openssl\n" in result.stderr
 
 
-def test_installs_only_what_is_missing_through_sudo(source: Path, tmp_path: Path) -> None:
+def test_only_missing_packages_are_installed_through_sudo(source: Path, tmp_path: Path) -> None:
     machine = FakeMachine(tmp_path / "machine", "debian", user=1000).with_python().with_tools()
     (machine.bin / "ffprobe").unlink()
     machine.add_program("sudo", '[[ $1 == -n ]] && shift; AS_ROOT=1 exec "$@"')
@@ -280,7 +280,7 @@ def test_installs_only_what_is_missing_through_sudo(source: Path, tmp_path: Path
     assert NO_VENV_OUTPUT in result.stderr
 
 
-def test_unknown_distribution(source: Path, tmp_path: Path) -> None:
+def test_unknown_distribution_is_an_error(source: Path, tmp_path: Path) -> None:
     result = FakeMachine(tmp_path / "machine", "other", user=0).run_installer("--test", source=source)
     assert result.returncode == 3
     assert "cannot install packages on Plan 9. Please install by hand:" in result.stderr
@@ -296,7 +296,7 @@ def test_unknown_distribution(source: Path, tmp_path: Path) -> None:
         ("LibreSSL 3.8.2", False),
     ],
 )
-def test_openssl_version(source: Path, tmp_path: Path, version: str, accepted: bool) -> None:
+def test_openssl_version_is_checked(source: Path, tmp_path: Path, version: str, accepted: bool) -> None:
     machine = FakeMachine(tmp_path / "machine", "other", user=0).with_python().with_tools()
     machine.add_program("openssl", f"echo '{version}'")
     result = machine.run_installer("--demo", source=source)
@@ -304,7 +304,7 @@ def test_openssl_version(source: Path, tmp_path: Path, version: str, accepted: b
     assert ("OpenSSL 1.1.1 or later" in result.stderr) is not accepted
 
 
-def test_ffmpeg_without_the_encoder(source: Path, tmp_path: Path) -> None:
+def test_ffmpeg_without_encoder_is_refused(source: Path, tmp_path: Path) -> None:
     machine = FakeMachine(tmp_path / "machine", "other", user=0).with_python().with_tools()
     machine.add_program("ffmpeg", "echo ' V..... libopenh264  H.264'")
     result = machine.run_installer("--demo", source=source)
@@ -312,7 +312,7 @@ def test_ffmpeg_without_the_encoder(source: Path, tmp_path: Path) -> None:
     assert "its H.264 encoder libx264" in result.stderr
 
 
-def test_red_hat_with_the_repository(source: Path, tmp_path: Path) -> None:
+def test_red_hat_with_repository_installs_packages(source: Path, tmp_path: Path) -> None:
     machine = FakeMachine(tmp_path / "machine", "rhel", user=0).with_python().with_tools()
     for name in ("ffmpeg", "ffprobe"):
         (machine.bin / name).rename(tmp_path / name)
@@ -322,7 +322,7 @@ def test_red_hat_with_the_repository(source: Path, tmp_path: Path) -> None:
     assert NO_VENV_OUTPUT in result.stderr
 
 
-def test_red_hat_without_the_repository(source: Path, tmp_path: Path) -> None:
+def test_red_hat_without_repository_is_explained(source: Path, tmp_path: Path) -> None:
     machine = FakeMachine(tmp_path / "machine", "rhel", user=0).with_python()
     machine.add_program("dnf", 'echo "Error: Unable to find a match"; exit 1')
     result = machine.run_installer("--demo", source=source)
@@ -332,7 +332,7 @@ def test_red_hat_without_the_repository(source: Path, tmp_path: Path) -> None:
     assert "dnf install -y ffmpeg openssl\n" in result.stderr
 
 
-def test_the_tests_need_browsers(source: Path, tmp_path: Path) -> None:
+def test_environment_for_tests_includes_browsers(source: Path, tmp_path: Path) -> None:
     debian = FakeMachine(tmp_path / "debian", "debian", user=0).with_python().with_tools()
     debian.add_program("apt-get", 'echo "$*" >>"$LOG"')
     assert debian.run_installer("--test", source=source).returncode == 3
@@ -356,7 +356,7 @@ def test_the_tests_need_browsers(source: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("works", [True, False])
-def test_what_the_tests_need_comes_without_its_services(source: Path, tmp_path: Path, works: bool) -> None:
+def test_packages_for_tests_start_no_services(source: Path, tmp_path: Path, works: bool) -> None:
     """Nothing may start them while they are installed, nor at the next boot; other packages may start theirs afterwards.
 
     One that is enabled before is the machine's own.
@@ -376,7 +376,7 @@ def test_what_the_tests_need_comes_without_its_services(source: Path, tmp_path: 
     assert not machine.policy.exists()
 
 
-def test_only_the_services_of_what_is_missing_are_looked_after(source: Path, tmp_path: Path) -> None:
+def test_only_services_of_missing_packages_are_disabled(source: Path, tmp_path: Path) -> None:
     machine = FakeMachine(tmp_path / "machine", "debian", user=0).with_python().with_tools()
     for name in ("chromium", "firefox", "true", "erl", "nginx", "lighttpd"):
         machine.add_program(name)
@@ -392,7 +392,7 @@ def test_only_the_services_of_what_is_missing_are_looked_after(source: Path, tmp
     assert "nginx" not in asked and "lighttpd" not in asked
 
 
-def test_a_policy_of_the_machine_stays_as_it_is(source: Path, tmp_path: Path) -> None:
+def test_existing_service_policy_is_unchanged(source: Path, tmp_path: Path) -> None:
     machine = FakeMachine(tmp_path / "machine", "debian", user=0).with_python().with_tools()
     machine.policy.write_text("its own")
     machine.add_program("apt-get", 'echo "$*" >>"$LOG"')
@@ -400,7 +400,7 @@ def test_a_policy_of_the_machine_stays_as_it_is(source: Path, tmp_path: Path) ->
     assert "prometheus" in machine.logged_calls() and machine.policy.read_text() == "its own"
 
 
-def test_apt_without_network(source: Path, tmp_path: Path) -> None:
+def test_apt_failure_without_network_is_reported(source: Path, tmp_path: Path) -> None:
     machine = FakeMachine(tmp_path / "machine", "debian", user=0).with_python()
     machine.add_program("apt-get", 'echo "E: Failed to fetch, could not resolve the host"; exit 100')
     result = machine.run_installer("--demo", source=source)
@@ -410,7 +410,7 @@ def test_apt_without_network(source: Path, tmp_path: Path) -> None:
     assert "Check that this machine reaches its package repositories" in result.stderr
 
 
-def test_pip_without_network(source: Path, tmp_path: Path) -> None:
+def test_pip_failure_without_network_is_reported(source: Path, tmp_path: Path) -> None:
     prefix = tmp_path / "prefix"
     unreachable = {"PIP_INDEX_URL": "http://127.0.0.1:9/", "PIP_RETRIES": "0", "PIP_NO_CACHE_DIR": "1"}
     nothing_else = {"PIP_CONFIG_FILE": os.devnull, "PIP_FIND_LINKS": ""}
@@ -423,7 +423,7 @@ def test_pip_without_network(source: Path, tmp_path: Path) -> None:
 
 
 def ready_environments(source: Path) -> dict[str, str]:
-    """Make environments of the tests' own packages that install.sh takes for its own; return what it must be told."""
+    """Create environments with the tests' packages that install.sh accepts as its own. Returns the arguments it needs."""
     python = source / "bin" / "python3"
     wrappers = {python: sys.executable, source / ".venv-test" / "bin" / "npm": str(Path(sys.executable).with_name("npm"))}
     wrappers |= {source / name / "bin" / "python": sys.executable for name in (".venv", ".venv-test")}
@@ -438,7 +438,7 @@ def ready_environments(source: Path) -> dict[str, str]:
     return {"PATH": f"{python.parent}:{os.environ['PATH']}"}
 
 
-def test_npm_without_network(source: Path, tmp_path: Path) -> None:
+def test_npm_failure_without_network_is_reported(source: Path, tmp_path: Path) -> None:
     packages = source / "tests" / "s3rver"
     packages.mkdir(parents=True)
     for name in ("package.json", "package-lock.json"):
@@ -456,7 +456,7 @@ def test_npm_without_network(source: Path, tmp_path: Path) -> None:
 # ---- which Python ------------------------------------------------------------------------------------
 
 
-def test_takes_the_first_python_that_works_and_is_new_enough(source: Path, tmp_path: Path) -> None:
+def test_first_working_python_of_required_version_is_used(source: Path, tmp_path: Path) -> None:
     machine = FakeMachine(tmp_path / "machine", "other", user=0).with_tools()
     machine.add_program("python3", "echo 'pyenv: python3: command not found' >&2; exit 127")
     machine.add_program("python3.13", "exit 1")
@@ -466,7 +466,7 @@ def test_takes_the_first_python_that_works_and_is_new_enough(source: Path, tmp_p
     assert NO_VENV_OUTPUT in result.stderr
 
 
-def test_no_python(source: Path, tmp_path: Path) -> None:
+def test_missing_python_is_reported(source: Path, tmp_path: Path) -> None:
     machine = FakeMachine(tmp_path / "machine", "debian", user=1000).with_tools()
     machine.add_program("python3", "exit 1")
     result = machine.run_installer("--demo", source=source)
@@ -475,7 +475,7 @@ def test_no_python(source: Path, tmp_path: Path) -> None:
     assert "If this release has no Python 3.11" in result.stderr
 
 
-def test_python_without_its_venv_module(source: Path, tmp_path: Path) -> None:
+def test_python_without_venv_module_is_reported(source: Path, tmp_path: Path) -> None:
     machine = FakeMachine(tmp_path / "machine", "debian", user=1000).with_tools()
     machine.add_program("python3", f'[[ $2 == "import ensurepip, venv" ]] && exit 1; exec "{sys.executable}" "$@"')
     result = machine.run_installer("--demo", source=source)

@@ -18,7 +18,7 @@ TIMEOUT_SECONDS = 60
 
 
 def own_openssl(folder: Path) -> Path:
-    """Write an openssl that does not start unless the loader is told of the folder of its libraries."""
+    """Write an openssl that starts only when the loader path contains the folder of its libraries."""
     (folder / "libraries").mkdir()
     program = folder / "openssl"
     program.write_text(

@@ -1,4 +1,4 @@
-"""The log of the real process: a line for each step and recording, forms, levels, rotation, one writer, trouble."""
+"""The log of the real process: a line for each step and recording, formats, levels, rotation, one writer, full disks."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ STEPS = ["check", "fetch", "mux", "store", "publish", "label"]
 
 
 @pytest.mark.parametrize("encrypted", [False, True])
-def test_each_step_has_a_line_and_the_last_line_has_all_timings(make_lab: Make, encrypted: bool) -> None:
+def test_each_step_is_logged_and_last_line_has_all_timings(make_lab: Make, encrypted: bool) -> None:
     lab = make_lab(encryption_group="certificates" if encrypted else "empty")
     (call,) = lab.add_case(Case.ENCRYPTED if encrypted else Case.PLAIN)
     config, log = write_config(lab, **MIGRATION)
@@ -43,7 +43,7 @@ def test_each_step_has_a_line_and_the_last_line_has_all_timings(make_lab: Make, 
     assert lines[-1] == finished
 
 
-def test_a_step_that_fails_has_a_line_too(make_lab: Make) -> None:
+def test_failed_step_is_logged(make_lab: Make) -> None:
     lab = make_lab()
     (call,) = lab.add_case(Case.PLAIN)
     (lab.site.media.folder / "screens" / call.screens[0].media_id).write_bytes(b"rubbish")
@@ -56,7 +56,7 @@ def test_a_step_that_fails_has_a_line_too(make_lab: Make) -> None:
     assert lines[2]["seconds"] > 0
 
 
-def test_text_has_the_same_lines(make_lab: Make) -> None:
+def test_text_format_has_the_same_lines(make_lab: Make) -> None:
     lab = make_lab()
     (call,) = lab.add_case(Case.PLAIN)
     config, log = write_config(lab, **MIGRATION, logfile__format="text")
@@ -69,7 +69,7 @@ def test_text_has_the_same_lines(make_lab: Make) -> None:
     assert re.findall(r"(\w+)_seconds=[\d.]+", finished) == [*STEPS[:3], "encrypt", *STEPS[3:]]
 
 
-def test_at_level_debug_the_rotated_files_hold_everything_but_secrets(make_lab: Make) -> None:
+def test_debug_log_files_contain_everything_but_secrets(make_lab: Make) -> None:
     lab = make_lab()
     calls = [lab.add_case(case)[0] for case in (Case.PLAIN, Case.ENCRYPTED)]
     size = 4000
@@ -94,7 +94,7 @@ def test_at_level_debug_the_rotated_files_hold_everything_but_secrets(make_lab: 
     assert passwords and not [one for one in passwords if one in written]
 
 
-def test_at_level_warning_normal_work_is_not_in_the_log(make_lab: Make) -> None:
+def test_warning_level_hides_normal_work(make_lab: Make) -> None:
     lab = make_lab()
     (good,) = lab.add_case(Case.PLAIN, serial=1)
     (bad,) = lab.add_case(Case.PLAIN, serial=2)
@@ -109,7 +109,7 @@ def test_at_level_warning_normal_work_is_not_in_the_log(make_lab: Make) -> None:
     assert [line["recording"] for line in lines if "set aside" in line["message"]] == [bad.id]
 
 
-def test_a_second_process_does_not_write_into_the_same_file(make_lab: Make, tmp_path: Path) -> None:
+def test_second_process_does_not_write_to_same_log_file(make_lab: Make, tmp_path: Path) -> None:
     config, log = write_config(make_lab())
     (tmp_path / "temp").mkdir()
     other = tmp_path / "other.cfg"
@@ -133,7 +133,7 @@ def test_a_second_process_does_not_write_into_the_same_file(make_lab: Make, tmp_
 
 
 @pytest.mark.parametrize("kind", ["folder", "read-only"])
-def test_a_log_file_that_cannot_be_written_is_refused(make_lab: Make, tmp_path: Path, kind: str) -> None:
+def test_unwritable_log_file_is_refused(make_lab: Make, tmp_path: Path, kind: str) -> None:
     config, log = write_config(make_lab())
     through = []
     if kind == "folder":
@@ -147,7 +147,7 @@ def test_a_log_file_that_cannot_be_written_is_refused(make_lab: Make, tmp_path: 
     assert "Traceback" not in done.err and done.err.count("cannot be written") == 1
 
 
-def test_a_full_disk_under_the_log_does_not_hold_up_the_work(make_lab: Make) -> None:
+def test_full_log_disk_does_not_delay_work(make_lab: Make) -> None:
     lab = make_lab()
     config, log = write_config(lab, logfile__level="debug")
     with small_disk(log.parent, "1m") as folder:
@@ -166,7 +166,7 @@ def test_a_full_disk_under_the_log_does_not_hold_up_the_work(make_lab: Make) -> 
     assert "Traceback" not in muxer.err and "Logging error" not in muxer.err
 
 
-def test_a_muxer_whose_log_disk_is_full_all_the_time_starts_works_and_stops(make_lab: Make) -> None:
+def test_muxer_with_permanently_full_log_disk_starts_works_and_stops(make_lab: Make) -> None:
     lab = make_lab()
     (call,) = lab.add_case(Case.PLAIN)
     config, log = write_config(lab)

@@ -1,4 +1,4 @@
-"""The main job, end to end: the real process with wsgidav and with an Apache as the guide sets it up, results decoded."""
+"""The main job, end to end: the real process with wsgidav and with Apache as set up in the guide; results are decoded."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TIMEOUT_SECONDS = 120
 
 @dataclass
 class FinishedLab:
-    """A lab whose recordings have all been worked on."""
+    """A lab whose recordings have all been processed."""
 
     lab: Lab
     calls: dict[str, AddedCall]
@@ -42,7 +42,7 @@ class FinishedLab:
         return sorted(found, key=lambda one: one["parameters"]["contact"]["userName"])
 
     def clear_path(self, entry: dict[str, Any]) -> Path:
-        """Return the path of a muxed file in clear."""
+        """Return the path of the decrypted muxed file."""
         stored = self.lab.site.media.folder / "screens" / entry["mediaId"]
         if "pkcs7" not in entry:
             return stored
@@ -89,7 +89,7 @@ def done(
 
 
 def expected_screens(call: AddedCall, agent: str) -> list[av_sync.ExpectedScreen]:
-    """Return where the screens of an agent must be seen, from the plan of the call."""
+    """Return the spans in which the screens of an agent must be shown, from the plan of the call."""
     parts = [part for part in call.plan.screens if part.agent.username == agent]
     length = call.plan.seconds
     return [
@@ -105,12 +105,12 @@ def agent_names(call: AddedCall) -> list[str]:
 WITH_SCREEN = ["plain", "gaps", "transfer", "encrypted", "late", "before"]
 
 
-def test_the_process_stops_well(done: FinishedLab) -> None:
+def test_process_stops_with_code_0(done: FinishedLab) -> None:
     assert done.exit_code == 0
 
 
 @pytest.mark.parametrize("name", WITH_SCREEN)
-def test_picture_and_sound_agree_at_every_second(done: FinishedLab, name: str) -> None:
+def test_video_and_audio_agree_at_every_second(done: FinishedLab, name: str) -> None:
     if name not in done.calls:
         assert name == "encrypted" and done.lab.switches.encryption_group == "empty"
         return
@@ -124,7 +124,7 @@ def test_picture_and_sound_agree_at_every_second(done: FinishedLab, name: str) -
 
 
 @pytest.mark.parametrize("name", WITH_SCREEN)
-def test_the_metadata_are_right(done: FinishedLab, name: str) -> None:
+def test_metadata_are_correct(done: FinishedLab, name: str) -> None:
     if name not in done.calls:
         assert name == "encrypted" and done.lab.switches.encryption_group == "empty"
         return
@@ -136,25 +136,25 @@ def test_the_metadata_are_right(done: FinishedLab, name: str) -> None:
         assert entry_problems(entry, call, agent, screens, stored, [one.alias for one in certificates]) == []
 
 
-def test_every_label_is_set_once(done: FinishedLab) -> None:
+def test_each_label_is_set_once(done: FinishedLab) -> None:
     labelled = [one for one, name in done.lab.store.label_posts if name == "screenRecording"]
     expected = {call.id for name, call in done.calls.items() if call.plan.screens and name != "muxed"}
     assert sorted(labelled) == sorted(expected)
 
 
-def test_calls_with_nothing_to_do_are_left_alone(done: FinishedLab) -> None:
+def test_calls_with_nothing_to_do_are_unchanged(done: FinishedLab) -> None:
     nothing = {done.calls["no-screen"].id, done.calls["muxed"].id}
     assert not [post for post in done.lab.store.screen_posts if post["id"] in nothing]
     assert len(done.muxed_entries("muxed")) == 1
 
 
-def test_every_entry_is_posted_once_and_alone(done: FinishedLab) -> None:
+def test_each_entry_is_posted_once_and_separately(done: FinishedLab) -> None:
     posted = [media["mediaId"] for post in done.lab.store.screen_posts for media in post["mediaFiles"]]
-    wanted = sum(len(agent_names(call)) for name, call in done.calls.items() if call.plan.screens and name != "muxed")
-    assert len(posted) == len(set(posted)) == wanted
+    expected = sum(len(agent_names(call)) for name, call in done.calls.items() if call.plan.screens and name != "muxed")
+    assert len(posted) == len(set(posted)) == expected
 
 
-def test_nothing_is_left_in_the_storage_or_the_temporary_folder(done: FinishedLab) -> None:
+def test_no_leftover_files_in_storage_or_temporary_folder(done: FinishedLab) -> None:
     stored = sorted(path.name for path in (done.lab.site.media.folder / "screens").iterdir())
     assert not [name for name in stored if name.startswith("part-")]
     known = {
@@ -167,7 +167,7 @@ def test_nothing_is_left_in_the_storage_or_the_temporary_folder(done: FinishedLa
     assert not list((done.folder / "lab" / "temp" / "publishing").iterdir())
 
 
-def test_the_log_tells_each_finished_recording_once_and_no_secret(done: FinishedLab) -> None:
+def test_log_reports_each_finished_recording_once_and_no_secret(done: FinishedLab) -> None:
     finished = [line for line in log_lines(done.log) if line["message"] == "recording muxed"]
     assert len({line["file"] for line in finished}) == len(finished)
     needed = {"recording", "agent", "sources", "padding", "length", "method", "seconds", "fetch_seconds", "mux_seconds"}
@@ -179,7 +179,7 @@ def test_the_log_tells_each_finished_recording_once_and_no_secret(done: Finished
     assert not [line for line in log_lines(done.log) if line["level"] in ("error", "critical")]
 
 
-def test_a_shifted_screen_is_caught(done: FinishedLab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shifted_screen_is_detected(done: FinishedLab, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("streams", "read_frames", "read_pips"):  # of the one file
         monkeypatch.setattr(av_sync, name, functools.cache(getattr(av_sync, name)))
     call = done.calls["plain"]
@@ -191,7 +191,7 @@ def test_a_shifted_screen_is_caught(done: FinishedLab, monkeypatch: pytest.Monke
     assert av_sync.file_problems(path, call.start, call.plan.seconds + 1, expected_screens(call, ALICE.username))
 
 
-def test_a_wrong_key_is_caught(done: FinishedLab, tmp_path: Path) -> None:
+def test_wrong_key_is_detected(done: FinishedLab, tmp_path: Path) -> None:
     entry = done.muxed_entries("plain")[0]
     if "pkcs7" not in entry:
         assert done.lab.switches.encryption_group == "empty"
@@ -202,7 +202,7 @@ def test_a_wrong_key_is_caught(done: FinishedLab, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("missing", ["parameters", "size", "mediaId", "startTime", "stopTime", "duration", "type"])
-def test_a_missing_entry_is_caught(done: FinishedLab, missing: str) -> None:
+def test_missing_entry_is_detected(done: FinishedLab, missing: str) -> None:
     call, entry = done.calls["plain"], dict(done.muxed_entries("plain")[0])
     stored = done.lab.site.media.folder / "screens" / entry["mediaId"]
     certificates = done.lab.encryption_recipients if "pkcs7" in entry else []

@@ -1,4 +1,4 @@
-"""A migration: one query, everything that it finds, a summary and an exit code."""
+"""A migration: one query, all recordings that it finds, a summary and an exit code."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def parse_counts(out: str) -> tuple[int, ...]:
     return tuple(map(int, summary.groups()))
 
 
-def test_a_migration_runs_once_and_tells_what_became_of_everything(make_lab: Make) -> None:
+def test_migration_runs_once_and_reports_all_results(make_lab: Make) -> None:
     lab = make_lab()
     calls = {call.plan.name: call for call in lab.add_cases()}
     config = write_config(lab, advanced__call_recording_query_string="userName=agent* AND Alice&startTime=0")
@@ -54,7 +54,7 @@ def test_a_migration_runs_once_and_tells_what_became_of_everything(make_lab: Mak
     assert len(muxed_by(log_of(config))) == 6
 
 
-def test_an_empty_result_is_a_success(make_lab: Make) -> None:
+def test_migration_without_results_succeeds(make_lab: Make) -> None:
     done = run_muxer(write_config(make_lab(), **EVERYTHING), seconds=TIMEOUT_SECONDS)
     assert done.process.returncode == 0
     assert done.out == (
@@ -62,8 +62,8 @@ def test_an_empty_result_is_a_success(make_lab: Make) -> None:
     )
 
 
-def test_failed_recordings_are_named_and_the_next_run_does_only_them(make_lab: Make) -> None:
-    """One recording fails as a whole, of another one the file of one of two agents, and for a third RWS fails."""
+def test_failed_recordings_are_named_and_retried_alone_by_next_run(make_lab: Make) -> None:
+    """One recording fails completely; of another, the file of one of two agents fails; for a third, RWS fails."""
     lab = make_lab()
     (transfer,) = add_short(lab, [0], plan=TWO_AGENTS)
     good, bad, hidden = add_short(lab, range(3))
@@ -76,9 +76,9 @@ def test_failed_recordings_are_named_and_the_next_run_does_only_them(make_lab: M
     assert done.process.returncode == 4, done.err
     assert parse_counts(done.out) == (4, 2, 0, 0, 3)
     assert set(done.out.strip().rpartition("failed: ")[2].split(", ")) == {bad.id, transfer.id, hidden.id}
-    told = [one for one in log_messages(log_of(config)) if one.startswith("failed: ")]
-    assert {one.split(": ")[1] for one in told} == {bad.id, transfer.id, hidden.id}
-    assert any(bad.screens[0].media_id in one for one in told)
+    failures = [one for one in log_messages(log_of(config)) if one.startswith("failed: ")]
+    assert {one.split(": ")[1] for one in failures} == {bad.id, transfer.id, hidden.id}
+    assert any(bad.screens[0].media_id in one for one in failures)
     assert [len(muxed_entries(lab, call.id)) for call in (good, bad, hidden, transfer)] == [1, 0, 0, 1]
     for path, content in saved.items():
         path.write_bytes(content)
@@ -88,7 +88,7 @@ def test_failed_recordings_are_named_and_the_next_run_does_only_them(make_lab: M
     assert [len(muxed_entries(lab, call.id)) for call in (good, bad, hidden, transfer)] == [1, 1, 1, 2]
 
 
-def test_a_query_that_rws_refuses_is_told_with_the_option_and_the_words_of_rws(make_lab: Make) -> None:
+def test_refused_query_is_reported_with_option_and_rws_message(make_lab: Make) -> None:
     config = write_config(make_lab(), advanced__call_recording_query_string="startTime=yesterday")
     done = run_muxer(config, seconds=TIMEOUT_SECONDS)
     assert done.process.returncode == 4
@@ -97,7 +97,7 @@ def test_a_query_that_rws_refuses_is_told_with_the_option_and_the_words_of_rws(m
     assert any("The parameter startTime is invalid" in one for one in log_messages(log_of(config)))
 
 
-def test_what_was_found_before_a_query_fails_is_done_to_its_end(make_lab: Make) -> None:
+def test_recordings_found_before_query_failure_are_muxed(make_lab: Make) -> None:
     lab = make_lab()
     calls = add_short(lab, range(3))
     lab.store.fail_next("rws", "GET", "offset=2", 400, body=b'{"statusCode": 2, "statusMessage": "no more of that"}')
@@ -108,8 +108,8 @@ def test_what_was_found_before_a_query_fails_is_done_to_its_end(make_lab: Make) 
     assert [len(muxed_entries(lab, call.id)) for call in calls] == [1, 1, 0]
 
 
-def test_a_query_that_is_begun_again_counts_nothing_twice(make_lab: Make) -> None:
-    """RWS fails when the last page is asked for; the files of the first one are made before it is read again."""
+def test_restarted_query_counts_nothing_twice(make_lab: Make) -> None:
+    """RWS fails on the last page; the recordings of the first page are muxed before the query is restarted."""
     lab = make_lab()
     add_short(lab, range(3))
     lab.store.fail_next("rws", "GET", "offset=2", 503, times=3)
@@ -120,7 +120,7 @@ def test_a_query_that_is_begun_again_counts_nothing_twice(make_lab: Make) -> Non
     assert parse_counts(done.out) == (3, 3, 0, 0, 0)
 
 
-def test_a_limit_of_the_query_goes_before_the_page_size(make_lab: Make) -> None:
+def test_query_limit_overrides_page_size(make_lab: Make) -> None:
     lab = make_lab()
     add_short(lab, range(3))
     options = {"advanced__call_recording_query_string": "startTime=0&limit=1", "advanced__pagination": "50"}
@@ -130,7 +130,7 @@ def test_a_limit_of_the_query_goes_before_the_page_size(make_lab: Make) -> None:
     assert [[value for name, value in one if name == "limit"] for one in queries] == [["1"]] * 3
 
 
-def test_two_shards_as_two_migrations_share_the_work(make_lab: Make) -> None:
+def test_two_sharded_migrations_share_the_work(make_lab: Make) -> None:
     lab = make_lab()
     calls = add_short(lab, range(6))
     configs = [write_config(lab, f"shard-{n}", **EVERYTHING, advanced__worker_threads="1") for n in range(2)]
@@ -147,7 +147,7 @@ def test_two_shards_as_two_migrations_share_the_work(make_lab: Make) -> None:
 
 
 @pytest.mark.parametrize("hard", [True, False], ids=["kill -9", "SIGTERM"])
-def test_a_migration_that_was_ended_is_finished_by_a_second_run(make_lab: Make, hard: bool) -> None:
+def test_interrupted_migration_is_finished_by_second_run(make_lab: Make, hard: bool) -> None:
     lab = make_lab()
     calls = add_short(lab, range(3))
     config = write_config(lab, **EVERYTHING, advanced__worker_threads="1")
@@ -169,7 +169,7 @@ def test_a_migration_that_was_ended_is_finished_by_a_second_run(make_lab: Make, 
     assert stored_muxed(lab) == sorted(muxed_entries(lab, call.id)[0]["mediaId"] for call in calls)
 
 
-def test_a_terminal_shows_a_bar_and_keeps_the_lines_of_the_log_whole(make_lab: Make) -> None:
+def test_terminal_shows_progress_bar_and_complete_log_lines(make_lab: Make) -> None:
     lab = make_lab()
     add_short(lab, range(4))
     config = write_config(lab, **EVERYTHING, advanced__worker_threads="1", logfile__format="text")
@@ -186,14 +186,14 @@ def test_a_terminal_shows_a_bar_and_keeps_the_lines_of_the_log_whole(make_lab: M
     assert bars[0][1] < bars[-1][1] == "4"
     lines = [one.rstrip("\r").rpartition("\r")[2] for one in shown.split("\n")]
     shown_lines, kept = [one for one in lines if one.startswith("20")], log_of(config).read_text().splitlines()
-    # Lines of two threads may come to the terminal in another order than to the file; those of a recording are one thread's.
+    # Two threads may write to terminal and file in a different order; lines of one recording come from one thread.
     assert sorted(shown_lines) == sorted(kept)
     for id in set(re.findall(r"\[([0-9a-f-]{36})\]", "".join(kept))):
         assert [one for one in shown_lines if id in one] == [one for one in kept if id in one]
 
 
 def _read_terminal(screen: int) -> str:
-    """Return everything that is written to a terminal until it is closed, which Linux reports as an error."""
+    """Return the output on a terminal until it is closed, which Linux reports as an error."""
     shown = bytearray()
     try:
         while part := os.read(screen, 4096):

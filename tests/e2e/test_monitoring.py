@@ -1,4 +1,4 @@
-"""The monitoring port of the real muxer on the lab: its numbers are those of RWS, its health follows the services."""
+"""The monitoring port of the real muxer on the lab: its metrics match RWS, its health follows the services."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ def is_answering(port: int, path: str = "/livez") -> bool:
         return False
 
 
-def test_the_numbers_are_those_of_rws_and_the_health_follows_it(make_lab: Make) -> None:
-    """And the exposition of a real run pleases promtool; with a client that hangs, the stop takes no longer. One run of
-    the muxer for all of that, with a poll that fails and the pause after it."""
+def test_metrics_match_rws_and_health_follows_services(make_lab: Make) -> None:
+    """promtool accepts the metrics of a real run, and a client that hangs does not delay the stop. One run of
+    the muxer for all of this, with a poll that fails and the delay after it."""
     lab, port = make_lab(), free_port()
     calls = [one for case in (Case.GAPS, Case.ENCRYPTED) for one in lab.add_case(case)]
     config, log = write_config(lab, monitoring__http_port=str(port), htcc__rws_timeout="30")
@@ -75,14 +75,14 @@ def test_the_numbers_are_those_of_rws_and_the_health_follows_it(make_lab: Make) 
         with socket.create_connection((HOST, port)) as open_, socket.create_connection((HOST, port)) as slow:
             open_.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: keep-alive\r\n\r\n")
             slow.sendall(b"GET /metrics HTTP/1.1\r\n")
-            begun = time.monotonic()
+            started = time.monotonic()
             assert muxer.stop() == 0
-            assert time.monotonic() - begun < 10
+            assert time.monotonic() - started < 10
     assert not is_answering(port)
 
 
 def _settled_metrics(port: int, count: int) -> dict[str, float]:
-    """Return the metrics when `count` targets are done and a poll has found them done."""
+    """Return the metrics after `count` targets are done and a poll has seen them done."""
     found: dict[str, float] = {}
 
     def is_settled() -> bool:
@@ -94,22 +94,22 @@ def _settled_metrics(port: int, count: int) -> dict[str, float]:
     return found
 
 
-def test_the_metrics_of_a_fleet_please_promtool(tmp_path: Path) -> None:
+def test_promtool_accepts_fleet_metrics(tmp_path: Path) -> None:
     text = MuxerCollector(populated_fleet_sources(tmp_path)).render_exposition("")[0].decode()
     assert text.count("# TYPE muxer_fleet_") == 11
     checked = run_promtool("check", "metrics", text=text)
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
 
 
-def test_promtool_accepts_the_alert_rules_and_they_fire_when_they_should() -> None:
+def test_promtool_accepts_alert_rules_and_they_fire() -> None:
     checked = run_promtool("check", "rules", DOCS / "alerts.yml")
     assert checked.returncode == 0 and "16 rules found" in checked.stdout, checked.stderr
     tested = run_promtool("test", "rules", RULES)
     assert tested.returncode == 0, tested.stdout + tested.stderr
 
 
-def test_without_a_port_none_of_its_libraries_is_loaded(make_lab: Make, tmp_path: Path) -> None:
-    """Neither at the start nor by what a poll and a job need."""
+def test_monitoring_libraries_are_not_imported_without_port(make_lab: Make, tmp_path: Path) -> None:
+    """Neither the start nor a poll nor a job imports them."""
     lab = make_lab()
     (call,) = lab.add_case(Case.PLAIN)
     config, log = write_config(lab)
@@ -133,15 +133,15 @@ def test_without_a_port_none_of_its_libraries_is_loaded(make_lab: Make, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"http_address": "0.0.0.0"}, "[monitoring] http_address = '0.0.0.0': other machines can reach it"),
         ({"certificate": "FOLDER/muxer.pem", "key": "FOLDER/other.key"}, "[monitoring] key = "),
         ({"http_port": "taken"}, "cannot listen"),
     ],
 )
-def test_a_port_that_must_not_or_cannot_be_opened_is_refused(
-    make_lab: Make, tmp_path: Path, options: dict[str, str], said: str
+def test_forbidden_or_unavailable_port_is_refused(
+    make_lab: Make, tmp_path: Path, options: dict[str, str], message: str
 ) -> None:
     lab = make_lab()
     create_certificate(tmp_path)
@@ -151,5 +151,5 @@ def test_a_port_that_must_not_or_cannot_be_opened_is_refused(
         given = {f"monitoring__{name}": value.replace("FOLDER", str(tmp_path)) for name, value in options.items()}
         config, _ = write_config(lab, **given | {"monitoring__http_port": port})
         done = run_muxer(config, seconds=TIMEOUT_SECONDS)
-    assert done.process.returncode == 2 and said in done.err
+    assert done.process.returncode == 2 and message in done.err
     assert not lab.store.served_requests

@@ -59,7 +59,7 @@ def stored_muxed_files(lab: Lab) -> set[str]:
 
 
 def is_playable(lab: Lab, entry: dict) -> bool:
-    """Whether the file of an entry can be decrypted with its envelope and decoded."""
+    """Return whether the file of an entry can be decrypted with its envelope and decoded."""
     stored = lab.site.media.folder / "screens" / entry["mediaId"]
     if not stored.exists():
         return False
@@ -73,7 +73,7 @@ def temp_files(lab: Lab) -> list[str]:
     return sorted(str(path.relative_to(lab.folder)) for path in (lab.folder / "temp").rglob("*"))
 
 
-def test_a_recording_is_muxed_then_only_reported_then_muxed_again(lab: Lab, config: Path) -> None:
+def test_recording_is_muxed_then_reported_then_remuxed_with_force(lab: Lab, config: Path) -> None:
     state = lab.folder / "temp" / "state.json"
     running = asdict(RunningTarget(PLAIN, "agent1", "1_muxed.mp4", time.time()))
     state.write_text(json.dumps(instance_state.new_instance_state(None) | {"running": [running]}))
@@ -113,7 +113,7 @@ def test_a_recording_is_muxed_then_only_reported_then_muxed_again(lab: Lab, conf
         ("entry deleted", []),
     ],
 )
-def test_a_recording_that_is_muxed_again_stays_playable_wherever_it_is_killed(
+def test_remuxed_recording_stays_playable_after_kill_at_any_point(
     lab: Lab, config: Path, point: str, next_time: list[str] | None
 ) -> None:
     lab.switches = replace(lab.switches, replacing_post=True)
@@ -194,7 +194,7 @@ def test_an_unavailable_service_is_reported_for_a_command(transfer: tuple[Lab, P
     assert code == 1 and "error: RWS is unavailable; this command cannot use it now: MUX-" in err and "by itself" not in err
 
 
-def test_one_target_fails_and_the_other_is_muxed(make_lab: Make) -> None:
+def test_failed_target_does_not_prevent_the_other(make_lab: Make) -> None:
     lab = make_lab()
     lab.add_case(Case.TRANSFER)
     config = write_config(lab)[0]
@@ -222,7 +222,7 @@ def test_a_signal_ends_the_command_and_leaves_nothing(lab: Lab, number: int, cod
     assert temp_files(lab) == [] and stored_muxed_files(lab) == set() and muxed_entries(lab, PLAIN) == []
 
 
-def test_on_a_terminal_there_is_a_bar_for_each_step_and_the_result_below(lab: Lab, config: Path) -> None:
+def test_terminal_shows_a_bar_for_each_step_and_the_result(lab: Lab, config: Path) -> None:
     code, written = commands.run_on_terminal(100, config, "mux", PLAIN)
     assert code == 0
     plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", written)

@@ -1,6 +1,6 @@
 """install.sh without a network: wheels that thirdparty/fetch.py brought, builds that were unpacked in thirdparty/.
 
-The network is really gone: the installer runs in a network namespace of its own, which has no interface but a dead one.
+There is really no network: the installer runs in a separate network namespace, whose only interface is down.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def source(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def no_network() -> tuple[str, ...]:
-    """Return what to put before a command so that it has no network; skip where this is not allowed."""
+    """Return the command prefix that removes the network; skip the test where this is not permitted."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         connect = f"import socket; socket.create_connection(('127.0.0.1', {server.getsockname()[1]}), 5)"
         subprocess.run([sys.executable, "-c", connect], check=True)
@@ -65,7 +65,7 @@ def test_an_installation_without_any_network(filled: Path, no_network: tuple[str
     assert not done.stderr
     assert done.stdout.splitlines()[-1].startswith("Start: ")
     env = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    for option, answer in (("--help", "usage: muxer_process.py"), ("--version", "Recording Muxer ")):
+    for option, expected in (("--help", "usage: muxer_process.py"), ("--version", "Recording Muxer ")):
         started = subprocess.run(
             [*no_network, "../venv/bin/python", "muxer_process.py", option],
             cwd=prefix / "muxer",
@@ -76,13 +76,13 @@ def test_an_installation_without_any_network(filled: Path, no_network: tuple[str
             check=False,
         )
         assert started.returncode == 0, started.stderr
-        assert started.stdout.startswith(answer)
+        assert started.stdout.startswith(expected)
     brought = prefix / openssl.relative_to(source)
     assert brought.read_bytes() == openssl.read_bytes()
     assert os.access(brought, os.X_OK)
 
 
-def test_wheels_for_another_system_are_said(filled: Path, tmp_path: Path) -> None:
+def test_wheels_for_another_system_are_reported(filled: Path, tmp_path: Path) -> None:
     source = tmp_path / "source"
     shutil.copytree(filled, source)
     wheels = source / "thirdparty" / "wheels"
@@ -109,7 +109,7 @@ def test_wheels_for_another_system_are_said(filled: Path, tmp_path: Path) -> Non
         (("--test",), " --for test"),
     ],
 )
-def test_all_that_is_missing_is_said_at_once(source: Path, tmp_path: Path, action: tuple[str, ...], purpose: str) -> None:
+def test_all_missing_programs_are_reported(source: Path, tmp_path: Path, action: tuple[str, ...], purpose: str) -> None:
     machine = FakeMachine(tmp_path / "machine", "debian", user=0).with_python()
     for name in ("apt-get", "sudo", "curl", "wget"):
         machine.add_program(name, 'echo "$0 $*" >>"$LOG"')
@@ -128,8 +128,8 @@ def test_all_that_is_missing_is_said_at_once(source: Path, tmp_path: Path, actio
     assert machine.logged_calls() == ""
 
 
-def test_alone_it_prepares_the_folder(source: Path, tmp_path: Path) -> None:
-    """Up to the environment, which this machine's Python does not make: the test above made one."""
+def test_fetch_alone_prepares_the_folder(source: Path, tmp_path: Path) -> None:
+    """Without the environment, which this machine's Python cannot create; another test creates one."""
     machine = FakeMachine(tmp_path / "machine", "debian", user=0).with_python().with_tools()
     (source / "thirdparty" / "wheels").mkdir()
     (source / "thirdparty" / "wheels" / "a.whl").touch()
@@ -151,7 +151,7 @@ def unpack_builds(source: Path, ffmpeg: str = "echo ' V..... libx264  H.264'") -
 
 
 @pytest.mark.parametrize("action", [("--demo",), ("--prefix", "{tmp}/prefix")])
-def test_builds_in_thirdparty_are_all_it_needs(source: Path, tmp_path: Path, action: tuple[str, ...]) -> None:
+def test_installation_needs_only_builds_in_thirdparty(source: Path, tmp_path: Path, action: tuple[str, ...]) -> None:
     unpack_builds(source)
     machine = FakeMachine(tmp_path / "machine", "debian", user=0).with_python()
     machine.add_program("apt-get", 'echo "$*" >>"$LOG"')
@@ -161,7 +161,7 @@ def test_builds_in_thirdparty_are_all_it_needs(source: Path, tmp_path: Path, act
     assert machine.logged_calls() == ""
 
 
-def test_a_build_that_does_not_serve_is_named(source: Path, tmp_path: Path) -> None:
+def test_unusable_build_is_named(source: Path, tmp_path: Path) -> None:
     build = unpack_builds(source, ffmpeg="echo ' V..... libopenh264'")
     machine = FakeMachine(tmp_path / "machine", "debian", user=0).with_python().with_tools()
     machine.add_program("apt-get", 'echo "$*" >>"$LOG"')
@@ -175,7 +175,7 @@ def test_a_build_that_does_not_serve_is_named(source: Path, tmp_path: Path) -> N
 # ---- fetch.py ----------------------------------------------------------------------------------------
 
 
-def test_a_fetch_that_fails_adds_nothing_and_says_why(source: Path) -> None:
+def test_failed_fetch_adds_nothing_and_reports_cause(source: Path) -> None:
     unreachable = {"PIP_INDEX_URL": "http://127.0.0.1:9/", "PIP_RETRIES": "0", "PIP_NO_CACHE_DIR": "1"}
     done = run_fetch(source, **unreachable, PIP_CONFIG_FILE=os.devnull, PIP_FIND_LINKS="")
     assert done.returncode == 1

@@ -1,4 +1,4 @@
-"""Real runs against servers whose small answers and metadata are not those of the first form."""
+"""Real runs against servers whose short responses and metadata have other forms."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def change_descriptors(lab: Lab, recording_id: str, **changes: object) -> None:
         media["originalMediaDescriptor"] |= changes
 
 
-def test_writes_that_are_answered_by_a_text_are_done(make_lab: Make) -> None:
+def test_text_response_to_write_is_a_success(make_lab: Make) -> None:
     lab = make_lab(text_answers=True)
     calls = add_short(lab, range(2))
     done = run_muxer(write_config(lab, **MIGRATION), seconds=TIMEOUT_SECONDS, **FAST_RETRY)
@@ -36,7 +36,7 @@ def test_writes_that_are_answered_by_a_text_are_done(make_lab: Make) -> None:
     assert len(lab.store.label_posts) == len(lab.store.screen_posts) == 2
 
 
-def test_a_write_that_is_answered_by_an_error_page_is_not_done(make_lab: Make) -> None:
+def test_error_page_as_response_to_write_is_a_failure(make_lab: Make) -> None:
     lab = make_lab()
     (call,) = add_short(lab, [0])
     lab.store.fail_next("rws", "POST", "/screen-recordings", 502, body=b"<html>Bad gateway</html>")
@@ -44,7 +44,7 @@ def test_a_write_that_is_answered_by_an_error_page_is_not_done(make_lab: Make) -
     assert done.process.returncode == 0 and len(muxed_entries(lab, call.id)) == 1 and len(lab.store.screen_posts) == 1
 
 
-def test_a_write_that_is_answered_by_a_page_of_a_proxy_is_not_done(make_lab: Make) -> None:
+def test_proxy_page_as_response_to_write_is_a_failure(make_lab: Make) -> None:
     lab = make_lab()
     (call,) = add_short(lab, [0])
     page = b"\n<!DOCTYPE html><html>Please log in</html>"
@@ -55,7 +55,7 @@ def test_a_write_that_is_answered_by_a_page_of_a_proxy_is_not_done(make_lab: Mak
     assert [one for one, _ in lab.store.label_posts] == [call.id]
 
 
-def test_a_limit_of_a_proxy_before_rws_is_named_and_sets_nothing_aside(make_lab: Make) -> None:
+def test_proxy_limit_is_named_and_sets_nothing_aside(make_lab: Make) -> None:
     lab = make_lab()
     add_short(lab, [0])
     lab.store.fail_next("rws", "POST", "/screen-recordings", 413, times=100)
@@ -67,12 +67,12 @@ def test_a_limit_of_a_proxy_before_rws_is_named_and_sets_nothing_aside(make_lab:
 
 
 @pytest.mark.parametrize("text", ["8.5.095.16", "RCS version 8.5.095.16 (build 7)\n", '"8.5.095.16"'])
-def test_check_reads_the_version_of_rcs_from_a_text(make_lab: Make, tmp_path: Path, text: str) -> None:
+def test_check_reads_rcs_version_from_text_response(make_lab: Make, tmp_path: Path, text: str) -> None:
     line = check(write_check_config(make_lab(rcs_version=text), tmp_path)).line_of("RCS version")
     assert (line.status, line.found) == ("ok", "8.5.095.16")
 
 
-def test_check_warns_of_a_text_without_a_version(make_lab: Make, tmp_path: Path) -> None:
+def test_check_warns_about_text_without_version(make_lab: Make, tmp_path: Path) -> None:
     line = check(write_check_config(make_lab(rcs_version="It works!"), tmp_path)).line_of("RCS version")
     assert (line.status, line.found) == ("warning", "not told")
 
@@ -91,7 +91,7 @@ def test_encrypted_media_without_envelope_are_decrypted_and_the_result_is_encryp
 
 
 def hide_encryption(lab: Lab, call: AddedCall) -> None:
-    """Take away the end of the names of encrypted media."""
+    """Remove the suffix from the names of encrypted media."""
     for media in (*lab.store._calls[call.id]["mediaFiles"], *lab.store._screens[call.id]["mediaFiles"]):
         path = lab.site.media.find_file(media)
         if path is not None and path.suffix == ".bin":
@@ -100,7 +100,7 @@ def hide_encryption(lab: Lab, call: AddedCall) -> None:
             media["originalMediaDescriptor"]["path"] = media["originalMediaDescriptor"]["path"].removesuffix(".bin")
 
 
-def test_media_that_are_encrypted_and_do_not_say_so_are_fetched_through_rcs(make_lab: Make) -> None:
+def test_encrypted_media_without_mark_are_fetched_through_rcs(make_lab: Make) -> None:
     lab = make_lab(hidden_encryption=True)
     (call,) = lab.add_case(Case.ENCRYPTED)
     hide_encryption(lab, call)
@@ -118,7 +118,7 @@ def test_media_that_are_encrypted_and_do_not_say_so_are_fetched_through_rcs(make
     )
 
 
-def test_their_result_is_not_published_without_a_certificate(make_lab: Make) -> None:
+def test_result_of_unmarked_encrypted_media_needs_a_certificate(make_lab: Make) -> None:
     lab = make_lab(hidden_encryption=True, encryption_group="empty")
     (call,) = lab.add_case(Case.ENCRYPTED)
     hide_encryption(lab, call)
@@ -129,7 +129,7 @@ def test_their_result_is_not_published_without_a_certificate(make_lab: Make) -> 
 
 
 @pytest.mark.parametrize("has_rcs", [True, False])
-def test_a_clear_file_that_is_no_media_is_reported_as_that(make_lab: Make, has_rcs: bool) -> None:
+def test_clear_file_without_media_is_reported(make_lab: Make, has_rcs: bool) -> None:
     lab = make_lab()
     (call,) = add_short(lab, [0])
     path = screen_file(lab, call)
@@ -137,11 +137,11 @@ def test_a_clear_file_that_is_no_media_is_reported_as_that(make_lab: Make, has_r
     config = write_config(lab, **MIGRATION, **({} if has_rcs else {"rcs__base_uri": ""}))
     done = run_muxer(config, seconds=TIMEOUT_SECONDS, **FAST_RETRY)
     assert done.process.returncode == 4 and not muxed_entries(lab, call.id)
-    said = log_of(config).read_text()
-    assert f"MediaError: {call.screens[0].media_id}: " in said and "is encrypted although" not in said
+    logged = log_of(config).read_text()
+    assert f"MediaError: {call.screens[0].media_id}: " in logged and "is encrypted although" not in logged
 
 
-def test_encrypted_media_are_played_by_the_second_family_of_paths(make_lab: Make, tmp_path: Path) -> None:
+def test_encrypted_media_are_fetched_by_second_family_of_paths(make_lab: Make, tmp_path: Path) -> None:
     lab = make_lab(rcs_second_paths=True)
     (call,) = lab.add_case(Case.ENCRYPTED)
     config = write_config(lab, **MIGRATION)
@@ -162,7 +162,7 @@ def test_a_source_in_an_unknown_storage_is_fetched_by_its_media_uri(make_lab: Ma
 
 
 def test_a_screen_file_in_an_unknown_storage_names_the_reason(make_lab: Make) -> None:
-    """Its content could be fetched, but there is no place for the muxed file."""
+    """Its content could be fetched, but the muxed file has no location."""
     lab = make_lab()
     (call,) = add_short(lab, [0])
     change_descriptors(lab, call.id, storage="tape")

@@ -1,4 +1,4 @@
-"""The muxer with programs of the site's own: in thirdparty/, by absolute path, and started as the guide says."""
+"""The muxer with the site's own programs: in thirdparty/, by absolute path, and started as in the guide."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def read_log(lab: Lab) -> str:
     return (lab.folder / "log" / "recording-muxer-single.log").read_text()
 
 
-def test_the_command_of_the_guide_without_a_shell_to_expand_it(make_lab: Make, tmp_path: Path) -> None:
-    """A whole run, as LCA starts it: the variable arrives as it is written."""
+def test_command_of_the_guide_works_without_shell_expansion(make_lab: Make, tmp_path: Path) -> None:
+    """A complete run, started as by LCA: the variable arrives unexpanded."""
     openssl = own_openssl.build_openssl(tmp_path / "openssl")
     lab = make_lab()
     (call,) = lab.add_case(Case.ENCRYPTED)
@@ -44,7 +44,7 @@ def test_the_command_of_the_guide_without_a_shell_to_expand_it(make_lab: Make, t
 
 
 @pytest.mark.parametrize("by_a_shell", [True, False], ids=["the command of the guide", "nothing but the path"])
-def test_it_starts_with(make_lab: Make, tmp_path: Path, by_a_shell: bool) -> None:
+def test_muxer_starts_with_own_openssl(make_lab: Make, tmp_path: Path, by_a_shell: bool) -> None:
     openssl = own_openssl.build_openssl(tmp_path / "openssl")
     lab = make_lab()
     config = write_config(lab, str(openssl), NO_SUCH_CALL)
@@ -54,7 +54,7 @@ def test_it_starts_with(make_lab: Make, tmp_path: Path, by_a_shell: bool) -> Non
     assert "0 recordings found" in done.out
 
 
-def test_builds_in_thirdparty_are_used_without_a_word_in_the_configuration(make_lab: Make, tmp_path: Path) -> None:
+def test_builds_in_thirdparty_are_used_without_configuration(make_lab: Make, tmp_path: Path) -> None:
     installed = tmp_path / "installed"
     shutil.copytree(PACKAGE, installed / "muxer", ignore=shutil.ignore_patterns("__pycache__", "lab"))
     openssl = own_openssl.build_openssl(installed / "thirdparty/openssl/openssl-3.0.13", "bin/openssl", "lib")
@@ -75,7 +75,7 @@ def test_builds_in_thirdparty_are_used_without_a_word_in_the_configuration(make_
     assert f"ffprobe is {shutil.which('ffprobe')}: ffprobe version" in log
 
 
-def test_libraries_that_are_not_found_are_said_at_the_start(make_lab: Make, tmp_path: Path) -> None:
+def test_missing_libraries_are_reported_at_start(make_lab: Make, tmp_path: Path) -> None:
     openssl = own_openssl.build_openssl(tmp_path / "openssl", "bin/openssl", "elsewhere")
     with MuxerProcess(write_config(make_lab(), str(openssl), NO_SUCH_CALL)) as muxer:
         assert muxer.wait(60) == 2

@@ -1,4 +1,4 @@
-"""Where the muxer takes its four secrets from, and the keystores that both programs refuse."""
+"""The sources of the muxer's four secrets, and the keystores that both programs refuse."""
 
 from __future__ import annotations
 
@@ -86,16 +86,14 @@ def site(tmp_path_factory: pytest.TempPathFactory, kept_lab: type[Lab]) -> Itera
 
 
 @pytest.mark.parametrize("from_environment", [(0, 1), (2, 3)], ids=["htcc and rcs", "webdav and s3"])
-def test_the_environment_goes_before_the_file_and_the_file_before_the_keystore(
-    site: SecretsLab, from_environment: tuple[int, ...]
-) -> None:
+def test_environment_overrides_file_and_file_overrides_keystore(site: SecretsLab, from_environment: tuple[int, ...]) -> None:
     site.store_secrets(site.wrong_values)
     chosen = [name for number, name in enumerate(VARIABLES) if number in from_environment]
     file = {name: "wrong password" if name in chosen else value for name, value in site.right.items()}
     site.mux_calls(from_environment[0], file, **{VARIABLES[name]: site.right[name] for name in chosen})
 
 
-def test_what_the_file_leaves_empty_comes_from_the_keystore(site: SecretsLab) -> None:
+def test_empty_options_are_read_from_keystore(site: SecretsLab) -> None:
     site.store_secrets(site.right)
     site.mux_calls(10, dict.fromkeys(VARIABLES, ""))
 
@@ -170,9 +168,7 @@ BROKEN_KEYSTORES = {
 
 
 @pytest.mark.parametrize("damage", BROKEN_KEYSTORES, ids=lambda damage: damage.__name__)
-def test_a_keystore_that_cannot_be_used_ends_both_programs_with_code_2(
-    tmp_path: Path, damage: Callable[[Path], None]
-) -> None:
+def test_unusable_keystore_ends_both_programs_with_code_2(tmp_path: Path, damage: Callable[[Path], None]) -> None:
     if damage is change_owner and os.geteuid() != 0:
         pytest.skip("only root can give a file to another account")
     config, keystore = tmp_path / "muxer.cfg", tmp_path / KEYSTORE_FILE

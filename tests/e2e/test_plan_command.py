@@ -146,8 +146,8 @@ def test_without_rcs_the_plan_of_an_encrypted_call_is_an_error(lab: Lab, config:
     finally:
         lab.rcs_permission = True
     assert code == 1
-    wanted = {"down": "error       MUX-201 ServiceUnavailable: ", "denied": "lacks the media decrypt permission"}
-    assert wanted[kind] in out
+    expected = {"down": "error       MUX-201 ServiceUnavailable: ", "denied": "lacks the media decrypt permission"}
+    assert expected[kind] in out
 
 
 def test_on_a_terminal_the_timeline_has_colours_and_fits(lab: Lab, config: Path) -> None:

@@ -1,4 +1,4 @@
-"""The two query options: what the administrator writes, what reaches RWS, and what RWS finds by it."""
+"""The two query options: the configured text, the parameters that reach RWS, and the recordings that RWS finds."""
 
 from __future__ import annotations
 
@@ -47,15 +47,15 @@ def test_the_extra_query_of_a_poll(make_lab: Make, version: str, configured: str
     query = first_query(lab)
     assert [name for name in query if name in WINDOW] == WINDOW
     assert {name: value for name, value in query.items() if name not in WINDOW} == extra
-    asked = [one for one in lab.store.served_requests if one.path == VERSION]
-    assert bool(asked) is not bool(configured)
+    version_requests = [one for one in lab.store.served_requests if one.path == VERSION]
+    assert bool(version_requests) is not bool(configured)
     warned = [one for one in log_messages(log_of(config)) if "no version that can be read (8.5.205)" in one]
     assert bool(warned) is (version == "8.5.205")
     assert ("misprint" in muxer.err) is (">" in configured)
 
 
 @pytest.mark.parametrize("name", WINDOW)
-def test_the_window_in_an_extra_query_is_refused(make_lab: Make, name: str) -> None:
+def test_time_window_in_extra_query_is_refused(make_lab: Make, name: str) -> None:
     lab = make_lab()
     done = run_muxer(
         write_config(lab, advanced__call_recording_extra_query_string=f"userName=x&{name}=5"), seconds=TIMEOUT_SECONDS
@@ -98,7 +98,7 @@ SIX_PARAMETERS = {
     ],
     ids=str,
 )
-def test_all_six_parameters_reach_rws_unharmed_and_find_what_the_guide_says(
+def test_all_six_parameters_reach_rws_unchanged_and_match_the_guide(
     make_lab: Make, changed: dict[str, str], found: bool
 ) -> None:
     lab = make_lab()

@@ -9,6 +9,7 @@ import pytest
 from lab.lab import Lab
 from tests.support.calls import add_short, log_messages, log_of, muxed_entries, write_config
 from tests.support.daemon import FAST_RETRY, run_muxer
+from tests.support.tiers import spread_variants
 
 Make = Callable[..., Lab]
 MIGRATION = {"advanced__call_recording_query_string": "startTime=0", "advanced__worker_threads": "1"}
@@ -20,7 +21,7 @@ def count_posts(lab: Lab, part: str) -> int:
     return len([one for one in lab.store.served_requests if one.method == "POST" and part in one.path])
 
 
-@pytest.mark.parametrize("status", REFUSALS)
+@pytest.mark.parametrize("status", spread_variants(REFUSALS, 2))
 @pytest.mark.parametrize("envelope_only", [False, True])
 def test_a_refused_label_is_a_warning_and_no_failure(make_lab: Make, status: int, envelope_only: bool) -> None:
     lab = make_lab(label_refusal=status, error_in_envelope=envelope_only)
@@ -47,7 +48,7 @@ def test_a_label_that_always_fails_is_a_warning_and_no_failure(make_lab: Make, e
     assert "Not possible" in warned and count_posts(lab, "/labels") == 4
 
 
-@pytest.mark.parametrize("status", REFUSALS)
+@pytest.mark.parametrize("status", spread_variants(REFUSALS, 3))
 def test_the_path_without_ops_is_used_where_rws_accepts_only_that(make_lab: Make, status: int) -> None:
     lab = make_lab(label_refusal=status, label_without_ops=True)
     calls = add_short(lab, range(3))

@@ -1,4 +1,4 @@
-"""The process as an administrator meets it: bad configurations, stops, restarts, a migration, services that are down."""
+"""The process from an administrator's view: bad configurations, stops, restarts, services that are unavailable."""
 
 from __future__ import annotations
 
@@ -33,23 +33,23 @@ TIMEOUT_SECONDS = 60
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["--", "config-file=none.cfg"], "configuration file none.cfg: does not exist"),
         (["--config-file=none.cfg", "--muxer_id=0"], "command line: unrecognized arguments: --muxer_id=0"),
         ([], "command line: the following arguments are required: --config-file"),
     ],
 )
-def test_the_command_line_is_read_as_the_guide_prints_it(tmp_path: Path, arguments: list[str], said: str) -> None:
-    """The log has the problems too: under LCA no one sees stderr."""
+def test_command_line_is_parsed_as_in_the_guide(tmp_path: Path, arguments: list[str], message: str) -> None:
+    """The log contains the problems too: under LCA no one sees stderr."""
     command = [PYTHON, str(PACKAGE / "muxer_process.py"), *arguments]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=TIMEOUT_SECONDS)
     assert done.returncode == 2
-    assert said in done.stderr
-    assert f"cannot start: MUX-101 {said}" in (tmp_path / "recording-muxer-single.log").read_text()
+    assert message in done.stderr
+    assert f"cannot start: MUX-101 {message}" in (tmp_path / "recording-muxer-single.log").read_text()
 
 
-def test_every_mistake_is_reported_at_once_and_the_exit_code_is_2(tmp_path: Path) -> None:
+def test_all_mistakes_are_reported_at_once_with_code_2(tmp_path: Path) -> None:
     config = tmp_path / "muxer.cfg"
     config.write_text(
         "[htcc]\nbase_uri = rws:8081\nrws_timeout = 5\npassword = topsecret%pw\ntrusted-ca = /no/such/file.pem\n"
@@ -68,13 +68,13 @@ def test_every_mistake_is_reported_at_once_and_the_exit_code_is_2(tmp_path: Path
     assert "[htcc] base_uri" in log and "topsecret" not in log
 
 
-def test_a_missing_configuration_file_is_said(tmp_path: Path) -> None:
+def test_missing_configuration_file_is_reported(tmp_path: Path) -> None:
     done = run_muxer(tmp_path / "nowhere.cfg", seconds=TIMEOUT_SECONDS)
     assert done.process.returncode == 2 and "does not exist" in done.err
 
 
 @pytest.mark.parametrize("program", ["ffmpeg", "ffprobe", "openssl"])
-def test_a_program_that_does_not_run_is_said(make_lab: Make, tmp_path: Path, program: str) -> None:
+def test_program_that_does_not_run_is_reported(make_lab: Make, tmp_path: Path, program: str) -> None:
     broken = tmp_path / "broken"
     broken.write_text("#!/bin/sh\necho 'no such library' >&2\nexit 127\n")
     broken.chmod(0o755)
@@ -85,7 +85,7 @@ def test_a_program_that_does_not_run_is_said(make_lab: Make, tmp_path: Path, pro
 
 
 @pytest.mark.parametrize(
-    ("program", "word", "said"),
+    ("program", "word", "message"),
     [
         ("ffmpeg", "libx264", "no libx264 encoder"),
         ("ffmpeg", "transpose", "this ffmpeg lacks nosuchthing"),
@@ -94,18 +94,16 @@ def test_a_program_that_does_not_run_is_said(make_lab: Make, tmp_path: Path, pro
         ("ffprobe", "show_entries", "this ffprobe lacks nosuchthing"),
     ],
 )
-def test_a_build_that_lacks_something_is_refused_at_the_start(
-    make_lab: Make, tmp_path: Path, program: str, word: str, said: str
-) -> None:
+def test_incomplete_build_is_refused_at_start(make_lab: Make, tmp_path: Path, program: str, word: str, message: str) -> None:
     build = write_lacking(tmp_path, program, word, "nosuchthing")
     config, log = write_config(make_lab(), **{f"processing__{program}": str(build)})
     done = run_muxer(config, seconds=TIMEOUT_SECONDS)
     assert done.process.returncode == 2
-    assert f"[processing] {program}" in done.err and said in done.err and "version 4.2 or later" in done.err
-    assert any("cannot start" in one and said in one for one in log_messages(log))
+    assert f"[processing] {program}" in done.err and message in done.err and "version 4.2 or later" in done.err
+    assert any("cannot start" in one and message in one for one in log_messages(log))
 
 
-def test_a_second_instance_on_one_temporary_folder_is_refused(make_lab: Make) -> None:
+def test_second_instance_on_same_temporary_folder_is_refused(make_lab: Make) -> None:
     config, log = write_config(make_lab())
     with MuxerProcess(config) as first:
         wait_until(lambda: "poll done" in log_messages(log), TIMEOUT_SECONDS, "a poll", log)
@@ -140,7 +138,7 @@ def test_a_stop_while_services_hang_takes_less_than_ten_seconds(make_lab: Make, 
             assert time.monotonic() - before < 10
 
 
-def test_a_stop_in_the_middle_of_a_recording_leaves_nothing_behind(make_lab: Make, tmp_path: Path) -> None:
+def test_stop_during_recording_leaves_no_files(make_lab: Make, tmp_path: Path) -> None:
     lab = make_lab()
     (call,) = lab.add_case(Case.PLAIN)
     slow = write_slow_program(tmp_path, "ffmpeg")
@@ -204,7 +202,7 @@ def test_a_second_signal_ends_the_process_at_once(make_lab: Make, tmp_path: Path
         assert time.monotonic() - before < 3
 
 
-def test_rws_that_is_down_at_the_start_is_waited_for(make_lab: Make) -> None:
+def test_muxer_waits_for_rws_at_start(make_lab: Make) -> None:
     lab = make_lab()
     (call,) = lab.add_case(Case.PLAIN)
     config, log = write_config(lab)
@@ -215,7 +213,7 @@ def test_rws_that_is_down_at_the_start_is_waited_for(make_lab: Make) -> None:
         assert muxer.stop() == 0
 
 
-def test_the_polls_keep_their_cadence(make_lab: Make) -> None:
+def test_polls_keep_their_interval(make_lab: Make) -> None:
     lab = make_lab()
     config, log = write_config(lab, processing__min_poll_interval="0.02")
     with MuxerProcess(config) as muxer:
@@ -226,7 +224,7 @@ def test_the_polls_keep_their_cadence(make_lab: Make) -> None:
     assert sorted(gaps)[len(gaps) // 2] == pytest.approx(1.2, abs=0.4)
 
 
-def test_late_screens_make_a_fuller_file_that_replaces_the_first(make_lab: Make) -> None:
+def test_late_screens_lead_to_fuller_file_that_replaces_the_first(make_lab: Make) -> None:
     lab = make_lab()
     (call,) = lab.add_case(Case.GAPS)
     whole = lab.store.get_screen(call.id) or {}
@@ -265,7 +263,7 @@ def test_delete_superseded_can_be_switched_off(make_lab: Make) -> None:
     assert len(lab.store.media_deletes) == 1
 
 
-def test_without_certificates_an_encrypted_recording_fails_loudly_until_there_are_some(make_lab: Make) -> None:
+def test_encrypted_recording_fails_until_certificates_exist(make_lab: Make) -> None:
     lab = make_lab(encryption_group="empty")
     (call,) = lab.add_case(Case.ENCRYPTED)
     config, log = write_config(lab)
@@ -283,7 +281,7 @@ def test_without_certificates_an_encrypted_recording_fails_loudly_until_there_ar
         assert muxer.stop() == 0
 
 
-def test_one_broken_recording_is_set_aside_and_does_not_stop_the_others(make_lab: Make) -> None:
+def test_broken_recording_is_set_aside_and_others_are_muxed(make_lab: Make) -> None:
     lab = make_lab()
     (bad,) = lab.add_case(Case.PLAIN, serial=1)
     (good,) = lab.add_case(Case.PLAIN, serial=2)
@@ -301,7 +299,7 @@ def test_one_broken_recording_is_set_aside_and_does_not_stop_the_others(make_lab
     assert not muxed_entries(lab, bad.id)
 
 
-def test_media_that_come_later_than_their_metadata_are_fetched_at_a_later_poll(make_lab: Make) -> None:
+def test_media_later_than_metadata_are_fetched_by_later_poll(make_lab: Make) -> None:
     lab = make_lab()
     (call,) = lab.add_case(Case.PLAIN)
     path = lab.site.media.folder / "screens" / call.screens[0].media_id
@@ -314,7 +312,7 @@ def test_media_that_come_later_than_their_metadata_are_fetched_at_a_later_poll(m
         assert muxer.stop() == 0
 
 
-def test_passwords_of_the_environment_win_over_the_file(make_lab: Make) -> None:
+def test_environment_passwords_override_the_file(make_lab: Make) -> None:
     lab = make_lab()
     (call,) = lab.add_case(Case.ENCRYPTED)
     passwords = {
@@ -345,7 +343,7 @@ def test_passwords_of_the_environment_win_over_the_file(make_lab: Make) -> None:
     ],
     ids=lambda switches: ",".join(switches),
 )
-def test_every_deviation_of_a_server_is_borne(make_lab: Make, switches: dict[str, object]) -> None:
+def test_every_server_deviation_is_tolerated(make_lab: Make, switches: dict[str, object]) -> None:
     lab = make_lab(**switches)
     calls = {call.plan.name: call for call in lab.add_cases([Case.PLAIN, Case.TRANSFER, Case.NOTHING])}
     config, log = write_config(lab, advanced__pagination="2")
@@ -360,7 +358,7 @@ def test_every_deviation_of_a_server_is_borne(make_lab: Make, switches: dict[str
     assert labelled_ids(lab) == (set() if forbidden else {calls["plain"].id, calls["transfer"].id})
 
 
-def test_a_forbidden_label_is_asked_for_once_and_makes_no_work(make_lab: Make) -> None:
+def test_forbidden_label_is_requested_once_and_causes_no_work(make_lab: Make) -> None:
     lab = make_lab(label_forbidden=True)
     (call,) = lab.add_case(Case.PLAIN)
     config, log = write_config(lab)
@@ -373,7 +371,7 @@ def test_a_forbidden_label_is_asked_for_once_and_makes_no_work(make_lab: Make) -
     assert log_messages(log).count("recording brought up to date") == 0
 
 
-def test_an_upload_of_a_process_that_died_is_removed_from_the_storage(make_lab: Make) -> None:
+def test_upload_of_dead_process_is_deleted_from_storage(make_lab: Make) -> None:
     lab = make_lab()
     (call,) = lab.add_case(Case.PLAIN)
     config, log = write_config(lab)

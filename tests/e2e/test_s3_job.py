@@ -1,4 +1,4 @@
-"""The main job with media in S3, end to end: the real process on a lab whose media lie in s3rver (https), moto or Swift."""
+"""The main job with media in S3, end to end: the real process on a lab with media in s3rver (https), moto or Swift."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ BOTH, SCREENS_ONLY = ("calls", "screens"), ("screens",)
 
 @dataclass(frozen=True)
 class S3Lab:
-    """A running store, a client of the tests' own for it, and a lab with media in it."""
+    """A running store, a separate client for it, and a lab with media in it."""
 
     lab: Lab
     server: S3Server
@@ -44,7 +44,7 @@ class S3Lab:
         return self.lab.folder / "log" / "recording-muxer-single.log"
 
     def write_config(self, **options: str) -> Path:
-        """Write the configuration, in which `options` of the section s3 have other values; return its path."""
+        """Write the configuration, with these `options` in the section s3. Returns its path."""
         config = self.folder / "muxer.cfg"
         changed = {f"s3.{name}": value for name, value in options.items()}
         config.write_text(self.lab.config_text(**{"logfile.format": "json"}, **changed))
@@ -65,7 +65,7 @@ class S3Lab:
         return [one for one in media if "muxed_mediaIds" in one["parameters"]]
 
     def find_problems(self, call: AddedCall) -> list[str]:
-        """Return what is wrong with the one muxed file of a call with one agent, its place and its content."""
+        """Return the problems of the one muxed file of a call with one agent: its location and its content."""
         (entry,) = self.muxed_entries(call)
         key, stored, clear = f"screens/{entry['mediaId']}", self.folder / "stored", self.folder / "clear.mp4"
         stored.write_bytes(self.server.read_object(key))
@@ -101,10 +101,10 @@ def make_site(tmp_path: Path) -> Iterator[Callable[..., S3Lab]]:
     with ExitStack() as stack:
 
         def on_s3rver(certificate: bool) -> tuple[str, Path | None]:
-            made = self_signed("store", HOST) if certificate else None
-            (path := tmp_path / "ca.pem").write_bytes(pem_bundle(made) if made else b"")
-            rver = stack.enter_context(S3rver(tmp_path / "s3rver", BUCKET, certificate=made))
-            return rver.url, path if made else None
+            signed = self_signed("store", HOST) if certificate else None
+            (path := tmp_path / "ca.pem").write_bytes(pem_bundle(signed) if signed else b"")
+            rver = stack.enter_context(S3rver(tmp_path / "s3rver", BUCKET, certificate=signed))
+            return rver.url, path if signed else None
 
         def on_moto() -> tuple[str, None]:
             return stack.enter_context(moto_server(HOST)), None
@@ -133,7 +133,7 @@ def make_site(tmp_path: Path) -> Iterator[Callable[..., S3Lab]]:
 Make = Callable[..., S3Lab]
 
 
-def test_everything_in_s3_encrypted_sources_and_results(make_site: Make) -> None:
+def test_encrypted_sources_and_results_in_s3(make_site: Make) -> None:
     site = make_site("s3rver, https", BOTH, encryption_group="certificates")
     calls = site.lab.add_cases([Case.PLAIN, Case.ENCRYPTED])
     assert not [path for path in site.lab.site.media.folder.rglob("*") if path.is_file()]
@@ -148,7 +148,7 @@ def test_everything_in_s3_encrypted_sources_and_results(make_site: Make) -> None
 
 
 @pytest.mark.parametrize("store", ["s3rver, http", "moto"])
-def test_a_mixed_call_is_muxed_beside_its_screens(make_site: Make, store: str) -> None:
+def test_mixed_call_is_muxed_next_to_its_screens(make_site: Make, store: str) -> None:
     site = make_site(store, SCREENS_ONLY, encryption_group="empty")
     (call,) = site.lab.add_case(Case.PLAIN)
     webdav = site.lab.site.media.folder
@@ -162,9 +162,7 @@ def test_a_mixed_call_is_muxed_beside_its_screens(make_site: Make, store: str) -
 
 def test_a_superseded_file_is_deleted_in_s3(make_site: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     site = make_site("s3rver, http", BOTH, encryption_group="empty")
-    monkeypatch.setattr(
-        site.lab.site.media.bucket, "delete_object", lambda key: None
-    )  # an RWS that leaves files to their owner
+    monkeypatch.setattr(site.lab.site.media.bucket, "delete_object", lambda key: None)  # an RWS that does not delete files
     (call,) = site.lab.add_case(Case.GAPS)
     late = (site.lab.store.get_screen(call.id) or {})["mediaFiles"][2]
     site.lab.store.delete_screen_media(call.id, late["mediaId"])
@@ -178,7 +176,7 @@ def test_a_superseded_file_is_deleted_in_s3(make_site: Make, monkeypatch: pytest
     assert second["mediaId"] != first["mediaId"] and f"screens/{second['mediaId']}" in site.server.list_objects()
 
 
-def test_refused_keys_are_said_and_nothing_is_lost(make_site: Make) -> None:
+def test_refused_keys_are_reported_and_nothing_is_lost(make_site: Make) -> None:
     site = make_site("s3rver, http", SCREENS_ONLY, encryption_group="empty")
     (call,) = site.lab.add_case(Case.PLAIN)
     config = site.folder / "muxer.cfg"
@@ -213,7 +211,7 @@ def test_a_wrong_region_is_named_and_nothing_is_set_aside(make_site: Make) -> No
     assert code == 0 and json.loads(failed) == []
 
 
-def test_the_right_region_publishes_without_a_word(make_site: Make) -> None:
+def test_correct_region_publishes_without_warnings(make_site: Make) -> None:
     site = make_site("swift", BOTH, encryption_group="certificates")
     calls = site.lab.add_cases([Case.PLAIN, Case.ENCRYPTED])
     code, found, _ = run_command(site.write_config(), "check", "--write")
@@ -232,10 +230,10 @@ def test_keys_without_the_right_to_list_publish_everything(make_site: Make) -> N
     site = make_site("moto", BOTH, encryption_group="certificates")
     calls = site.lab.add_cases([Case.PLAIN, Case.ENCRYPTED])
 
-    def deny_missing(asked: S3Request) -> SubstituteResponse | None:
-        """Do as AWS does: a missing object is forbidden."""
-        is_there = asked.path.removeprefix(f"/{BUCKET}/") in site.server.list_objects()
-        return DENIED if asked.method in ("GET", "HEAD") and not is_there else None
+    def deny_missing(request: S3Request) -> SubstituteResponse | None:
+        """Behave like AWS: a missing object is forbidden."""
+        is_there = request.path.removeprefix(f"/{BUCKET}/") in site.server.list_objects()
+        return DENIED if request.method in ("GET", "HEAD") and not is_there else None
 
     with serve_front(deny_missing) as url:
         code, found, _ = run_command(site.write_config(endpoint_url=url), "check", "--write")
@@ -250,7 +248,7 @@ def test_keys_without_the_right_to_list_publish_everything(make_site: Make) -> N
 def test_keys_that_may_not_upload_are_named_and_nothing_is_set_aside(make_site: Make) -> None:
     site = make_site("moto", BOTH, encryption_group="certificates")
     (call,) = site.lab.add_case(Case.ENCRYPTED)
-    with serve_front(lambda asked: DENIED if asked.method in ("PUT", "POST") else None) as url:
+    with serve_front(lambda request: DENIED if request.method in ("PUT", "POST") else None) as url:
         config = site.write_config(endpoint_url=url)
         code, found, _ = run_command(config, "check", "--write")
         assert code == 1 and "lack the right s3:PutObject" in found

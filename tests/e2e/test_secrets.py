@@ -30,12 +30,12 @@ KEY_IN_URL, LOGIN, PHONE = "sig-0f9e8d7c6b5a", "urluser:urlpass9", "+49 89 55501
 
 
 def process_folders() -> set[Path]:
-    """Return what Linux tells of each process, by the paths of the folders."""
+    """Return the /proc folders of all processes."""
     return set(Path("/proc").glob("[0-9]*"))
 
 
 class ProcessWatcher:
-    """Collects the command lines of all processes that begin while the muxer runs."""
+    """Collects the command lines of all processes that start while the muxer runs."""
 
     def __init__(self) -> None:
         self.seen: set[str] = set()
@@ -64,11 +64,11 @@ class ProcessWatcher:
 
 @pytest.fixture
 def lab(tmp_path: Path) -> Iterator[Lab]:
-    made = Lab(tmp_path / "lab")
+    running = Lab(tmp_path / "lab")
     for service, password in zip(("rws", "rcs", "dav"), PASSWORDS, strict=True):
-        setattr(made.site, f"{service}_account", ServiceAccount(service, password))
-    with made:
-        yield made
+        setattr(running.site, f"{service}_account", ServiceAccount(service, password))
+    with running:
+        yield running
 
 
 def secret_forms() -> Iterator[str]:
@@ -78,7 +78,7 @@ def secret_forms() -> Iterator[str]:
 
 
 def basic_auth(number: int) -> str:
-    """Return a login as HTTP sends it."""
+    """Return the credentials as HTTP sends them."""
     return base64.b64encode(f"{('rws', 'rcs', 'dav')[number]}:{PASSWORDS[number]}".encode()).decode()
 
 
@@ -95,7 +95,7 @@ def change_screen_metadata(lab: Lab, call: AddedCall, change: Callable[[dict[str
 
 
 def serve_audio_by_link(lab: Lab, call: AddedCall) -> None:
-    """Let the audio of a call be there through RWS alone, with a key in its address."""
+    """Make the audio of a call available only through RWS, with a key in its URL."""
     recording = lab.store.get_call(call.id) or {}
     (media,) = recording["mediaFiles"]
     del media["originalMediaDescriptor"]
@@ -104,7 +104,7 @@ def serve_audio_by_link(lab: Lab, call: AddedCall) -> None:
 
 
 def script_failures(lab: Lab, hopeless: AddedCall) -> None:
-    """Let services fail and echo what they were sent: some requests once, those for the media of one call always."""
+    """Make services fail and echo the request: some requests once, those for the media of `hopeless` always."""
     echo = f"no: {' '.join(PASSWORDS)} {' '.join(map(basic_auth, range(3)))}"
     body = json.dumps({"statusCode": 4, "statusMessage": echo}).encode()
     lab.store.fail_next("rws", "POST", "screen-recordings", 500, times=1, body=body)
@@ -113,7 +113,7 @@ def script_failures(lab: Lab, hopeless: AddedCall) -> None:
     lab.store.fail_next("rws", "GET", "settings", 400, times=1, body=body)
 
 
-def test_no_secret_gets_anywhere_whatever_happens(lab: Lab, tmp_path: Path) -> None:
+def test_no_secret_leaks_whatever_fails(lab: Lab, tmp_path: Path) -> None:
     good = [lab.add_case(case)[0] for case in (Case.PLAIN, Case.ENCRYPTED)]
     (bad,) = lab.add_case(Case.PLAIN, serial=7)
     (keyed,) = lab.add_case(Case.PLAIN, serial=8)
@@ -166,6 +166,6 @@ def has_failed(log: Path, call: AddedCall) -> bool:
 
 
 def assert_private(folder: Path) -> None:
-    """Everything below a folder is for its owner alone."""
+    """Check that everything below a folder is accessible only to its owner."""
     modes = {path: stat.S_IMODE(path.lstat().st_mode) for path in folder.rglob("*")}
     assert modes and not {path: oct(mode) for path, mode in modes.items() if mode & 0o077}

@@ -34,7 +34,7 @@ NEWER = {"processing__window_past": "720", "processing__window_past_older_than":
 OLDER = {"processing__window_past": "1440", "processing__window_past_older_than": "5", **POLLS}
 
 
-def test_the_command_line_goes_before_the_file(make_lab: Make) -> None:
+def test_command_line_overrides_file(make_lab: Make) -> None:
     lab = make_lab()
     sharding = {"processing__muxer_type": "primary", "processing__muxer_id": "0", "processing__total_muxers": "9"}
     config = write_config(lab, **sharding, advanced__call_recording_query_string="startTime=0")
@@ -46,7 +46,7 @@ def test_the_command_line_goes_before_the_file(make_lab: Make) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (("--muxer-id=3", "--total-muxers=3"), "[processing] muxer_id = '3': must be less than total_muxers (3)"),
         (("--muxer-id=1",), "[processing] muxer_id = '1': must be less than total_muxers (1)"),
@@ -56,13 +56,13 @@ def test_the_command_line_goes_before_the_file(make_lab: Make) -> None:
         (("--muxer-id", "0", "--total-muxer=3"), "unrecognized arguments: --total-muxer=3"),
     ],
 )
-def test_wrong_combinations_are_refused(tmp_path: Path, arguments: tuple[str, ...], told: str) -> None:
+def test_wrong_combinations_are_refused(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
     config = tmp_path / "muxer.cfg"
     folders = f"[logfile]\nlogfile_path = {tmp_path}\n"
     config.write_text(f"[htcc]\nbase_uri = http://127.0.0.1:9\ncontact_center_id = cc\n{folders}")
     done = run_muxer(config, *arguments, seconds=TIMEOUT_SECONDS, cwd=tmp_path)
     assert done.process.returncode == 2
-    assert told in done.err and "Traceback" not in done.err
+    assert message in done.err and "Traceback" not in done.err
 
 
 def test_sharding_options_without_a_muxer_id_are_ignored_as_the_guide_says(make_lab: Make) -> None:
@@ -74,7 +74,7 @@ def test_sharding_options_without_a_muxer_id_are_ignored_as_the_guide_says(make_
     assert "total_muxers = '0'" in done.err and "muxer_type = 'backup': it is ignored" in done.err
 
 
-def test_two_nodes_whose_windows_overlap_end_with_one_file_each(make_lab: Make, tmp_path: Path) -> None:
+def test_two_nodes_with_overlapping_windows_publish_each_file_once(make_lab: Make, tmp_path: Path) -> None:
     lab = make_lab()
     newest = add_short(lab, [0], timedelta(minutes=2))
     both = add_short(lab, [1, 2], timedelta(minutes=30))
@@ -92,9 +92,9 @@ def test_two_nodes_whose_windows_overlap_end_with_one_file_each(make_lab: Make, 
     _check_published_once(lab, calls, tmp_path)
 
 
-def test_a_backup_on_another_host_does_the_share_of_a_primary_that_was_killed(make_lab: Make, tmp_path: Path) -> None:
+def test_backup_takes_over_shard_of_killed_primary(make_lab: Make, tmp_path: Path) -> None:
     """Three hosts, each with a primary and a backup, as in the guide. The primary of host 1 leaves an unfinished upload of
-    one recording, does another one and is killed with ``kill -9`` within its third."""
+    one recording, finishes another one and is killed with ``kill -9`` during its third."""
     lab = make_lab()
     share = add_short(lab, _serials_of_shard(1, 3), timedelta(minutes=30))
     others = add_short(lab, [*_serials_of_shard(0, 2), *_serials_of_shard(2, 2)], timedelta(minutes=30))
@@ -106,7 +106,7 @@ def test_a_backup_on_another_host_does_the_share_of_a_primary_that_was_killed(ma
     logs = {name: log_of(config, name) for name, config in configs.items()}
     hanging = {"processing__min_poll_interval": "5", "processing__openssl": str(_write_hanging_openssl(tmp_path))}
     write_config(lab, "primary-1", **instances["primary-1"] | hanging)
-    # The renaming fails as often as it is repeated in place.
+    # The rename fails as often as it is retried.
     for method, times in (("MOVE", 4), ("DELETE", 1)):
         lab.store.fail_next("dav", method, "/part-", 507, times=times)
     with ExitStack() as stack:
@@ -149,7 +149,7 @@ def _shard_options(kind: str, host: int) -> dict[str, str]:
 
 
 def _write_hanging_openssl(folder: Path) -> Path:
-    """Write a program like openssl that leaves a file ``hangs`` and hangs when it is to encrypt for the third time."""
+    """Write a program like openssl that creates the file ``hangs`` and hangs at the third encryption."""
     path, count = folder / "openssl", folder / "count"
     path.write_text(
         f"""#!/bin/sh
@@ -186,8 +186,8 @@ def _check_published_once(lab: Lab, calls: list[AddedCall], folder: Path) -> Non
         assert entry["parameters"]["muxed_mediaIds"] == [call.audio_id, call.screens[0].media_id]
         clear = folder / f"{call.id}.mp4"
         lab.decrypt_file(entry["pkcs7"], lab.site.media.folder / "screens" / entry["mediaId"], clear)
-        pictures = [picture for picture in read_frames(clear) if not picture.black]
-        assert pictures and {picture.agent for picture in pictures} == {1}
+        frames = [frame for frame in read_frames(clear) if not frame.black]
+        assert frames and {frame.agent for frame in frames} == {1}
 
 
 def _serials_of_shard(number: int, count: int) -> list[int]:

@@ -30,7 +30,7 @@ CLEAR_SWITCHES = Switches(encryption_group="empty")
 
 
 class GuardedLab:
-    """A lab whose media lie behind a store that guards sources."""
+    """A lab whose media are in a store that refuses changes of sources."""
 
     def __init__(self, lab: Lab, store: ReadOnlySources, digests: Callable[[], dict[str, str]], **options: str) -> None:
         self.lab, self.store, self.digests, self.options = lab, store, digests, options
@@ -40,11 +40,11 @@ class GuardedLab:
 def site(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[GuardedLab]:
     logging.getLogger("werkzeug").setLevel(logging.WARNING)
     with ExitStack() as stack:
-        made = on_webdav(stack, tmp_path) if request.param == "webdav" else on_s3(stack, tmp_path)
-        # An RWS that leaves files to their owner: what is to be deleted, the muxer deletes itself.
-        kept = made.lab.site.media
+        guarded = on_webdav(stack, tmp_path) if request.param == "webdav" else on_s3(stack, tmp_path)
+        # An RWS that does not delete files: the muxer deletes them itself.
+        kept = guarded.lab.site.media
         monkeypatch.setattr(type(kept), "delete_file", lambda self, media: None)
-        yield made
+        yield guarded
 
 
 def on_webdav(stack: ExitStack, folder: Path) -> GuardedLab:
@@ -89,7 +89,7 @@ def source_names(call: AddedCall) -> set[str]:
 
 
 def disguise_source(site: GuardedLab, call: AddedCall, source: dict[str, Any]) -> dict[str, Any]:
-    """Return a muxed entry that passes a source off as its file."""
+    """Return a muxed entry that names a source as its file."""
     forged = {**source, "mediaId": f"{call.id}_forged_muxed.mp4", "parameters": {"muxed_mediaIds": [call.audio_id]}}
     site.lab.store.add_screen_media(call.id, site.lab.region, forged)
     return forged
@@ -121,10 +121,10 @@ def test_a_run_with_a_superseded_file_writes_to_no_source(site: GuardedLab) -> N
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "MOVE", "COPY", "PROPPATCH", "LOCK", "POST"])
-def test_the_store_would_have_noticed(method: str) -> None:
+def test_guarded_store_refuses_writes(method: str) -> None:
     with ReadOnlySources("http://127.0.0.1:9") as store:
-        answer = httpx.request(method, f"{store.url}/screens/agent1_x.mp4", trust_env=False)
-        assert answer.status_code == 403
+        response = httpx.request(method, f"{store.url}/screens/agent1_x.mp4", trust_env=False)
+        assert response.status_code == 403
         to = {"Destination": f"{store.url}/screens/agent1_x.mp4"}
         muxed_file = f"{store.url}/screens/x_{'0' * 20}_muxed.mp4"
         assert httpx.request("MOVE", muxed_file, headers=to, trust_env=False).status_code == 403

@@ -88,8 +88,8 @@ def watched(tmp_path_factory: pytest.TempPathFactory, kept_lab: type[Lab]) -> It
     port = free_port()
     with kept_lab(tmp_path_factory.mktemp("page") / "lab") as lab:
         start = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=10)
-        wanted = [(Case.PLAIN, plan, start + timedelta(seconds=at), 0) for at, plan in enumerate(PLANS)]
-        calls = {call.plan.name: call for call in build_calls(lab.site, wanted)[0]}
+        planned = [(Case.PLAIN, plan, start + timedelta(seconds=at), 0) for at, plan in enumerate(PLANS)]
+        calls = {call.plan.name: call for call in build_calls(lab.site, planned)[0]}
         screens = lab.site.media.folder / "screens"
         (screens / calls["broken"].screens[0].media_id).write_bytes(b"rubbish")
         (screens / calls["missing"].screens[0].media_id).unlink()
@@ -141,7 +141,7 @@ def test_the_page_shows_the_services(watched: ObservedMuxer) -> None:
     assert {row["State"] for row in rows.values()} == {"available"}
 
 
-def test_the_numbers_of_the_day_are_those_of_the_journal(watched: ObservedMuxer) -> None:
+def test_daily_numbers_match_the_journal(watched: ObservedMuxer) -> None:
     watched.table_rows("day")
     text = watched.tab.evaluate("document.getElementById('day').parentElement.querySelector('.intro').innerText")
     assert text.startswith(f"{DONE_COUNT} muxed, 2 failed and not muxed yet")

@@ -1,4 +1,4 @@
-"""The temporary folder of the real process: the lock, the clean-up, rights, and a disk that gets full."""
+"""The temporary folder of the real process: the lock, the clean-up, permissions, and a disk that becomes full."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def create_leftover(folder: Path, name: str) -> Path:
 
 
 def write_minimal(folder: Path, **options: Path) -> Path:
-    """Write a configuration that is refused before anything is asked of a service."""
+    """Write a configuration that is refused before any service is called."""
     config = folder / "muxer.cfg"
     settings = {"temp_dir": folder / "temp", "logfile_path": folder / "log", **options}
     for path in (folder / "temp", folder / "log"):
@@ -52,7 +52,7 @@ def write_minimal(folder: Path, **options: Path) -> Path:
 
 @pytest.mark.parametrize("option", ["temp_dir", "logfile_path"])
 @pytest.mark.parametrize("kind", ["missing", "file", "read-only"])
-def test_a_folder_that_cannot_be_used_is_refused(tmp_path: Path, option: str, kind: str) -> None:
+def test_unusable_folder_is_refused(tmp_path: Path, option: str, kind: str) -> None:
     folder, through = tmp_path / "bad", []
     if kind == "file":
         folder.write_bytes(b"")
@@ -66,7 +66,7 @@ def test_a_folder_that_cannot_be_used_is_refused(tmp_path: Path, option: str, ki
     assert "Traceback" not in done.err
 
 
-def test_a_second_instance_is_told_who_holds_the_folder_and_kill_9_sets_it_free(make_lab: Make, tmp_path: Path) -> None:
+def test_second_instance_reports_lock_holder_and_kill_9_releases_lock(make_lab: Make, tmp_path: Path) -> None:
     config, log = write_config(make_lab())
     other = tmp_path / "other.cfg"
     (tmp_path / "other-log").mkdir()
@@ -85,7 +85,7 @@ def test_a_second_instance_is_told_who_holds_the_folder_and_kill_9_sets_it_free(
         assert second.stop() == 0
 
 
-def test_a_folder_that_is_removed_under_a_running_muxer_is_made_again(make_lab: Make) -> None:
+def test_folder_deleted_under_running_muxer_is_recreated(make_lab: Make) -> None:
     lab = make_lab()
     config, log = write_config(lab)
     temp = lab.folder / "temp"
@@ -105,7 +105,7 @@ def test_a_folder_that_is_removed_under_a_running_muxer_is_made_again(make_lab: 
 
 @pytest.fixture
 def strangers(tmp_path: Path) -> Iterator[Callable[[Path], None]]:
-    """Give a function that puts files of others into a folder; at the end all of them must still be there."""
+    """Return a function that puts foreign files into a folder. At the end all of them must still exist."""
     kept = []
 
     def create_foreign_entries(temp: Path) -> None:
@@ -121,7 +121,7 @@ def strangers(tmp_path: Path) -> Iterator[Callable[[Path], None]]:
 
 
 @pytest.mark.parametrize(("enabled", "timeout"), [("1", "43200"), ("1", "1"), ("1", "-1"), ("0", "1")])
-def test_left_overs_are_cleaned_up_as_configured(
+def test_leftover_files_are_cleaned_up_as_configured(
     make_lab: Make, strangers: Callable[[Path], None], enabled: str, timeout: str
 ) -> None:
     lab = make_lab()
@@ -147,9 +147,7 @@ def test_left_overs_are_cleaned_up_as_configured(
     assert len(matching_lines(log, "leftover folders removed")) == (not early.exists()) + (not late.exists())
 
 
-def test_when_idle_means_not_while_something_is_muxed_and_all_that_is_made_is_private(
-    make_lab: Make, tmp_path: Path
-) -> None:
+def test_idle_cleanup_waits_for_jobs_and_files_are_private(make_lab: Make, tmp_path: Path) -> None:
     lab = make_lab()
     (call,) = lab.add_case(Case.PLAIN)
     slow = write_slow_program(tmp_path, "ffmpeg")
@@ -161,10 +159,10 @@ def test_when_idle_means_not_while_something_is_muxed_and_all_that_is_made_is_pr
     with MuxerProcess(config, umask=0) as muxer:
         wait_until(lambda: "fetch done" in log_messages(log), TIMEOUT_SECONDS, "the fetch", log)
         wait_until(lambda: not early.exists(), TIMEOUT_SECONDS, "the clean-up after the start", log)
-        made = [path for path in temp.rglob("*") if not path.is_symlink()]
-        assert len(made) >= 5  # the job's folder and sources, the lock, publishing/, uploading/
-        assert {stat.S_IMODE(path.stat().st_mode) for path in made if path.is_dir()} == {0o700}
-        assert {stat.S_IMODE(path.stat().st_mode) for path in [*made, log] if path.is_file()} == {0o600}
+        created = [path for path in temp.rglob("*") if not path.is_symlink()]
+        assert len(created) >= 5  # the job's folder and sources, the lock, publishing/, uploading/
+        assert {stat.S_IMODE(path.stat().st_mode) for path in created if path.is_dir()} == {0o700}
+        assert {stat.S_IMODE(path.stat().st_mode) for path in [*created, log] if path.is_file()} == {0o600}
         assert stat.S_IMODE(temp.stat().st_mode) == 0o755
         dead = create_leftover(temp, "muxer-job-0_dead_0")
         time.sleep(1.5)
@@ -175,7 +173,7 @@ def test_when_idle_means_not_while_something_is_muxed_and_all_that_is_made_is_pr
     assert call.id in labelled_ids(lab)
 
 
-def test_instances_without_a_temp_dir_have_folders_of_their_own(make_lab: Make, tmp_path: Path) -> None:
+def test_instances_without_temp_dir_have_separate_folders(make_lab: Make, tmp_path: Path) -> None:
     lab = make_lab()
     config, log = write_config(lab)
     config.write_text(re.sub(r"temp_dir = .*", "temp_dir =", config.read_text()))
@@ -193,10 +191,10 @@ def test_instances_without_a_temp_dir_have_folders_of_their_own(make_lab: Make, 
     assert [stat.S_IMODE(folder.stat().st_mode) for folder in folders] == [0o700, 0o700]
 
 
-# --- a disk that gets full ---
+# --- a disk that becomes full ---
 
 
-def test_a_full_disk_holds_the_work_back_until_there_is_room(make_lab: Make) -> None:
+def test_full_disk_pauses_work_until_space_is_free(make_lab: Make) -> None:
     lab = make_lab()
     calls = [lab.add_case(Case.PLAIN, serial=number)[0] for number in range(2)]
     config, log = write_config(lab)
@@ -209,15 +207,15 @@ def test_a_full_disk_holds_the_work_back_until_there_is_room(make_lab: Make) -> 
             filler.unlink()
             wait_until(lambda: labelled_ids(lab) == {call.id for call in calls}, TIMEOUT_SECONDS, "the labels", log)
             assert muxer.stop() == 0
-    ((begun,), (ended,)) = matching_lines(log, FULL), matching_lines(log, ROOM)
-    assert (begun["level"], ended["level"]) == ("error", "warning")
+    ((started,), (ended,)) = matching_lines(log, FULL), matching_lines(log, ROOM)
+    assert (started["level"], ended["level"]) == ("error", "warning")
     for part in (str(temp), "0.0 MB are free", "1.2 MB must stay free", "1.3 MB are free"):
-        assert part in begun["message"]
+        assert part in started["message"]
     order = log_messages(log)
-    assert order.index(begun["message"]) < order.index(ended["message"]) < order.index("check done")
+    assert order.index(started["message"]) < order.index(ended["message"]) < order.index("check done")
 
 
-def test_a_stop_while_the_disk_is_full_works_at_once(make_lab: Make) -> None:
+def test_stop_during_full_disk_is_immediate(make_lab: Make) -> None:
     lab = make_lab()
     lab.add_case(Case.PLAIN)
     config, log = write_config(lab)
@@ -232,7 +230,7 @@ def test_a_stop_while_the_disk_is_full_works_at_once(make_lab: Make) -> None:
     assert not matching_lines(log, "check done") and not matching_lines(log, ROOM)
 
 
-def test_a_migration_waits_for_room_too_and_the_option_says_how_much(make_lab: Make) -> None:
+def test_migration_waits_for_configured_free_space(make_lab: Make) -> None:
     lab = make_lab()
     (call,) = lab.add_case(Case.PLAIN)
     config, log = write_config(lab, **MIGRATION, processing__min_free_megabytes="20")
@@ -247,7 +245,7 @@ def test_a_migration_waits_for_room_too_and_the_option_says_how_much(make_lab: M
             assert "1 files muxed" in muxer.out
 
 
-def test_more_than_the_disk_has_cannot_be_kept_free(make_lab: Make) -> None:
+def test_more_free_space_than_disk_size_is_refused(make_lab: Make) -> None:
     lab = make_lab()
     config, _ = write_config(lab, processing__min_free_megabytes="23")
     with small_disk(lab.folder / "temp", "24m"):
@@ -267,7 +265,7 @@ def claim_size(lab: Lab, recording_id: str, size: str) -> None:
         lab.store.add_screen_media(recording_id, lab.region, {**media, "size": size})
 
 
-def test_a_recording_that_does_not_fit_by_its_metadata_waits_and_the_others_do_not(make_lab: Make) -> None:
+def test_recording_too_large_for_disk_waits_without_delaying_others(make_lab: Make) -> None:
     lab = make_lab()
     (large,) = lab.add_case(Case.PLAIN, serial=1)
     (small,) = lab.add_case(Case.PLAIN, serial=2)
@@ -283,8 +281,8 @@ def test_a_recording_that_does_not_fit_by_its_metadata_waits_and_the_others_do_n
     assert {line["recording"] for line in matching_lines(log, "fetch")} == {small.id}
 
 
-def test_a_disk_that_gets_full_in_the_middle_loses_nothing(make_lab: Make) -> None:
-    """The sizes in the metadata are too small, so that the recording is begun and meets the end of the disk."""
+def test_disk_that_becomes_full_during_mux_loses_nothing(make_lab: Make) -> None:
+    """The sizes in the metadata are too small, so the recording starts and then runs out of disk space."""
     lab = make_lab()
     (call,) = lab.add_case(Case.PLAIN)
     claim_size(lab, call.id, "1")

@@ -1,4 +1,4 @@
-"""Real runs against WebDAV servers as sites set them up: what is published, what the operator reads, and the exit code."""
+"""Real runs against WebDAV servers as sites set them up: what is published, what is logged, and the exit code."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ REFUSALS = {
 
 
 @pytest.mark.parametrize("name", REFUSALS)
-def test_what_is_refused_is_named_and_never_set_aside(make_site: Callable[[Serve], WebdavLab], name: str) -> None:
+def test_refusal_is_named_and_never_set_aside(make_site: Callable[[Serve], WebdavLab], name: str) -> None:
     site = make_site(REFUSALS[name].serve)
     config = write_config(site.lab, processing__min_poll_interval="0.01")
     log = log_of(config)
@@ -112,7 +112,7 @@ def test_what_is_refused_is_named_and_never_set_aside(make_site: Callable[[Serve
 
 
 @pytest.mark.parametrize("name", REFUSALS)
-def test_a_migration_that_is_refused_says_why_and_ends_with_4(make_site: Callable[[Serve], WebdavLab], name: str) -> None:
+def test_refused_migration_reports_cause_and_exits_with_4(make_site: Callable[[Serve], WebdavLab], name: str) -> None:
     site = make_site(REFUSALS[name].serve)
     config = write_config(site.lab, **MIGRATION)
     done = run_muxer(config, seconds=TIMEOUT_SECONDS, **FAST_RETRY)

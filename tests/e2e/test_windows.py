@@ -1,4 +1,4 @@
-"""The programs where Windows is all they see, as far as a machine without it can show that; see ``support/windows.py``."""
+"""The programs on a simulated Windows, as far as Linux can show that; see ``support/windows.py``."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.sta
 
 
 def windows_command(script: Path, *arguments: str) -> list[str]:
-    """Return how a script is run on this Windows. It needs the packages of the lab, which is among our modules."""
+    """Return the command that runs a script on the simulated Windows. It needs the packages of the lab."""
     return [sys.executable, "-B", str(ROOT / "tests" / "support" / "windows.py"), str(script), *arguments]
 
 
@@ -49,14 +49,14 @@ MISSING_IMPORTS = (
 )
 
 
-def test_what_posix_alone_has_is_missed_here(tmp_path: Path) -> None:
+def test_posix_only_modules_are_missing(tmp_path: Path) -> None:
     tried = "try: exec(code)\n    except Exception as error: print(type(error).__name__)\n    else: print('found')"
     done = run_code(tmp_path, f"for code in {MISSING_IMPORTS}:\n    {tried}\n")
     modules, names = ["ModuleNotFoundError"] * 2, ["AttributeError", "ImportError", "AttributeError"]
     assert done.stdout.split() == modules + names, done.stderr
 
 
-def test_every_module_is_imported_where_posix_is_not(tmp_path: Path) -> None:
+def test_every_module_can_be_imported_without_posix(tmp_path: Path) -> None:
     names = [name for name in every_module() if not name.endswith("__main__")]
     assert {"muxer.app.daemon", "muxer.pipeline.workspace", "lab.serve", "muxer.muxer_process"} <= set(names)
     code = f"import importlib, sys\nfor name in {[*names, 'encryptPassword']}:\n    importlib.import_module(name)\n"
@@ -94,7 +94,7 @@ def test_the_muxer_runs_with_a_keystore_of_dpapi_until_ctrl_break(tmp_path: Path
 
 
 class FakeDrivePath(PureWindowsPath):
-    """A path on a computer that has this one folder."""
+    """A path on a computer with only this one folder."""
 
     def absolute(self) -> FakeDrivePath:
         assert self.is_absolute(), self
@@ -104,7 +104,7 @@ class FakeDrivePath(PureWindowsPath):
         return self == PureWindowsPath(r"c:\LOGS\recordingMuxer")
 
 
-def test_paths_of_windows_are_read_as_they_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_windows_paths_are_read_as_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(types, "Path", FakeDrivePath)
     monkeypatch.setattr(programs, "Path", FakeDrivePath)
     monkeypatch.setattr(types.os, "access", lambda path, _mode: isinstance(path, FakeDrivePath))  # type: ignore[attr-defined]

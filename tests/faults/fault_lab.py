@@ -1,4 +1,4 @@
-"""A lab with a mill of recordings, and what must be true of it after kills."""
+"""A lab with a recording factory, and the conditions that must hold after kills."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ TIMEOUT_SECONDS = 90
 
 @dataclass
 class FaultLab:
-    """A lab with a mill of recordings."""
+    """A lab with a recording factory."""
 
     lab: Lab
-    mill: RecordingFactory
+    factory: RecordingFactory
 
     def check_recordings(self, recordings: list[FaultRecording], *victims: KillableMuxer) -> None:
-        """Wait until all is done, and see that all is as it must be."""
+        """Wait until all recordings are done, and check the results."""
         log = victims[0].log
         wait_until(
             lambda: all(outcome.is_done(self.lab, one) for one in recordings), TIMEOUT_SECONDS, "the end of the work", log
         )
         assert outcome.wait_for_none(lambda: self.find_leftovers(*victims)) == []
-        # On a server that replaces lists, a full list of another instance may bring a deleted entry back for one poll.
+        # On a server that replaces lists, the full list of another instance may restore a deleted entry for one poll.
         wrong = outcome.wait_for_none(lambda: self.find_problems(recordings))
         run_counters.RECORDINGS.increase(len(recordings))
         run_counters.LOST.increase(outcome.count_lost(self.lab, recordings))
@@ -41,18 +41,18 @@ class FaultLab:
         assert wrong == []
 
     def find_problems(self, recordings: list[FaultRecording]) -> list[str]:
-        """Return what is wrong with recordings."""
+        """Return the problems of `recordings`."""
         return [problem for one in recordings for problem in outcome.recording_problems(self.lab, one)]
 
     def find_leftovers(self, *victims: KillableMuxer) -> list[str]:
-        """Return what lies about in the storage and in the temporary folders."""
+        """Return the leftover files in the storage and in the temporary folders."""
         in_temp = [left for victim in victims for left in outcome.temp_leftovers(victim.temp)]
-        return in_temp + outcome.storage_leftovers(self.lab, self.mill)
+        return in_temp + outcome.storage_leftovers(self.lab, self.factory)
 
 
 @contextmanager
 def start_lab(folder: Path) -> Iterator[FaultLab]:
-    """Given a folder for it, begin a scene; its RWS leaves files to their owner."""
+    """Start a lab in `folder`. Its RWS does not delete files."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(MediaRoot, "delete_file", lambda *_: None)
         with Lab(folder) as lab:
@@ -61,7 +61,7 @@ def start_lab(folder: Path) -> Iterator[FaultLab]:
 
 @contextmanager
 def run_instance(scene: FaultLab, name: str) -> Iterator[KillableMuxer]:
-    """Begin an instance on the lab of a scene, and stop it at the end."""
+    """Start an instance on the lab of `scene`, and stop it at the end."""
     victim = KillableMuxer(scene.lab, name)
     try:
         yield victim

@@ -1,4 +1,4 @@
-"""The points at which the muxer is killed: before and after each step of a job, and at the seams within."""
+"""The points at which the muxer is killed: before and after each step of a job, and within the steps."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ CALL_POINTS = {
     "the superseded file is deleted": KillPoint("muxer.storage.webdav:WebdavStorage.delete_file", after=True),
     "the label is posted": KillPoint("muxer.gir.rws:RwsClient._post_label", after=True),
 }
-# Within what the launcher wraps in its own way.
+# Within functions that the launcher wraps separately.
 WRAPPED_POINTS = (
     "a source is half fetched",
     "ffmpeg runs",

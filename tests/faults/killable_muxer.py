@@ -1,4 +1,4 @@
-"""A muxer that can be told where to die, and is started again after it has."""
+"""A muxer that is killed at a chosen point and started again afterwards."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ KILL_COUNT = int(os.environ.get("FAULTS_KILLS", SHORT_RUN_KILLS))
 
 
 class KillableMuxer:
-    """One instance on a lab, with folders of its own."""
+    """One instance on a lab, with separate folders."""
 
     def __init__(self, lab: Lab, name: str, *, hurried: bool = False, **options: str) -> None:
-        """Given a lab, a name, whether its time limits are short, and further options of muxer.cfg, start it."""
+        """Start an instance. `hurried`: short time limits; `options`: further options of muxer.cfg."""
         self.temp, self._log = lab.folder / name / "temp", lab.folder / name / "log"
         folders = {"processing.temp_dir": str(self.temp), "logfile.logfile_path": str(self._log)}
         quick = {"processing.min_poll_interval": "0.005", "logfile.format": "json"}
@@ -34,29 +34,29 @@ class KillableMuxer:
         self.start()
 
     def start(self, armed: str = "") -> None:
-        """Start it, to die at a point, or to live for now."""
+        """Start the muxer. `armed`: the point at which it is killed, empty for none."""
         self.arm_point(armed)
         self.muxer = MuxerProcess(self.config, env=self._env, package=LAUNCHER.parent, script=LAUNCHER.name)
 
     def arm_point(self, point: str) -> None:
-        """Let it die when it next comes to a point."""
+        """Kill the muxer when it next reaches `point`."""
         fresh = self._armed.with_suffix(".new")
         fresh.write_text(point)
         fresh.replace(self._armed)
 
     def kill(self) -> None:
-        """Kill it now."""
+        """Kill the muxer now."""
         self.muxer.process.kill()
         self.wait_until_dead()
 
     def wait_for_kill(self, at_the_latest: Callable[[], object]) -> None:
-        """Wait until it has come to its point and died; kill it when the latest moment comes first."""
+        """Wait until the muxer is killed at its point; kill it when `at_the_latest` becomes true first."""
         process = self.muxer.process
         wait_until(lambda: process.poll() is not None or at_the_latest(), TIMEOUT_SECONDS, "the death", self.log)
         self.kill()
 
     def wait_until_dead(self) -> None:
-        """Wait until it has died by SIGKILL, and left no program running."""
+        """Wait until SIGKILL has ended the muxer and no program of it is running."""
         wait_until(lambda: self.muxer.process.poll() is not None, TIMEOUT_SECONDS, "the death", self.log)
         self.muxer.process.communicate()
         assert self.muxer.process.returncode == -signal.SIGKILL, self.log.read_text()[-2000:]
@@ -64,6 +64,6 @@ class KillableMuxer:
         run_counters.KILLS.increase()
 
     def stop(self) -> None:
-        """Stop it well."""
+        """Stop the muxer with SIGTERM."""
         with self.muxer:
             assert self.muxer.stop() == 0

@@ -1,7 +1,7 @@
-"""Runs the muxer as muxer_process.py does, but lets it kill itself with SIGKILL at a named point (see points.py).
+"""Runs the muxer as muxer_process.py does, but kills itself with SIGKILL at a named point (see kill_points.py).
 
-The file that MUXER_KILL_AT names holds the name of the point; while it is empty, nothing is killed. The product
-knows nothing of it: its functions are wrapped here.
+The file named by MUXER_KILL_AT contains the name of the point; while it is empty, nothing is killed. The product
+does not contain these points: its functions are wrapped here.
 """
 
 from __future__ import annotations
@@ -28,25 +28,25 @@ from muxer.system.process import Runner  # noqa: E402
 from tests.faults.kill_points import CALL_POINTS, KillPoint, resolve_owner  # noqa: E402
 
 ARMED = Path(os.environ["MUXER_KILL_AT"])
-# Another muxer that died is waited for; here it has always died.
+# The muxer waits for a file of another instance; here that instance is always dead.
 store_and_publish.PUBLISH_WAIT_SECONDS = retry_policy.FIRST_DELAY_SECONDS = 1.0
 transfer.CHUNK_BYTES = files.BUFFER_BYTES = 4096
 
 
 def is_armed(point: str) -> bool:
-    """Whether this is the point of death."""
+    """Return whether the process is to be killed at this point."""
     return ARMED.read_text() == point
 
 
 def die_if_armed(point: str) -> None:
-    """Die when this is the point of death."""
+    """Kill the process when it is to be killed at this point."""
     if is_armed(point):
         os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(60)
 
 
 def wrap_call(point: str, call: KillPoint) -> None:
-    """Wrap a function so that its n-th call after the point was armed ends in death, before or after it."""
+    """Wrap a function so that the process is killed before or after its n-th call since the point was armed."""
     owner, name = resolve_owner(call.where)
     original, count = getattr(owner, name), iter(range(1, 1_000_000))
 
@@ -82,7 +82,7 @@ def wrap_programs() -> None:
         of_a_job = any("muxer-job-" in str(one) for one in (*arguments, *rest))
         point = f"{Path(arguments[0]).name} runs"
         if of_a_job and is_armed(point):
-            # One that does not end by itself.
+            # A program that does not end by itself.
             arguments = [sys.executable, "-c", "import time; time.sleep(600)", *arguments]
         process = original(self, arguments, *rest)
         if of_a_job:
@@ -93,7 +93,7 @@ def wrap_programs() -> None:
 
 
 def wrap_streams() -> None:
-    """Die when a part of a body has been received, or sent."""
+    """Kill the process when a part of a body has been received or sent."""
     receive, body = transfer.receive_file, webdav._UploadBody.__iter__
 
     def broken_chunks(chunks: Iterator[bytes], point: str) -> Iterator[bytes]:
@@ -110,7 +110,7 @@ def wrap_streams() -> None:
 
 
 class HalfWrittenFile:
-    """A file that dies in the middle of a write."""
+    """A file whose write is interrupted by a kill."""
 
     def __init__(self, file: Any, point: str) -> None:
         self._file, self._point = file, point
@@ -139,7 +139,7 @@ def wrap_files(module: Any, point: Callable[[Path], str]) -> None:
 
 
 def wrap_journal() -> None:
-    """Die within a statement that writes a state, not between two."""
+    """Kill the process within a statement that writes a state, not between two statements."""
     original = journal._connect_database
 
     def connect_traced(path: Path, patience: float, left: str) -> Any:

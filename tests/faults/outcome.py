@@ -1,4 +1,4 @@
-"""What must be true in the end, whatever happened: each recording muxed once, readable, and nothing left lying about."""
+"""Final conditions after any fault: each recording is muxed once and readable, and there are no leftover files."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from tests.support.muxer_runs import muxed_entries
 
 SHOWN = [av_sync.ExpectedScreen(part.offset, part.offset + part.seconds, part.agent.number) for part in SCREEN_PARTS]
 SETTLE_SECONDS = 30.0
-# What a running muxer keeps in its temporary folder.
+# Entries that a running muxer keeps in its temporary folder.
 KEPT_NAMES = {"muxer.lock", "state.json", "state.new", "publishing", "uploading", "deleting", "padding"}
-# Its journal, and the folders of the workers of a fleet.
+# The journal, and the folders of fleet workers.
 KEPT_PREFIXES = ("journal.sqlite3", "worker-")
 
 
 def is_done(lab: Lab, recording: FaultRecording) -> bool:
-    """Whether nothing is left to do for a recording."""
+    """Return whether a recording is muxed and labelled."""
     labels = (lab.store.get_call(recording.id) or {}).get("labels", [])
     entries = muxed_entries(lab, recording.id)
     return [one["parameters"]["muxed_mediaIds"] for one in entries] == [recording.sources] and bool(labels)
 
 
 def recording_problems(lab: Lab, recording: FaultRecording) -> list[str]:
-    """Return what is wrong with the one muxed file of a recording, its entry and the entries of its sources."""
+    """Return the problems of the muxed file of a recording, of its entry and of the entries of its sources."""
     if found := media_entry_problems(lab, recording):
         return found
     (entry,) = muxed_entries(lab, recording.id)
@@ -41,7 +41,7 @@ def recording_problems(lab: Lab, recording: FaultRecording) -> list[str]:
 
 
 def media_entry_problems(lab: Lab, recording: FaultRecording) -> list[str]:
-    """Return what can be told to be wrong without a look into the file."""
+    """Return the problems that are visible without reading the file."""
     entries = muxed_entries(lab, recording.id)
     if len(entries) != 1:
         return [f"{recording.id} has {len(entries)} muxed files"]
@@ -69,8 +69,10 @@ def _content_problems(lab: Lab, envelope: str, stored: Path, recording: FaultRec
 
 def count_lost(lab: Lab, recordings: Iterable[FaultRecording]) -> int:
     """Return how many recordings have no muxed file of all their sources."""
-    made = [[one["parameters"]["muxed_mediaIds"] for one in muxed_entries(lab, recording.id)] for recording in recordings]
-    return sum(recording.sources not in one for recording, one in zip(recordings, made, strict=True))
+    published = [
+        [one["parameters"]["muxed_mediaIds"] for one in muxed_entries(lab, recording.id)] for recording in recordings
+    ]
+    return sum(recording.sources not in one for recording, one in zip(recordings, published, strict=True))
 
 
 def count_doubled(lab: Lab, recordings: Iterable[FaultRecording]) -> int:
@@ -78,12 +80,12 @@ def count_doubled(lab: Lab, recordings: Iterable[FaultRecording]) -> int:
     return sum(len(muxed_entries(lab, recording.id)) > 1 for recording in recordings)
 
 
-def storage_leftovers(lab: Lab, *mills: RecordingFactory) -> list[str]:
-    """Return what lies in the storage and no metadata name, and each source that is not as it was."""
+def storage_leftovers(lab: Lab, *factories: RecordingFactory) -> list[str]:
+    """Return stored files that no metadata name, and sources that changed."""
     named = {media["mediaId"] for screen in list(lab.store._screens.values()) for media in screen["mediaFiles"]}
     stored = {path.name for path in (lab.site.media.folder / SCREENS).iterdir()} | _bucket_names(lab)
-    changed = [name for mill in mills for name in mill.changed_sources()]
-    sources = {name for mill in mills for name in mill.source_names}
+    changed = [name for factory in factories for name in factory.changed_sources()]
+    sources = {name for factory in factories for name in factory.source_names}
     return [*sorted(stored - named - sources), *changed]
 
 
@@ -96,7 +98,7 @@ def _bucket_names(lab: Lab) -> set[str]:
 
 
 def wait_for_none(left_over: Callable[[], list[str]]) -> list[str]:
-    """Return what is left over after a while, or nothing as soon as there is nothing."""
+    """Wait until `left_over` returns nothing. Returns what is left at the deadline."""
     deadline = time.monotonic() + SETTLE_SECONDS
     while (left := left_over()) and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -104,14 +106,14 @@ def wait_for_none(left_over: Callable[[], list[str]]) -> list[str]:
 
 
 def temp_leftovers(temp: Path) -> list[str]:
-    """Return what a muxer that has nothing to do should not have in its temporary folder."""
+    """Return the entries that an idle muxer must not have in its temporary folder."""
     above = [path.name for path in temp.iterdir() if path.name not in KEPT_NAMES and not path.name.startswith(KEPT_PREFIXES)]
     folders = [temp / name for name in ("publishing", "uploading", "deleting")]
     return above + [path.name for folder in folders for path in folder.iterdir()]
 
 
 def find_orphans(temp: Path) -> list[str]:
-    """Return the command lines of programs that work on files of a temporary folder, or in it."""
+    """Return the command lines of programs that use files of a temporary folder or run in it."""
     found, jobs = [], f"{temp}{os.sep}muxer-job-"
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):

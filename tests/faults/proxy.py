@@ -1,4 +1,4 @@
-"""A proxy before one service that spoils answers: asyncio in a thread, one request for each connection."""
+"""A proxy before one service that injects faults: asyncio in a thread, one request for each connection."""
 
 from __future__ import annotations
 
@@ -24,30 +24,30 @@ LOGIN_PAGE = b"<html><body>Please log in to the network.</body></html>"
 TLS_ALERT_RECORD = b"\x15\x03\x03\x00\x02\x02\x28"
 LATENCY, DRIP = 0.3, 0.05
 MAX_HEADER_BYTES = 1 << 16
-# Byte by byte it takes longer than any limit of the tests.
+# Byte by byte, it takes longer than any time limit of the tests.
 _LONG_HEADER = b"\r\nX-Long: " + b"x" * 2000 + b"\r\n"
 
 
 class Fault(StrEnum):
-    """What may happen to a request."""
+    """The faults that a request may meet."""
 
-    LATENCY = "the answer comes late"
-    RESET = "the connection is reset before the request gets there"
-    LOST = "the request gets there and the answer is lost"
-    CUT = "the answer is cut in its middle"
-    STALL = "no answer ever comes"
-    STALL_WITHIN = "the answer stops in its middle and the connection stays"
-    DRIP = "the answer comes byte by byte"
-    DRIP_HEAD = "the head of the answer comes byte by byte, and is long"
+    LATENCY = "the response is late"
+    RESET = "the connection is reset before the request arrives"
+    LOST = "the request arrives and the response is lost"
+    CUT = "the response is truncated"
+    STALL = "no response arrives"
+    STALL_WITHIN = "the response stops in the middle and the connection stays open"
+    DRIP = "the response body arrives byte by byte"
+    DRIP_HEAD = "long response headers arrive byte by byte"
     ERROR = "500"
     UNAVAILABLE = "503 with Retry-After"
     TOO_MANY = "429 with Retry-After"
-    LENGTH = "Content-Length is more than what comes"
-    WHOLE = "200 with everything to a Range request"
-    TRUNCATED = "JSON or XML that ends in its middle, with the right length"
+    LENGTH = "Content-Length is larger than the body"
+    WHOLE = "200 with the whole file for a Range request"
+    TRUNCATED = "truncated JSON or XML with the right Content-Length"
     PAGE = "200 with an HTML page"
     REDIRECT = "a redirect to another host"
-    TLS_ALERT = "TLS fails with an alert"
+    TLS_ALERT = "TLS alert during the handshake"
 
 
 # These never reach the service.
@@ -57,29 +57,29 @@ PLAIN_FAULTS = tuple(fault for fault in Fault if fault is not Fault.TLS_ALERT)
 
 @dataclass
 class HttpMessage:
-    """A request or an answer: its first line, headers and body."""
+    """A request or a response: its first line, headers and body."""
 
     first: str
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
 
     def header_bytes(self) -> bytes:
-        """Return what stands before the body."""
+        """Return the first line and the headers as bytes."""
         lines = [self.first, *(f"{name}: {value}" for name, value in self.headers.items()), "", ""]
         return "\r\n".join(lines).encode("latin-1")
 
     def header_value(self, name: str) -> str:
-        """Return a header, by its name in any case."""
+        """Return the value of a header; the name is case-insensitive."""
         return next((value for key, value in self.headers.items() if key.lower() == name.lower()), "")
 
     def without_headers(self, *names: str) -> HttpMessage:
-        """Return it without some headers."""
+        """Return the message without the headers `names`."""
         lower = [name.lower() for name in names]
         return replace(self, headers={name: value for name, value in self.headers.items() if name.lower() not in lower})
 
 
 class FaultProxy:
-    """``with Proxy(url) as proxy``: answers at ``proxy.url``; over TLS with ``context``. ``other`` is the host to which it
+    """``with FaultProxy(url) as proxy``: listens at ``proxy.url``, over TLS with ``context``. ``other`` is the host of its
     redirects."""
 
     def __init__(self, target: str, other: str = "", context: ssl.SSLContext | None = None) -> None:
@@ -105,22 +105,22 @@ class FaultProxy:
         self._thread.join()
 
     def plan_fault(self, fault: Fault, times: int = 1, method: str = "") -> None:
-        """Spoil the next requests (of a method) with a fault."""
+        """Inject a fault into the next `times` requests (of `method`)."""
         with self._lock:
             self._planned += [(fault, method)] * times
 
     def set_fault_rate(self, rate: float, faults: tuple[Fault, ...] = PLAIN_FAULTS) -> None:
-        """Spoil each request with this probability, with any of the faults."""
+        """Inject one of `faults` into each request with the probability `rate`."""
         self._rate, self._chosen = rate, faults  # type: ignore[assignment]
 
     def clear_faults(self) -> None:
-        """Spoil nothing more."""
+        """Inject no more faults."""
         with self._lock:
             self._planned, self._rate = [], 0.0
 
     @property
     def pending_count(self) -> int:
-        """How many planned faults no request has met yet."""
+        """The number of planned faults that are not injected yet."""
         return len(self._planned)
 
     def _run_loop(self) -> None:
@@ -146,7 +146,7 @@ class FaultProxy:
                 writer.close()
 
     async def _start_tls(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        """Begin TLS, unless it is to fail."""
+        """Start TLS, unless the handshake is to fail."""
         if self._next_fault("TLS") is Fault.TLS_ALERT:
             await reader.read(1)
             self._count_fault(Fault.TLS_ALERT)
@@ -168,15 +168,15 @@ class FaultProxy:
         if fault is Fault.WHOLE and request.header_value("Range"):
             self._count_fault(fault)
             request = request.without_headers("Range")
-        answer = await self._forward_request(request, method)
-        await self._send_response(fault, answer, reader, writer)
+        response = await self._forward_request(request, method)
+        await self._send_response(fault, response, reader, writer)
 
     def _next_fault(self, method: str) -> Fault | None:
-        """Return the fault that a request is to meet. A planned one of TLS is for connections only."""
+        """Return the fault for a request. A planned TLS fault applies only to connections."""
         with self._lock:
-            for place, (fault, wanted) in enumerate(self._planned):
+            for index, (fault, wanted) in enumerate(self._planned):
                 if (fault is Fault.TLS_ALERT) == (method == "TLS") and wanted in ("", method):
-                    del self._planned[place]
+                    del self._planned[index]
                     return fault
         chosen = [one for one in self._chosen if (one is Fault.TLS_ALERT) == (method == "TLS")]
         return random.choice(chosen) if chosen and random.random() < self._rate else None
@@ -193,9 +193,9 @@ class FaultProxy:
         elif fault is Fault.STALL:
             await reader.read(1)
         else:
-            answer = self._build_refusal(fault, request)
-            body = b"" if request.first.startswith("HEAD ") else answer.body
-            writer.write(answer.header_bytes() + body)
+            response = self._build_refusal(fault, request)
+            body = b"" if request.first.startswith("HEAD ") else response.body
+            writer.write(response.header_bytes() + body)
             await writer.drain()
 
     def _build_refusal(self, fault: Fault, request: HttpMessage) -> HttpMessage:
@@ -210,27 +210,27 @@ class FaultProxy:
         return HttpMessage(f"HTTP/1.1 {first}", {**headers, "Content-Length": str(len(body)), "Connection": "close"}, body)
 
     async def _forward_request(self, request: HttpMessage, method: str) -> HttpMessage:
-        """Hand a request on and return the answer, whole."""
+        """Forward a request. Returns the complete response."""
         reader, writer = await asyncio.open_connection(*self._target)
         try:
-            asked = request.without_headers("Connection", "Expect", "Keep-Alive")
-            asked.headers["Connection"] = "close"
-            if self._context and (destination := asked.header_value("Destination")):
-                asked = asked.without_headers("Destination")
-                asked.headers["Destination"] = destination.replace("https:", "http:", 1)
-            writer.write(asked.header_bytes() + asked.body)
+            forwarded = request.without_headers("Connection", "Expect", "Keep-Alive")
+            forwarded.headers["Connection"] = "close"
+            if self._context and (destination := forwarded.header_value("Destination")):
+                forwarded = forwarded.without_headers("Destination")
+                forwarded.headers["Destination"] = destination.replace("https:", "http:", 1)
+            writer.write(forwarded.header_bytes() + forwarded.body)
             await writer.drain()
             return _parse_response(await reader.read(-1), method)
         finally:
             writer.close()
 
     async def _send_response(
-        self, fault: Fault | None, answer: HttpMessage, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self, fault: Fault | None, response: HttpMessage, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        """Send an answer as its fault wants it; one that does not fit the answer is none."""
-        whole = answer.header_bytes() + answer.body
-        half = len(answer.header_bytes()) + len(answer.body) // 2 if answer.body else len(whole) // 2
-        if fault is Fault.TRUNCATED and not _is_structured(answer):
+        """Send a response with `fault`. A fault that does not apply to the response is ignored."""
+        whole = response.header_bytes() + response.body
+        half = len(response.header_bytes()) + len(response.body) // 2 if response.body else len(whole) // 2
+        if fault is Fault.TRUNCATED and not _is_structured(response):
             fault = None
         if fault not in (None, Fault.WHOLE):
             self._count_fault(fault)
@@ -244,15 +244,15 @@ class FaultProxy:
             if fault is Fault.STALL_WITHIN:
                 await reader.read(1)
         elif fault is Fault.DRIP:
-            await _send_slowly(writer, answer.header_bytes(), answer.body)
+            await _send_slowly(writer, response.header_bytes(), response.body)
         elif fault is Fault.DRIP_HEAD:
-            await _send_slowly(writer, b"", _LONG_HEADER.join(answer.header_bytes().split(b"\r\n", 1)) + answer.body)
+            await _send_slowly(writer, b"", _LONG_HEADER.join(response.header_bytes().split(b"\r\n", 1)) + response.body)
         elif fault in (Fault.LENGTH, Fault.TRUNCATED):
-            body = answer.body[: len(answer.body) // 2] if fault is Fault.TRUNCATED else answer.body
-            length = len(body) if fault is Fault.TRUNCATED else int(answer.header_value("Content-Length") or 0) + 100
-            told = answer.without_headers("Content-Length")
-            told.headers["Content-Length"] = str(length)
-            writer.write(told.header_bytes() + body)
+            body = response.body[: len(response.body) // 2] if fault is Fault.TRUNCATED else response.body
+            length = len(body) if fault is Fault.TRUNCATED else int(response.header_value("Content-Length") or 0) + 100
+            changed = response.without_headers("Content-Length")
+            changed.headers["Content-Length"] = str(length)
+            writer.write(changed.header_bytes() + body)
             await writer.drain()
         else:
             writer.write(whole)
@@ -280,7 +280,7 @@ async def _read_request(reader: asyncio.StreamReader, writer: asyncio.StreamWrit
 
 
 def _parse_response(raw: bytes, method: str) -> HttpMessage:
-    """Return an answer whose body has its length in a header, whatever form it came in."""
+    """Return the response with a Content-Length header, whatever its transfer encoding was."""
 
     class RawSource:
         def makefile(self, *_: object) -> io.BytesIO:
@@ -290,16 +290,16 @@ def _parse_response(raw: bytes, method: str) -> HttpMessage:
     response.begin()
     body = response.read()
     message = HttpMessage(f"HTTP/1.1 {response.status} {response.reason}", dict(response.getheaders()), body)
-    told = message.without_headers("Transfer-Encoding", "Connection", "Keep-Alive")
+    changed = message.without_headers("Transfer-Encoding", "Connection", "Keep-Alive")
     if method != "HEAD" and response.status not in (204, 304):
-        told = told.without_headers("Content-Length")
-        told.headers["Content-Length"] = str(len(body))
-    told.headers["Connection"] = "close"
-    return told
+        changed = changed.without_headers("Content-Length")
+        changed.headers["Content-Length"] = str(len(body))
+    changed.headers["Connection"] = "close"
+    return changed
 
 
-def _is_structured(answer: HttpMessage) -> bool:
-    return bool(answer.body) and any(kind in answer.header_value("Content-Type") for kind in ("json", "xml"))
+def _is_structured(response: HttpMessage) -> bool:
+    return bool(response.body) and any(kind in response.header_value("Content-Type") for kind in ("json", "xml"))
 
 
 def _reset_connection(writer: asyncio.StreamWriter) -> None:

@@ -1,4 +1,4 @@
-"""Many recordings from the media of one: each has its own id, entries and muxed file, and shares the sources."""
+"""Creates many recordings from the media of one: each has its own id, entries and muxed file, and shares the sources."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ OLD_CONTENT = b"the muxed file of an earlier screen file"
 
 @dataclass(frozen=True)
 class FaultRecording:
-    """A recording that is to be muxed: its id, when it begins, and the mediaIds of its sources."""
+    """A recording that is to be muxed: its id, its start time, and the mediaIds of its sources."""
 
     id: str
     start: datetime
@@ -31,26 +31,26 @@ class FaultRecording:
 
 
 class RecordingFactory:
-    """Makes recordings in a lab: the audio encrypted, the screens in clear or encrypted."""
+    """Creates recordings in a lab: the audio encrypted, the screens clear or encrypted."""
 
     def __init__(self, lab: Lab, serial: int = 0) -> None:
-        """Given a lab and a number that no other mill in it has, make the media where the lab puts them now."""
+        """Create the media in the lab's current storage. `serial` differs from that of other factories in the lab."""
         self._lab = lab
         start = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=10)
         plans = [CallPlan(name, CALL_SECONDS, SCREEN_PARTS, encrypted=name == "closed") for name in ("open", "closed")]
         calls, _ = build_calls(lab.site, [(Case.PLAIN, plan, start, serial) for plan in plans])
         self._open, self._closed = calls
-        # They stand for others, and are no recordings themselves.
+        # They are templates, and no recordings themselves.
         self._call = lab.store.get_call(self._closed.id) or {}
         self._screens = {one.id: (lab.store.get_screen(one.id) or {})["mediaFiles"] for one in calls}
         for call in calls:
             lab.store._calls.pop(call.id)
         self._sources = self._source_digests()
-        self.made: list[FaultRecording] = []
+        self.created: list[FaultRecording] = []
 
     def add_recording(self, *, superseded: bool = False, closed: bool = True, complete: bool = True) -> FaultRecording:
-        """Add a recording; with ``superseded``, it was muxed before its second screen file came. One that is not
-        ``complete`` lacks that file until :meth:`complete`."""
+        """Add a recording; with ``superseded``, it was muxed before its second screen file existed. One that is not
+        ``complete`` has no second screen file until :meth:`complete_recording`."""
         call, lab = self._closed if closed else self._open, self._lab
         id = str(uuid.uuid4())
         recording = FaultRecording(id, call.start, [self._closed.audio_id, *(one.media_id for one in call.screens)])
@@ -58,22 +58,22 @@ class RecordingFactory:
         for media in screens if complete else screens[:1]:
             lab.store.add_screen_media(id, lab.region, media)
         lab.store.add_call({**self._call, "id": id})
-        self.made.append(recording)
+        self.created.append(recording)
         return recording
 
     def remove_recordings(self) -> None:
-        """Remove all recordings that were made; their files stay."""
-        for recording in self.made:
+        """Remove all created recordings; their files stay."""
+        for recording in self.created:
             self._lab.store._calls.pop(recording.id)
-        self.made = []
+        self.created = []
 
     def restore_recording(self, recording: FaultRecording) -> None:
-        """Add a recording again that was forgotten."""
+        """Add a removed recording again."""
         self._lab.store.add_call({**self._call, "id": recording.id})
-        self.made.append(recording)
+        self.created.append(recording)
 
     def complete_recording(self, recording: FaultRecording, *, closed: bool = True) -> None:
-        """Add what a recording lacks."""
+        """Add the missing second screen file of a recording."""
         for media in self._screens[(self._closed if closed else self._open).id][1:]:
             self._lab.store.add_screen_media(recording.id, self._lab.region, media)
 
@@ -83,7 +83,7 @@ class RecordingFactory:
         return {one for call in (self._open, self._closed) for one in (call.audio_id, *(s.media_id for s in call.screens))}
 
     def changed_sources(self) -> list[str]:
-        """Return the sources on WebDAV that are not as they were."""
+        """Return the changed sources on WebDAV."""
         now = self._source_digests()
         return [path.name for path in {**now, **self._sources} if now.get(path) != self._sources.get(path)]
 

@@ -1,4 +1,4 @@
-"""Another host, to which no login may ever go: it remembers what was asked of it, and has a page for everything."""
+"""Another host, which must never receive credentials: it records requests and returns a page for every path."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from tests.faults.proxy import HOST, LOGIN_PAGE
 
 
 class RedirectTarget(ThreadingHTTPServer):
-    """``with Elsewhere() as other``: ``other.authorized`` are the requests that carried a login or a cookie."""
+    """``with RedirectTarget() as other``: ``other.authorized`` are the requests with credentials or a cookie."""
 
     daemon_threads = True
 
     def __init__(self) -> None:
         super().__init__((HOST, 0), _Handler)
-        # By name, another host than 127.0.0.1 is.
+        # The name is another host than 127.0.0.1.
         self.url = f"http://localhost:{self.server_address[1]}"
-        self.asked: list[str] = []
+        self.requests: list[str] = []
         self.authorized: list[str] = []
         threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
 
@@ -30,7 +30,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: RedirectTarget
 
     def _send_page(self) -> None:
-        self.server.asked.append(self.path)
+        self.server.requests.append(self.path)
         if any(self.headers.get(name) for name in ("Authorization", "Cookie", "X-Amz-Security-Token")):
             self.server.authorized.append(f"{self.command} {self.path}")
         self.send_response(200)
@@ -42,4 +42,4 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_POST = do_PUT = do_DELETE = do_PROPFIND = do_MOVE = do_HEAD = _send_page
 
     def log_message(self, *_: object) -> None:
-        """Be silent."""
+        """Log nothing."""

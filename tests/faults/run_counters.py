@@ -1,4 +1,4 @@
-"""What the suites did and what became of it, counted over a whole run and printed at its end."""
+"""Counters of faults and results over a whole run, printed at its end."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class RunCounter:
     value: int = 0
 
     def increase(self, number: int = 1) -> None:
-        """Count."""
+        """Add `number` to the count."""
         self.value += number
 
 
@@ -22,5 +22,5 @@ LOST, DOUBLED = RunCounter("lost"), RunCounter("doubled")
 
 
 def summary_line() -> str:
-    """Return all of them in one line."""
+    """Return all counters in one line."""
     return ", ".join(f"{one.name} {one.value}" for one in (FAULTS, KILLS, RECORDINGS, LOST, DOUBLED))

@@ -1,4 +1,4 @@
-"""Time limits and pauses made short, so that a fault that costs a minute in production costs a second here."""
+"""Shorter time limits and delays: a fault that takes a minute in production takes a second here."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ READ_TIMEOUT_SECONDS = 0.7
 
 
 def shorten_timeouts(patch: Callable[[Any, str, Any], None], silence: float = READ_TIMEOUT_SECONDS) -> None:
-    """Given what sets an attribute, and the limit of silence in seconds, make the muxer's patience short."""
+    """Shorten the muxer's time limits with `patch`. `silence`: the read timeout in seconds."""
     patch(webdav_http, "CONNECT_SECONDS", silence)
     patch(webdav_http, "READ_TIMEOUT_SECONDS", silence)
     patch(webdav_http, "MAX_WEBDAV_RESPONSE_SECONDS", 2 * silence)

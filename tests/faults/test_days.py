@@ -1,6 +1,6 @@
-"""Weeks of polls with a fast clock, and a backlog of thousands: nothing grows.
+"""Weeks of polls with a fast clock, and a backlog of thousands: memory and files do not grow.
 
-The lab's RWS answers without a network; the storage and the engine hold nothing (:mod:`support.inside`). All else is real:
+The lab's RWS responds without a network; storage and engine contain nothing (:mod:`support.inside`). All else is real:
 the daemon, its threads, the journal, the temporary folder, the log. ``FAULTS_POLLS`` and ``FAULTS_BACKLOG`` set other sizes.
 """
 
@@ -31,13 +31,13 @@ from tests.support.in_process_site import SWITCHES, GeneratedRecordings, create_
 Make = Callable[..., Lab]
 POLL_COUNT = int(os.environ.get("FAULTS_POLLS", "2600"))
 BACKLOG_COUNT = int(os.environ.get("FAULTS_BACKLOG", "2500"))
-# At ten minutes a poll, longer than the journal keeps anything.
+# At ten minutes a poll, longer than the retention of the journal.
 WARM_UP_POLLS = 1200
 POLL_MINUTES = 10
 
 
 class PeakUsage:
-    """The most Python objects and pages of memory that this process has held, looked at for each recording."""
+    """Peak number of Python objects and memory of this process, sampled for each recording."""
 
     def __init__(self) -> None:
         self.blocks = self.kilobytes = 0
@@ -48,12 +48,12 @@ class PeakUsage:
 
 
 def resident_kilobytes() -> int:
-    """Return how much memory this process has."""
+    """Return the resident memory of this process in kilobytes."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") // 1024
 
 
 def work_through(lab: Lab, count: int) -> PeakUsage:
-    """Work through a backlog of `count` recordings. Returns the peak memory."""
+    """Process a backlog of `count` recordings. Returns the peak memory."""
     store, seen = GeneratedRecordings(lab, range(count)), PeakUsage()
     config = load_config(write_config(lab, str(count), advanced__call_recording_query_string="startTime=0"), {}, {}).config
     gc.collect()
@@ -62,8 +62,9 @@ def work_through(lab: Lab, count: int) -> PeakUsage:
     return seen
 
 
-def test_the_memory_for_a_backlog_is_the_same_however_long_it_is(make_lab: Make) -> None:
-    """Of each recording its id is remembered, so that it is taken once; its metadata, a hundred objects, are not."""
+@pytest.mark.long
+def test_memory_does_not_grow_with_backlog(make_lab: Make) -> None:
+    """Only the id of each recording is kept in memory, not its metadata of a hundred objects."""
     lab, few = make_lab(**SWITCHES), BACKLOG_COUNT // 5
     work_through(lab, 100)
     small, large = work_through(lab, few), work_through(lab, BACKLOG_COUNT)
@@ -77,7 +78,7 @@ def test_the_memory_for_a_backlog_is_the_same_however_long_it_is(make_lab: Make)
 
 
 class FastClockStop(threading.Event):
-    """The stop event of a daemon whose poll thread never waits: the clock goes on instead, and ``then`` happens."""
+    """The stop event of a daemon whose poll thread never waits: the clock advances instead, and ``then`` is called."""
 
     def __init__(self, patch: pytest.MonkeyPatch, then: Callable[[], None]) -> None:
         super().__init__()
@@ -96,7 +97,7 @@ class FastClockStop(threading.Event):
 
 @dataclass(frozen=True)
 class ResourceUsage:
-    """What this process holds at a moment."""
+    """The resources that this process uses at one time."""
 
     blocks: int
     kilobytes: int
@@ -108,7 +109,7 @@ class ResourceUsage:
 
     @classmethod
     def of_process(cls, temp: Path) -> ResourceUsage:
-        """Look at this process, and at the temporary folder of its daemon."""
+        """Measure this process and the temporary folder of its daemon."""
         with sqlite3.connect(temp / "journal.sqlite3") as database:
             [rows] = database.execute("SELECT count(*) FROM targets").fetchone()
         database.close()
@@ -125,18 +126,18 @@ class ResourceUsage:
 
 
 def never_comes(number: int) -> bool:
-    """Whether the media of a recording never come."""
+    """Return whether the media of a recording never arrive."""
     return number % 40 == 7
 
 
 def is_broken(number: int) -> bool:
-    """Whether the media of a recording are broken."""
+    """Return whether the media of a recording are broken."""
     return number % 30 == 3
 
 
 class SimulatedWeeks:
-    """What happens between the polls: recordings come and go, some of them can never be muxed, services fail for a while;
-    ``held`` is looked at after the warm-up and at the end."""
+    """Events between the polls: recordings are added and removed, some can never be muxed, services fail for a while;
+    ``held`` is measured after the warm-up and at the end."""
 
     def __init__(self, store: GeneratedRecordings, temp: Path) -> None:
         self._store, self._temp = store, temp
@@ -146,7 +147,7 @@ class SimulatedWeeks:
         self._out = 0
 
     def next_poll(self) -> None:
-        """Go on to the next poll, as soon as the work of the last one is done: there are ten minutes for it."""
+        """Advance to the next poll when the work of the last one is done, within ten minutes."""
         while not self.pool.is_idle:
             time.sleep(0.001)
         polls = self._store.polls
@@ -161,7 +162,7 @@ class SimulatedWeeks:
                 self.stop.set()
 
     def before_fetch(self, name: str) -> None:
-        """Fail for a file: the storage is out from time to time, and some files never come."""
+        """Fail for a file: the storage is unavailable from time to time, and some files never arrive."""
         if self._store.polls % 300 < 5:
             raise ServiceUnavailable("the storage is down")
         if never_comes(recording_number(name)):
@@ -175,7 +176,7 @@ class SimulatedWeeks:
 
 @pytest.fixture
 def a_log() -> Iterator[None]:
-    """Let a test begin the log of the muxer, and end it."""
+    """Start the log of the muxer, and end it after the test."""
     root, own = logging.getLogger(), logging.getLogger("muxer")
     handlers, levels = list(root.handlers), (root.level, own.level)
     root.handlers.clear()
@@ -188,8 +189,9 @@ def a_log() -> Iterator[None]:
     own.setLevel(levels[1])
 
 
-def test_weeks_of_polls_leave_nothing_behind(make_lab: Make, monkeypatch: pytest.MonkeyPatch, a_log: None) -> None:
-    """Longer than the journal keeps anything; of what is remembered longer, less is remembered here."""
+@pytest.mark.long
+def test_weeks_of_polls_leak_no_resources(make_lab: Make, monkeypatch: pytest.MonkeyPatch, a_log: None) -> None:
+    """The weeks exceed the retention of the journal; limits that are longer are reduced here."""
     monkeypatch.setattr(rws, "MAX_REMEMBERED_LABELS", 100)
     lab = make_lab(**SWITCHES)
     options = {"processing__min_poll_interval": str(POLL_MINUTES), "advanced__worker_threads": "2"}
@@ -198,9 +200,9 @@ def test_weeks_of_polls_leave_nothing_behind(make_lab: Make, monkeypatch: pytest
     store = GeneratedRecordings(lab)
     weeks = SimulatedWeeks(store, config.processing.temp_dir or Path())
     weeks.stop = FastClockStop(monkeypatch, weeks.next_poll)
-    made = create_daemon(lab, config, weeks.stop, weeks.before_fetch, weeks.before_mux)
-    weeks.pool = made._executor  # type: ignore[assignment]
-    assert made.run() == 0
+    daemon = create_daemon(lab, config, weeks.stop, weeks.before_fetch, weeks.before_mux)
+    weeks.pool = daemon._executor  # type: ignore[assignment]
+    assert daemon.run() == 0
     before, after = weeks.held
     assert after.blocks - before.blocks < POLL_COUNT - WARM_UP_POLLS
     assert after.kilobytes - before.kilobytes < (POLL_COUNT - WARM_UP_POLLS)

@@ -1,4 +1,4 @@
-"""The real process behind faulty proxies: every recording ends muxed, once, and decodes; no login goes elsewhere."""
+"""The real process behind faulty proxies: every recording is muxed once and decodes; no other host receives credentials."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from tests.support import s3rver
 from tests.support.daemon import log_lines, wait_until
 from tests.support.s3 import BUCKET
 from tests.support.s3rver import S3rver
+from tests.support.tiers import spread_variants
 
 pytestmark = pytest.mark.usefixtures("models_read_once")
 MINUTES = float(os.environ.get("FAULTS_MINUTES", "0.3"))
@@ -33,16 +34,16 @@ SERVICES = ("RWS", "RCS", "WebDAV", "S3")
 
 @dataclass
 class ProxiedLab:
-    """A lab with media on WebDAV and in S3, a proxy before each service, and the muxer that sees nothing but these."""
+    """A lab with media on WebDAV and in S3, a proxy before each service, and a muxer that connects only to the proxies."""
 
     lab: Lab
-    mills: dict[str, RecordingFactory]
+    factories: dict[str, RecordingFactory]
     proxies: dict[str, FaultProxy]
     other: RedirectTarget
     victim: KillableMuxer
 
     def check_recordings(self, recordings: list[FaultRecording]) -> None:
-        """Wait until all is done, and see that all is as it must be."""
+        """Wait until all recordings are done, and check the results."""
         done, log = outcome.is_done, self.victim.log
         wait_until(lambda: all(done(self.lab, one) for one in recordings), TIMEOUT_SECONDS, "the end of the work", log)
         assert outcome.wait_for_none(lambda: self.find_leftovers()) == []
@@ -54,16 +55,16 @@ class ProxiedLab:
         assert self.wrong_lines() == []
 
     def find_leftovers(self) -> list[str]:
-        """Return what lies about."""
-        return outcome.temp_leftovers(self.victim.temp) + outcome.storage_leftovers(self.lab, *self.mills.values())
+        """Return the leftover files."""
+        return outcome.temp_leftovers(self.victim.temp) + outcome.storage_leftovers(self.lab, *self.factories.values())
 
     def wrong_lines(self) -> list[str]:
-        """Return the lines of the log that blame a recording for what a service did."""
-        said = [line["message"] for line in log_lines(self.victim.log)]
-        failed = [one for one in said if one.startswith("recording ")]
+        """Return the log lines that report a failure of a service as a failure of a recording."""
+        messages = [line["message"] for line in log_lines(self.victim.log)]
+        failed = [one for one in messages if one.startswith("recording ")]
         kinds = {one: getattr(errors, one.split(": ")[1].split()[-1], None) for one in failed if ": " in one}
         blamed = [one for one, kind in kinds.items() if not (kind and issubclass(kind, errors.Transient))]
-        return blamed + [one for one in said if "unexpected error" in one]
+        return blamed + [one for one in messages if "unexpected error" in one]
 
 
 @pytest.fixture(scope="module")
@@ -78,26 +79,26 @@ def scene(models_read_once: None, tmp_path_factory: pytest.TempPathFactory) -> I
         proxies = {name: stack.enter_context(FaultProxy(url, other.url)) for name, url in targets.items()}
         whole = replace(lab.site.media, url=proxies["WebDAV"].url)
         lab.site.media = replace(whole, bucket=None)
-        mills = {"WebDAV": RecordingFactory(lab, 1)}
+        factories = {"WebDAV": RecordingFactory(lab, 1)}
         lab.site.media = whole
-        mills["S3"] = RecordingFactory(lab, 2)
+        factories["S3"] = RecordingFactory(lab, 2)
         urls = {"htcc.base_uri": "RWS", "rcs.base_uri": "RCS", "s3.endpoint_url": "S3"}
         victim = KillableMuxer(lab, "victim", hurried=True, **{option: proxies[name].url for option, name in urls.items()})
         try:
-            yield ProxiedLab(lab, mills, proxies, other, victim)
+            yield ProxiedLab(lab, factories, proxies, other, victim)
         finally:
             victim.stop()
 
 
-@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize("service", spread_variants(SERVICES, 4))
 def test_all_faults_of_one_service_in_a_row(scene: ProxiedLab, service: str) -> None:
     proxy = scene.proxies[service]
     for fault in PLAIN_FAULTS:
         proxy.plan_fault(fault)
-    mills = [scene.mills[service]] if service in scene.mills else list(scene.mills.values())
+    factories = [scene.factories[service]] if service in scene.factories else list(scene.factories.values())
     recordings = []
-    for mill, closed in zip(cycle(mills), (True, False) * 20, strict=False):
-        recordings.append(mill.add_recording(closed=closed))
+    for factory, closed in zip(cycle(factories), (True, False) * 20, strict=False):
+        recordings.append(factory.add_recording(closed=closed))
         log = scene.victim.log
         wait_until(lambda: outcome.is_done(scene.lab, recordings[-1]), TIMEOUT_SECONDS, "the end of a recording", log)
         if not proxy.pending_count:
@@ -106,13 +107,14 @@ def test_all_faults_of_one_service_in_a_row(scene: ProxiedLab, service: str) -> 
     scene.check_recordings(recordings)
 
 
+@pytest.mark.long
 def test_random_faults_of_all_services(scene: ProxiedLab) -> None:
     recordings = []
     for proxy in scene.proxies.values():
         proxy.set_fault_rate(FAULT_RATE)
     end = time.monotonic() + 60 * MINUTES
-    for mill, closed in zip(cycle(scene.mills.values()), cycle((True, False, False)), strict=False):
-        recordings.append(mill.add_recording(closed=closed))
+    for factory, closed in zip(cycle(scene.factories.values()), cycle((True, False, False)), strict=False):
+        recordings.append(factory.add_recording(closed=closed))
         time.sleep(1.5)
         if time.monotonic() > end:
             break

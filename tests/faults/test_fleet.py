@@ -1,4 +1,4 @@
-"""A fleet whose workers die, whose broker ends, and whose network breaks: everything is muxed, once, and nothing is left."""
+"""A fleet whose workers, broker or network fail: everything is muxed once, and there are no leftover files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.queues import VirtualHost
 from tests.support.tcp_proxy import TcpProxy
 
 KILL_COUNT = 8
-# What is waited for after a death, and how long a silent peer is believed to live.
+# The wait after a kill, and the time after which a silent peer counts as dead.
 SHORT_DELAYS = {
     "muxer.pipeline.store_and_publish.PUBLISH_WAIT_SECONDS": 1.0,
     "muxer.journal.retry_policy.FIRST_DELAY_SECONDS": 0.5,
@@ -43,11 +43,11 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultLab]:
 @pytest.fixture
 def scene(shared: FaultLab) -> Iterator[FaultLab]:
     yield shared
-    shared.mill.remove_recordings()
+    shared.factory.remove_recordings()
 
 
 def check_recordings(scene: FaultLab, recordings: list[FaultRecording], *crews: FleetProcesses) -> None:
-    """Wait until all is done, and see that all is as it must be; the content of some files is looked at, too."""
+    """Wait until all recordings are done, and check the results, for some of them the content too."""
     log = crews[0].log
     wait_until(
         lambda: all(outcome.is_done(scene.lab, one) for one in recordings), TIMEOUT_SECONDS, "the end of the work", log
@@ -70,22 +70,22 @@ def check_recordings(scene: FaultLab, recordings: list[FaultRecording], *crews: 
 def find_leftovers(scene: FaultLab, *crews: FleetProcesses) -> list[str]:
     folders = [folder for crew in crews for folder in (crew.temp, *crew.temp.glob("worker-*"))]
     in_temp = [left for folder in folders for left in outcome.temp_leftovers(folder)]
-    return in_temp + outcome.storage_leftovers(scene.lab, scene.mill)
+    return in_temp + outcome.storage_leftovers(scene.lab, scene.factory)
 
 
 def write_waiting_openssl(folder: Path) -> Path:
-    """Write a program like openssl: the first encryption of all leaves a file ``waits`` and goes on when there is ``go``."""
+    """Write a program like openssl whose first encryption creates the file ``waits`` and continues when ``go`` exists."""
     wait = f'mkdir "{folder}/waits" 2>/dev/null && while [ ! -e "{folder}/go" ]; do sleep 0.05; done'
     return write_wrapper(folder / "openssl", "openssl", "*-encrypt*", wait)
 
 
 def write_slow_openssl(folder: Path) -> Path:
-    """Write a program like openssl that takes some time for an encryption, so that work lasts while something breaks."""
+    """Write a program like openssl with slow encryption, so that work is in progress while something fails."""
     return write_wrapper(folder / "openssl", "openssl", "*-encrypt*", "sleep 0.4")
 
 
-def test_a_plain_run(scene: FaultLab, vhost: VirtualHost) -> None:
-    recordings = [scene.mill.add_recording(closed=number % 2 == 0) for number in range(6)]
+def test_fleet_without_faults_muxes_everything(scene: FaultLab, vhost: VirtualHost) -> None:
+    recordings = [scene.factory.add_recording(closed=number % 2 == 0) for number in range(6)]
     with FleetProcesses(scene.lab, vhost.url, "plain") as crew:
         poller = crew.start_poller()
         wait_until(lambda: len(crew.poller_lines("poll done")) >= 3, TIMEOUT_SECONDS, "three polls", crew.log)
@@ -96,13 +96,13 @@ def test_a_plain_run(scene: FaultLab, vhost: VirtualHost) -> None:
         workers = crew.start_workers(2)
         check_recordings(scene, recordings, crew)
         assert stop_processes(poller, *workers) == [0, 0, 0]
-        # No target is ordered twice, not even one that is done while a poll goes on that has read it before.
+        # No task is published twice, not even for a target that is done during a poll that has already read it.
         assert sum(line["submitted"] for line in crew.poller_lines("poll done")) == len(recordings)
         assert crew.muxed_counts == dict.fromkeys((one.id for one in recordings), 1)
 
 
 def check_bodies(scene: FaultLab, bodies: list[bytes], recordings: list[FaultRecording]) -> None:
-    """See that messages hold ids and names, and nothing that is secret or leads anywhere."""
+    """Check that messages contain only ids and names: no secrets and no URLs."""
     orders = [json.loads(body)["kwargs"] for body in bodies]
     assert {order["recording"] for order in orders} == {one.id for one in recordings}
     assert all(order.keys() == {"version", "recording", "file", "attempts"} for order in orders)
@@ -111,17 +111,18 @@ def check_bodies(scene: FaultLab, bodies: list[bytes], recordings: list[FaultRec
     assert not any(text in body for body in bodies for text in (b"://", b"@", *secrets))
 
 
-def test_workers_are_killed_stopped_and_started_at_any_moment(scene: FaultLab, vhost: VirtualHost, tmp_path: Path) -> None:
-    recordings = [scene.mill.add_recording(closed=False) for _ in range(2)]
+@pytest.mark.long
+def test_workers_are_killed_stopped_and_started_at_any_time(scene: FaultLab, vhost: VirtualHost, tmp_path: Path) -> None:
+    recordings = [scene.factory.add_recording(closed=False) for _ in range(2)]
     options = {"processing__openssl": str(write_waiting_openssl(tmp_path)), "advanced__worker_threads": "1"}
     with FleetProcesses(scene.lab, vhost.url, "kills", SHORT_DELAYS, **options) as crew:
         crew.start_poller()
-        # The first to encrypt is killed within it; another does the work.
+        # The first worker that encrypts is killed during encryption; another does the work.
         first = crew.start_worker()
         wait_until((tmp_path / "waits").exists, TIMEOUT_SECONDS, "the first encryption", crew.log)
         first.kill()
         (tmp_path / "waits").rmdir()
-        # The next is stopped within it, and gives its order back.
+        # The next is stopped during encryption, and its task is requeued.
         second = crew.start_worker()
         wait_until((tmp_path / "waits").exists, TIMEOUT_SECONDS, "the second encryption", crew.log)
         assert vhost.ready_count(QUEUE) == 1
@@ -135,11 +136,11 @@ def test_workers_are_killed_stopped_and_started_at_any_moment(scene: FaultLab, v
 
 
 def kill_at_random(scene: FaultLab, crew: FleetProcesses, recordings: list[FaultRecording]) -> tuple[FleetProcesses]:
-    """Let two workers do more recordings, and kill one again and again."""
+    """Let two workers process more recordings, and kill one of them repeatedly."""
     workers = crew.start_workers(2)
     crew.wait_for_workers(4)
     for number in range(KILL_COUNT):
-        recordings.extend([scene.mill.add_recording(superseded=True, closed=number % 2 == 0) for _ in range(2)])
+        recordings.extend([scene.factory.add_recording(superseded=True, closed=number % 2 == 0) for _ in range(2)])
         time.sleep(random.uniform(0.3, 1.2))
         workers.pop(0).kill()
         run_counters.KILLS.increase()
@@ -151,10 +152,8 @@ def has_muxed(scene: FaultLab, recordings: list[FaultRecording], number: int) ->
     return sum(outcome.is_done(scene.lab, one) for one in recordings) >= number
 
 
-def test_the_broker_is_restarted_and_killed_in_the_middle_of_the_work(
-    scene: FaultLab, vhost: VirtualHost, tmp_path: Path
-) -> None:
-    recordings = [scene.mill.add_recording(closed=False) for _ in range(20)]
+def test_broker_restart_and_kill_during_work(scene: FaultLab, vhost: VirtualHost, tmp_path: Path) -> None:
+    recordings = [scene.factory.add_recording(closed=False) for _ in range(20)]
     options = {"processing__openssl": str(write_slow_openssl(tmp_path)), "advanced__worker_threads": "1"}
     with FleetProcesses(scene.lab, vhost.url, "broker", SHORT_DELAYS, **options) as crew:
         members = [crew.start_poller(), *crew.start_workers(2)]
@@ -162,20 +161,20 @@ def test_the_broker_is_restarted_and_killed_in_the_middle_of_the_work(
             wait_until(lambda number=number: has_muxed(scene, recordings, number), TIMEOUT_SECONDS, "some work", crew.log)  # type: ignore[misc]
             assert vhost.ready_count(QUEUE) > 0
             end()
-            # Polls go on meanwhile, and find more.
-            recordings.extend([scene.mill.add_recording(closed=False) for _ in range(2)])
+            # Polls continue meanwhile, and find more.
+            recordings.extend([scene.factory.add_recording(closed=False) for _ in range(2)])
             vhost.node.start()
         check_recordings(scene, recordings, crew)
         assert {one.process.poll() for one in members} == {None}
-    told = [one["message"] for one in crew.poller_lines("RabbitMQ is")]
-    assert [one[:21] for one in told] == ["RabbitMQ is unavailab", "RabbitMQ is available"] * 2
+    messages = [one["message"] for one in crew.poller_lines("RabbitMQ is")]
+    assert [one[:21] for one in messages] == ["RabbitMQ is unavailab", "RabbitMQ is available"] * 2
 
 
-def test_the_network_between_a_worker_and_the_broker_breaks(scene: FaultLab, vhost: VirtualHost, tmp_path: Path) -> None:
-    """The order of a worker that cannot be heard goes to another, and the first one finds its work done; one that is back at
-    once does its work itself, and the other leaves it alone."""
-    lost, kept, later = (scene.mill.add_recording(closed=False) for _ in range(3))
-    scene.mill.remove_recordings()
+def test_network_between_worker_and_broker_fails(scene: FaultLab, vhost: VirtualHost, tmp_path: Path) -> None:
+    """The task of a disconnected worker goes to another, and the first one finds its work done; a worker that reconnects at
+    once finishes the task itself, and the other leaves it."""
+    lost, kept, later = (scene.factory.add_recording(closed=False) for _ in range(3))
+    scene.factory.remove_recordings()
     waiting = {"processing__openssl": str(write_waiting_openssl(tmp_path)), "advanced__worker_threads": "1"}
     with (
         TcpProxy(vhost.node.port) as line,
@@ -184,7 +183,7 @@ def test_the_network_between_a_worker_and_the_broker_breaks(scene: FaultLab, vho
     ):
         near.start_poller()
         far.start_worker()
-        scene.mill.restore_recording(lost)
+        scene.factory.restore_recording(lost)
         wait_until((tmp_path / "waits").exists, TIMEOUT_SECONDS, "an encryption", near.log)
         line.drop_silently()
         worker = near.start_worker()
@@ -198,7 +197,7 @@ def test_the_network_between_a_worker_and_the_broker_breaks(scene: FaultLab, vho
         )
         (tmp_path / "go").unlink()
         (tmp_path / "waits").rmdir()
-        scene.mill.restore_recording(kept)
+        scene.factory.restore_recording(kept)
         wait_until((tmp_path / "waits").exists, TIMEOUT_SECONDS, "another encryption", near.log)
         line.reset_connections()
         wait_until(lambda: line.connection_count == 2, TIMEOUT_SECONDS, "that it is back", near.log)
@@ -210,14 +209,15 @@ def test_the_network_between_a_worker_and_the_broker_breaks(scene: FaultLab, vho
             near.log,
         )
         (tmp_path / "go").touch()
-        scene.mill.restore_recording(later)
+        scene.factory.restore_recording(later)
         check_recordings(scene, [lost, kept, later], near)
         assert near.muxed_counts[lost.id] == far.muxed_counts[kept.id] == 1
         assert near.muxed_counts[kept.id] == far.muxed_counts[lost.id] == 0
 
 
-def test_the_network_between_the_poller_and_the_broker_breaks(scene: FaultLab, vhost: VirtualHost) -> None:
-    recordings = [scene.mill.add_recording(closed=False) for _ in range(3)]
+@pytest.mark.long
+def test_network_between_poller_and_broker_fails(scene: FaultLab, vhost: VirtualHost) -> None:
+    recordings = [scene.factory.add_recording(closed=False) for _ in range(3)]
     with TcpProxy(vhost.node.port) as line:
         far, url = vhost.url_through(line.port), vhost.url
         with (
@@ -228,12 +228,12 @@ def test_the_network_between_the_poller_and_the_broker_breaks(scene: FaultLab, v
             for breaks in (line.drop_silently, line.refuse_connections, line.reset_connections):
                 wait_until(lambda: vhost.ready_count(QUEUE), TIMEOUT_SECONDS, "an order", crew.log)
                 breaks()
-                # What comes of the orders is told while the poller does not hear it.
+                # Outcome events are published while the poller is disconnected.
                 worker = near.start_worker()
                 wait_until(
                     lambda: not vhost.ready_count(QUEUE) and has_muxed(scene, recordings, 3), TIMEOUT_SECONDS, "the work"
                 )
-                recordings.extend([scene.mill.add_recording(closed=False) for _ in range(3)])
+                recordings.extend([scene.factory.add_recording(closed=False) for _ in range(3)])
                 worker.stop()
                 line.restore_connections()
             near.start_worker()
@@ -241,7 +241,7 @@ def test_the_network_between_the_poller_and_the_broker_breaks(scene: FaultLab, v
 
 
 def test_two_pollers_on_one_queue(scene: FaultLab, vhost: VirtualHost) -> None:
-    recordings = [scene.mill.add_recording(closed=False) for _ in range(4)]
+    recordings = [scene.factory.add_recording(closed=False) for _ in range(4)]
     with FleetProcesses(scene.lab, vhost.url, "one") as one, FleetProcesses(scene.lab, vhost.url, "two") as two:
         one.start_poller(), two.start_poller()
         wait_until(
@@ -253,6 +253,6 @@ def test_two_pollers_on_one_queue(scene: FaultLab, vhost: VirtualHost) -> None:
         one.start_workers(2)
         while len(recordings) < 16:
             time.sleep(0.2)
-            recordings.append(scene.mill.add_recording(closed=False))
+            recordings.append(scene.factory.add_recording(closed=False))
         check_recordings(scene, recordings, one, two)
         assert one.muxed_counts == dict.fromkeys((recording.id for recording in recordings), 1)

@@ -1,4 +1,4 @@
-"""Orders of a fleet: each target is ordered as often as it must be, and muxed once, whatever becomes of messages."""
+"""Tasks of a fleet: each target is published as often as needed and muxed once, whatever happens to messages."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.support.recording_copies import RecordingCopies
 SHORT_DELAYS = {"muxer.journal.retry_policy.FIRST_DELAY_SECONDS": 0.5, "muxer.fleet.worker.RECOVERY_INTERVAL": 1.0}
 _MESSAGE = {"queue_name": QUEUE, "actor_name": "mux", "args": [], "kwargs": {}, "options": {}, "message_id": "1"}
 _ORDER = {"version": 1, "recording": "r", "file": "f", "attempts": 1}
-# Not an order.
+# Not a task.
 GARBAGE = [
     b"",
     b"\xff\xfe",
@@ -67,7 +67,7 @@ ODD_EVENTS = [
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory, kept_lab: type[CachedMediaLab]) -> Iterator[Lab]:
-    """Return a lab whose files are not encrypted: what becomes of the media is the matter of other tests."""
+    """Return a lab whose files are not encrypted; other tests check the media."""
     with kept_lab(tmp_path_factory.mktemp("orders") / "lab", Switches(encryption_group="empty")) as lab:
         yield lab
 
@@ -85,11 +85,12 @@ def copies(shared: RecordingCopies) -> Iterator[RecordingCopies]:
 
 def wait_for_all(copies: RecordingCopies, crew: FleetProcesses, ids: list[str] | None = None) -> None:
     """Wait until recordings are muxed."""
-    wanted = set(ids or copies.made)
-    wait_until(lambda: wanted <= copies.labelled_ids, max(TIMEOUT_SECONDS, len(wanted)), "the end of the work", crew.log)
+    expected = set(ids or copies.made)
+    wait_until(lambda: expected <= copies.labelled_ids, max(TIMEOUT_SECONDS, len(expected)), "the end of the work", crew.log)
     wait_until(lambda: not copies.unfinished_ids(ids), TIMEOUT_SECONDS, "the end of the work", crew.log)
 
 
+@pytest.mark.long
 def test_five_hundred_targets_over_four_workers(
     lab: Lab, copies: RecordingCopies, vhost: VirtualHost, tmp_path: Path
 ) -> None:
@@ -101,13 +102,13 @@ def test_five_hundred_targets_over_four_workers(
         wait_until(lambda: crew.run_json("status")["targets"] == {"done": 500}, TIMEOUT_SECONDS, "the books", crew.log)
         assert stop_processes(poller, *workers) == [0] * 5
     assert crew.muxed_counts == dict.fromkeys(ids, 1)
-    # Not even one is ordered again that is done after a poll has read it.
+    # A target that is done after a poll has read it is not published again.
     assert sum(line["submitted"] for line in crew.poller_lines("poll done")) == 500
     assert len(crew.worker_logs) == 4 and all("recording muxed" in log.read_text() for log in crew.worker_logs)
     assert [one for one in (QUEUE, f"{QUEUE}.XQ") if vhost.ready_count(one)] == []
 
 
-def test_garbage_and_orders_of_another_form_are_dead_letters(lab: Lab, copies: RecordingCopies, vhost: VirtualHost) -> None:
+def test_invalid_and_unknown_tasks_become_dead_letters(lab: Lab, copies: RecordingCopies, vhost: VirtualHost) -> None:
     (id,) = copies.add_copies()
     with FleetProcesses(lab, vhost.url, "letters", SHORT_DELAYS, advanced__worker_threads="1") as crew:
         poller = crew.start_poller()
@@ -127,13 +128,13 @@ def test_garbage_and_orders_of_another_form_are_dead_letters(lab: Lab, copies: R
         assert copies.unfinished_ids() == [id]
         assert crew.run_json("retry", id) == {"put_back": [later["kwargs"]["file"]]}
         wait_for_all(copies, crew)
-        # Its letter is done with; those that name no target stay.
+        # Its dead letter is settled; those without a target stay.
         wait_until(lambda: dead_letters(vhost) == sorted(GARBAGE), TIMEOUT_SECONDS, "the letter's end", crew.log)
         assert crew.run_json("failed") == []
         assert stop_processes(poller, worker) == [0, 0]
 
 
-def test_an_order_that_kills_its_workers_is_set_aside(
+def test_task_that_kills_its_workers_is_set_aside(
     lab: Lab, copies: RecordingCopies, vhost: VirtualHost, tmp_path: Path
 ) -> None:
     (id,) = copies.add_copies()
@@ -156,7 +157,7 @@ def test_an_order_that_kills_its_workers_is_set_aside(
         wait_until(lambda: not vhost.ready_count(f"{QUEUE}.XQ"), TIMEOUT_SECONDS, "the letter's end", crew.log)
 
 
-def test_a_duplicate_order_is_dropped(lab: Lab, copies: RecordingCopies, vhost: VirtualHost, tmp_path: Path) -> None:
+def test_duplicate_task_is_dropped(lab: Lab, copies: RecordingCopies, vhost: VirtualHost, tmp_path: Path) -> None:
     copies.add_copies()
     options = {"processing__ffmpeg": str(write_waiting(tmp_path, "ffmpeg", "*excerpts*")), "advanced__worker_threads": "1"}
     with FleetProcesses(lab, vhost.url, "twice", SHORT_DELAYS, **options) as crew:
@@ -183,7 +184,7 @@ def test_a_duplicate_order_is_dropped(lab: Lab, copies: RecordingCopies, vhost: 
         assert crew.run_json("status")["targets"] == {"done": 1} and sum(crew.muxed_counts.values()) == 1
 
 
-def test_permanent_failures_are_tried_three_times_in_all(lab: Lab, copies: RecordingCopies, vhost: VirtualHost) -> None:
+def test_permanent_failures_are_tried_three_times(lab: Lab, copies: RecordingCopies, vhost: VirtualHost) -> None:
     (id,) = copies.add_copies()
     whole = copies.source.read_bytes()
     copies.source.write_bytes(b"")
@@ -205,7 +206,7 @@ def test_permanent_failures_are_tried_three_times_in_all(lab: Lab, copies: Recor
         copies.source.write_bytes(whole)
 
 
-def test_an_outage_of_the_storage_costs_no_attempts(lab: Lab, copies: RecordingCopies, vhost: VirtualHost) -> None:
+def test_storage_outage_uses_no_attempts(lab: Lab, copies: RecordingCopies, vhost: VirtualHost) -> None:
     with FleetProcesses(lab, vhost.url, "outage", SHORT_DELAYS, advanced__worker_threads="1") as crew:
         crew.start_poller(), crew.start_workers(2)
         lab.store.fail_next("dav", "GET", "/", 503, times=10**6)
@@ -217,9 +218,9 @@ def test_an_outage_of_the_storage_costs_no_attempts(lab: Lab, copies: RecordingC
         lab.store._failures.clear()
         wait_for_all(copies, crew)
         assert crew.run_json("failed") == []
-        # A log of the outage, and not of each order that waits for its end.
+        # The outage is logged, and not each task that waits for its end.
         assert not crew.worker_lines("not begun")
-    # Three failures in a row tell each worker that it is out; after that, one order tries it now and then.
+    # Three failures in a row open the circuit of each worker; after that, one task at a time probes the service.
     assert burnt <= 2 * 3 + 4
 
 
@@ -232,7 +233,7 @@ def test_the_newest_calls_are_muxed_first(lab: Lab, copies: RecordingCopies, vho
         most, new = 0, []
         crew.start_worker()
         deadline = time.monotonic() + 2 * TIMEOUT_SECONDS
-        # A worker says it after it has labelled a recording.
+        # A worker reports it after it has labelled a recording.
         while set(crew.muxed_counts) < set(copies.made) and time.monotonic() < deadline:
             most = max(most, count_queued(vhost))
             if not new and len(crew.muxed_counts) >= 3:
@@ -244,7 +245,7 @@ def test_the_newest_calls_are_muxed_first(lab: Lab, copies: RecordingCopies, vho
     assert order.index(new[0]) < 3 + 4 + 6, "new calls wait for a few old ones at most"
 
 
-def test_a_poller_that_is_killed_orders_nothing_twice(
+def test_killed_poller_publishes_no_task_twice(
     lab: Lab, copies: RecordingCopies, vhost: VirtualHost, tmp_path: Path
 ) -> None:
     ids = copies.add_copies(4)
@@ -273,7 +274,7 @@ def test_a_poller_that_is_killed_orders_nothing_twice(
         assert crew.muxed_counts == dict.fromkeys(ids, 1)
 
 
-def test_orders_that_an_administrator_deletes_are_given_again(lab: Lab, copies: RecordingCopies, vhost: VirtualHost) -> None:
+def test_tasks_deleted_by_administrator_are_published_again(lab: Lab, copies: RecordingCopies, vhost: VirtualHost) -> None:
     with FleetProcesses(
         lab, vhost.url, "deleted", {**SHORT_DELAYS, "muxer.fleet.outstanding_orders.SETTLE_SECONDS": 2.0}
     ) as crew:
@@ -296,7 +297,7 @@ def dead_letters(vhost: VirtualHost) -> list[bytes]:
 
 
 def count_queued(vhost: VirtualHost) -> int:
-    """Return how many orders wait in all lanes."""
+    """Return the number of tasks in all queues."""
     return sum(vhost.ready_count(lane) for lane in queue_names(QUEUE))
 
 
@@ -309,5 +310,5 @@ def publish_messages(vhost: VirtualHost, queue: str, *bodies: bytes, exchange: s
 
 
 def write_killing_ffmpeg(folder: Path) -> Path:
-    """Write a program like ffmpeg that kills the worker when it is to check a file, until there is ``mercy``."""
+    """Write a program like ffmpeg that kills the worker at the check of a file, until ``mercy`` exists."""
     return write_wrapper(folder / "ffmpeg", "ffmpeg", "*excerpts*", f'[ -e "{folder}/mercy" ] || kill -9 $PPID')

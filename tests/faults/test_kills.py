@@ -1,4 +1,4 @@
-"""kill -9 at every step and seam of a job, and at random: nothing is lost, doubled or left lying about."""
+"""kill -9 at and within every step of a job, and at random: nothing is lost or duplicated, and no files are left."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from tests.faults import outcome
 from tests.faults.fault_lab import FaultLab, run_instance, start_lab
 from tests.faults.kill_points import POINTS, REPLACING_POINTS
 from tests.faults.killable_muxer import KILL_COUNT, KillableMuxer
+from tests.support.tiers import spread_variants
 
 
 @pytest.fixture(scope="module")
@@ -27,21 +28,21 @@ def victim(scene: FaultLab) -> Iterator[KillableMuxer]:
         yield victim
 
 
-@pytest.mark.parametrize("point", POINTS)
-def test_a_kill_at_every_point_is_mended_by_the_next_start(scene: FaultLab, victim: KillableMuxer, point: str) -> None:
+@pytest.mark.parametrize("point", spread_variants(POINTS, 2))
+def test_next_start_recovers_from_kill_at_every_point(scene: FaultLab, victim: KillableMuxer, point: str) -> None:
     scene.lab.switches = replace(scene.lab.switches, replacing_post=point in REPLACING_POINTS)
     victim.arm_point(point)
-    recording = scene.mill.add_recording(superseded=True)
+    recording = scene.factory.add_recording(superseded=True)
     victim.wait_until_dead()
     victim.start()
     scene.check_recordings([recording], victim)
 
 
-def test_a_kill_while_an_earlier_kill_is_mended(scene: FaultLab, victim: KillableMuxer) -> None:
-    """On a server that replaces lists the sources' entries are gone when it dies first; it dies again when it posts them."""
+def test_kill_during_recovery_from_earlier_kill(scene: FaultLab, victim: KillableMuxer) -> None:
+    """On a server that replaces lists, the first kill loses the sources' entries; the second comes at their post."""
     scene.lab.switches = replace(scene.lab.switches, replacing_post=True)
     victim.arm_point("after the first post")
-    recording = scene.mill.add_recording(superseded=True)
+    recording = scene.factory.add_recording(superseded=True)
     victim.wait_until_dead()
     entries = (scene.lab.store.get_screen(recording.id) or {})["mediaFiles"]
     assert len(entries) == 1
@@ -52,30 +53,31 @@ def test_a_kill_while_an_earlier_kill_is_mended(scene: FaultLab, victim: Killabl
 
 
 @pytest.mark.parametrize("point", ["before publish", "before the first post"])
-def test_a_stored_file_that_was_never_published_goes_when_a_fuller_one_is(
+def test_unpublished_stored_file_is_deleted_when_fuller_file_is_published(
     scene: FaultLab, victim: KillableMuxer, point: str
 ) -> None:
     scene.lab.switches = replace(scene.lab.switches, replacing_post=False)
     victim.arm_point(point)
-    recording = scene.mill.add_recording(complete=False)
+    recording = scene.factory.add_recording(complete=False)
     victim.wait_until_dead()
-    assert outcome.storage_leftovers(scene.lab, scene.mill) != []
-    scene.mill.complete_recording(recording)
+    assert outcome.storage_leftovers(scene.lab, scene.factory) != []
+    scene.factory.complete_recording(recording)
     victim.start()
     scene.check_recordings([recording], victim)
 
 
+@pytest.mark.long
 def test_random_kills(scene: FaultLab, victim: KillableMuxer) -> None:
     recordings = []
     for number in range(KILL_COUNT):
         scene.lab.switches = replace(scene.lab.switches, replacing_post=number % 2 == 1)
-        recordings += [scene.mill.add_recording(superseded=True, closed=number % 3 > 0) for _ in range(number % 2 + 1)]
+        recordings += [scene.factory.add_recording(superseded=True, closed=number % 3 > 0) for _ in range(number % 2 + 1)]
         time.sleep(random.uniform(0.2, 2.5))
         victim.kill()
         victim.start()
     scene.check_recordings(recordings, victim)
 
 
-def test_in_the_end_nothing_is_doubled_or_left_over(scene: FaultLab, victim: KillableMuxer) -> None:
-    assert [one for one in scene.mill.made if not outcome.is_done(scene.lab, one)] == []
+def test_no_duplicates_or_leftovers_at_the_end(scene: FaultLab, victim: KillableMuxer) -> None:
+    assert [one for one in scene.factory.created if not outcome.is_done(scene.lab, one)] == []
     assert scene.find_leftovers(victim) == []

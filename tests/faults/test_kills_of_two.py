@@ -1,4 +1,4 @@
-"""kill -9 of one of two instances on the same window: nothing is lost, doubled or left lying about."""
+"""kill -9 of one of two instances on the same window: nothing is lost or duplicated, and no files are left."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def victim(scene: FaultLab) -> Iterator[KillableMuxer]:
 
 @pytest.fixture(scope="module")
 def other(scene: FaultLab) -> Iterator[KillableMuxer]:
-    """A second instance on the same window, which lives on."""
+    """A second instance on the same window, which is not killed."""
     with run_instance(scene, "other") as other:
         yield other
 
@@ -46,28 +46,29 @@ def other(scene: FaultLab) -> Iterator[KillableMuxer]:
 def test_a_kill_of_one_of_two_instances_on_the_same_window(
     scene: FaultLab, victim: KillableMuxer, other: KillableMuxer, point: str
 ) -> None:
-    """The other one may be faster, so that the point is never reached; then the victim is killed all the same."""
+    """The other instance may be faster, so that the point is never reached; then the victim is killed anyway."""
     scene.lab.switches = replace(scene.lab.switches, replacing_post=point in REPLACING_POINTS)
     victim.arm_point(point)
-    recording = scene.mill.add_recording(superseded=True)
+    recording = scene.factory.add_recording(superseded=True)
     victim.wait_for_kill(lambda: outcome.is_done(scene.lab, recording))
     victim.start()
     scene.check_recordings([recording], victim, other)
 
 
+@pytest.mark.long
 def test_random_kills_of_one_of_two_instances_on_the_same_window(
     scene: FaultLab, victim: KillableMuxer, other: KillableMuxer
 ) -> None:
     recordings = []
     for number in range(max(2, KILL_COUNT // 2)):
         scene.lab.switches = replace(scene.lab.switches, replacing_post=number % 2 == 1)
-        recordings += [scene.mill.add_recording(superseded=True) for _ in range(2)]
+        recordings += [scene.factory.add_recording(superseded=True) for _ in range(2)]
         time.sleep(random.uniform(0.5, 2.0))
         victim.kill()
         victim.start()
     scene.check_recordings(recordings, victim, other)
 
 
-def test_in_the_end_nothing_is_doubled_or_left_over(scene: FaultLab, victim: KillableMuxer, other: KillableMuxer) -> None:
-    assert [one for one in scene.mill.made if not outcome.is_done(scene.lab, one)] == []
+def test_no_duplicates_or_leftovers_at_the_end(scene: FaultLab, victim: KillableMuxer, other: KillableMuxer) -> None:
+    assert [one for one in scene.factory.created if not outcome.is_done(scene.lab, one)] == []
     assert scene.find_leftovers(victim, other) == []

@@ -1,4 +1,4 @@
-"""A recording of four hours with two hundred screen files: time, memory, open files, and every picture in its place."""
+"""A recording of four hours with two hundred screen files: time, memory, open files, and the time of every frame."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.support.media_kinds import PLAIN, T0, run_ffmpeg
 FILE_COUNT = 200
 FILE_INTERVAL = 72
 SECONDS = FILE_COUNT * FILE_INTERVAL
-# What this process and the media programs may take at a time, besides what it took before. Some 75 of it are ffmpeg's; the
+# Additional memory that this process and the media programs may use at a time. About 75 of it are used by ffmpeg; the
 # muxed file has 40.
 MAX_MEGABYTES = 125.0
 OTHER_SETS = (*PLAIN, "-x264-params", "cqm=jvt:ref=4")
@@ -35,7 +35,7 @@ OTHER_SETS = (*PLAIN, "-x264-params", "cqm=jvt:ref=4")
 
 @contextmanager
 def limit_open_files() -> Iterator[None]:
-    """Let this process open only a few files more than it has."""
+    """Limit this process to a few more open files than it has."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     held = len(list(Path("/proc/self/fd").iterdir()))
     resource.setrlimit(resource.RLIMIT_NOFILE, (held + 32, hard))
@@ -47,7 +47,7 @@ def limit_open_files() -> Iterator[None]:
 
 @pytest.fixture
 def four_hours(tmp_path: Path) -> Path:
-    """Return a folder with an audio file of four hours, a minute again and again, and screen files of two kinds."""
+    """Return a folder with an audio file of four hours, a repeated minute, and screen files of two kinds."""
     minute = tmp_path / "minute.mp3"
     run_ffmpeg("-f", "lavfi", "-i", "sine=r=8000:d=60", "-ac", "1", "-c:a", "libmp3lame", "-b:a", "16k", minute)
     run_ffmpeg("-stream_loop", "-1", "-i", minute, "-t", SECONDS, "-c", "copy", tmp_path / "audio.mp3")
@@ -57,21 +57,22 @@ def four_hours(tmp_path: Path) -> Path:
 
 
 def screen_starts() -> list[float]:
-    """Return when the screen files begin, in seconds of the audio: with gaps between them, or too early."""
+    """Return the start times of the screen files in seconds of the audio: with gaps between them, or overlapping."""
     chance = random.Random(4)
     return [number * FILE_INTERVAL + chance.randint(1000, 5000) / 1000 for number in range(FILE_COUNT)]
 
 
 def expected_frames(starts: list[float]) -> list[tuple[float, int, int]]:
-    """Return what must be seen: the second, the instant that the picture tells, the agent."""
-    made = []
+    """Return the expected frames: the second, the instant that the frame shows, the agent."""
+    expected = []
     for number, (start, following) in enumerate(pairwise([*starts, float(SECONDS)])):
         for frame in range(FILE_INTERVAL):
             if start + frame < min(following, SECONDS) - 0.0005:
-                made.append((start + frame, round((T0.timestamp() + frame) * 1000) % INSTANT_MODULUS, number % 2 + 1))
-    return made
+                expected.append((start + frame, round((T0.timestamp() + frame) * 1000) % INSTANT_MODULUS, number % 2 + 1))
+    return expected
 
 
+@pytest.mark.long
 def test_four_hours_with_two_hundred_screen_files(four_hours: Path) -> None:
     starts, job = screen_starts(), four_hours / "job"
     job.mkdir()
@@ -89,12 +90,12 @@ def test_four_hours_with_two_hundred_screen_files(four_hours: Path) -> None:
     assert muxed.reasons == ()
     for stream in streams(muxed.path).values():
         assert stream.seconds == pytest.approx(SECONDS, abs=0.15)
-    pictures = read_frames(muxed.path)
-    seen = [(one.pts, one.instant, one.agent) for one in pictures if not one.black]
-    wanted = expected_frames(starts)
-    assert [one[1:] for one in seen] == [one[1:] for one in wanted]
-    assert max(abs(one[0] - other[0]) for one, other in zip(seen, wanted, strict=True)) < 0.0001
-    black = [one.pts for one in pictures if one.black]
+    frames = read_frames(muxed.path)
+    seen = [(one.pts, one.instant, one.agent) for one in frames if not one.black]
+    expected = expected_frames(starts)
+    assert [one[1:] for one in seen] == [one[1:] for one in expected]
+    assert max(abs(one[0] - other[0]) for one, other in zip(seen, expected, strict=True)) < 0.0001
+    black = [one.pts for one in frames if one.black]
     gaps = [start + FILE_INTERVAL for start, following in pairwise(starts) if following - start >= FILE_INTERVAL + 1]
     assert all(any(abs(one - begin) < 0.0001 for one in black) for begin in gaps)
     assert not any(start + 0.0005 < one < start + FILE_INTERVAL - 0.0005 for one in black for start in starts)

@@ -1,4 +1,4 @@
-"""Each client against each fault of its service: what is tried again ends well, exactly once, and nothing hangs."""
+"""Each client against each fault of its service: a retry succeeds exactly once, and nothing hangs."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ pytestmark = [
 CONTENT = b"0123456789abcdef" * 4096
 ATTEMPTS, HANG_SECONDS = 10, 20
 READ_TIMEOUT_SECONDS = 0.4
-# They meet only some answers.
+# These faults apply only to some responses.
 SELECTIVE_FAULTS = (Fault.WHOLE, Fault.TRUNCATED)
 SLOW_FAULTS = (Fault.LATENCY, Fault.STALL, Fault.STALL_WITHIN, Fault.DRIP, Fault.DRIP_HEAD)
 
@@ -73,14 +73,14 @@ class ProxiedSite:
         return parse_descriptor({"storage": "webDAV", "path": name, "data": {"storagePath": base}})
 
     def put_file(self, service: str, name: str, content: bytes = CONTENT) -> None:
-        """Let a file lie in a storage."""
+        """Store a file."""
         if service == "S3":
             self.bucket.client.put_object(Bucket=BUCKET, Key=f"screens/{name}", Body=content)
         else:
             (self.lab.site.media.folder / SCREENS / name).write_bytes(content)
 
     def stored_files(self, service: str) -> dict[str, bytes]:
-        """Return what lies in a storage, by its name."""
+        """Return the content of the stored files by name."""
         if service == "S3":
             return {key.removeprefix("screens/"): self.bucket.read_object(key) for key in self.bucket.list_objects()}
         return {path.name: path.read_bytes() for path in (self.lab.site.media.folder / SCREENS).iterdir()}
@@ -125,7 +125,7 @@ def site(models_read_once: None, tmp_path_factory: pytest.TempPathFactory) -> It
         yield create_site(stack, tmp_path_factory.mktemp("matrix"), tls=False)
 
 
-# --- what the muxer does with each service; each returns whether it came out right ---
+# --- operations on each service; each returns whether the result is correct ---
 
 
 def read_page(site: ProxiedSite, _folder: Path) -> bool:
@@ -146,7 +146,7 @@ def delete_entry(site: ProxiedSite, _folder: Path) -> bool:
 
 
 def post_label(site: ProxiedSite, _folder: Path) -> bool:
-    # A refusal that lost its words counts as the site's wish for an hour; the hour is over.
+    # A refusal without its text disables the label for an hour; the hour is over.
     site.rws._labelled, site.rws._labels_refused_until = BoundedSet(1), 0.0
     if not site.rws.add_label(site.recording.id):
         raise Forbidden("labels are refused")
@@ -172,7 +172,7 @@ def store_in(service: str) -> Callable[[ProxiedSite, Path], bool]:
     def store_muxed(site: ProxiedSite, folder: Path) -> bool:
         source, name = folder / "muxed.mp4", f"{folder.name}.mp4"
         if not source.exists():
-            # What an attempt that failed late has left: as long as this one, with another content.
+            # The result of an attempt that failed late: the same length, other content.
             site.put_file(service, name, CONTENT[::-1])
         source.write_bytes(CONTENT)
         site.stores[service].upload_file(source, site.location_of(service, name), lambda: True)
@@ -214,7 +214,7 @@ OPERATIONS: dict[str, tuple[str, str, Callable[[ProxiedSite, Path], bool]]] = {
 
 
 def run_within_limits(operation: Callable[[], bool]) -> bool:
-    """Return what an operation returns, or raise what it raises; a hang is a failure, and is left to itself."""
+    """Return the result of an operation, or raise its error. A hang is a failure; its thread is abandoned."""
     outcome: Queue[bool | BaseException] = Queue()
 
     def run_operation() -> None:
@@ -231,7 +231,7 @@ def run_within_limits(operation: Callable[[], bool]) -> bool:
 
 
 def retry_until_done(site: ProxiedSite, operation: Callable[[ProxiedSite, Path], bool], folder: Path) -> bool:
-    """Try until it works: every failure must be one that is tried again without end, and none may hang."""
+    """Retry until the operation succeeds. Every failure must be retryable without limit, and none may hang."""
     for _ in range(ATTEMPTS):
         try:
             return run_within_limits(lambda: operation(site, folder))
@@ -242,7 +242,7 @@ def retry_until_done(site: ProxiedSite, operation: Callable[[ProxiedSite, Path],
 
 @pytest.mark.parametrize("fault", PLAIN_FAULTS, ids=lambda fault: fault.name)
 @pytest.mark.parametrize("what", OPERATIONS)
-def test_a_fault_costs_time_and_nothing_else(site: ProxiedSite, tmp_path: Path, what: str, fault: Fault) -> None:
+def test_fault_causes_only_delay(site: ProxiedSite, tmp_path: Path, what: str, fault: Fault) -> None:
     service, method, operation = OPERATIONS[what]
     proxy = site.proxies[service]
     before = proxy.injected[fault]
@@ -264,7 +264,7 @@ def secure(models_read_once: None, tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.mark.parametrize(
     "what", ["RWS, a page of calls", "RCS, a source", "WebDAV, a source", "WebDAV, PUT of a result", "S3, PUT of a result"]
 )
-def test_an_alert_of_tls_costs_time_and_nothing_else(secure: ProxiedSite, tmp_path: Path, what: str) -> None:
+def test_tls_alert_causes_only_delay(secure: ProxiedSite, tmp_path: Path, what: str) -> None:
     service, _, operation = OPERATIONS[what]
     proxy = secure.proxies[service]
     before = proxy.injected[Fault.TLS_ALERT]
@@ -274,7 +274,7 @@ def test_an_alert_of_tls_costs_time_and_nothing_else(secure: ProxiedSite, tmp_pa
 
 
 @pytest.mark.parametrize("what", ["RCS, a source", "WebDAV, a source", "S3, PUT of a result"])
-def test_the_head_of_an_answer_has_a_time_limit_over_tls_too(secure: ProxiedSite, tmp_path: Path, what: str) -> None:
+def test_header_timeout_applies_over_tls(secure: ProxiedSite, tmp_path: Path, what: str) -> None:
     service, method, operation = OPERATIONS[what]
     proxy = secure.proxies[service]
     proxy.plan_fault(Fault.DRIP_HEAD, 1, method)
@@ -282,18 +282,18 @@ def test_the_head_of_an_answer_has_a_time_limit_over_tls_too(secure: ProxiedSite
     assert proxy.injected[Fault.DRIP_HEAD] == 1
 
 
-def test_a_source_that_is_elsewhere_is_asked_for_without_the_login(site: ProxiedSite, tmp_path: Path) -> None:
-    asked = len(site.other.asked)
+def test_source_on_another_host_is_requested_without_credentials(site: ProxiedSite, tmp_path: Path) -> None:
+    request_count = len(site.other.requests)
     site.proxies["WebDAV"].plan_fault(Fault.REDIRECT, 1, "GET")
     assert retry_until_done(site, fetch_from("WebDAV"), tmp_path)
-    assert len(site.other.asked) == asked + 1 and site.other.authorized == []
+    assert len(site.other.requests) == request_count + 1 and site.other.authorized == []
 
 
-def test_the_other_host_notices_a_login() -> None:
+def test_redirect_target_detects_credentials() -> None:
     with RedirectTarget() as other:
         httpx.get(other.url, auth=("user", "password"))
         assert other.authorized == ["GET /"]
 
 
-def test_no_request_asks_for_a_part_of_a_file(site: ProxiedSite) -> None:
+def test_no_request_has_a_range(site: ProxiedSite) -> None:
     assert [one.first for proxy in site.proxies.values() for one in proxy.seen if one.header_value("Range")] == []

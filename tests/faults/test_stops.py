@@ -1,7 +1,7 @@
-"""SIGTERM while a job stands in each of its states: the process ends in time, leaves nothing behind, and a restart loses
+"""SIGTERM in each state of a job: the process ends in time, leaves no files behind, and a restart loses
 nothing.
 
-A stop while a poll hangs from the beginning, while nothing is to be done, and while the disk is full: tests/e2e.
+A stop during a hanging first poll, of an idle muxer, and on a full disk: tests/e2e.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from tests.support.request_trap import set_traps
 
 Make = Callable[..., Lab]
 TIMEOUT_SECONDS = 60
-# The issue's own bound.
+# The required limit.
 STOP_SECONDS = 10.0
 
 
 def write_hanging_program(folder: Path, name: str, words: str) -> tuple[Path, Path]:
-    """Write a program that does what ``name`` does, but hangs the first time that its arguments hold ``words``. Return it,
-    and the folder that is there as soon as it hangs."""
+    """Write a program like ``name`` that hangs the first time its arguments contain ``words``. Returns its path,
+    and the folder that exists as soon as it hangs."""
     mark = folder / f"{name}-hangs"
     return write_wrapper(folder / f"once-{name}", name, f"*{words}*", f'mkdir "{mark}" 2>/dev/null && sleep 600'), mark
 
 
 def stop_in_time(muxer: MuxerProcess) -> None:
-    """Stop a muxer: with exit code 0, in time, with all the programs that it has started."""
+    """Stop a muxer and check that it exits in time with code 0 and that its programs have ended."""
     programs = set(process_tree(muxer.process.pid))
     before = time.monotonic()
     assert muxer.stop() == 0
@@ -44,7 +44,7 @@ def stop_in_time(muxer: MuxerProcess) -> None:
 
 
 def restart_and_finish(lab: Lab, config: Path, log: Path, calls: Sequence[AddedCall]) -> None:
-    """Start a muxer again: every call ends with one muxed file, and nothing else is left."""
+    """Start a muxer again and check that every call has one muxed file and no other files are left."""
     with MuxerProcess(config) as muxer:
         wait_until(lambda: {call.id for call in calls} <= labelled_ids(lab), TIMEOUT_SECONDS, "the labels", log)
         wait_until(
@@ -56,16 +56,16 @@ def restart_and_finish(lab: Lab, config: Path, log: Path, calls: Sequence[AddedC
     assert not list((lab.folder / "temp").glob("muxer-job-*"))
 
 
-def test_a_stop_while_a_job_hangs_in_each_of_its_steps(make_lab: Make, tmp_path: Path) -> None:
-    """One process, eight recordings, each in another state: all steps, the wait before a request is tried again, and the
-    wait before the recording is."""
+def test_stop_while_job_hangs_in_each_step(make_lab: Make, tmp_path: Path) -> None:
+    """One process, eight recordings, each in another state: all steps, the delay before a request is retried, and the
+    delay before the recording is retried."""
     lab = make_lab()
-    *calls, asked, broken = add_short(lab, range(8))
+    *calls, retried, broken = add_short(lab, range(8))
     whole = screen_file(lab, broken).read_bytes()
     screen_file(lab, broken).write_bytes(b"<html>not found</html>")
     ffmpeg, muxing = write_hanging_program(tmp_path, "ffmpeg", "excerpts")
     openssl, encrypting = write_hanging_program(tmp_path, "openssl", "-encrypt")
-    lab.store.fail_next("rws", "GET", f"/screen-recordings/{asked.id}", 503, times=99, headers={"Retry-After": "29"})
+    lab.store.fail_next("rws", "GET", f"/screen-recordings/{retried.id}", 503, times=99, headers={"Retry-After": "29"})
     programs = {"processing__ffmpeg": str(ffmpeg), "processing__openssl": str(openssl)}
     config, log = write_config(lab, **programs, advanced__worker_threads="8", htcc__rws_timeout="120")
     others = "|".join(call.id for call in calls)
@@ -84,9 +84,9 @@ def test_a_stop_while_a_job_hangs_in_each_of_its_steps(make_lab: Make, tmp_path:
         stop_in_time(muxer)
     assert not list((lab.folder / "temp").glob("muxer-job-*"))
     screen_file(lab, broken).write_bytes(whole)
-    while lab.store.take_failure("rws", "GET", f"/screen-recordings/{asked.id}"):
+    while lab.store.take_failure("rws", "GET", f"/screen-recordings/{retried.id}"):
         pass
-    restart_and_finish(lab, config, log, [*calls, asked, broken])
+    restart_and_finish(lab, config, log, [*calls, retried, broken])
 
 
 def encrypted_name(lab: Lab, call: AddedCall) -> str:
@@ -98,8 +98,8 @@ def encrypted_name(lab: Lab, call: AddedCall) -> str:
     return f"{select_targets(recording, screen, delete_superseded=True, label=True).targets[0].file_name}.bin"
 
 
-def test_a_stop_while_a_job_waits_for_another_muxer_and_a_poll_hangs(make_lab: Make) -> None:
-    """The file of a muxer that died lies there; whether it is published soon is waited for."""
+def test_stop_while_job_waits_for_another_muxer_and_poll_hangs(make_lab: Make) -> None:
+    """The file of a dead muxer is stored; the job waits whether it is published soon."""
     lab = make_lab()
     (call,) = add_short(lab, [1])
     screen_file(lab, call).with_name(encrypted_name(lab, call)).write_bytes(b"of another muxer")
@@ -113,8 +113,8 @@ def test_a_stop_while_a_job_waits_for_another_muxer_and_a_poll_hangs(make_lab: M
     assert not [one for one in stored_muxed(lab) if one.startswith("part-")]
 
 
-def test_a_stop_while_services_are_out(make_lab: Make) -> None:
-    """The storage is out, and recordings wait for it; then RWS is too, and the next poll is waited for."""
+def test_stop_while_services_are_unavailable(make_lab: Make) -> None:
+    """The storage is unavailable and recordings wait for it; then RWS is unavailable too, before the next poll."""
     lab = make_lab()
     add_short(lab, range(3))
     lab.store.fail_next("dav", "GET", "/", 503, times=1000)

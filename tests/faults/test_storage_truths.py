@@ -1,6 +1,6 @@
-"""What is stored is checked before it is published, and what is published before anything is deleted.
+"""Stored files are checked before they are published, and published files before anything is deleted.
 
-Missing folders, files that are there already, and lost uploads: tests/integration/test_webdav.py, test_s3.py and
+Missing folders, existing files and lost uploads: tests/integration/test_webdav.py, test_s3.py and
 test_s3_answers.py.
 """
 
@@ -66,7 +66,7 @@ def stored_screens(lab: Lab) -> dict[str, bytes]:
 
 
 def run_before_request(patch: pytest.MonkeyPatch, lab: Lab, request: str, number: int, do: Callable[[], object]) -> None:
-    """Do something right before the lab answers a request that fits, at its ``number``-th time."""
+    """Call `do` immediately before the lab responds to the ``number``-th matching request."""
     seen, real = iter(range(1, 1000)), lab.store.take_failure
 
     def take_failure(service: str, method: str, path: str) -> ScriptedFailure | None:
@@ -78,7 +78,7 @@ def run_before_request(patch: pytest.MonkeyPatch, lab: Lab, request: str, number
 
 
 @pytest.mark.parametrize("kept", [CONTENT[:-1], b"", CONTENT + b"x"], ids=["too little", "nothing of it", "too much"])
-def test_an_upload_of_which_too_little_or_too_much_is_kept_gets_no_final_name(
+def test_upload_of_wrong_length_is_not_renamed(
     make_lab: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: bytes
 ) -> None:
     lab = make_lab()
@@ -90,9 +90,7 @@ def test_an_upload_of_which_too_little_or_too_much_is_kept_gets_no_final_name(
     assert "MOVE" not in [one.method for one in lab.store.served_requests]
 
 
-def test_a_file_that_changes_when_it_is_renamed_is_not_taken_for_stored(
-    make_lab: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_file_changed_by_rename_is_not_accepted(make_lab: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lab = make_lab()
     final = lab.site.media.folder / "screens" / "a.mp4"
     run_before_request(monkeypatch, lab, "dav PROPFIND .*/a.mp4$", 1, lambda: final.write_bytes(CONTENT[1:]))
@@ -104,7 +102,7 @@ def test_a_file_that_changes_when_it_is_renamed_is_not_taken_for_stored(
     ("status", "advice"),
     [(409, "make it on the server"), (423, "locked"), (507, "make room"), (500, "500"), (503, "503")],
 )
-def test_a_refused_rename_leaves_nothing(make_lab: Make, tmp_path: Path, status: int, advice: str) -> None:
+def test_refused_rename_leaves_no_file(make_lab: Make, tmp_path: Path, status: int, advice: str) -> None:
     lab = make_lab()
     lab.store.fail_next("dav", "MOVE", "screens", status)
     store = create_storage(lab, tmp_path)
@@ -115,8 +113,8 @@ def test_a_refused_rename_leaves_nothing(make_lab: Make, tmp_path: Path, status:
     assert stored_screens(lab) == {"a.mp4": CONTENT}
 
 
-def test_a_file_that_the_server_does_not_let_us_replace_is_not_taken_for_ours(make_lab: Make, tmp_path: Path) -> None:
-    """Not even when it is as long as ours."""
+def test_irreplaceable_file_is_not_accepted_as_ours(make_lab: Make, tmp_path: Path) -> None:
+    """A file of the same length is not accepted either."""
     lab = make_lab()
     other = lab.site.media.folder / "screens" / "a.mp4"
     other.write_bytes(CONTENT.upper())
@@ -140,7 +138,7 @@ class SequentialJobs:
         self._job = Job(self._services, JobOptions(label=True, delete_superseded=True))
 
     def run_poll(self) -> None:
-        """Do what one poll finds."""
+        """Run one poll and its jobs."""
         self._services.superseded.recover_deletions()
         found: list[MuxTarget] = []
         take = FakeSink(lambda one: not found.append(one))
@@ -151,7 +149,7 @@ class SequentialJobs:
 
 @pytest.fixture
 def late(make_lab: Make, monkeypatch: pytest.MonkeyPatch) -> tuple[Lab, AddedCall, SequentialJobs]:
-    """Return a lab with a call that was muxed before the second of its screen files came, and what does its jobs."""
+    """Return a lab with a call that was muxed before its second screen file existed, and the runner of its jobs."""
     monkeypatch.setattr(publish, "READ_BACK_DELAYS", (0.0,))
     lab = make_lab()
     (call,) = add_short(lab, [1], plan=TWO_SCREENS)
@@ -167,7 +165,7 @@ def published_ids(lab: Lab, call: AddedCall) -> list[str]:
     return [one["mediaId"] for one in muxed_entries(lab, call.id)]
 
 
-def test_a_superseded_file_is_deleted_after_the_new_one_is_stored_checked_published_and_read_back(
+def test_superseded_file_is_deleted_after_new_file_is_published_and_verified(
     late: tuple[Lab, AddedCall, SequentialJobs],
 ) -> None:
     lab, call, jobs = late
@@ -176,20 +174,20 @@ def test_a_superseded_file_is_deleted_after_the_new_one_is_stored_checked_publis
     [new] = published_ids(lab, call)
     assert stored_muxed(lab) == [new] != [old]
     seen = [f"{one.service} {one.method} {one.path}" for one in lab.store.served_requests[earlier:] if one.status < 400]
-    wanted = [
+    expected = [
         *(f"dav {method} .*/part-.*{new}" for method in ("PUT", "PROPFIND", "MOVE")),
         f"dav PROPFIND .*/{new}",
         *("rws POST .*screen-recordings$", f"rws GET .*screen-recordings/{call.id}$", f"dav PROPFIND .*/{new}"),
         f"rws DELETE .*{old}",
     ]
     rest = iter(seen)
-    for step in wanted:
+    for step in expected:
         assert any(re.fullmatch(step, one) for one in rest), (step, seen)
     assert not [one for one in seen if "DELETE" in one and old not in one]
 
 
 @pytest.mark.parametrize("trouble", ["full", "locked", "mangled", "replaced", "refused", "forgotten"])
-def test_whatever_fails_before_it_is_published_and_read_back_nothing_is_deleted(
+def test_nothing_is_deleted_when_publication_fails(
     late: tuple[Lab, AddedCall, SequentialJobs], monkeypatch: pytest.MonkeyPatch, trouble: str
 ) -> None:
     lab, call, jobs = late
@@ -223,7 +221,7 @@ def test_whatever_fails_before_it_is_published_and_read_back_nothing_is_deleted(
     assert not [name for name in stored_muxed(lab) if name.startswith("part-")]
 
 
-def test_a_file_that_was_never_published_is_remembered_when_its_sources_change_while_it_is_made_again(
+def test_unpublished_file_is_remembered_when_sources_change_during_remux(
     make_lab: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lab = make_lab()

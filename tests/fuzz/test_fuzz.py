@@ -1,6 +1,6 @@
-"""The parsers, fed with anything: they raise their own errors, or none.
+"""The parsers with arbitrary input: they raise their own errors, or none.
 
-Each target has a corpus in ``corpus/``: small files that were written by hand, or made one fail once. All of them are run,
+Each target has a corpus in ``corpus/``: small files written by hand, or that once made a parser fail. All of them are run,
 then mutations of them, then JSON of the forms that the parsers know. ``MUXER_FUZZ=100000`` asks for that number of each.
 """
 
@@ -31,7 +31,7 @@ NASTY_BYTES = [
 
 
 def fuzz_target(name: str, inputs: st.SearchStrategy[bytes]) -> None:
-    """Feed a target with as many inputs as were asked for."""
+    """Run a target with the configured number of inputs."""
 
     def run_target(data: bytes) -> None:
         TARGETS[name](data)
@@ -41,7 +41,7 @@ def fuzz_target(name: str, inputs: st.SearchStrategy[bytes]) -> None:
 
 @st.composite
 def mutated_files(draw: Any, name: str) -> bytes:
-    """Return a file of a target's corpus with a few stretches replaced, removed or doubled."""
+    """Return a file of a target's corpus with a few spans replaced, removed or duplicated."""
     data = bytearray(draw(st.sampled_from([path.read_bytes() for path in CORPUS_FILES if path.parent.name == name])))
     for _ in range(draw(st.integers(1, 4))):
         begin = draw(st.integers(0, len(data)))
@@ -53,7 +53,7 @@ def mutated_files(draw: Any, name: str) -> bytes:
 
 
 @pytest.mark.parametrize("path", CORPUS_FILES, ids=lambda path: f"{path.parent.name}-{path.name}")
-def test_every_file_of_the_corpus(path: Path) -> None:
+def test_each_corpus_file(path: Path) -> None:
     TARGETS[path.parent.name](path.read_bytes())
 
 
@@ -118,18 +118,18 @@ JSON = {
 
 
 @pytest.mark.parametrize("name", JSON)
-def test_json_in_the_forms_that_are_known(name: str) -> None:
+def test_json_of_known_forms(name: str) -> None:
     fuzz_target(name, JSON[name].map(lambda value: json.dumps(value).encode()))
 
 
 @FUZZ_SETTINGS
 @given(VALUES, st.sampled_from(["200", "204", "401", "404", "500", "503", "999"]), st.text(max_size=30))
-def test_answers_of_any_status(body: object, status: str, header: str) -> None:
+def test_responses_of_any_status(body: object, status: str, header: str) -> None:
     TARGETS["answer"](f"{status} {header.splitlines()[0] if header.strip() else ''}\n".encode() + json.dumps(body).encode())
 
 
 @FUZZ_SETTINGS
 @given(st.sampled_from(["htcc", "rcs", "webdav", "s3"]), mutated_files("configuration"))
-def test_a_password_is_in_no_message_about_a_broken_configuration(section: str, rest: bytes) -> None:
+def test_messages_about_invalid_configuration_contain_no_password(section: str, rest: bytes) -> None:
     name = "secret_access_key" if section == "s3" else "password"
     TARGETS["configuration"](f"[{section}]\n{name} = {SECRET}\n  {SECRET}\n{name}:{SECRET}\n".encode() + rest)

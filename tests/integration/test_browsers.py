@@ -1,4 +1,4 @@
-"""Muxed files in real browsers: they play and seek, the picture is that of the instant, the sound is whole."""
+"""Muxed files in real browsers: they play and seek, frames have the right time, the audio is complete."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from tests.support.tools import tested_tools
 
 T0 = datetime(2026, 3, 1, 9, 0, 0, tzinfo=UTC)
 SECONDS, FRAME = 8, 0.1
-JOIN_TOLERANCE = FRAME / 2  # how close to a join is looked
+JOIN_TOLERANCE = FRAME / 2  # the distance from a join at which frames are checked
 B_FRAMES, SPARSE = ("-bf", "3"), ("-bf", "3", "-g", "1000")
 
 
 @dataclass(frozen=True)
 class BrowserCase:
-    """A call: its audio, and for each screen its offset, length and make; and where the result is looked at.
+    """A call: its audio, and for each screen its offset, length and options; and the times at which the result is checked.
 
-    ``then`` is the make of the second half of an audio file that was joined of two; ``late`` is how many seconds of silence
-    before the audio nothing in its file tells of.
+    ``then`` are the options of the second half of a joined audio file; ``late`` is the silence in seconds before the
+    audio that its file does not declare.
     """
 
     audio: Mapping[str, Any]
@@ -46,9 +46,9 @@ class BrowserCase:
     then: Mapping[str, Any] | None = None
     late: float = 0.0
 
-    def expected_agent(self, moment: float) -> int | None:
-        """The agent whose screen is seen at a moment, None for padding."""
-        seen = [n for n, (offset, length, _) in enumerate(self.screens, 1) if offset <= moment < offset + length]
+    def expected_agent(self, second: float) -> int | None:
+        """Return the agent whose screen is shown at `second`, None for padding."""
+        seen = [n for n, (offset, length, _) in enumerate(self.screens, 1) if offset <= second < offset + length]
         return seen[0] if seen else None
 
 
@@ -77,11 +77,11 @@ CASES = {
 
 @pytest.fixture(scope="module")
 def films(tmp_path_factory: pytest.TempPathFactory) -> dict[str, browsers.BrowserFilm]:
-    made = {}
+    films = {}
     for name, case in CASES.items():
         path = create_muxed(tmp_path_factory.mktemp(name), case)
-        made[name] = browsers.BrowserFilm(path, case.seeks, case.play_from)
-    return made
+        films[name] = browsers.BrowserFilm(path, case.seeks, case.play_from)
+    return films
 
 
 def create_muxed(folder: Path, case: BrowserCase) -> Path:
@@ -101,13 +101,13 @@ def create_muxed(folder: Path, case: BrowserCase) -> Path:
 
 @dataclass(frozen=True)
 class BrowserResult:
-    """What a browser told of one film."""
+    """What a browser reported about one muxed file."""
 
     observed: Mapping[str, Any]
 
     @cached_property
     def seek_frames(self) -> list[DecodedFrame]:
-        """The picture after each seek, in the order of the seeks."""
+        """The frame after each seek, in the order of the seeks."""
         shots = [(one["second"], base64.b64decode(one["picture"])) for one in self.observed["seeks"]]
         return [DecodedFrame(second, *look) for second, grey in shots for look in read_frame_codes(io.BytesIO(grey))]
 
@@ -119,7 +119,7 @@ class BrowserResult:
 
 @pytest.fixture(scope="module")
 def watching(films: dict[str, browsers.BrowserFilm]) -> Iterator[dict[str, Future[browsers.BrowserReport]]]:
-    """All browsers play at the same time: most of it is waiting."""
+    """Play in all browsers at the same time, because most of it is waiting."""
     with ThreadPoolExecutor() as pool:
         yield {name: pool.submit(browsers.play_in_browser, name, films, (WIDTH, HEIGHT), RATE) for name in browsers.PROGRAMS}
 
@@ -136,40 +136,40 @@ def case(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def seen(report: browsers.BrowserReport, case: str) -> BrowserResult:
-    told = report.films[case]
-    assert "error" not in told, told["error"]
-    return BrowserResult(told)
+    observed = report.films[case]
+    assert "error" not in observed, observed["error"]
+    return BrowserResult(observed)
 
 
-def test_length_and_size_are_told_before_anything_is_played(seen: BrowserResult, case: str) -> None:
+def test_length_and_size_are_known_before_playback(seen: BrowserResult, case: str) -> None:
     sizes = [make.get("size", (640, 360)) for _, _, make in CASES[case].screens]
     assert tuple(seen.observed["size"]) == tuple(max(size[side] for size in sizes) for side in (0, 1))
     assert abs(seen.observed["duration"] - SECONDS - CASES[case].late) <= FRAME
 
 
-def test_a_seek_shows_the_picture_of_its_instant(seen: BrowserResult, case: str) -> None:
-    assert [picture.pts for picture in seen.seek_frames] == list(CASES[case].seeks)
-    for picture in seen.seek_frames:
-        expected = CASES[case].expected_agent(picture.pts)
-        assert picture.black == (expected is None), picture
+def test_seek_shows_the_frame_of_its_time(seen: BrowserResult, case: str) -> None:
+    assert [frame.pts for frame in seen.seek_frames] == list(CASES[case].seeks)
+    for frame in seen.seek_frames:
+        expected = CASES[case].expected_agent(frame.pts)
+        assert frame.black == (expected is None), frame
         if expected is not None:
-            assert picture.instant is not None and picture.agent == expected, picture
-            error = picture.instant / 1000 - (T0.timestamp() + picture.pts) % (2**32 / 1000)
-            assert abs(error) <= FRAME + 0.002, picture
+            assert frame.instant is not None and frame.agent == expected, frame
+            error = frame.instant / 1000 - (T0.timestamp() + frame.pts) % (2**32 / 1000)
+            assert abs(error) <= FRAME + 0.002, frame
 
 
-def test_it_plays_across_a_join(seen: BrowserResult) -> None:
+def test_playback_continues_across_a_join(seen: BrowserResult) -> None:
     played = seen.observed["played"]
     assert played["error"] is None
     assert played["to"] >= played["from"] + 1.5 and played["frames"] > 0
 
 
-def test_the_sound_is_decoded_whole_in_all_its_channels(seen: BrowserResult, case: str) -> None:
+def test_all_audio_channels_are_decoded_completely(seen: BrowserResult, case: str) -> None:
     assert len(seen.channel_pips) == CASES[case].audio.get("channels", 2)
     for pips in seen.channel_pips:
         assert [pip.second for pip in pips] == [(int(T0.timestamp()) + n) % 40 for n in range(SECONDS)]
         assert all(abs(pip.onset - n - CASES[case].late) <= 0.06 for n, pip in enumerate(pips)), pips
 
 
-def test_the_films_are_asked_for_in_parts(report: browsers.BrowserReport) -> None:
+def test_files_are_requested_in_ranges(report: browsers.BrowserReport) -> None:
     assert 206 in report.states

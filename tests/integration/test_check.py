@@ -1,4 +1,4 @@
-"""``check`` against the lab and real TLS servers: each mistake of a new administrator is explained by the tool itself."""
+"""``check`` against the lab and real TLS servers: each mistake of a new administrator is explained by its output."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def site(shared: Lab, tmp_path: Path) -> Iterator[CheckLab]:
 # ---- nothing is wrong --------------------------------------------------------------------------------
 
 
-def test_all_is_well(site: CheckLab) -> None:
+def test_no_problems(site: CheckLab) -> None:
     found = site.run_checks()
     assert (found.bad_lines, found.exit_code) == ([], 0)
     assert found.all_of("skipped") == []
@@ -75,11 +75,11 @@ def test_all_is_well(site: CheckLab) -> None:
     assert places == sorted(places)
 
 
-def test_passwords_in_a_file_that_others_can_read_are_a_warning(site: CheckLab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_passwords_in_readable_file_are_a_warning(site: CheckLab, monkeypatch: pytest.MonkeyPatch) -> None:
     config = write_check_config(site.lab, site.folder)
     found = run_check(config).line_of("passwords in the file")
     assert found.status == "ok" and "[htcc] password" in found.found and "ops" not in found.found
-    account = os.getuid() or 12345  # the group of a file of root is another thing
+    account = os.getuid() or 12345  # the group of a root-owned file has a separate test
     os.chown(config, account, -1)
     monkeypatch.setattr(os, "getuid", lambda: account)
     for mode, closed in ((0o640, "600"), (0o604, "600"), (0o606, "600"), (0o705, "700")):
@@ -90,7 +90,7 @@ def test_passwords_in_a_file_that_others_can_read_are_a_warning(site: CheckLab, 
         assert f"chmod {closed} {config}" in line.advice and "keystore" in line.advice
 
 
-def test_the_group_of_a_file_of_root_is_how_the_muxer_reads_it() -> None:
+def test_group_of_root_owned_file_may_read_it() -> None:
     assert [foreign_read_rights(owner, account) for owner, account in ((0, 0), (0, 999), (999, 999))] == [
         0o004,
         0o004,
@@ -114,7 +114,7 @@ def file_digests(folder: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("arguments", [(), ("--write",)])
-def test_nothing_is_changed_and_with_write_nothing_stays(site: CheckLab, arguments: tuple[str, ...]) -> None:
+def test_check_changes_nothing_and_write_check_leaves_nothing(site: CheckLab, arguments: tuple[str, ...]) -> None:
     write_check_config(site.lab, site.folder)
     before, seen = file_digests(site.lab.folder), len(site.lab.store.served_requests)
     found = site.run_checks(*arguments)
@@ -123,8 +123,8 @@ def test_nothing_is_changed_and_with_write_nothing_stays(site: CheckLab, argumen
     sent = {(one.service, one.method) for one in site.lab.store.served_requests[seen:]}
     reads = {("rws", "GET"), ("rcs", "GET"), ("dav", "PROPFIND")}
     assert sent == (reads | {("dav", "PUT"), ("dav", "MOVE"), ("dav", "DELETE")} if arguments else reads)
-    told = found.line_of(f"WebDAV folder {site.lab.dav_url}/screens/").found
-    assert ("uploaded and deleted" if arguments else "writing not checked") in told
+    verdict = found.line_of(f"WebDAV folder {site.lab.dav_url}/screens/").found
+    assert ("uploaded and deleted" if arguments else "writing not checked") in verdict
 
 
 # ---- mistakes ----------------------------------------------------------------------------------------
@@ -132,7 +132,7 @@ def test_nothing_is_changed_and_with_write_nothing_stays(site: CheckLab, argumen
 
 @dataclass(frozen=True)
 class OptionMistake:
-    """Options that are wrong, and what ``check`` must say: which line, what was found, what to do, and its exit code."""
+    """Wrong options, and the expected output of ``check``: the line, its finding, its advice, and the exit code."""
 
     options: dict[str, str]
     line: str
@@ -192,7 +192,7 @@ def test_a_secret_that_a_server_echoes_is_not_shown(site: CheckLab) -> None:
     assert "who is ops with ***?" in found.line_of("RWS login").found and "a-long-password" not in found.text
 
 
-def test_what_needs_a_failed_check_is_skipped_and_all_else_is_checked(site: CheckLab) -> None:
+def test_checks_that_depend_on_failed_check_are_skipped(site: CheckLab) -> None:
     found = site.run_checks(htcc__password=WRONG_PASSWORD)
     assert found.line_of("RWS window").found == "not checked: needs RWS login"
     assert found.line_of("storages").status == "skipped"
@@ -215,21 +215,21 @@ def test_an_unusable_configuration_still_lists_what_can_be_checked(site: CheckLa
     assert found.line_of("ffprobe").status == found.line_of("RWS window").status == "ok"
 
 
-def test_no_configuration_file(tmp_path: Path) -> None:
+def test_missing_configuration_file(tmp_path: Path) -> None:
     found = run_check(tmp_path / "none.cfg")
     assert found.exit_code == 2
     assert "does not exist" in found.line_of("configuration").found
     assert {one.status for one in found.lines} == {"failed", "skipped"}
 
 
-def test_a_recording_server_that_is_down(site: CheckLab) -> None:
+def test_unavailable_recording_server(site: CheckLab) -> None:
     found = site.run_checks(htcc__base_uri=f"http://{HOST}:{free_port()}")
     line = found.line_of("RWS address")
     assert "start RWS, or correct [htcc] base_uri" in line.advice
     assert found.exit_code == 1
 
 
-def test_the_port_of_another_server(site: CheckLab) -> None:
+def test_port_of_another_server(site: CheckLab) -> None:
     with MediaServer() as other:
         found = site.run_checks(htcc__base_uri=other.url)
     assert "is the address of RWS, not of another web server" in found.line_of("RWS version").advice
@@ -268,15 +268,15 @@ def test_clocks_that_differ(site: CheckLab, monkeypatch: pytest.MonkeyPatch) -> 
     assert found.exit_code == 0
 
 
-def test_a_disk_with_too_little_room(site: CheckLab) -> None:
+def test_disk_with_too_little_space(site: CheckLab) -> None:
     write_check_config(site.lab, site.folder)
     usage = shutil.disk_usage(site.lab.folder)
-    wanted = (usage.free + (usage.total - usage.free) // 2) >> 20
-    found = site.run_checks(processing__min_free_megabytes=str(wanted))
+    required = (usage.free + (usage.total - usage.free) // 2) >> 20
+    found = site.run_checks(processing__min_free_megabytes=str(required))
     assert "free space on the disk" in found.line_of("free space").advice and found.exit_code == 1
 
 
-def test_folders_that_others_may_use(site: CheckLab) -> None:
+def test_folders_accessible_to_others(site: CheckLab) -> None:
     open_folder = site.folder / "open"
     open_folder.mkdir()
     open_folder.chmod(0o777)
@@ -289,7 +289,7 @@ def test_folders_that_others_may_use(site: CheckLab) -> None:
     assert found.line_of("temp_dir").status == "warning" and found.exit_code == 0
 
 
-def test_a_running_muxer_is_told_and_not_disturbed(site: CheckLab) -> None:
+def test_running_muxer_is_reported_and_not_disturbed(site: CheckLab) -> None:
     write_check_config(site.lab, site.folder)
     temp = site.lab.folder / "temp"
     with acquire_lock(temp / "muxer.lock", temp, "o"):
@@ -329,14 +329,14 @@ def test_the_certificate_of_the_monitoring_port(site: CheckLab) -> None:
 
 
 @pytest.mark.parametrize(("muxer_type", "muxer_id"), [("primary", "0"), ("primary", "1"), ("backup", "0")])
-def test_the_share_of_a_shard(site: CheckLab, muxer_type: str, muxer_id: str) -> None:
+def test_shard_is_reported(site: CheckLab, muxer_type: str, muxer_id: str) -> None:
     sharding = {"muxer_id": muxer_id, "total_muxers": "2", "muxer_type": muxer_type}
     found = site.run_checks(**{f"processing__{name}": value for name, value in sharding.items()})
     works_as = (int(muxer_id) + (muxer_type == "backup")) % 2
     assert f"of 2 belong to shard {works_as} of 2" in found.line_of("shard").found
 
 
-def test_certificates_of_recipients_that_have_expired_or_cannot_be_read(site: CheckLab) -> None:
+def test_expired_or_unreadable_recipient_certificates(site: CheckLab) -> None:
     first, second = site.lab.site.recipients
     old = pem_bundle(self_signed("old", end=-2)).decode()
     site.lab.site.recipients = (replace(first, pem=old), replace(second, pem="nonsense"))
@@ -356,7 +356,7 @@ def root() -> object:
 
 @dataclass(frozen=True)
 class ServerChain:
-    """A server's certificate, and what ``check`` says of it."""
+    """A server's certificate, and what ``check`` reports about it."""
 
     host: str
     days: int
@@ -388,7 +388,7 @@ def test_certificates_of_rws(site: CheckLab, root, name: str) -> None:  # type: 
     assert found.line_of("[htcc] trusted_ca").status == "warning", "the root lasts a day"
 
 
-def test_another_authority(site: CheckLab, root) -> None:  # type: ignore[no-untyped-def]
+def test_certificate_of_another_authority(site: CheckLab, root) -> None:  # type: ignore[no-untyped-def]
     bundle = site.folder / "ca.pem"
     bundle.write_bytes(pem_bundle(self_signed("Another Root", authority=True, end=400)))
     with TlsFront(site.lab.rws_url, root.issue_certificate("server", HOST)) as front:
@@ -399,14 +399,14 @@ def test_another_authority(site: CheckLab, root) -> None:  # type: ignore[no-unt
     assert found.line_of("RWS login").status == "skipped" and found.exit_code == 1
 
 
-def test_an_expired_certificate_that_is_not_checked_is_a_warning(site: CheckLab, root) -> None:  # type: ignore[no-untyped-def]
+def test_expired_unchecked_certificate_is_a_warning(site: CheckLab, root) -> None:  # type: ignore[no-untyped-def]
     with TlsFront(site.lab.rws_url, root.issue_certificate("server", HOST, begin=-3, end=-1)) as front:
         found = site.run_checks(htcc__base_uri=front.url, htcc__trusted_ca="false")
     assert "not checked" in found.line_of("RWS TLS").found
     assert found.line_of("certificate of RWS").status == "warning" and found.exit_code == 0
 
 
-def test_http_where_https_is_spoken_and_the_other_way_round(site: CheckLab, root) -> None:  # type: ignore[no-untyped-def]
+def test_http_to_https_port_and_https_to_http_port(site: CheckLab, root) -> None:  # type: ignore[no-untyped-def]
     with TlsFront(site.lab.rws_url, root.issue_certificate("server", HOST)) as front:
         found = site.run_checks(htcc__base_uri=front.url.replace("https:", "http:"))
     assert "the port speaks TLS: write https://" in found.line_of("RWS version").advice
@@ -417,7 +417,7 @@ def test_http_where_https_is_spoken_and_the_other_way_round(site: CheckLab, root
 # ---- storages ----------------------------------------------------------------------------------------
 
 
-def test_the_account_of_webdav(site: CheckLab) -> None:
+def test_webdav_account(site: CheckLab) -> None:
     found = site.run_checks(webdav__password=WRONG_PASSWORD)
     lines = [one for one in found.lines if one.check.startswith("WebDAV folder")]
     assert {one.status for one in lines} == {"failed"} and found.exit_code == 1
@@ -453,7 +453,7 @@ def test_apache(kept_lab: type[Lab], tmp_path: Path) -> None:
     assert found.exit_code == 0 and not [one for one in left if "check" in one]
 
 
-def test_an_upload_that_is_refused(site: CheckLab) -> None:
+def test_refused_upload(site: CheckLab) -> None:
     site.lab.store.fail_next("dav", "PUT", "/screens/", status=403, times=1)
     found = site.run_checks("--write")
     line = found.line_of(f"WebDAV folder {site.lab.dav_url}/screens/")
@@ -463,8 +463,8 @@ def test_an_upload_that_is_refused(site: CheckLab) -> None:
 
 @pytest.fixture
 def bucket(models_read_once: None, no_keys_around: None) -> Iterator[MotoBucket]:
-    with MotoBucket(checks_signatures=True) as made:
-        yield made
+    with MotoBucket(checks_signatures=True) as bucket:
+        yield bucket
 
 
 def test_buckets(make_lab: Make, bucket: MotoBucket, tmp_path: Path) -> None:
@@ -480,7 +480,7 @@ def test_buckets(make_lab: Make, bucket: MotoBucket, tmp_path: Path) -> None:
     assert "S3_SECRET_ACCESS_KEY" in bad.line_of("S3 bucket").advice and bad.exit_code == 1
 
 
-def test_servers_that_are_listed_and_not_seen(site: CheckLab) -> None:
+def test_listed_servers_without_recordings(site: CheckLab) -> None:
     with ExitStack() as stack:
         other = stack.enter_context(MediaServer())
         port = other.url.rpartition(":")[2]

@@ -23,11 +23,11 @@ def check(make_lab: Make, tmp_path: Path) -> Callable[[str], Checklist]:
     return lambda url: run_check(write_check_config(lab, tmp_path, fleet__mode="broker", fleet__broker_url=url))
 
 
-def test_all_is_well(check: Callable[[str], Checklist], vhost: VirtualHost) -> None:
+def test_no_problems(check: Callable[[str], Checklist], vhost: VirtualHost) -> None:
     found = check(vhost.url)
     assert found.line_of("RabbitMQ login").status == "ok"
     assert "not created yet" in found.line_of("RabbitMQ queues").found
-    assert vhost.queue_counts("recording-muxer") is None  # nothing is made there
+    assert vhost.queue_counts("recording-muxer") is None  # nothing is created there
     assert not [one for one in found.lines if one.check.startswith("RabbitMQ") and one.status in ("failed", "skipped")]
 
 

@@ -1,4 +1,4 @@
-"""``check`` and an S3 store that refuses something: what is wrong, which option or right, and what to do."""
+"""``check`` and an S3 store that refuses something: the cause, the option or permission, and the advice."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class S3CheckLab:
     folder: Path
 
     def run_checks(self, rule: Rule, *arguments: str) -> Checklist:
-        """Run `check` with a door to the store that refuses what `rule` says."""
+        """Run `check` with a front to the store that refuses the requests of `rule`."""
         keys = {"s3__access_key_id": self.bucket.key_id, "s3__secret_access_key": self.bucket.secret}
         with serve_front(rule) as url:
             return run_check(write_check_config(self.lab, self.folder, s3__endpoint_url=url, **keys), *arguments)
@@ -51,16 +51,16 @@ def site(make_lab: Callable[..., Lab], tmp_path: Path) -> Iterator[S3CheckLab]:
         assert bucket.list_keys() == before
 
 
-def test_a_store_that_refuses_nothing(site: S3CheckLab) -> None:
+def test_store_that_refuses_nothing(site: S3CheckLab) -> None:
     found = site.run_checks(lambda _: None, "--write")
     assert "uploaded and deleted" in found.line_of(FOLDER).found and found.exit_code == 0
     assert [one.check for one in found.bad_lines if one.check.startswith("S3")] == []
 
 
 def test_keys_without_the_right_to_list(site: S3CheckLab) -> None:
-    def deny_missing(asked: S3Request) -> SubstituteResponse | None:
-        is_missing = asked.path.strip("/").partition("/")[2] not in set(site.bucket.list_keys())
-        return DENIED if asked.method in ("GET", "HEAD") and is_missing else None
+    def deny_missing(request: S3Request) -> SubstituteResponse | None:
+        is_missing = request.path.strip("/").partition("/")[2] not in set(site.bucket.list_keys())
+        return DENIED if request.method in ("GET", "HEAD") and is_missing else None
 
     found = site.run_checks(deny_missing, "--write")
     line = found.line_of(f"S3 rights in {BUCKET_NAME}")
@@ -68,8 +68,8 @@ def test_keys_without_the_right_to_list(site: S3CheckLab) -> None:
     assert "uploaded and deleted" in found.line_of(FOLDER).found and found.exit_code == 0
 
 
-def test_keys_that_may_not_read_are_not_told_that_the_file_is_missing(site: S3CheckLab) -> None:
-    line = site.run_checks(lambda asked: DENIED if asked.method in ("GET", "HEAD") else None).line_of(FOLDER)
+def test_keys_without_read_permission_are_not_reported_as_missing_file(site: S3CheckLab) -> None:
+    line = site.run_checks(lambda request: DENIED if request.method in ("GET", "HEAD") else None).line_of(FOLDER)
     assert line.status == "warning" and "or the keys may not read it" in line.found and "s3:GetObject" in line.advice
 
 
@@ -81,8 +81,10 @@ def test_keys_that_may_not_read_are_not_told_that_the_file_is_missing(site: S3Ch
         ("DELETE", "uploadId", f"S3 upload in parts to {BUCKET_NAME}", "s3:AbortMultipartUpload"),
     ],
 )
-def test_a_right_that_lacks_for_writing(site: S3CheckLab, method: str, query: str, check: str, right: str) -> None:
-    found = site.run_checks(lambda asked: DENIED if asked.method == method and query in asked.query else None, "--write")
+def test_missing_write_permission_is_named(site: S3CheckLab, method: str, query: str, check: str, right: str) -> None:
+    found = site.run_checks(
+        lambda request: DENIED if request.method == method and query in request.query else None, "--write"
+    )
     line = found.line_of(check)
     assert line.status == "failed" and right in line.found and found.exit_code == 1
 
@@ -97,7 +99,7 @@ def test_a_right_that_lacks_for_writing(site: S3CheckLab, method: str, query: st
     ],
     ids=["clock", "region", "no store", "keys"],
 )
-def test_what_the_store_refuses_is_named(site: S3CheckLab, refusal: SubstituteResponse, found: str, advice: str) -> None:
+def test_refusal_of_store_is_named(site: S3CheckLab, refusal: SubstituteResponse, found: str, advice: str) -> None:
     checked = site.run_checks(lambda _: refusal)
     line = checked.line_of(FOLDER)
     assert line.status == "failed" and found in line.found and advice in line.advice and checked.exit_code == 1
@@ -114,7 +116,7 @@ def test_http_to_a_tls_port(site: S3CheckLab, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("region", ["", "eu-central-1", swift.REGION], ids=["empty", "wrong", "right"])
-def test_the_region_of_swift(kept_lab: type[Lab], tmp_path: Path, region: str) -> None:
+def test_swift_region_is_checked(kept_lab: type[Lab], tmp_path: Path, region: str) -> None:
     with Swift(tmp_path / "swift") as running:
         server = S3Server(running.url, swift.KEY, swift.SECRET, region=swift.REGION)
         server.client.create_bucket(Bucket=BUCKET_NAME)

@@ -29,7 +29,7 @@ def proxied_apache() -> Iterator[ExternalDav]:
 
 @dataclass(frozen=True)
 class ServerSetup:
-    """How a server is set up, and what the line of the folder of screen files must say; ``read`` without ``--write``."""
+    """The setup of a server, and the expected line for the folder of screen files; ``read`` without ``--write``."""
 
     server: partial[AbstractContextManager[ExternalDav]]
     status: str
@@ -77,7 +77,7 @@ def folder_line(found: Checklist) -> ChecklistLine:
 
 
 @pytest.mark.parametrize("name", SETUPS)
-def test_each_setup_is_told(kept_lab: type[Lab], tmp_path: Path, name: str) -> None:
+def test_each_server_setup_is_reported(kept_lab: type[Lab], tmp_path: Path, name: str) -> None:
     setup = SETUPS[name]
     with setup.server() as server, kept_lab(tmp_path / "lab", dav=server) as lab:
         lab.add_case(Case.PLAIN)

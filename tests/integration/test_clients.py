@@ -38,7 +38,7 @@ SCAN = "&userData=SRSScreenRecordingStateStarted&scanAndScroll=true"
 
 
 class JumpingStop(threading.Event):
-    """The event that stops the process, on a clock that jumps: no time passes while it is waited for."""
+    """The stop event of the process, on a clock that jumps: waiting takes no time."""
 
     def wait(self, timeout: float | None = None) -> bool:
         return super().wait(0 if timeout is not None else None)
@@ -101,11 +101,11 @@ def find_calls(rws: RwsClient, query: str) -> list[str]:
     return [call.id for page in rws.read_call_recordings(query) for call in page]
 
 
-def test_the_version_is_read_without_caring_for_the_login(make_lab: Make) -> None:
+def test_version_is_read_without_authentication(make_lab: Make) -> None:
     assert create_rws(make_lab()).fetch_version() == (8, 5, 205, 40)
 
 
-def test_an_unreadable_version_is_none_and_a_warning(make_lab: Make, caplog: pytest.LogCaptureFixture) -> None:
+def test_unreadable_version_gives_none_and_a_warning(make_lab: Make, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         assert create_rws(make_lab(version="")).fetch_version() is None
     assert "version" in caplog.text
@@ -113,7 +113,7 @@ def test_an_unreadable_version_is_none_and_a_warning(make_lab: Make, caplog: pyt
 
 @pytest.mark.parametrize("form", ["paging", "nextUri", "next"])
 @pytest.mark.parametrize("scan", ["", SCAN])
-def test_all_pages_are_read_once_on_our_own_host(make_lab: Make, form: str, scan: str) -> None:
+def test_all_pages_are_read_once_on_the_configured_host(make_lab: Make, form: str, scan: str) -> None:
     lab = make_lab(link_form=form)
     ids = add_calls(lab, 25)
     assert sorted(find_calls(create_rws(lab), f"{WINDOW}&limit=10{scan}")) == ids
@@ -128,7 +128,7 @@ def test_scan_and_scroll_in_all_its_forms(make_lab: Make, empty_first: bool, rep
     assert sorted(got) == ids
 
 
-def test_an_expired_scroll_is_begun_again(make_lab: Make, caplog: pytest.LogCaptureFixture) -> None:
+def test_expired_scroll_is_restarted(make_lab: Make, caplog: pytest.LogCaptureFixture) -> None:
     lab = make_lab(scroll_expires_once=True)
     ids = add_calls(lab, 12)
     with caplog.at_level(logging.WARNING):
@@ -136,7 +136,7 @@ def test_an_expired_scroll_is_begun_again(make_lab: Make, caplog: pytest.LogCapt
     assert "expired" in caplog.text
 
 
-def test_a_scroll_that_always_expires_is_an_error_and_no_endless_loop(make_lab: Make) -> None:
+def test_scroll_that_always_expires_is_an_error(make_lab: Make) -> None:
     lab = make_lab()
     add_calls(lab, 12)
     lab.store.fail_next("rws", "GET", "scrollId", 404, times=100)
@@ -144,7 +144,7 @@ def test_a_scroll_that_always_expires_is_an_error_and_no_endless_loop(make_lab: 
         find_calls(create_rws(lab), f"{WINDOW}&limit=5{SCAN}")
 
 
-def test_one_call_recording_is_read_and_an_unknown_one_is_none(make_lab: Make) -> None:
+def test_call_recording_is_read_and_unknown_id_gives_none(make_lab: Make) -> None:
     lab = make_lab()
     ids = add_calls(lab, 1)
     rws = create_rws(lab)
@@ -155,7 +155,7 @@ def test_one_call_recording_is_read_and_an_unknown_one_is_none(make_lab: Make) -
 
 @pytest.mark.parametrize("envelope_only", [False, True])
 @pytest.mark.parametrize("partial", [True, False])
-def test_screens_in_bulk_leave_out_unknown_ids(make_lab: Make, partial: bool, envelope_only: bool) -> None:
+def test_bulk_query_of_screens_omits_unknown_ids(make_lab: Make, partial: bool, envelope_only: bool) -> None:
     lab = make_lab(partial_code=partial, error_in_envelope=envelope_only)
     lab.store.add_screen_media("known", lab.region, media_entry("a.mp4"))
     rws = create_rws(lab)
@@ -166,7 +166,7 @@ def test_screens_in_bulk_leave_out_unknown_ids(make_lab: Make, partial: bool, en
 
 @pytest.mark.parametrize("refusal", [400, 403, 404, 405])
 @pytest.mark.parametrize("envelope_only", [False, True])
-def test_without_bulk_screens_are_read_singly_from_then_on(
+def test_screens_are_read_one_by_one_without_bulk_query(
     make_lab: Make, refusal: int, envelope_only: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     lab = make_lab(bulk=False, bulk_refusal=refusal, error_in_envelope=envelope_only)
@@ -180,16 +180,14 @@ def test_without_bulk_screens_are_read_singly_from_then_on(
     assert caplog.text.count("one by one") == 1
 
 
-def test_a_bulk_query_that_is_not_implemented_is_asked_once(make_lab: Make) -> None:
+def test_missing_bulk_query_is_called_once(make_lab: Make) -> None:
     lab = make_lab(bulk=False, bulk_refusal=501)
     lab.store.add_screen_media("known", lab.region, media_entry("a.mp4"))
     assert set(create_rws(lab).fetch_screen_recordings(["known", "other"])) == {"known"}
     assert len([one for one in lab.store.served_requests if "ids=" in one.path]) == 1
 
 
-def test_a_bulk_query_that_always_fails_is_left_when_single_reads_work(
-    make_lab: Make, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_failing_bulk_query_is_abandoned_when_single_reads_work(make_lab: Make, caplog: pytest.LogCaptureFixture) -> None:
     lab = make_lab(bulk=False, bulk_refusal=500)
     ids = [f"id{number}" for number in range(8)]
     for one in ids:
@@ -234,7 +232,7 @@ def test_each_thread_has_its_own_csrf_token(make_lab: Make) -> None:
 
 
 @pytest.mark.parametrize("envelope_only", [False, True])
-def test_a_wrong_password_is_said_and_not_tried_again_at_once(make_lab: Make, envelope_only: bool) -> None:
+def test_wrong_password_is_reported_and_not_retried_at_once(make_lab: Make, envelope_only: bool) -> None:
     lab = make_lab(error_in_envelope=envelope_only)
     rws = create_rws(lab, password="wrong")
     for _ in range(3):
@@ -288,7 +286,7 @@ def test_publishing_from_many_threads_loses_no_entry_on_a_replacing_server(make_
     assert names == [*(f"muxed-{number}.mp4" for number in range(6)), "screen.mp4"]
 
 
-def test_entries_lost_by_a_death_in_the_middle_are_posted_at_the_next_start(make_lab: Make, tmp_path: Path) -> None:
+def test_entries_lost_by_crash_are_posted_at_next_start(make_lab: Make, tmp_path: Path) -> None:
     lab = make_lab(replacing_post=True)
     lab.store.add_screen_media("r", lab.region, media_entry("screen.mp4"))
     rws = create_rws(lab)
@@ -313,9 +311,7 @@ def test_entries_lost_by_a_death_in_the_middle_are_posted_at_the_next_start(make
     assert not list(publishing_folder(tmp_path).iterdir())
 
 
-def test_a_second_death_while_lost_entries_are_posted_loses_nothing(
-    make_lab: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_second_crash_during_recovery_loses_nothing(make_lab: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lab = make_lab(replacing_post=True)
     names = ["a.mp4", "b.mp4"]
     sources = [media_entry(name) for name in names]
@@ -340,7 +336,7 @@ def test_a_second_death_while_lost_entries_are_posted_loses_nothing(
 
 
 @pytest.mark.parametrize(("refused", "left"), [("fetch_screen_recording", ".json"), ("post_media", ".refused")])
-def test_lost_entries_are_given_up_when_their_post_is_refused_and_not_when_a_read_is(
+def test_lost_entries_are_abandoned_only_when_post_is_refused(
     make_lab: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: str, left: str
 ) -> None:
     lab = make_lab()
@@ -368,7 +364,7 @@ def test_a_published_entry_is_not_posted_again(make_lab: Make, tmp_path: Path) -
     assert len(lab.store.screen_posts) == 1
 
 
-def test_superseded_media_are_deleted_and_gone_ones_are_no_error(make_lab: Make) -> None:
+def test_superseded_media_are_deleted_and_missing_media_are_no_error(make_lab: Make) -> None:
     lab = make_lab()
     lab.store.add_screen_media("r", lab.region, media_entry("a b#?.mp4"))
     rws = create_rws(lab)
@@ -377,17 +373,17 @@ def test_superseded_media_are_deleted_and_gone_ones_are_no_error(make_lab: Make)
     assert lab.store.media_deletes == [("r", "a b#?.mp4")]
 
 
-@pytest.mark.parametrize("answer", [404, 400])
+@pytest.mark.parametrize("response", [404, 400])
 @pytest.mark.parametrize("envelope_only", [False, True])
-def test_a_missing_label_definition_is_made(make_lab: Make, answer: int, envelope_only: bool) -> None:
-    lab = make_lab(label_definition=False, label_missing_answer=answer, error_in_envelope=envelope_only)
+def test_missing_label_definition_is_created(make_lab: Make, response: int, envelope_only: bool) -> None:
+    lab = make_lab(label_definition=False, label_missing_answer=response, error_in_envelope=envelope_only)
     ids = add_calls(lab, 2)
     rws = create_rws(lab)
     assert [rws.add_label(one) for one in (*ids, ids[0])] == [True] * 3
     assert lab.store.label_posts == [(one, "screenRecording") for one in ids]
 
 
-def test_a_forbidden_label_is_one_warning_and_not_asked_for_again(make_lab: Make, caplog: pytest.LogCaptureFixture) -> None:
+def test_forbidden_label_is_warned_once_and_not_requested_again(make_lab: Make, caplog: pytest.LogCaptureFixture) -> None:
     lab = make_lab(label_forbidden=True)
     ids = add_calls(lab, 3)
     rws = create_rws(lab)
@@ -397,7 +393,7 @@ def test_a_forbidden_label_is_one_warning_and_not_asked_for_again(make_lab: Make
     assert len([one for one in lab.store.served_requests if one.path.endswith("/labels") and one.status == 403]) <= 2
 
 
-def test_throttling_is_honoured(make_lab: Make) -> None:
+def test_retry_after_is_respected(make_lab: Make) -> None:
     lab = make_lab()
     lab.store.add_screen_media("r", lab.region, media_entry("a.mp4"))
     lab.store.fail_next("rws", "GET", "screen-recordings/r", 503, headers={"Retry-After": "1"})
@@ -407,21 +403,21 @@ def test_throttling_is_honoured(make_lab: Make) -> None:
 
 
 @pytest.mark.parametrize("status", [500, 503, 429, 0])
-def test_a_read_is_tried_again_when_the_service_fails(make_lab: Make, status: int) -> None:
+def test_read_is_retried_when_the_service_fails(make_lab: Make, status: int) -> None:
     lab = make_lab()
     lab.store.add_screen_media("r", lab.region, media_entry("a.mp4"))
     lab.store.fail_next("rws", "GET", "screen-recordings/r", status, times=2)
     assert create_rws(lab).fetch_screen_recording("r") is not None
 
 
-def test_html_with_status_200_is_no_answer(make_lab: Make) -> None:
+def test_html_with_status_200_is_an_error(make_lab: Make) -> None:
     lab = make_lab()
     lab.store.fail_next("rws", "GET", "screen-recordings/r", 200, times=9, body=b"<html>login</html>")
     with pytest.raises(ServiceUnavailable):
         create_rws(lab).fetch_screen_recording("r")
 
 
-def test_a_stop_ends_the_waiting_for_a_service(make_lab: Make) -> None:
+def test_stop_ends_waiting_for_a_service(make_lab: Make) -> None:
     lab = make_lab()
     stop = threading.Event()
     stop.set()
@@ -430,7 +426,7 @@ def test_a_stop_ends_the_waiting_for_a_service(make_lab: Make) -> None:
         create_rws(lab, stop=stop).fetch_screen_recording("r")
 
 
-def test_a_redirect_keeps_path_and_query_but_never_the_host(make_lab: Make) -> None:
+def test_redirect_keeps_path_and_query_but_not_the_host(make_lab: Make) -> None:
     lab = make_lab()
     lab.store.add_screen_media("other", lab.region, media_entry("a.mp4"))
     target = f"http://elsewhere.invalid/internal-api/contact-centers/{lab.ccid}/screen-recordings/other?x=1"
@@ -451,7 +447,7 @@ def test_rcs_streams_clear_media(make_lab: Make, tmp_path: Path) -> None:
     assert audio.stat().st_mode & 0o077 == 0
 
 
-def test_rcs_failures_each_have_their_own_error(make_lab: Make, tmp_path: Path) -> None:
+def test_each_rcs_failure_has_its_own_error(make_lab: Make, tmp_path: Path) -> None:
     lab = make_lab()
     (call,) = lab.add_case(Case.ENCRYPTED)
     with pytest.raises(AccessDenied):
@@ -482,7 +478,7 @@ def test_rcs_failures_each_have_their_own_error(make_lab: Make, tmp_path: Path) 
         ("userData=SRSScreen*", 1),
     ],
 )
-def test_query_parameters_reach_rws_unharmed(make_lab: Make, query: str, hits: int) -> None:
+def test_query_parameters_reach_rws_unchanged(make_lab: Make, query: str, hits: int) -> None:
     from muxer.polling.window import migration_query
 
     lab = make_lab()
@@ -490,7 +486,7 @@ def test_query_parameters_reach_rws_unharmed(make_lab: Make, query: str, hits: i
     assert len(find_calls(create_rws(lab), migration_query(query, 10))) == hits
 
 
-def test_clear_media_without_descriptor_come_through_rws(make_lab: Make, tmp_path: Path) -> None:
+def test_clear_media_without_descriptor_are_fetched_through_rws(make_lab: Make, tmp_path: Path) -> None:
     lab = make_lab()
     (call,) = lab.add_case(Case.PLAIN)
     recording = create_rws(lab).fetch_call_recording(call.id)
@@ -509,16 +505,16 @@ def test_a_forbidden_request_differs_from_an_authentication_failure(make_lab: Ma
 def test_an_envelope_that_does_not_fit_the_stored_file_is_replaced(make_lab: Make, tmp_path: Path) -> None:
     lab = make_lab()
     publisher = Publisher(create_rws(lab), publishing_folder(tmp_path))
-    asked: list[int] = []
+    checks: list[int] = []
     for envelope in ("of another muxer", "ours", "ours"):
         entry = {**media_entry("muxed.mp4.bin", muxed_mediaIds=["a", "s"]), "pkcs7": envelope}
-        publisher.publish_entry("r", lab.region, entry, is_still_stored=lambda: asked.append(1))
+        publisher.publish_entry("r", lab.region, entry, is_still_stored=lambda: checks.append(1))
     (held,) = (lab.store.get_screen("r") or {})["mediaFiles"]
     assert held["pkcs7"] == "ours"
-    assert len(lab.store.screen_posts) == 2 and len(asked) == 4
+    assert len(lab.store.screen_posts) == 2 and len(checks) == 4
 
 
-def test_a_read_that_lags_behind_is_waited_for(make_lab: Make, tmp_path: Path) -> None:
+def test_stale_read_is_repeated(make_lab: Make, tmp_path: Path) -> None:
     lab = make_lab(replacing_post=True)
     lab.store.add_screen_media("r", lab.region, media_entry("screen.mp4"))
     rws = create_rws(lab)
@@ -537,7 +533,7 @@ def test_a_read_that_lags_behind_is_waited_for(make_lab: Make, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("bulk", [True, False])
-def test_one_recording_that_makes_rws_fail_costs_only_itself(make_lab: Make, bulk: bool) -> None:
+def test_recording_that_makes_rws_fail_affects_no_other(make_lab: Make, bulk: bool) -> None:
     lab = make_lab()
     ids = [f"id{number}x" for number in range(8)]
     for one in ids:
@@ -547,7 +543,7 @@ def test_one_recording_that_makes_rws_fail_costs_only_itself(make_lab: Make, bul
 
 
 @pytest.mark.parametrize("bulk", [True, False])
-def test_rws_that_fails_altogether_is_told_from_one_bad_recording(make_lab: Make, bulk: bool) -> None:
+def test_complete_rws_failure_is_distinguished_from_one_bad_recording(make_lab: Make, bulk: bool) -> None:
     lab = make_lab()
     stop = threading.Event()
     lab.store.fail_next("rws", "GET", "screen-recordings", 500, times=1000, headers={"Retry-After": "0"})
@@ -566,7 +562,7 @@ def test_encryption_settings_that_cannot_be_read_never_mean_clear(make_lab: Make
         create_rws(lab).fetch_certificates()
 
 
-def test_a_server_that_sends_drop_by_drop_meets_the_time_limit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_slow_response_body_meets_the_time_limit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(transfer, "GRACE_SECONDS", 1.0)
     monkeypatch.setattr(transfer, "UNKNOWN_LENGTH_SECONDS", 1.0)
     monkeypatch.setattr(transfer, "MIN_BYTES_PER_SECOND", 10**9)
@@ -580,7 +576,7 @@ def test_a_server_that_sends_drop_by_drop_meets_the_time_limit(monkeypatch: pyte
 
 @contextmanager
 def dripping_server() -> Iterator[str]:
-    """A server that announces a long body and sends a byte now and then."""
+    """A server that announces a long body and sends a byte at intervals."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -605,7 +601,7 @@ def dripping_server() -> Iterator[str]:
         server.server_close()
 
 
-def test_an_unreadable_publication_record_stops_no_poll(
+def test_unreadable_publication_record_does_not_stop_polls(
     make_lab: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (publishing_folder(tmp_path) / "0.json").mkdir()

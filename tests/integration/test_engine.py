@@ -68,7 +68,7 @@ def audio(tmp_path: Path) -> Path:
 def create_screen(
     folder: Path, number: int, offset: float, seconds: float, extra: Sequence[str] = WITHOUT_B_FRAMES, **more: object
 ) -> MediaInput:
-    """Make a screen file; a small one, because only a test that says a ``size`` cares for it."""
+    """Create a screen file. It is small unless a test sets ``size``."""
     path = folder / f"screen-{number}.mp4"
     start = T0 + timedelta(seconds=offset)
     make_screen(path, start, seconds, extra=extra, **{"size": (320, 180), **more})
@@ -76,8 +76,8 @@ def create_screen(
 
 
 def expected_screens(layout: Sequence[tuple[float, float]], tolerance: float = 2.0) -> list[av_sync.ExpectedScreen]:
-    """The rules of section 3 of the behaviour, said once more for these layouts: later files cover earlier ones, which are
-    shown again where the later ones end."""
+    """Return the expected screens of a layout: later files cover earlier ones, which are shown again where the later
+    ones end (section 3 of the behaviour)."""
     placed: list[tuple[float, float]] = []
     for offset, seconds in sorted(layout):
         ends = [end for begin, end in placed if begin <= offset < end and end - offset <= tolerance]
@@ -97,27 +97,27 @@ def mux_sources(folder: Path, audio: Path, screens: Sequence[MediaInput], **opti
 def test_video_and_audio_are_in_sync_in_every_layout(tmp_path: Path, audio: Path, layout: str, encoding: str) -> None:
     parts = LAYOUTS[layout]
     screens = [create_screen(tmp_path, n, offset, seconds, ENCODINGS[encoding]) for n, (offset, seconds) in enumerate(parts)]
-    made = mux_sources(tmp_path, audio, screens)
+    result = mux_sources(tmp_path, audio, screens)
     shift = 1.0 if layout == "rounding overlap" else 0.1
     expected = expected_screens(parts)
     if layout == "rounding overlap":
-        assert av_sync.file_problems(made.path, T0, CALL_SECONDS, expected, frame=shift) == []
+        assert av_sync.file_problems(result.path, T0, CALL_SECONDS, expected, frame=shift) == []
     else:
-        assert av_sync.file_problems(made.path, T0, CALL_SECONDS, expected) == []
-    assert made.padding == round(1e6 * (CALL_SECONDS - sum(one.end - one.begin for one in expected)))
+        assert av_sync.file_problems(result.path, T0, CALL_SECONDS, expected) == []
+    assert result.padding == round(1e6 * (CALL_SECONDS - sum(one.end - one.begin for one in expected)))
 
 
-def test_equal_whole_clips_are_copied_frame_by_frame(tmp_path: Path, audio: Path) -> None:
+def test_equal_complete_clips_are_copied_frame_by_frame(tmp_path: Path, audio: Path) -> None:
     for name, extra in ENCODINGS.items():
         folder = tmp_path / name
         folder.mkdir()
-        made = mux_sources(folder, audio, [create_screen(folder, 0, 0, CALL_SECONDS, extra)])
-        assert made.reasons == ()
-        assert slice_packets(made.path) == slice_packets(folder / "screen-0.mp4")
+        result = mux_sources(folder, audio, [create_screen(folder, 0, 0, CALL_SECONDS, extra)])
+        assert result.reasons == ()
+        assert slice_packets(result.path) == slice_packets(folder / "screen-0.mp4")
 
 
 def slice_packets(path: Path) -> list[str]:
-    """The sizes and times of the video packets that are slices, without what parameter sets add."""
+    """Return the sizes and times of the video packets that are slices, without parameter sets."""
     command = [
         "ffprobe",
         "-v",
@@ -133,10 +133,10 @@ def slice_packets(path: Path) -> list[str]:
     return sorted(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
 
 
-def test_only_what_must_be_is_re_encoded(tmp_path: Path, audio: Path) -> None:
+def test_only_necessary_parts_are_re_encoded(tmp_path: Path, audio: Path) -> None:
     screens = [create_screen(tmp_path, 0, -1, 30, WITHOUT_B_FRAMES)]
-    made = mux_sources(tmp_path, audio, screens)
-    assert made.reasons == ("starts between keyframes",)
+    result = mux_sources(tmp_path, audio, screens)
+    assert result.reasons == ("starts between keyframes",)
     assert not list(tmp_path.glob("padding*"))
     assert probe_file(tmp_path / "encoded-0.mp4", "ffprobe", Runner()).video.length_us < 4_000_000
 
@@ -153,34 +153,34 @@ def test_only_what_must_be_is_re_encoded(tmp_path: Path, audio: Path) -> None:
     ],
     ids=["size", "odd size and yuv444", "codec", "time base", "frame rate", "profile"],
 )
-def test_unequal_clips_are_brought_onto_one_canvas(tmp_path: Path, audio: Path, kinds: list[dict[str, object]]) -> None:
+def test_unequal_clips_are_placed_on_one_canvas(tmp_path: Path, audio: Path, kinds: list[dict[str, object]]) -> None:
     layout = [(0, 9), (11, 9)]
     screens = [create_screen(tmp_path, n, *layout[n], **{"extra": WITHOUT_B_FRAMES, **kind}) for n, kind in enumerate(kinds)]
-    made = mux_sources(tmp_path, audio, screens)
+    result = mux_sources(tmp_path, audio, screens)
     frame = 0.2 if any(kind.get("fps") == 5 for kind in kinds) else 0.1
-    assert av_sync.file_problems(made.path, T0, CALL_SECONDS, expected_screens(layout), frame=frame) == []
-    video = require_video(probe_file(made.path, "ffprobe", Runner()))
+    assert av_sync.file_problems(result.path, T0, CALL_SECONDS, expected_screens(layout), frame=frame) == []
+    video = require_video(probe_file(result.path, "ffprobe", Runner()))
     assert video.codec_name == "h264" and video.entry["pix_fmt"] == "yuv420p"
     sizes = [require_video(probe_file(one.path, "ffprobe", Runner())).display_size for one in screens]
     assert video.display_size == tuple((max(size[i] for size in sizes) + 1) // 2 * 2 for i in (0, 1))
 
 
-def test_the_slice_length_does_not_change_what_is_seen(tmp_path: Path, audio: Path) -> None:
+def test_slice_length_does_not_change_the_frames(tmp_path: Path, audio: Path) -> None:
     for slice_ms in (1, 333, 5000, 60_000):
         folder = tmp_path / str(slice_ms)
         folder.mkdir()
-        made = mux_sources(folder, audio, [create_screen(folder, 0, 7, 6)], slice_ms=slice_ms)
-        assert av_sync.file_problems(made.path, T0, CALL_SECONDS, [av_sync.ExpectedScreen(7, 13, 1)]) == []
+        result = mux_sources(folder, audio, [create_screen(folder, 0, 7, 6)], slice_ms=slice_ms)
+        assert av_sync.file_problems(result.path, T0, CALL_SECONDS, [av_sync.ExpectedScreen(7, 13, 1)]) == []
 
 
-def test_a_still_screen_with_few_frames_lasts_as_long_as_it_is_shown(tmp_path: Path, audio: Path) -> None:
+def test_still_screen_with_few_frames_keeps_its_duration(tmp_path: Path, audio: Path) -> None:
     full = create_screen(tmp_path, 0, 0, 30)
     still = tmp_path / "still.mp4"
     keep = "select='eq(n,0)+eq(n,70)+eq(n,299)'"
     command = ["ffmpeg", "-v", "error", "-i", full.path, "-vf", keep, "-fps_mode", "passthrough", "-bf", "0", still]
     subprocess.run(command, check=True)
-    made = mux_sources(tmp_path, audio, [MediaInput(still, "still.mp4", T0)])
-    video = require_video(probe_file(made.path, "ffprobe", Runner()))
+    result = mux_sources(tmp_path, audio, [MediaInput(still, "still.mp4", T0)])
+    video = require_video(probe_file(result.path, "ffprobe", Runner()))
     assert abs(video.length_us - CALL_SECONDS * 1e6) <= 110_000
     assert [round(video.ticks_to_us(pts) / 1e6, 1) for pts in video.packets.pts][:2] == [0.0, 7.0]
 
@@ -199,35 +199,35 @@ def test_the_audio_keeps_its_channels_and_plays(
 ) -> None:
     other = tmp_path / f"other.{suffix}"
     subprocess.run(["ffmpeg", "-v", "error", "-i", audio, *arguments, other], check=True)
-    made = mux_sources(tmp_path, other, [create_screen(tmp_path, 0, 0, CALL_SECONDS)])
-    before, after = probe_file(other, "ffprobe", Runner()).audio, probe_file(made.path, "ffprobe", Runner()).audio
+    result = mux_sources(tmp_path, other, [create_screen(tmp_path, 0, 0, CALL_SECONDS)])
+    before, after = probe_file(other, "ffprobe", Runner()).audio, probe_file(result.path, "ffprobe", Runner()).audio
     assert before and after and after.codec_name == codec
     assert after.entry["channels"] == before.entry["channels"]
-    assert av_sync.file_problems(made.path, T0, CALL_SECONDS, [av_sync.ExpectedScreen(0, CALL_SECONDS, 1)]) == []
+    assert av_sync.file_problems(result.path, T0, CALL_SECONDS, [av_sync.ExpectedScreen(0, CALL_SECONDS, 1)]) == []
 
 
 def test_audio_codec_aac_re_encodes_the_audio(tmp_path: Path, audio: Path) -> None:
-    made = mux_sources(tmp_path, audio, [create_screen(tmp_path, 0, 0, CALL_SECONDS)], audio_codec="aac")
-    sound = probe_file(made.path, "ffprobe", Runner()).audio
+    result = mux_sources(tmp_path, audio, [create_screen(tmp_path, 0, 0, CALL_SECONDS)], audio_codec="aac")
+    sound = probe_file(result.path, "ffprobe", Runner()).audio
     assert sound and sound.codec_name == "aac" and sound.entry["channels"] == "2"
-    assert av_sync.file_problems(made.path, T0, CALL_SECONDS, [av_sync.ExpectedScreen(0, CALL_SECONDS, 1)]) == []
+    assert av_sync.file_problems(result.path, T0, CALL_SECONDS, [av_sync.ExpectedScreen(0, CALL_SECONDS, 1)]) == []
 
 
-def test_the_result_starts_with_its_index_and_names_its_time(tmp_path: Path, audio: Path) -> None:
-    made = mux_sources(tmp_path, audio, [create_screen(tmp_path, 0, 0, CALL_SECONDS)])
-    content = made.path.read_bytes()
+def test_result_starts_with_index_and_has_creation_time(tmp_path: Path, audio: Path) -> None:
+    result = mux_sources(tmp_path, audio, [create_screen(tmp_path, 0, 0, CALL_SECONDS)])
+    content = result.path.read_bytes()
     assert 0 < content.index(b"moov") < content.index(b"mdat")
-    command = ["ffprobe", "-v", "error", "-show_entries", "format_tags=creation_time", "-of", "csv=p=0", str(made.path)]
+    command = ["ffprobe", "-v", "error", "-show_entries", "format_tags=creation_time", "-of", "csv=p=0", str(result.path)]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.startswith("2026-03-01T09:00:00")
 
 
-def test_of_a_screen_with_audio_only_the_video_is_used(tmp_path: Path, audio: Path) -> None:
+def test_only_video_of_screen_with_audio_is_used(tmp_path: Path, audio: Path) -> None:
     silent = create_screen(tmp_path, 0, 2, 10)
     loud = tmp_path / "loud.mp4"
     command = ["ffmpeg", "-v", "error", "-i", silent.path, "-f", "lavfi", "-i", "sine", "-shortest", "-c:v", "copy", loud]
     subprocess.run(command, check=True)
-    made = mux_sources(tmp_path, audio, [MediaInput(loud, "loud.mp4", silent.start)])
-    assert av_sync.file_problems(made.path, T0, CALL_SECONDS, [av_sync.ExpectedScreen(2, 12, 1)]) == []
+    result = mux_sources(tmp_path, audio, [MediaInput(loud, "loud.mp4", silent.start)])
+    assert av_sync.file_problems(result.path, T0, CALL_SECONDS, [av_sync.ExpectedScreen(2, 12, 1)]) == []
 
 
 def create_broken(folder: Path, kind: str) -> Path:
@@ -286,17 +286,17 @@ def test_a_wrong_copy_is_replaced_by_re_encoding(
 ) -> None:
     def drop_last_frames(
         runs: Sequence[SampleSpan], length: int
-    ) -> SampleTable:  # a copy that loses its last frames without a word
+    ) -> SampleTable:  # a copy that silently loses its last frames
         copied = [run for run in runs if run.source.path.name.startswith("screen")]
         kept = [replace(run, last=run.last - 5) if copied and run is copied[-1] else run for run in runs]
         return build_sample_table(kept, length)
 
     monkeypatch.setattr("muxer.media.engine.build_sample_table", drop_last_frames)
     layout = [(0, 9), (11, 9)]
-    made = mux_sources(tmp_path, audio, [create_screen(tmp_path, n, *one) for n, one in enumerate(layout)])
+    result = mux_sources(tmp_path, audio, [create_screen(tmp_path, n, *one) for n, one in enumerate(layout)])
     assert "muxing again" in caplog.text
-    assert made.reasons == ("everything is re-encoded",)
-    assert av_sync.file_problems(made.path, T0, CALL_SECONDS, expected_screens(layout)) == []
+    assert result.reasons == ("everything is re-encoded",)
+    assert av_sync.file_problems(result.path, T0, CALL_SECONDS, expected_screens(layout)) == []
 
 
 def test_a_file_shorter_than_its_metadata_is_reported(tmp_path: Path, audio: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -310,36 +310,36 @@ def test_a_file_shorter_than_its_metadata_is_reported(tmp_path: Path, audio: Pat
 
 
 @pytest.mark.parametrize("length", [5.001125, 5.002, 5.0495])
-def test_an_end_close_to_a_frame_is_counted_alike_everywhere(tmp_path: Path, length: float) -> None:
+def test_end_close_to_a_frame_is_counted_consistently(tmp_path: Path, length: float) -> None:
     sound = tmp_path / "sound.wav"
     make_audio(sound, T0, 6, codec=["-c:a", "pcm_s16le", "-t", str(length)])
     for offset in (0.0, 0.101, 1.0):
         folder = tmp_path / str(offset)
         folder.mkdir()
-        made = create_engine().mux(MediaInput(sound, "sound.wav", T0), [create_screen(folder, 0, offset, 3)], folder)
-        assert made.reasons == ("pcm_s16le audio does not play in browsers",)
+        result = create_engine().mux(MediaInput(sound, "sound.wav", T0), [create_screen(folder, 0, offset, 3)], folder)
+        assert result.reasons == ("pcm_s16le audio does not play in browsers",)
 
 
 def test_irregular_joins_are_no_reason_to_re_encode(tmp_path: Path, audio: Path) -> None:
     for slice_ms in (37, 333):
         folder = tmp_path / str(slice_ms)
         folder.mkdir()
-        made = mux_sources(folder, audio, [create_screen(folder, 0, 7.777, 4)], slice_ms=slice_ms)
-        assert made.reasons == ()
+        result = mux_sources(folder, audio, [create_screen(folder, 0, 7.777, 4)], slice_ms=slice_ms)
+        assert result.reasons == ()
 
 
 def test_many_screens_at_fractions_of_a_second_are_copied(tmp_path: Path, audio: Path) -> None:
     screens = [create_screen(tmp_path, n, n * 1.013, 0.7) for n in range(18)]
-    made = mux_sources(tmp_path, audio, screens)
-    assert made.reasons == ()
-    assert made.padding > 5_000_000
+    result = mux_sources(tmp_path, audio, screens)
+    assert result.reasons == ()
+    assert result.padding > 5_000_000
 
 
-def test_noise_of_the_loader_on_stderr_is_no_failure(tmp_path: Path, audio: Path) -> None:
+def test_loader_warnings_on_stderr_are_no_failure(tmp_path: Path, audio: Path) -> None:
     noisy = tmp_path / "ffmpeg"
     noise = "echo libcrypto.so.3: no version information available >&2"
     noisy.write_text(f'#!/bin/sh\n{noise}\nexec {tested_tools().ffmpeg} "$@"\n')
     noisy.chmod(0o755)
     one = MediaEngine(replace(tested_tools(), ffmpeg=str(noisy)), Runner(), tolerance=2.0, slice_ms=5000, audio_codec="copy")
-    made = one.mux(MediaInput(audio, "audio", T0), [create_screen(tmp_path, 0, 2, 9)], tmp_path)
-    assert made.reasons == ()
+    result = one.mux(MediaInput(audio, "audio", T0), [create_screen(tmp_path, 0, 2, 9)], tmp_path)
+    assert result.reasons == ()

@@ -57,50 +57,48 @@ def mux_files(
 
 
 def mux_error(folder: Path, audio: Path, screen: Path) -> str:
-    with pytest.raises(MediaError) as told:
+    with pytest.raises(MediaError) as caught:
         mux_files(folder, audio, screen)
-    message = str(told.value)
+    message = str(caught.value)
     assert message.startswith(f"{SCREEN_NAME}: ")
     return message.removeprefix(f"{SCREEN_NAME}: ")
 
 
 @pytest.mark.parametrize("cut", range(CUT_COUNT))
-def test_a_truncated_screen_with_its_index_at_the_end_is_reported(
-    tmp_path: Path, audio: Path, screen: Path, cut: int
-) -> None:
-    # Behind its tables an index only names the program that wrote it: a file that lacks this is whole.
+def test_truncated_screen_with_index_at_end_is_reported(tmp_path: Path, audio: Path, screen: Path, cut: int) -> None:
+    # After its tables an index contains only the name of the writing program: a file without it is complete.
     message = mux_error(tmp_path, audio, shorten_file(screen, tmp_path, cut, screen.read_bytes().index(b"udta") - 5))
-    wanted = (
+    expected = (
         ("the file is empty",) if cut == 0 else ("the file is not a readable media file", "the file has no video stream")
     )
-    assert message.startswith(wanted)
+    assert message.startswith(expected)
 
 
 @pytest.mark.parametrize("cut", range(CUT_COUNT))
-def test_a_truncated_screen_with_its_index_in_front_is_reported(tmp_path: Path, audio: Path, front: Path, cut: int) -> None:
+def test_truncated_screen_with_index_in_front_is_reported(tmp_path: Path, audio: Path, front: Path, cut: int) -> None:
     path = shorten_file(front, tmp_path, cut, front.stat().st_size - 1)
     has_index = path.stat().st_size >= front.read_bytes().index(b"mdat")
     message = mux_error(tmp_path, audio, path)
-    wanted = "the file is truncated" if has_index else "the file is empty" if cut == 0 else "the file is no readable"
-    assert message.startswith(wanted)
+    expected = "the file is truncated" if has_index else "the file is empty" if cut == 0 else "the file is no readable"
+    assert message.startswith(expected)
 
 
 def shorten_file(whole: Path, folder: Path, cut: int, most: int) -> Path:
-    """Cut a file at one of twenty places, the last of them behind its byte ``most``."""
+    """Truncate a file at one of twenty positions, the last of them after byte ``most``."""
     path = folder / "cut.mp4"
     path.write_bytes(whole.read_bytes()[: most * cut // (CUT_COUNT - 1)])
     return path
 
 
 def no_frames(path: Path, screen: Path) -> None:
-    """A track that is described, without a frame in it."""
+    """Write a file with a described track without frames."""
     run_ffmpeg("-i", screen, "-c", "copy", "-movflags", "empty_moov+frag_keyframe", path)
     content = path.read_bytes()
     path.write_bytes(content[: content.index(b"moof") - 4])
 
 
 def no_samples(path: Path, screen: Path) -> None:
-    """A plain file that ends before its first frame."""
+    """Write a copyable file that ends before its first frame."""
     run_ffmpeg("-ss", "100", "-i", screen, "-c", "copy", path)
 
 
@@ -149,14 +147,16 @@ def test_video_in_place_of_the_call_is_reported(tmp_path: Path, screen: Path) ->
 def test_the_available_part_of_a_truncated_call_is_used(tmp_path: Path, audio: Path, screen: Path) -> None:
     path = tmp_path / "cut.mp3"
     path.write_bytes(audio.read_bytes()[: audio.stat().st_size * 2 // 3])
-    made = mux_files(tmp_path, path, screen)
-    assert abs(made.length - 2_000_000) < 200_000
-    assert av_sync.file_problems(made.path, T0, made.length / 1e6 // 1, [av_sync.ExpectedScreen(0, 9, 1)], frame=1.0) == []
+    result = mux_files(tmp_path, path, screen)
+    assert abs(result.length - 2_000_000) < 200_000
+    assert (
+        av_sync.file_problems(result.path, T0, result.length / 1e6 // 1, [av_sync.ExpectedScreen(0, 9, 1)], frame=1.0) == []
+    )
 
 
 @pytest.mark.parametrize("codec", ["copy", "aac"])
 @pytest.mark.parametrize("filling", [bytes(1), b"damaged"])
-def test_audio_after_damage_keeps_its_time(
+def test_audio_after_damage_keeps_its_presentation_time(
     tmp_path: Path, screen: Path, caplog: pytest.LogCaptureFixture, filling: bytes, codec: str
 ) -> None:
     call, path = tmp_path / "call.mp3", tmp_path / "damaged.mp3"
@@ -167,17 +167,17 @@ def test_audio_after_damage_keeps_its_time(
     content[begin:end] = (filling * (end - begin))[: end - begin]
     path.write_bytes(content)
     with caplog.at_level(logging.WARNING):
-        made = mux_files(tmp_path, path, screen, codec=codec)
+        result = mux_files(tmp_path, path, screen, codec=codec)
     assert "the audio is damaged, places: 1, the first at 1.30 s; about 1.51 s of silence" in caplog.text
-    assert made.reasons == ("the audio is damaged",)
-    onsets = [pip.onset for pip in read_pips(made.path)]
+    assert result.reasons == ("the audio is damaged",)
+    onsets = [pip.onset for pip in read_pips(result.path)]
     assert [round(onset) for onset in onsets] == [0, 1, 3, 4, 5]
     assert max(abs(onset - round(onset)) for onset in onsets) < 0.1
-    assert abs(made.length - 6_000_000) < 80_000
+    assert abs(result.length - 6_000_000) < 80_000
 
 
 @pytest.mark.parametrize("gone", ["the call", SCREEN_NAME])
-def test_a_removed_source_is_reported(tmp_path: Path, audio: Path, screen: Path, gone: str) -> None:
+def test_deleted_source_is_reported(tmp_path: Path, audio: Path, screen: Path, gone: str) -> None:
     nowhere = tmp_path / "nowhere"
     media = (nowhere, screen) if gone == "the call" else (audio, nowhere)
     with pytest.raises(LocalResourceError, match=f"{gone} was removed from the temporary folder"):
@@ -192,7 +192,7 @@ def test_a_call_without_readable_audio_is_reported(tmp_path: Path, audio: Path, 
 
 
 def damage_samples(screen: Path, path: Path, samples: range) -> None:
-    """Overwrite the frames of some samples."""
+    """Overwrite the content of some samples."""
     content = bytearray(screen.read_bytes())
     [track] = read_tracks(screen)
     for number in samples:

@@ -18,6 +18,7 @@ from muxer.media.engine import MediaEngine, MuxedFile
 from muxer.system.process import Runner
 from tests.support import av_sync
 from tests.support.media import MediaCache
+from tests.support.tiers import spread_variants
 from tests.support.tools import tested_tools
 
 T0 = datetime(2026, 3, 1, 9, 0, 0, tzinfo=UTC)
@@ -94,71 +95,73 @@ def expected_source(agent: int, begin: float, seconds: float, seen: Sequence[tup
     return av_sync.ExpectedSource(agent, instants, begin + seconds, seen)
 
 
-def check_pictures(made: MuxedFile, sources: Sequence[av_sync.ExpectedSource], paused: Spans = ()) -> None:
-    """Every picture is the one that its source shows at that time, and black where none is, within the rounding of a source
-    whose times are whole milliseconds. While the recording was paused, nothing else than black is seen, within a tick."""
-    assert av_sync.picture_error(made.path, T0, SECONDS, sources) <= 0.001
-    assert av_sync.sound_error(made.path, T0, SECONDS) <= av_sync.PIP_TOLERANCE_SECONDS
-    assert {kind: round(one.seconds, 1) for kind, one in av_sync.streams(made.path).items()} == {
+def check_frames(result: MuxedFile, sources: Sequence[av_sync.ExpectedSource], paused: Spans = ()) -> None:
+    """Check that every frame is that of its source at that time, and black without a source, within the rounding of a
+    source in whole milliseconds. While the recording was paused, all frames are black, within a tick."""
+    assert av_sync.picture_error(result.path, T0, SECONDS, sources) <= 0.001
+    assert av_sync.sound_error(result.path, T0, SECONDS) <= av_sync.PIP_TOLERANCE_SECONDS
+    assert {kind: round(one.seconds, 1) for kind, one in av_sync.streams(result.path).items()} == {
         "video": 20.0,
         "audio": 20.0,
     }
-    pictures = read_frames(made.path)
-    ends = [*(one.pts for one in pictures[1:]), SECONDS]
+    frames = read_frames(result.path)
+    ends = [*(one.pts for one in frames[1:]), SECONDS]
     for begin, until in paused:
         end = SECONDS if until is None else min(until, SECONDS)
-        seen = [(one.pts, last) for one, last in zip(pictures, ends, strict=True) if not one.black]
+        seen = [(one.pts, last) for one, last in zip(frames, ends, strict=True) if not one.black]
         assert [one for one in seen if one[0] < end - TICK_SECONDS and one[1] > begin + TICK_SECONDS] == []
 
 
 @pytest.mark.parametrize("pause", PAUSES)
-@pytest.mark.parametrize("kind", SOURCES)
+@pytest.mark.parametrize("kind", spread_variants(SOURCES, 2))
 def test_the_video_is_black_exactly_while_the_recording_was_paused(
     tmp_path: Path, audio: Path, kind: str, pause: str
 ) -> None:
     spans = PAUSES[pause]
-    made = mux_paused(tmp_path, audio, [create_screen(tmp_path, 0.5, 19, 1, *SOURCES[kind])], spans)
-    check_pictures(made, [expected_source(1, 0.5, 19, unpaused_spans(spans, 0.5, 19.5))], spans)
-    told = made.timeline.journal_facts()["paused"]
-    assert [(one["begin"], one["end"]) for one in told] == [(begin, min(end or SECONDS, SECONDS)) for begin, end in spans]
-    assert made.paused == round(sum(one["end"] - one["begin"] for one in told) * 1e6)
-    assert made.padding >= made.paused
+    result = mux_paused(tmp_path, audio, [create_screen(tmp_path, 0.5, 19, 1, *SOURCES[kind])], spans)
+    check_frames(result, [expected_source(1, 0.5, 19, unpaused_spans(spans, 0.5, 19.5))], spans)
+    spans_in_journal = result.timeline.journal_facts()["paused"]
+    assert [(one["begin"], one["end"]) for one in spans_in_journal] == [
+        (begin, min(end or SECONDS, SECONDS)) for begin, end in spans
+    ]
+    assert result.paused == round(sum(one["end"] - one["begin"] for one in spans_in_journal) * 1e6)
+    assert result.padding >= result.paused
 
 
-def test_the_frame_in_effect_at_the_resume_is_shown_from_then_on(tmp_path: Path, audio: Path) -> None:
-    made = mux_paused(tmp_path, audio, [create_screen(tmp_path, 0, 20)], [(5.033, 8.471)])
-    first = next(one for one in read_frames(made.path) if one.pts > 5.033 and not one.black)
+def test_current_frame_is_shown_after_resume(tmp_path: Path, audio: Path) -> None:
+    result = mux_paused(tmp_path, audio, [create_screen(tmp_path, 0, 20)], [(5.033, 8.471)])
+    first = next(one for one in read_frames(result.path) if one.pts > 5.033 and not one.black)
     assert abs(first.pts - 8.471) <= TICK_SECONDS
     assert first.instant == round((T0.timestamp() + 8.4) * 1000) % av_sync.INSTANT_MODULUS
 
 
 @pytest.mark.parametrize("kind", ["copied", "re-encoded"])
-def test_pauses_hold_for_every_screen_of_a_call(tmp_path: Path, audio: Path, kind: str) -> None:
+def test_pauses_apply_to_every_screen_of_a_call(tmp_path: Path, audio: Path, kind: str) -> None:
     spans = [(4.5, 7.25), (12, 13.01)]
     screens = [create_screen(tmp_path, 0, 10, 1), create_screen(tmp_path, 10, 10, 2, *SOURCES[kind])]
-    made = mux_paused(tmp_path, audio, screens, spans)
-    check_pictures(
-        made,
+    result = mux_paused(tmp_path, audio, screens, spans)
+    check_frames(
+        result,
         [expected_source(1, 0, 10, unpaused_spans(spans, 0, 10)), expected_source(2, 10, 10, unpaused_spans(spans, 10, 20))],
         spans,
     )
 
 
-def test_a_call_that_was_paused_all_the_time_is_black(tmp_path: Path, audio: Path) -> None:
-    made = mux_paused(tmp_path, audio, [create_screen(tmp_path, 0, 20)], [(0, None)])
-    pictures = read_frames(made.path)
-    assert pictures and all(one.black for one in pictures)
-    assert av_sync.sound_error(made.path, T0, SECONDS) <= av_sync.PIP_TOLERANCE_SECONDS
-    assert made.paused == made.padding == made.length
+def test_call_paused_throughout_is_black(tmp_path: Path, audio: Path) -> None:
+    result = mux_paused(tmp_path, audio, [create_screen(tmp_path, 0, 20)], [(0, None)])
+    frames = read_frames(result.path)
+    assert frames and all(one.black for one in frames)
+    assert av_sync.sound_error(result.path, T0, SECONDS) <= av_sync.PIP_TOLERANCE_SECONDS
+    assert result.paused == result.padding == result.length
 
 
-def test_a_screen_that_is_seen_only_while_the_recording_was_paused_is_not_seen(tmp_path: Path, audio: Path) -> None:
+def test_screen_shown_only_during_pause_is_not_shown(tmp_path: Path, audio: Path) -> None:
     screens = [create_screen(tmp_path, 0, 10, 1), create_screen(tmp_path, 12, 3, 2)]
-    made = mux_paused(tmp_path, audio, screens, [(11, 16)])
-    check_pictures(made, [expected_source(1, 0, 10, [(0, 10)])], [(11, 16)])
+    result = mux_paused(tmp_path, audio, screens, [(11, 16)])
+    check_frames(result, [expected_source(1, 0, 10, [(0, 10)])], [(11, 16)])
 
 
-def test_pauses_hold_when_everything_is_encoded_again(tmp_path: Path, audio: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pauses_apply_when_everything_is_re_encoded(tmp_path: Path, audio: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     execute, calls = MediaEngine.execute_plan, []
 
     def fail_once(self: MediaEngine, plan: object, folder: Path) -> MuxedFile:
@@ -169,9 +172,9 @@ def test_pauses_hold_when_everything_is_encoded_again(tmp_path: Path, audio: Pat
 
     monkeypatch.setattr(MediaEngine, "execute_plan", fail_once)
     spans = [(5.033, 8.471)]
-    made = mux_paused(tmp_path, audio, [create_screen(tmp_path, 0, 20)], spans)
+    result = mux_paused(tmp_path, audio, [create_screen(tmp_path, 0, 20)], spans)
     assert len(calls) == 2
-    check_pictures(made, [expected_source(1, 0, 20, unpaused_spans(spans, 0, 20))], spans)
+    check_frames(result, [expected_source(1, 0, 20, unpaused_spans(spans, 0, 20))], spans)
 
 
 NESTED = {
@@ -189,13 +192,13 @@ SHOWN_SPANS = {
 
 
 @pytest.mark.parametrize("kind", ["copied", "B-frames", "re-encoded"])
-@pytest.mark.parametrize("layout", NESTED)
-def test_a_screen_is_shown_again_where_one_inside_it_ends(tmp_path: Path, audio: Path, layout: str, kind: str) -> None:
+@pytest.mark.parametrize("layout", spread_variants(NESTED, 2))
+def test_screen_is_shown_again_where_an_inner_screen_ends(tmp_path: Path, audio: Path, layout: str, kind: str) -> None:
     parts = NESTED[layout]
     screens = [create_screen(tmp_path, *part, number, *SOURCES[kind]) for number, part in enumerate(parts, start=1)]  # type: ignore[call-arg]
-    made = mux_paused(tmp_path, audio, screens)
-    check_pictures(
-        made,
+    result = mux_paused(tmp_path, audio, screens)
+    check_frames(
+        result,
         [expected_source(number, *part, SHOWN_SPANS[layout][number - 1]) for number, part in enumerate(parts, start=1)],  # type: ignore[call-arg, index]
     )
     covered = {
@@ -204,13 +207,13 @@ def test_a_screen_is_shown_again_where_one_inside_it_ends(tmp_path: Path, audio:
         for begin, end in spans
         for at in range(round(begin * 10), round(end * 10))
     }
-    assert made.padding == round((SECONDS - len(covered) / 10) * 1e6)
+    assert result.padding == round((SECONDS - len(covered) / 10) * 1e6)
 
 
-def test_the_frames_are_those_of_plain_ffmpeg(tmp_path: Path, audio: Path) -> None:
-    """A reference that is made by nothing but ffmpeg: a black canvas with the screens over it, black again while paused."""
+def test_frames_match_plain_ffmpeg(tmp_path: Path, audio: Path) -> None:
+    """The reference is created by ffmpeg alone: a black canvas with the screens over it, black while paused."""
     screens = [create_screen(tmp_path, 0, 20, 1), create_screen(tmp_path, 5, 6, 2)]
-    made = mux_paused(tmp_path, audio, screens, [(3.05, 4), (9.5, 12.35)])
+    result = mux_paused(tmp_path, audio, screens, [(3.05, 4), (9.5, 12.35)])
     reference = tmp_path / "reference.mp4"
     graph = (
         "[1:v]setpts=PTS+5/TB[late];[0:v][late]overlay=eof_action=pass,tpad=stop=1:stop_mode=clone,fps=200[both];"
@@ -218,8 +221,8 @@ def test_the_frames_are_those_of_plain_ffmpeg(tmp_path: Path, audio: Path) -> No
     )
     inputs = [part for one in screens for part in ("-i", str(one.path))]
     subprocess.run(["ffmpeg", "-v", "error", *inputs, "-filter_complex", graph, str(reference)], check=True)
-    wanted = sorted(read_frames(reference), key=lambda one: one.pts)
-    for picture in read_frames(made.path):
-        middle = picture.pts + 0.004
-        seen = max((one for one in wanted if one.pts <= middle), key=lambda one: one.pts)
-        assert (picture.black, picture.instant, picture.agent) == (seen.black, seen.instant, seen.agent), picture.pts
+    expected = sorted(read_frames(reference), key=lambda one: one.pts)
+    for frame in read_frames(result.path):
+        middle = frame.pts + 0.004
+        seen = max((one for one in expected if one.pts <= middle), key=lambda one: one.pts)
+        assert (frame.black, frame.instant, frame.agent) == (seen.black, seen.instant, seen.agent), frame.pts

@@ -22,7 +22,7 @@ from tests.support.tools import tested_tools
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> tuple[MediaInput, list[MediaInput]]:
-    """Screen files of which one begins before the call, that overlap by two seconds, and leave a gap at the end."""
+    """Return screen files that overlap by two seconds and leave a gap at the end; one starts before the call."""
     folder = tmp_path_factory.mktemp("sources")
     make_audio(folder / "call.mp3", T0, CALL_SECONDS)
     make_screen(folder / "first.mp4", T0 - timedelta(seconds=1), 4, size=SIZE)
@@ -45,7 +45,7 @@ def plan_sources(engine: MediaEngine, sources: tuple[MediaInput, list[MediaInput
 
 
 def without_moment(command: tuple[str, ...]) -> list[str]:
-    """The check is sent to the last frame, whose time the plan rounds."""
+    """Return a command without the time of the last frame, which the plan rounds."""
     kept = list(command)
     if "framecrc" in kept:
         at = kept.index("-ss") + 1
@@ -53,15 +53,15 @@ def without_moment(command: tuple[str, ...]) -> list[str]:
     return kept
 
 
-def test_the_commands_of_the_plan_are_those_that_run(
+def test_planned_commands_are_executed(
     engine: MediaEngine, sources: tuple[MediaInput, list[MediaInput]], tmp_path: Path
 ) -> None:
     plan = plan_sources(engine, sources, tmp_path)
     with record_commands() as ran:
         muxed = engine.execute_plan(plan, tmp_path)
-    wanted = [*plan.sources.commands, *ran]
-    assert [without_moment(one) for one in plan.all_commands] == [without_moment(one) for one in wanted]
-    assert [bool({"lavfi", "libx264", "framecrc"} & {*one}) for one in wanted].count(True) == 3
+    expected = [*plan.sources.commands, *ran]
+    assert [without_moment(one) for one in plan.all_commands] == [without_moment(one) for one in expected]
+    assert [bool({"lavfi", "libx264", "framecrc"} & {*one}) for one in expected].count(True) == 3
     assert (muxed.reasons, muxed.padding, muxed.timeline) == (plan.encode_reasons, plan.padding_us, plan.mux_timeline)
 
 
@@ -78,7 +78,7 @@ def test_the_plan_shows_the_overlap_and_that_the_earlier_file_is_cut(
     assert plan.encode_reasons == ("no keyframe in the span",)
 
 
-def test_encoders_print_how_far_they_are(
+def test_encoders_print_their_progress(
     engine: MediaEngine, sources: tuple[MediaInput, list[MediaInput]], tmp_path: Path
 ) -> None:
     [command] = plan_sources(engine, sources, tmp_path).encoders.values()
@@ -105,10 +105,10 @@ def test_progress_ends_at_the_total_and_never_decreases(
     assert {one.total for one in seen} == {plan.work_us}
     assert [one.done for one in seen] == sorted(one.done for one in seen)
     assert seen[-1].done == plan.work_us
-    assert any(0 < one.done < plan.work_us for one in seen), "nothing was told on the way"
+    assert any(0 < one.done < plan.work_us for one in seen), "no progress was reported"
 
 
-def test_after_a_failed_copy_everything_is_encoded(
+def test_everything_is_encoded_after_a_failed_copy(
     engine: MediaEngine, sources: tuple[MediaInput, list[MediaInput]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     execute, plans = engine.execute_plan, []

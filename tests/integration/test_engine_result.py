@@ -1,4 +1,4 @@
-"""The muxed file, how few programs it takes, and the padding slices that are kept for other recordings."""
+"""The muxed file, the number of programs it needs, and the padding slices that are kept for other recordings."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 class CountingRunner(Runner):
-    """Remembers the programs that it runs."""
+    """A runner that records the programs that it runs."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class CountingRunner(Runner):
 
     @property
     def command_kinds(self) -> list[str]:
-        """What each program was run for."""
+        """The purpose of each program."""
         return [_command_kind(command) for command in self.commands]
 
 
@@ -74,7 +74,7 @@ def audio(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def screen(folder: Path) -> Path:
-    """A plain screen file of four seconds that begins a second after the audio."""
+    """Return a copyable screen file of four seconds that starts a second after the audio."""
     make_screen(folder / "screen.mp4", T0 + timedelta(seconds=1), 4, size=SIZE)
     return folder / "screen.mp4"
 
@@ -101,9 +101,9 @@ def mux_files(
     return engine.mux(MediaInput(audio, audio.name, T0), inputs, folder)
 
 
-def is_in_sync(made: MuxedFile, *seen: tuple[float, float]) -> bool:
+def is_in_sync(result: MuxedFile, *seen: tuple[float, float]) -> bool:
     expected = [av_sync.ExpectedScreen(begin, end, 1) for begin, end in seen]
-    assert av_sync.file_problems(made.path, T0, CALL_SECONDS, expected) == []
+    assert av_sync.file_problems(result.path, T0, CALL_SECONDS, expected) == []
     return True
 
 
@@ -117,36 +117,36 @@ def test_the_result_has_one_video_and_one_audio_track_with_the_call_s_channels(
 ) -> None:
     audio = tmp_path / "call.mp3"
     media_kinds.make_audio(audio, T0, CALL_SECONDS, channels=channels)
-    made = mux_files(tmp_path, audio, [(screen, 1)], audio_codec=codec)
-    streams = av_sync.streams(made.path)
+    result = mux_files(tmp_path, audio, [(screen, 1)], audio_codec=codec)
+    streams = av_sync.streams(result.path)
     assert {kind: stream.codec for kind, stream in streams.items()} == {
         "video": "h264",
         "audio": {"copy": "mp3", "aac": "aac"}[codec],
     }
     assert streams["audio"].channels == channels
-    assert made.reasons == ()
-    assert is_in_sync(made, (1, 5))
+    assert result.reasons == ()
+    assert is_in_sync(result, (1, 5))
 
 
-def test_the_index_is_in_front_and_the_time_is_the_audio_s_in_utc(tmp_path: Path, audio: Path, screen: Path) -> None:
+def test_index_is_in_front_and_creation_time_is_that_of_the_audio(tmp_path: Path, audio: Path, screen: Path) -> None:
     engine = MediaEngine(tested_tools(), Runner(), tolerance=2.0, slice_ms=5000, audio_codec="copy")
     start = T0.astimezone(timezone(timedelta(hours=-5, minutes=-30)))
-    made = engine.mux(MediaInput(audio, "call", start), [MediaInput(screen, "screen", T0)], tmp_path)
-    content = made.path.read_bytes()
+    result = engine.mux(MediaInput(audio, "call", start), [MediaInput(screen, "screen", T0)], tmp_path)
+    content = result.path.read_bytes()
     assert content.index(b"moov") < content.index(b"mdat")
     assert [content.count(kind) for kind in (b"moov", b"mdat")] == [1, 1]
-    tags = run_program("ffprobe", "-v", "error", "-show_entries", "format_tags=creation_time", "-of", "csv=p=0", made.path)
+    tags = run_program("ffprobe", "-v", "error", "-show_entries", "format_tags=creation_time", "-of", "csv=p=0", result.path)
     assert tags.startswith("2026-03-01T09:00:00")
 
 
 def test_the_copied_audio_is_that_of_the_call_sample_by_sample(tmp_path: Path, audio: Path, screen: Path) -> None:
-    made = mux_files(tmp_path, audio, [(screen, 0)])
+    result = mux_files(tmp_path, audio, [(screen, 0)])
 
     def decode_samples(path: Path) -> bytes:
         run_ffmpeg("-i", path, "-map", "0:a", "-f", "s16le", tmp_path / "samples")
         return (tmp_path / "samples").read_bytes()
 
-    before, after = decode_samples(audio), decode_samples(made.path)
+    before, after = decode_samples(audio), decode_samples(result.path)
     # ffmpeg also plays the rest of the last packet, which the edit list cuts off.
     assert after.startswith(before)
     assert len(after) - len(before) < 4 * 576
@@ -162,9 +162,9 @@ def test_a_copyable_recording_takes_one_program_for_the_check_and_three_for_audi
     long, call, runner = tmp_path / "long.mp4", tmp_path / f"call.{ending}", CountingRunner()
     make_screen(long, T0, CALL_SECONDS, size=SIZE)
     run_ffmpeg("-i", audio, call)
-    made = mux_files(tmp_path / "job", call, [(long, 0)], runner=runner)
+    result = mux_files(tmp_path / "job", call, [(long, 0)], runner=runner)
     assert runner.command_kinds == programs
-    assert is_in_sync(made, (0, CALL_SECONDS))
+    assert is_in_sync(result, (0, CALL_SECONDS))
 
 
 def test_a_kept_padding_slice_takes_no_program(tmp_path: Path, audio: Path, screen: Path) -> None:
@@ -172,10 +172,10 @@ def test_a_kept_padding_slice_takes_no_program(tmp_path: Path, audio: Path, scre
     kept.mkdir()
     first, second = CountingRunner(), CountingRunner()
     mux_files(tmp_path / "one", audio, [(screen, 1)], runner=first, paddings=PaddingCache(kept))
-    made = mux_files(tmp_path / "two", audio, [(screen, 1)], runner=second, paddings=PaddingCache(kept))
+    result = mux_files(tmp_path / "two", audio, [(screen, 1)], runner=second, paddings=PaddingCache(kept))
     assert first.command_kinds == ["padding", "check"]
     assert second.command_kinds == ["check"]
-    assert is_in_sync(made, (1, 5))
+    assert is_in_sync(result, (1, 5))
 
 
 def test_only_a_head_between_keyframes_is_encoded(tmp_path: Path, audio: Path, screen: Path) -> None:
@@ -206,12 +206,12 @@ def test_recordings_of_equal_parameters_share_a_slice_and_others_do_not(tmp_path
 def test_only_the_most_recently_used_slices_are_kept(tmp_path: Path) -> None:
     kept = tmp_path / "kept"
     kept.mkdir()
-    paddings, made = PaddingCache(kept), []
+    paddings, result = PaddingCache(kept), []
     for number in range(MAX_SLICES + 10):
         paddings.get_or_create("first", tmp_path / "first.mp4", lambda path: path.write_text("first"))
-        paddings.get_or_create(str(number), tmp_path / "slice.mp4", lambda path: made.append(path.write_text("other")))
+        paddings.get_or_create(str(number), tmp_path / "slice.mp4", lambda path: result.append(path.write_text("other")))
     assert len(list(kept.iterdir())) == MAX_SLICES
-    assert len(made) == MAX_SLICES + 10
+    assert len(result) == MAX_SLICES + 10
     paddings.get_or_create("first", tmp_path / "again.mp4", lambda path: pytest.fail("it is kept"))
     assert (tmp_path / "again.mp4").read_text() == "first"
 
@@ -224,21 +224,21 @@ BREAKS: dict[str, Callable[[bytes], bytes]] = {
     "empty": lambda content: b"",
     "truncated": lambda content: content[: len(content) // 2],
     "noise": lambda content: bytes(range(256)) * 20,
-    "pictures overwritten": lambda content: _overwrite_bytes(content, 48, content.index(b"moov") - 4),
+    "frames overwritten": lambda content: _overwrite_bytes(content, 48, content.index(b"moov") - 4),
 }
 
 
 @pytest.mark.parametrize("how", BREAKS)
-def test_a_broken_kept_slice_is_encoded_again(tmp_path: Path, audio: Path, screen: Path, how: str) -> None:
+def test_broken_kept_slice_is_re_encoded(tmp_path: Path, audio: Path, screen: Path, how: str) -> None:
     kept = tmp_path / "kept"
     kept.mkdir()
     mux_files(tmp_path / "one", audio, [(screen, 1)], paddings=PaddingCache(kept))
     [slice_] = kept.iterdir()
     whole = slice_.read_bytes()
     slice_.write_bytes(BREAKS[how](whole))
-    made = mux_files(tmp_path / "two", audio, [(screen, 1)], paddings=PaddingCache(kept))
-    assert is_in_sync(made, (1, 5))
-    assert made.reasons == (("everything is re-encoded",) if how == "pictures overwritten" else ())
+    result = mux_files(tmp_path / "two", audio, [(screen, 1)], paddings=PaddingCache(kept))
+    assert is_in_sync(result, (1, 5))
+    assert result.reasons == (("everything is re-encoded",) if how == "frames overwritten" else ())
     mux_files(tmp_path / "three", audio, [(screen, 1)], paddings=PaddingCache(kept))
     assert slice_.read_bytes() == whole
 
@@ -250,7 +250,7 @@ def test_incomplete_files_of_a_hard_kill_are_removed(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["x.mp4"]
 
 
-def test_two_threads_at_once_use_the_same_slices(tmp_path: Path, audio: Path, screen: Path) -> None:
+def test_two_threads_share_slices(tmp_path: Path, audio: Path, screen: Path) -> None:
     kept = tmp_path / "kept"
     kept.mkdir()
     paddings, barrier = PaddingCache(kept), threading.Barrier(2)
@@ -260,6 +260,6 @@ def test_two_threads_at_once_use_the_same_slices(tmp_path: Path, audio: Path, sc
         return mux_files(tmp_path / str(number), audio, [(screen, 1)], paddings=paddings)
 
     with ThreadPoolExecutor(2) as pool:
-        made = list(pool.map(run_job, range(2)))
-    assert all(is_in_sync(one, (1, 5)) for one in made)
+        result = list(pool.map(run_job, range(2)))
+    assert all(is_in_sync(one, (1, 5)) for one in result)
     assert [path.suffix for path in kept.iterdir()] == [".mp4"]

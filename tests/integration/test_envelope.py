@@ -1,4 +1,4 @@
-"""Encryption with the real openssl: the form that RCS plays, readable by every recipient."""
+"""Encryption with the real openssl: the format that RCS plays, readable by every recipient."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def decrypt_file(pem: str, cipher: Path, reader, folder: Path) -> bytes:  # type
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_every_recipient_reads_the_very_bytes(keys: tuple, tmp_path: Path, size: int) -> None:
+def test_every_recipient_reads_the_exact_bytes(keys: tuple, tmp_path: Path, size: int) -> None:
     clear, cipher = tmp_path / "clear.mp4", tmp_path / "clear.mp4.bin"
     content = (b"\r\n\0media\n" * (size // 9 + 1))[:size]
     clear.write_bytes(content)
@@ -41,7 +41,7 @@ def test_every_recipient_reads_the_very_bytes(keys: tuple, tmp_path: Path, size:
     assert all(decrypt_file(pem, cipher, reader, tmp_path) == content for reader in keys)
 
 
-def test_the_form_is_that_of_call_recordings(keys: tuple, tmp_path: Path) -> None:
+def test_format_is_that_of_call_recordings(keys: tuple, tmp_path: Path) -> None:
     clear, cipher = tmp_path / "clear.mp4", tmp_path / "clear.mp4.bin"
     clear.write_bytes(b"media" * 1000)
     pem = Encryptor(OPENSSL, Runner()).encrypt_file(clear, [Certificate(one.alias, one.pem) for one in keys], cipher)
@@ -61,7 +61,7 @@ def test_the_form_is_that_of_call_recordings(keys: tuple, tmp_path: Path) -> Non
     assert cipher.stat().st_mode & 0o077 == 0
 
 
-def test_a_stranger_cannot_read(keys: tuple, tmp_path: Path) -> None:
+def test_other_key_cannot_decrypt(keys: tuple, tmp_path: Path) -> None:
     clear, cipher = tmp_path / "clear.mp4", tmp_path / "cipher"
     clear.write_bytes(b"media")
     pem = Encryptor(OPENSSL, Runner()).encrypt_file(clear, [Certificate("a", keys[0].pem)], cipher)
@@ -84,14 +84,14 @@ def test_an_unreadable_certificate_is_named(tmp_path: Path, pem: str) -> None:
         Encryptor(OPENSSL, Runner()).encrypt_file(tmp_path / "clear", [Certificate("alias-7", pem)], tmp_path / "cipher")
 
 
-def test_without_a_certificate_nothing_is_made(tmp_path: Path) -> None:
+def test_nothing_is_created_without_a_certificate(tmp_path: Path) -> None:
     (tmp_path / "clear").write_bytes(b"media")
     with pytest.raises(EncryptionError):
         Encryptor(OPENSSL, Runner()).encrypt_file(tmp_path / "clear", [], tmp_path / "cipher")
     assert not (tmp_path / "cipher").exists()
 
 
-def test_what_openssl_says_of_its_failure_is_told(keys: tuple, tmp_path: Path) -> None:
+def test_openssl_error_is_reported(keys: tuple, tmp_path: Path) -> None:
     failing = tmp_path / "openssl"
     failing.write_text("#!/bin/sh\necho 'the engine is on fire' >&2\nexit 3\n")
     failing.chmod(0o755)
@@ -102,7 +102,7 @@ def test_what_openssl_says_of_its_failure_is_told(keys: tuple, tmp_path: Path) -
         )
 
 
-def test_a_ciphertext_of_the_wrong_length_is_caught(keys: tuple, tmp_path: Path) -> None:
+def test_ciphertext_of_wrong_length_is_detected(keys: tuple, tmp_path: Path) -> None:
     shortened = tmp_path / "openssl"
     command = f"{OPENSSL} cms -encrypt -binary -stream -aes-256-cbc -outform DER -in /dev/null"
     shortened.write_text(f'#!/bin/sh\nexec {command} "{keys[0].certificate_file}"\n')

@@ -1,4 +1,4 @@
-"""Screen files of the field: the result shows at any time what plain ffmpeg shows of the source."""
+"""Screen files from the field: the result always shows the same as plain ffmpeg for the source."""
 
 from __future__ import annotations
 
@@ -26,10 +26,11 @@ from tests.support.field_media import (
     rotated_file,
 )
 from tests.support.media_kinds import PLAIN, SIZE, T0, run_ffmpeg
+from tests.support.tiers import spread_variants
 from tests.support.tools import tested_tools
 
 SECONDS, SCREEN_SECONDS = 6.0, 4.0
-# Where the screen begins on the call's axis: cut at its head; whole, with padding around it; cut at its tail.
+# Start of the screen on the call's axis: cut at its head; complete, with padding around it; cut at its tail.
 BEGINS = (-1.55, 0.35, 3.2)
 
 
@@ -56,21 +57,21 @@ def mux_screens(folder: Path, audio: Path, *screens: tuple[Path, float], toleran
     return engine.mux(MediaInput(audio, audio.name, T0), inputs, folder)
 
 
-def check_result(made: MuxedFile, path: Path, begin: float, name: str) -> None:
+def check_result(result: MuxedFile, path: Path, begin: float, name: str) -> None:
     """Compare a result with its only source."""
-    # A damaged frame is not shown: it is replaced by the one before. One that is copied is as each decoder makes it, and so
-    # is what follows it. A decoder that runs ahead may come to damage behind a piece and complain: nothing is copied then.
-    copied = name == COPIED_DAMAGE and "everything is re-encoded" not in made.reasons
+    # A damaged frame is not shown: it is replaced by the one before. A copied one depends on the decoder, and so
+    # do those after it. A decoder that reads ahead may meet damage after a piece and report it: nothing is copied then.
+    copied = name == COPIED_DAMAGE and "everything is re-encoded" not in result.reasons
     strict = ("-err_detect", "explode") if "damaged" in name and not copied else ()
     if "joined" in name:
-        # Their frames as ffmpeg makes them follow one another, in a file of one clock.
+        # The frames in the order of ffmpeg, in a file with one clock.
         run_ffmpeg("-i", path, "-c:v", "ffv1", path.with_suffix(".mkv"))
         path = path.with_suffix(".mkv")
-    source = reference.decode_film(path, reference.canvas_size(made.path), *strict)
+    source = reference.decode_film(path, reference.canvas_size(result.path), *strict)
     if name in REARRANGED:
-        source = REARRANGED[name](reference.decode_film(path.with_name("made-0.mp4"), reference.canvas_size(made.path)))
-    [(_, start, length)] = made.timeline.screens
-    # The last frame lasts as long as the file says, give or take a frame where it does not say so.
+        source = REARRANGED[name](reference.decode_film(path.with_name("made-0.mp4"), reference.canvas_size(result.path)))
+    [(_, start, length)] = result.timeline.screens
+    # The last frame has the duration in the file, or a tolerance of one frame without such a duration.
     assert abs(start / 1e6 + length / 1e6 - begin - LENGTHS.get(name, SCREEN_SECONDS)) <= 0.21
     shown = reference.ShownSource(
         source, begin - reference.packet_clock(path, source)[0], start / 1e6, (start + length) / 1e6
@@ -78,12 +79,14 @@ def check_result(made: MuxedFile, path: Path, begin: float, name: str) -> None:
     # A gap that is shorter than a frame is no gap.
     gap = 1.0 if "frame a second" in name else 0.1
     unjudged = [(begin + DAMAGED_AT, begin + SCREEN_SECONDS)] if copied else []
-    found = reference.film_problems(reference.decode_film(made.path), [shown], SECONDS, shortest_gap=gap, unjudged=unjudged)
+    found = reference.film_problems(
+        reference.decode_film(result.path), [shown], SECONDS, shortest_gap=gap, unjudged=unjudged
+    )
     assert found == []
 
 
-@pytest.mark.parametrize("name", SCREENS)
-def test_a_screen_of_the_field_is_shown_as_by_plain_ffmpeg(tmp_path: Path, audio: Path, base: Path, name: str) -> None:
+@pytest.mark.parametrize("name", spread_variants(SCREENS, 3))
+def test_field_screen_matches_plain_ffmpeg(tmp_path: Path, audio: Path, base: Path, name: str) -> None:
     path = SCREENS[name](tmp_path, base)
     for begin in BEGINS:
         job = tmp_path / str(begin)
@@ -92,9 +95,7 @@ def test_a_screen_of_the_field_is_shown_as_by_plain_ffmpeg(tmp_path: Path, audio
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_a_screen_that_cannot_be_muxed_is_refused_with_one_clear_message(
-    tmp_path: Path, audio: Path, base: Path, name: str
-) -> None:
+def test_unusable_screen_is_refused_with_one_clear_message(tmp_path: Path, audio: Path, base: Path, name: str) -> None:
     recipe, message = REFUSED[name]
     path = recipe(tmp_path, base)
     with pytest.raises(MediaError) as refused:
@@ -103,7 +104,7 @@ def test_a_screen_that_cannot_be_muxed_is_refused_with_one_clear_message(
     assert "\n" not in str(refused.value)
 
 
-def test_damage_is_reported_with_its_place_and_count(
+def test_damage_is_reported_with_time_and_count(
     tmp_path: Path, audio: Path, base: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = SCREENS["damaged VP9, three frames"](tmp_path, base)
@@ -121,9 +122,7 @@ TURNED_PAIRS = {
 
 
 @pytest.mark.parametrize("name", TURNED_PAIRS)
-def test_screens_that_are_turned_in_different_ways_are_seen_as_players_show_each(
-    tmp_path: Path, audio: Path, base: Path, name: str
-) -> None:
+def test_screens_of_different_rotation_are_shown_upright(tmp_path: Path, audio: Path, base: Path, name: str) -> None:
     paths = []
     for number, turn in enumerate(TURNED_PAIRS[name]):
         place = tmp_path / str(number)
@@ -131,12 +130,12 @@ def test_screens_that_are_turned_in_different_ways_are_seen_as_players_show_each
         plain = ffmpeg_steps(("mp4", PLAIN))
         paths.append((rotated_file(plain, turn) if turn else plain)(place, base))
     begins = (-1.55, 3.2)
-    made = mux_screens(tmp_path, audio, *zip(paths, begins, strict=True))
-    canvas = reference.canvas_size(made.path)
+    result = mux_screens(tmp_path, audio, *zip(paths, begins, strict=True))
+    canvas = reference.canvas_size(result.path)
     shown = [
         reference.ShownSource(reference.decode_film(path, canvas), begin, begin, begin + SCREEN_SECONDS)
         for path, begin in zip(paths, begins, strict=True)
     ]
-    assert reference.film_problems(reference.decode_film(made.path), shown, SECONDS) == []
-    # What can be copied is: the frames of one of them at least, when they fill the canvas.
-    assert name == "one turned" or any(piece.reason is None and piece.clip is not None for piece in made.timeline.pieces)
+    assert reference.film_problems(reference.decode_film(result.path), shown, SECONDS) == []
+    # Copyable frames are copied: those of at least one file, when they fill the canvas.
+    assert name == "one turned" or any(piece.reason is None and piece.clip is not None for piece in result.timeline.pieces)

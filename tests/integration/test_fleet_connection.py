@@ -1,4 +1,4 @@
-"""What the errors of RabbitMQ and of its client mean, and what is declared."""
+"""The errors of RabbitMQ and of its client, and the declared queues."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ def connect_to_site(url: str, trusted_ca: bool | Path = True) -> None:
 
 @pytest.fixture
 def silent() -> Iterator[int]:
-    """Yield the port of a server that accepts connections and says nothing."""
+    """Yield the port of a server that accepts connections and sends nothing."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield server.getsockname()[1]
 
 
-def test_a_refused_login_and_a_closed_virtual_host_are_told_apart(rabbit: RabbitNode) -> None:
+def test_authentication_failure_and_forbidden_virtual_host_are_distinguished(rabbit: RabbitNode) -> None:
     rabbit.start()
     with pytest.raises(AuthenticationFailed) as caught:
         connect_to_site(rabbit.node_url(password="not-the-password"))
@@ -64,14 +64,14 @@ def test_a_refused_login_and_a_closed_virtual_host_are_told_apart(rabbit: Rabbit
         connect_to_site(rabbit.node_url(vhost="nowhere"))
 
 
-def test_an_account_without_rights_is_forbidden(vhost: VirtualHost) -> None:
+def test_account_without_permissions_is_forbidden(vhost: VirtualHost) -> None:
     account, rights = f'<<"{vhost.name}">>', '<<"^$">>, <<".*">>, <<".*">>'
     vhost.node.evaluate_erlang(f'rabbit_auth_backend_internal:set_permissions({account}, {account}, {rights}, <<"test">>)')
     with pytest.raises(Forbidden, match="ACCESS_REFUSED"):
         connect_to_site(vhost.url)
 
 
-def test_a_worker_that_may_make_no_locks_says_so(vhost: VirtualHost) -> None:
+def test_worker_without_lock_permission_reports_it(vhost: VirtualHost) -> None:
     connect_to_site(vhost.url)
     account, rights = f'<<"{vhost.name}">>', r'<<"^orders(\\.XQ|\\.today|\\.backlog)?$">>, <<".*">>, <<".*">>'
     vhost.node.evaluate_erlang(f'rabbit_auth_backend_internal:set_permissions({account}, {account}, {rights}, <<"test">>)')
@@ -83,7 +83,7 @@ def test_a_worker_that_may_make_no_locks_says_so(vhost: VirtualHost) -> None:
 
 
 @pytest.mark.parametrize("secure", [False, True])
-def test_a_server_that_says_nothing_is_given_up(silent: int, secure: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_silent_server_meets_the_time_limit(silent: int, secure: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "CONNECT_SECONDS", 0.3)
     monkeypatch.setattr(connection, "OPEN_SECONDS", 0.5)
     with pytest.raises(ServiceUnavailable, match="does not respond"):
@@ -97,7 +97,7 @@ def test_a_certificate_of_another_authority_is_refused(rabbit: RabbitNode) -> No
     assert caught.value.code is Code.TLS
 
 
-def test_queues_of_another_form_are_said(vhost: VirtualHost) -> None:
+def test_queues_with_other_arguments_are_reported(vhost: VirtualHost) -> None:
     with vhost.open_channel() as channel:
         channel.queue_declare("orders", durable=True)
     with pytest.raises(AccessDenied, match=r"delete them or set another \[fleet\] queue"):
@@ -119,17 +119,17 @@ def test_all_queues_are_durable_and_replicated(vhost: VirtualHost) -> None:
         assert form == "[{true, rabbit_quorum_queue}]", name
 
 
-def test_another_node_is_taken_when_the_first_is_down(vhost: VirtualHost) -> None:
+def test_second_node_is_used_when_the_first_is_unavailable(vhost: VirtualHost) -> None:
     connect_to_site(f"amqp://127.0.0.1:1,{vhost.url}")
 
 
-def test_an_unexpected_error_is_still_an_error_of_ours() -> None:
+def test_unexpected_error_becomes_broker_error() -> None:
     for error in (OSError("gone"), AssertionError(), EOFError()):
         assert isinstance(connection.to_muxer_error(error), MuxerError)
 
 
 def refuse_orders(vhost: VirtualHost, *ids: str) -> None:
-    """Let orders become dead letters, as a worker does that cannot read them."""
+    """Turn tasks into dead letters, like a worker that cannot read them."""
     with vhost.open_channel() as channel:
         channel.confirm_delivery()
         for id in ids:
@@ -138,9 +138,7 @@ def refuse_orders(vhost: VirtualHost, *ids: str) -> None:
     wait_until(lambda: all(any(id in str(one) for one in vhost.message_bodies(dead_letter_queue("orders"))) for id in ids))
 
 
-def test_many_dead_letters_are_looked_at_some_at_a_time_and_each_once(
-    vhost: VirtualHost, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_many_dead_letters_are_scanned_in_batches_and_each_once(vhost: VirtualHost, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("muxer.fleet.dead_letters.SCAN_BATCH_SIZE", 2)
     connect_to_site(vhost.url)
     letters, met, fate = DeadLetterScanner(), [], {"b": Disposition.DROPPED}
@@ -150,7 +148,7 @@ def test_many_dead_letters_are_looked_at_some_at_a_time_and_each_once(
         return fate.get(letter.key.name, Disposition.LEFT)
 
     def scan_once() -> list[str]:
-        """Look once; return which letters were looked at."""
+        """Scan once. Returns the dead letters that were scanned."""
         met.clear()
         with vhost.open_channel() as channel:
             letters.scan_next(channel.connection, "orders", vhost.ready_count(dead_letter_queue("orders")), settle_letter)
@@ -161,7 +159,7 @@ def test_many_dead_letters_are_looked_at_some_at_a_time_and_each_once(
     assert scan_once() == ["a", "b"] and letters.count == 2
     refuse_orders(vhost, "d")
     assert (scan_once(), letters.count) == (["c"], 3)
-    # One has come meanwhile: they are looked at once more.
+    # A new one arrived meanwhile: all are scanned again.
     assert sorted(scan_once() + scan_once()) == ["a", "c", "d"]
     assert scan_once() == [] and letters.count == 3
     with vhost.open_channel() as channel:
@@ -180,8 +178,8 @@ def test_many_dead_letters_are_looked_at_some_at_a_time_and_each_once(
     assert scan_once() == ["e"]
 
 
-def test_letters_that_another_poller_looks_at_are_no_new_ones(vhost: VirtualHost) -> None:
-    """Else two pollers with many of them would look at all without end, each because of the other."""
+def test_letters_held_by_another_poller_are_not_new(vhost: VirtualHost) -> None:
+    """Otherwise two pollers with many dead letters would trigger each other to scan them endlessly."""
     connect_to_site(vhost.url)
     refuse_orders(vhost, "a", "b")
     one, other, met = DeadLetterScanner(), DeadLetterScanner(), []
@@ -204,7 +202,7 @@ def test_letters_that_another_poller_looks_at_are_no_new_ones(vhost: VirtualHost
     assert met == ["a", "b"]
 
 
-def test_a_dead_letter_whose_order_is_told_later_sets_its_target_aside(vhost: VirtualHost, tmp_path: Path) -> None:
+def test_dead_letter_sets_target_aside_when_its_task_is_known_later(vhost: VirtualHost, tmp_path: Path) -> None:
     connect_to_site(vhost.url)
     refuse_orders(vhost, "a")
     journal = Journal(tmp_path / JOURNAL_FILE)
@@ -220,19 +218,17 @@ def test_a_dead_letter_whose_order_is_told_later_sets_its_target_aside(vhost: Vi
 
 @contextmanager
 def poller_pool(vhost: VirtualHost) -> Iterator[FleetPool]:
-    """Yield the poller's side of a fleet, with room for one order."""
+    """Yield the poller's side of a fleet, with capacity for one task."""
     fleet, journal = replace(OPTIONS, broker_url=vhost.url, max_queue=1), Journal(None)
-    told = (journal, OutcomeRecorder(journal, False), Activity(), CircuitBreaker())
-    pool = FleetPool(fleet, "mark", 1, *told, threading.Event())
+    recorders = (journal, OutcomeRecorder(journal, False), Activity(), CircuitBreaker())
+    pool = FleetPool(fleet, "mark", 1, *recorders, threading.Event())
     try:
         yield pool
     finally:
         pool.wait_for_running(5)
 
 
-def test_older_calls_that_are_not_read_for_lack_of_room_are_wanted_when_there_is_some(
-    vhost: VirtualHost, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_older_calls_are_read_when_the_queue_has_capacity_again(vhost: VirtualHost, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("muxer.fleet.executor.QUEUE_POLL_INTERVAL", 0.2)
     connect_to_site(vhost.url)
     with vhost.open_channel() as channel:
@@ -245,7 +241,7 @@ def test_older_calls_that_are_not_read_for_lack_of_room_are_wanted_when_there_is
             wait_until(lambda: pool.has_capacity_again)
 
 
-def test_a_poller_whose_queue_of_events_was_deleted_listens_again(
+def test_poller_consumes_again_after_its_event_queue_was_deleted(
     vhost: VirtualHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("muxer.fleet.control_connection.RECONNECT_SECONDS", 0.1)
@@ -260,7 +256,7 @@ def test_a_poller_whose_queue_of_events_was_deleted_listens_again(
         wait_until(is_heard)
 
 
-def test_what_breaks_the_line_is_not_told_as_what_broke_it_before(
+def test_new_connection_error_is_not_reported_as_the_previous_one(
     vhost: VirtualHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("muxer.fleet.control_connection.RECONNECT_SECONDS", 0.1)

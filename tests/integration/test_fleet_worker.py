@@ -1,4 +1,4 @@
-"""Workers of a fleet where RabbitMQ is there, but not as it should be."""
+"""Workers of a fleet whose RabbitMQ is available but impaired."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.queues import VirtualHost
 from tests.support.tcp_proxy import TcpProxy
 
 LANES = (QUEUE, f"{QUEUE}.today", f"{QUEUE}.backlog")
-# As many orders are given back in seconds as with the product's pauses in minutes.
+# With these delays the tasks that are requeued in seconds equal those of the product in minutes.
 SHORT_DELAYS = {
     "muxer.fleet.control_connection.TASK_TIMEOUT_SECONDS": 0.2,
     "muxer.fleet.worker.LOCK_RETRY_INTERVAL": 0.05,
@@ -29,10 +29,10 @@ SHORT_DELAYS = {
 }
 
 
-def test_no_order_is_given_up_while_rabbitmq_lacks_memory(
+def test_no_task_is_abandoned_while_rabbitmq_lacks_memory(
     make_lab: Callable[..., Lab], vhost: VirtualHost, tmp_path: Path
 ) -> None:
-    """A worker takes its next order when its line is blocked already: RabbitMQ blocks only connections that publish."""
+    """A worker takes its next task when its connection is already blocked: RabbitMQ blocks only publishing connections."""
     lab = make_lab()
     for case in (Case.PLAIN, Case.GAPS):
         lab.add_case(case)
@@ -48,7 +48,7 @@ def test_no_order_is_given_up_while_rabbitmq_lacks_memory(
             wait_until(
                 lambda: any("RabbitMQ is" in one for one in crew.run_json("status")["trouble"]),
                 TIMEOUT_SECONDS,
-                "what is said",
+                "the report",
             )
         finally:
             vhost.node.evaluate_erlang("ok = vm_memory_monitor:set_vm_memory_high_watermark({absolute, 1000000000})")
@@ -58,7 +58,7 @@ def test_no_order_is_given_up_while_rabbitmq_lacks_memory(
         assert stop_processes(poller, worker) == [0, 0]
 
 
-def test_a_worker_with_a_full_disk_says_so_and_stops_although_rabbitmq_is_silent(
+def test_worker_with_full_disk_reports_it_and_stops_although_rabbitmq_is_silent(
     make_lab: Callable[..., Lab], vhost: VirtualHost, tmp_path: Path
 ) -> None:
     with TcpProxy(vhost.node.port) as line, small_disk(tmp_path / "small", "20m") as disk:
@@ -66,14 +66,14 @@ def test_a_worker_with_a_full_disk_says_so_and_stops_although_rabbitmq_is_silent
         fill_disk(disk, leave=10_000_000)
         with FleetProcesses(make_lab(), url, processing__temp_dir=str(disk), processing__min_free_megabytes="15") as crew:
             poller, worker = crew.start_poller(), crew.start_worker()
-            wait_until(lambda: "temp_dir" in out_for_worker(crew), TIMEOUT_SECONDS, "what the worker tells", crew.log)
+            wait_until(lambda: "temp_dir" in out_for_worker(crew), TIMEOUT_SECONDS, "the report of the worker", crew.log)
             line.drop_silently()
-            # Far less than RabbitMQ's heartbeat takes to be missed.
+            # Much less than the heartbeat timeout of RabbitMQ.
             assert stop_processes(poller, worker, seconds=20) == [0, 0]
 
 
 def out_for_worker(crew: FleetProcesses) -> dict[str, str]:
-    """Return what is out for the first worker, as status says it."""
+    """Return what `status` reports as unavailable for the first worker."""
     state = crew.run_json("status")["state"]
     workers = state["fleet"]["workers"] if state else []
     return dict(workers[0]["out"]) if workers else {}

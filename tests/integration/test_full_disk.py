@@ -27,7 +27,7 @@ NO_SPACE = "(?i)no space left"
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with an audio file and a screen file with gaps around it, so that padding has to be made."""
+    """Return a folder with an audio file and a screen file with gaps around it, which need padding."""
     folder = tmp_path_factory.mktemp("sources")
     make_audio(folder / "audio.mp3", T0, 10)
     make_screen(folder / "screen.mp4", T0 + timedelta(seconds=3), 5)
@@ -49,8 +49,8 @@ def mux_files(folder: Path) -> MuxedFile:
         return engine.mux(MediaInput(folder / "audio.mp3", "audio", T0), [screen], folder)
 
 
-def test_a_disk_that_gets_full_while_muxing_is_reported(disk: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """ffmpeg ends with 0 when only the last of its output does not fit; that must not be taken for a bad result."""
+def test_disk_that_becomes_full_during_mux_is_reported(disk: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """ffmpeg exits with 0 when only the end of its output does not fit; this must not be reported as a bad result."""
     before = set(disk.iterdir())
     length = mux_files(disk).path.stat().st_size // KILOBYTE
     for left in (0, length // 2, length):
@@ -64,7 +64,7 @@ def test_a_disk_that_gets_full_while_muxing_is_reported(disk: Path, caplog: pyte
     assert mux_files(disk).path.stat().st_size // KILOBYTE == length
 
 
-def test_a_disk_that_gets_full_while_encrypting_is_reported(disk: Path, tmp_path: Path) -> None:
+def test_disk_that_becomes_full_during_encryption_is_reported(disk: Path, tmp_path: Path) -> None:
     (recipient, *_) = load_recipients(tmp_path / "keys")
     clear = disk / "clear"
     clear.write_bytes(bytes(1024 * KILOBYTE))

@@ -1,7 +1,7 @@
-"""One record or one job folder that another program holds: the daemon logs its path, goes on, and settles it later.
+"""A record or a job folder that another program locks: the daemon logs its path, continues, and handles it later.
 
-The lab's RWS answers without a network, the storage and the engine hold nothing; the daemon, its polls, its records and its
-temporary folder are real. No program of Linux refuses to share a file, so the refusal itself is made up.
+The lab's RWS responds without a network, the storage and the engine contain nothing; the daemon, its polls, its records
+and its temporary folder are real. No program on Linux refuses to share a file, so the refusal is simulated.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ RECORD_FOLDERS = ("publishing", "uploading", "deleting")
 
 
 class PathRefusal:
-    """Makes methods of Path refuse what a program of Windows that holds a file makes them refuse, for paths with a word."""
+    """Makes methods of Path fail for paths with `word`, as when a program on Windows locks the file."""
 
     def __init__(self, patch: pytest.MonkeyPatch, word: str, *methods: str) -> None:
         self.refused: set[str] = set()
@@ -65,7 +65,7 @@ def running_daemon(lab: Lab) -> Iterator[GeneratedRecordings]:
 
 
 def write_records(temp: Path, name: str) -> list[Path]:
-    """Write a record into each folder of records: of work that was done long ago."""
+    """Write a record of old, finished work into each folder of records."""
     for folder in RECORD_FOLDERS:
         (temp / folder).mkdir(parents=True, exist_ok=True)
         (temp / folder).chmod(0o700)
@@ -75,15 +75,15 @@ def write_records(temp: Path, name: str) -> list[Path]:
         "uploading": {"place": place | {"storage": "awsS3", "bucket": "b"}, "upload": "1"},
         "deleting": {"recording": "recording-999999", "media": "x.mp4", "sources": ["a"], "place": place},
     }
-    made = []
+    records = []
     for folder in RECORD_FOLDERS:
-        made.append(temp / folder / name)
-        made[-1].write_text(json.dumps(content[folder]))
-    return made
+        records.append(temp / folder / name)
+        records[-1].write_text(json.dumps(content[folder]))
+    return records
 
 
 @pytest.mark.parametrize("methods", [("read_text",), ("unlink", "replace")], ids=["reading", "deleting"])
-def test_a_record_that_cannot_be_used_stops_nothing(
+def test_unusable_record_stops_nothing(
     make_lab: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, methods: tuple[str, ...]
 ) -> None:
     monkeypatch.setattr(files, "RETRY_SECONDS", 0.1)
@@ -102,7 +102,7 @@ def test_a_record_that_cannot_be_used_stops_nothing(
 
 
 def test_a_folder_in_place_of_a_record_stops_nothing(make_lab: Make, caplog: pytest.LogCaptureFixture) -> None:
-    """Nothing is made up here: a folder cannot be read as a file."""
+    """Nothing is simulated here: a folder cannot be read as a file."""
     lab = make_lab(**SWITCHES)
     held = write_records(lab.folder / "temp", "shared.json")
     for path in held:
@@ -116,7 +116,7 @@ def test_a_folder_in_place_of_a_record_stops_nothing(make_lab: Make, caplog: pyt
     assert "unexpected error" not in caplog.text
 
 
-def test_a_job_folder_that_is_held_stops_nothing(
+def test_locked_job_folder_stops_nothing(
     make_lab: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(files, "RETRY_SECONDS", 0.1)

@@ -1,4 +1,4 @@
-"""Media made to do harm: files that refer to other files, and files that claim to be huge."""
+"""Malicious media: files that refer to other files, and files that claim to be huge."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def mux_files(folder: Path, audio: Path, screen: Path, codec: str = "copy") -> M
 
 @pytest.fixture(scope="module")
 def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with good media, and with what must stay secret."""
+    """Return a folder with good media and with secret files."""
     folder = tmp_path_factory.mktemp("good")
     make_audio(folder / "audio.mp3", T0, SECONDS)
     make_screen(folder / "screen.mp4", T0, SECONDS)
@@ -66,7 +66,7 @@ def run_ffmpeg(*arguments: object) -> None:
 
 @pytest.mark.parametrize("disguise", ["screen", "audio", "audio that is re-encoded"])
 @pytest.mark.parametrize("trap", TRAPS)
-def test_a_file_that_names_another_is_refused_whatever_it_pretends(
+def test_file_that_refers_to_another_is_refused_in_every_disguise(
     good: Path, tmp_path: Path, trap: str, disguise: str
 ) -> None:
     bad = good / ("bad.mp4" if disguise == "screen" else "bad.mp3")
@@ -78,8 +78,8 @@ def test_a_file_that_names_another_is_refused_whatever_it_pretends(
     assert not list((tmp_path / "work").glob("muxed*"))
 
 
-def test_the_traps_are_real(good: Path) -> None:
-    """Without the list of forms, ffprobe opens the file that a concat list names."""
+def test_traps_work_without_protection(good: Path) -> None:
+    """Without the list of allowed formats, ffprobe opens the file that a concat list names."""
     (bad := good / "bad.mp4").write_text(TRAPS["concat list"])
     command = ["ffprobe", "-v", "error", "-protocol_whitelist", "file", "-show_entries", "stream=codec_type", f"file:{bad}"]
     assert b"codec_type=video" in subprocess.run(command, capture_output=True, check=True, timeout=60).stdout
@@ -138,7 +138,7 @@ def test_a_small_file_that_claims_a_hundred_million_frames_costs_nothing(good: P
 
 
 @pytest.mark.parametrize("form", ["mp4", "mkv"])
-def test_too_many_frames_are_an_error_however_they_are_read(
+def test_too_many_frames_are_an_error_for_every_reader(
     good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
 ) -> None:
     path = tmp_path / f"many.{form}"
@@ -148,7 +148,7 @@ def test_too_many_frames_are_an_error_however_they_are_read(
         mux_files(tmp_path, good / "audio.mp3", path)
 
 
-def test_a_file_without_end_of_empty_boxes_is_left_to_ffmpeg(good: Path, tmp_path: Path) -> None:
+def test_endless_empty_boxes_are_left_to_ffmpeg(good: Path, tmp_path: Path) -> None:
     bomb = tmp_path / "boxes.mp4"
     bomb.write_bytes(b"\0\0\0\x08free" * 20_000 + (good / "screen.mp4").read_bytes())
     assert read_copyable_screen(bomb) is None
@@ -164,7 +164,7 @@ def test_absurd_frame_sizes_are_refused_before_any_encoder_runs(good: Path, tmp_
         mux_files(tmp_path, good / "audio.mp3", create_wide(tmp_path / "wide.mkv", "20000x16"))
 
 
-def test_a_canvas_that_only_several_files_make_absurd_is_refused(good: Path, tmp_path: Path) -> None:
+def test_absurd_canvas_of_several_files_is_refused(good: Path, tmp_path: Path) -> None:
     files = [create_wide(tmp_path / "wide.mkv", "16000x16"), create_wide(tmp_path / "high.mkv", "16x16000")]
     engine = MediaEngine(tested_tools(), Runner(), tolerance=2.0, slice_ms=5000, audio_codec="copy")
     screens = [MediaInput(path, path.name, T0.replace(second=number)) for number, path in enumerate(files)]
@@ -181,7 +181,7 @@ def test_sizes_from_ffprobe_are_checked(tmp_path: Path, size: str, words: str) -
 
 
 @pytest.mark.parametrize("codec", ["copy", "aac"])
-def test_packets_that_lie_days_apart_are_not_filled_with_silence(good: Path, tmp_path: Path, codec: str) -> None:
+def test_packets_days_apart_are_not_filled_with_silence(good: Path, tmp_path: Path, codec: str) -> None:
     apart = "asetpts=PTS+floor(T/0.3)*90000/TB"
     run_ffmpeg("-t", 1, "-i", good / "audio.mp3", "-af", apart, "-c:a", "aac", bomb := tmp_path / "years.mka")
     with pytest.raises(MediaError, match=r"the audio: the file lasts .* h; at most 48 h are muxed"):

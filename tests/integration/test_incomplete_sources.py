@@ -38,15 +38,15 @@ def run_ffmpeg(*arguments: object) -> bytes:
 
 
 def brightness_input(length: float = SECONDS) -> list[str]:
-    """Return the input of ffmpeg that shows another brightness in each second: 32 + 16 * second."""
+    """Return the ffmpeg input with a different brightness in each second: 32 + 16 * second."""
     levels = "geq=lum='32+16*floor(T)':cb=128:cr=128"
     return ["-f", "lavfi", "-i", f"color=s=160x120:r={RATE}:d={length},format=yuv420p,{levels}"]
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with a whole file of every form."""
-    folder = tmp_path_factory.mktemp("made")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a complete file of every format."""
+    folder = tmp_path_factory.mktemp("sources")
     for name, how in SCREENS.items():
         run_ffmpeg(*brightness_input(), *how, folder / name)
     run_ffmpeg("-i", folder / "front.mp4", "-c", "copy", folder / "end.mp4")
@@ -92,36 +92,36 @@ def audible_seconds(path: Path) -> list[bool]:
 @pytest.mark.parametrize("part", [0.0, 0.0005, 0.02, 0.3, 0.6, 0.97])
 @pytest.mark.parametrize("name", [*SCREENS, "end.mp4"])
 def test_a_truncated_screen_that_may_grow_is_awaited(
-    made: Path, tmp_path: Path, name: str, part: float, arrival: Arrival
+    sources: Path, tmp_path: Path, name: str, part: float, arrival: Arrival
 ) -> None:
-    path = truncate_file(made / name, tmp_path, part)
+    path = truncate_file(sources / name, tmp_path, part)
     with pytest.raises(MediaIncomplete, match=f"^{name}: the file is not complete yet") as caught:
-        mux_sources(tmp_path, create_input(made / "call.mp3", arrival), create_input(path, arrival))
+        mux_sources(tmp_path, create_input(sources / "call.mp3", arrival), create_input(path, arrival))
     assert caught.value.source == name and caught.value.code == "MUX-222"
 
 
 @pytest.mark.parametrize("name", CALLS)
 @pytest.mark.parametrize("part", [0.0, 0.02, 0.5, 0.8])
-def test_half_a_call_that_may_grow_is_awaited(made: Path, tmp_path: Path, name: str, part: float) -> None:
-    path = truncate_file(made / name, tmp_path, part)
+def test_truncated_call_that_may_grow_is_awaited(sources: Path, tmp_path: Path, name: str, part: float) -> None:
+    path = truncate_file(sources / name, tmp_path, part)
     with pytest.raises(MediaIncomplete, match=f"^{name}: the file is not complete yet"):
-        mux_sources(tmp_path, create_input(path, Arrival.GROWING), create_input(made / "front.mp4", Arrival.GROWING))
+        mux_sources(tmp_path, create_input(path, Arrival.GROWING), create_input(sources / "front.mp4", Arrival.GROWING))
 
 
 @pytest.mark.parametrize("arrival", Arrival)
 @pytest.mark.parametrize("name", [*SCREENS, "end.mp4"])
-def test_a_whole_screen_is_muxed_whole(made: Path, tmp_path: Path, name: str, arrival: Arrival) -> None:
-    done = mux_sources(tmp_path, create_input(made / "call.mp3", arrival), create_input(made / name, arrival))
+def test_complete_screen_is_muxed_completely(sources: Path, tmp_path: Path, name: str, arrival: Arrival) -> None:
+    done = mux_sources(tmp_path, create_input(sources / "call.mp3", arrival), create_input(sources / name, arrival))
     assert seconds_seen(done.path) == list(range(SECONDS))
     assert done.missing == ()
 
 
 @pytest.mark.parametrize("name", SCREENS)
 def test_the_available_part_of_a_screen_that_no_longer_grows_is_shown(
-    made: Path, tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture
+    sources: Path, tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    path = truncate_file(made / name, tmp_path, 0.6)
-    done = mux_sources(tmp_path, create_input(made / "call.mp3", Arrival.SETTLED), create_input(path, Arrival.SETTLED))
+    path = truncate_file(sources / name, tmp_path, 0.6)
+    done = mux_sources(tmp_path, create_input(sources / "call.mp3", Arrival.SETTLED), create_input(path, Arrival.SETTLED))
     seen = seconds_seen(done.path)
     there = len(seconds_seen(path))
     assert 2 <= there < SECONDS
@@ -132,71 +132,75 @@ def test_the_available_part_of_a_screen_that_no_longer_grows_is_shown(
     assert [one.levelname for one in caplog.records if f"{name} is incomplete" in one.message] == ["WARNING"]
 
 
-def test_frames_that_start_late_stay_late_in_what_is_there(made: Path, tmp_path: Path) -> None:
+def test_start_offset_is_kept_in_available_part(sources: Path, tmp_path: Path) -> None:
     late = tmp_path / "late.mp4"
-    run_ffmpeg("-itsoffset", "3", "-i", made / "no-reordering.mp4", "-c", "copy", "-movflags", "faststart", late)
+    run_ffmpeg("-itsoffset", "3", "-i", sources / "no-reordering.mp4", "-c", "copy", "-movflags", "faststart", late)
     (folder := tmp_path / "cut").mkdir()
     path = truncate_file(late, folder, 0.7)
-    whole = mux_sources(tmp_path, create_input(made / "call.mp3", Arrival.SETTLED), create_input(late, Arrival.SETTLED, 15))
+    whole = mux_sources(
+        tmp_path, create_input(sources / "call.mp3", Arrival.SETTLED), create_input(late, Arrival.SETTLED, 15)
+    )
     expected = seconds_seen(whole.path)
-    done = mux_sources(tmp_path, create_input(made / "call.mp3", Arrival.SETTLED), create_input(path, Arrival.SETTLED, 15))
+    done = mux_sources(
+        tmp_path, create_input(sources / "call.mp3", Arrival.SETTLED), create_input(path, Arrival.SETTLED, 15)
+    )
     assert expected[:6] == [None, None, None, 0, 1, 2]
     assert seconds_seen(done.path)[:6] == expected[:6]
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_the_available_part_of_a_call_that_no_longer_grows_is_used(made: Path, tmp_path: Path, name: str) -> None:
-    path = truncate_file(made / name, tmp_path, 0.5)
-    done = mux_sources(tmp_path, create_input(path, Arrival.SETTLED), create_input(made / "front.mp4", Arrival.SETTLED))
+def test_the_available_part_of_a_call_that_no_longer_grows_is_used(sources: Path, tmp_path: Path, name: str) -> None:
+    path = truncate_file(sources / name, tmp_path, 0.5)
+    done = mux_sources(tmp_path, create_input(path, Arrival.SETTLED), create_input(sources / "front.mp4", Arrival.SETTLED))
     assert 5_000_000 < done.length < 7_000_000
     assert all(audible_seconds(done.path)) and len(audible_seconds(done.path)) >= 5
     assert done.missing[0].startswith(f"{name}: ") and "but 12.0 s by its metadata" in done.missing[0]
 
 
 @pytest.mark.parametrize("part", [0.0, 0.5, 0.9])
-def test_a_file_without_its_index_cannot_be_used(made: Path, tmp_path: Path, part: float) -> None:
-    path = truncate_file(made / "end.mp4", tmp_path, part)
+def test_a_file_without_its_index_cannot_be_used(sources: Path, tmp_path: Path, part: float) -> None:
+    path = truncate_file(sources / "end.mp4", tmp_path, part)
     with pytest.raises(MediaError) as caught:
-        mux_sources(tmp_path, create_input(made / "call.mp3", Arrival.SETTLED), create_input(path, Arrival.SETTLED))
+        mux_sources(tmp_path, create_input(sources / "call.mp3", Arrival.SETTLED), create_input(path, Arrival.SETTLED))
     assert caught.value.code is (Code.TRUNCATED if part else Code.EMPTY_FILE)
 
 
-def test_a_size_that_is_the_promised_one_settles_the_length(made: Path, tmp_path: Path) -> None:
+def test_expected_size_proves_the_file_complete(sources: Path, tmp_path: Path) -> None:
     call, screen = (
-        create_input(made / "call.mp3", Arrival.COMPLETE, 30),
-        create_input(made / "front.mp4", Arrival.COMPLETE, 30),
+        create_input(sources / "call.mp3", Arrival.COMPLETE, 30),
+        create_input(sources / "front.mp4", Arrival.COMPLETE, 30),
     )
     assert mux_sources(tmp_path, call, screen).length > 11_900_000
     with pytest.raises(MediaIncomplete, match=r"call\.mp3: .* lasts 12\.0 s, but 30\.0 s by its metadata"):
         mux_sources(tmp_path, replace(call, arrival=Arrival.GROWING), screen)
 
 
-def test_a_structure_that_proves_a_file_whole_settles_its_length(made: Path, tmp_path: Path) -> None:
-    call = create_input(made / "call.mp3", Arrival.GROWING)
+def test_structure_proves_the_file_complete(sources: Path, tmp_path: Path) -> None:
+    call = create_input(sources / "call.mp3", Arrival.GROWING)
     for name in ("front.mp4", "fragments.mp4", "plain.mkv", "plain.avi"):
-        assert mux_sources(tmp_path, call, create_input(made / name, Arrival.GROWING, 60)).length > 11_900_000
+        assert mux_sources(tmp_path, call, create_input(sources / name, Arrival.GROWING, 60)).length > 11_900_000
 
 
-def test_a_live_file_that_is_short_is_awaited(made: Path, tmp_path: Path) -> None:
+def test_short_live_file_is_awaited(sources: Path, tmp_path: Path) -> None:
     live = tmp_path / "live.mkv"
-    live.write_bytes(run_ffmpeg("-i", made / "plain.mkv", "-c", "copy", "-f", "matroska", "-live", "1", "pipe:1"))
-    call = create_input(made / "call.mp3", Arrival.GROWING)
+    live.write_bytes(run_ffmpeg("-i", sources / "plain.mkv", "-c", "copy", "-f", "matroska", "-live", "1", "pipe:1"))
+    call = create_input(sources / "call.mp3", Arrival.GROWING)
     assert mux_sources(tmp_path, call, create_input(live, Arrival.GROWING)).missing == ()
     with pytest.raises(MediaIncomplete):
         mux_sources(tmp_path, call, create_input(live, Arrival.GROWING, 60))
     assert "live.mkv: lasts" in mux_sources(tmp_path, call, create_input(live, Arrival.SETTLED, 60)).missing[0]
 
 
-def test_a_file_that_lacks_bytes_is_awaited_and_then_used(made: Path, tmp_path: Path) -> None:
-    call, lacks = create_input(made / "call.mp3", Arrival.GROWING), "9 of 10 bytes are there"
-    screen = create_input(made / "front.mp4", Arrival.GROWING, shortfall=lacks)
+def test_file_with_missing_bytes_is_awaited_and_then_used(sources: Path, tmp_path: Path) -> None:
+    call, lacks = create_input(sources / "call.mp3", Arrival.GROWING), "9 of 10 bytes are there"
+    screen = create_input(sources / "front.mp4", Arrival.GROWING, shortfall=lacks)
     with pytest.raises(MediaIncomplete, match=lacks):
         mux_sources(tmp_path, call, screen)
     assert mux_sources(tmp_path, call, replace(screen, arrival=Arrival.SETTLED)).missing == (f"front.mp4: {lacks}",)
 
 
-def test_no_media_is_an_error_whatever_may_still_come(made: Path, tmp_path: Path) -> None:
+def test_file_without_media_is_an_error_although_it_may_grow(sources: Path, tmp_path: Path) -> None:
     (path := tmp_path / "page.mp4").write_bytes(b"<html>not found</html>" * 100)
     for arrival in Arrival:
         with pytest.raises(MediaError, match="not a readable media file"):
-            mux_sources(tmp_path, create_input(made / "call.mp3", arrival), create_input(path, arrival))
+            mux_sources(tmp_path, create_input(sources / "call.mp3", arrival), create_input(path, arrival))

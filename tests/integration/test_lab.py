@@ -62,16 +62,16 @@ def test_the_media_match_the_metadata(lab: Lab, calls: dict[str, AddedCall]) -> 
     for name in ("before", "transfer"):
         call = calls[name]
         for screen in call.screens:
-            pictures = read_frames(lab.folder / "dav/screens" / screen.media_id)
-            assert len(pictures) == screen.part.seconds * 10
-            assert pictures[0].instant == instant_code(screen.start)
-            assert {picture.agent for picture in pictures} == {screen.part.agent.number}
+            frames = read_frames(lab.folder / "dav/screens" / screen.media_id)
+            assert len(frames) == screen.part.seconds * 10
+            assert frames[0].instant == instant_code(screen.start)
+            assert {frame.agent for frame in frames} == {screen.part.agent.number}
         pips = read_pips(lab.folder / "dav/calls" / call.audio_id)
         assert len(pips) == call.plan.seconds
         assert pips[0].second == second_code(call.start) and pips[0].onset <= 0.01
 
 
-def test_the_metadata_has_the_shapes_of_the_wire(lab: Lab, calls: dict[str, AddedCall]) -> None:
+def test_metadata_has_the_wire_format(lab: Lab, calls: dict[str, AddedCall]) -> None:
     recording = lab.store.get_call(calls["transfer"].id)
     assert recording is not None
     audio = recording["mediaFiles"][0]
@@ -88,13 +88,13 @@ def test_the_metadata_has_the_shapes_of_the_wire(lab: Lab, calls: dict[str, Adde
     assert media["originalMediaDescriptor"]["data"] == {"storagePath": f"{lab.dav_url}/screens/"}
 
 
-def test_ids_are_stable_and_other_serials_have_others(lab: Lab, calls: dict[str, AddedCall]) -> None:
+def test_ids_are_stable_and_differ_by_serial(lab: Lab, calls: dict[str, AddedCall]) -> None:
     assert calls["plain"].id == "0a752b6e-d7d2-516e-a70f-8b86d9a34d5a"
     (other,) = lab.add_case(Case.PLAIN, START, serial=7)
     assert other.id != calls["plain"].id and lab.store.get_screen(other.id)
 
 
-def test_the_late_screen_comes_on_demand_and_once(lab: Lab, calls: dict[str, AddedCall]) -> None:
+def test_late_screen_is_added_once_on_demand(lab: Lab, calls: dict[str, AddedCall]) -> None:
     late = calls["late"]
     assert lab.store.get_screen(late.id) is None
     assert [lab.deliver_late(), lab.deliver_late()] == [1, 0]
@@ -102,7 +102,7 @@ def test_the_late_screen_comes_on_demand_and_once(lab: Lab, calls: dict[str, Add
     assert screen is not None and screen["mediaFiles"][0]["mediaId"] == late.screens[0].media_id
 
 
-def test_nothing_to_do(lab: Lab, calls: dict[str, AddedCall]) -> None:
+def test_finished_calls_have_nothing_to_do(lab: Lab, calls: dict[str, AddedCall]) -> None:
     assert lab.store.get_screen(calls["no-screen"].id) is None
     call = calls["muxed"]
     screen, recording = lab.store.get_screen(call.id), lab.store.get_call(call.id)
@@ -144,14 +144,14 @@ def test_rcs_plays_encrypted_and_clear_media(lab: Lab, calls: dict[str, AddedCal
     stored = lab.site.media.find_file(media)
     assert stored is not None
     lab.decrypt_file(media["pkcs7"], stored, tmp_path / "clear.mp4")
-    answer = request_media(lab, "user-screen-recordings", call.id, media["mediaId"])
-    assert answer.content == (tmp_path / "clear.mp4").read_bytes()
-    assert answer.headers["Content-Type"] == "video/mp4"
+    response = request_media(lab, "user-screen-recordings", call.id, media["mediaId"])
+    assert response.content == (tmp_path / "clear.mp4").read_bytes()
+    assert response.headers["Content-Type"] == "video/mp4"
     (tmp_path / "clear.mp3").write_bytes(request_media(lab, "user-recordings", call.id, call.audio_id).content)
     assert len(read_pips(tmp_path / "clear.mp3")) == 22
     plain = calls["plain"]
-    answer = request_media(lab, "user-recordings", plain.id, plain.audio_id)
-    assert answer.content == (lab.folder / "dav/calls" / plain.audio_id).read_bytes()
+    response = request_media(lab, "user-recordings", plain.id, plain.audio_id)
+    assert response.content == (lab.folder / "dav/calls" / plain.audio_id).read_bytes()
 
 
 def test_rcs_plays_what_openssl_encrypted(lab: Lab, tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_rcs_plays_what_openssl_encrypted(lab: Lab, tmp_path: Path) -> None:
 
 
 def split_enveloped(der: bytes) -> tuple[str, bytes]:
-    """Take the content out of an EnvelopedData message."""
+    """Split an EnvelopedData message into envelope and content."""
     from asn1crypto import cms, pem
 
     message = cms.ContentInfo.load(der)
@@ -181,7 +181,7 @@ def split_enveloped(der: bytes) -> tuple[str, bytes]:
     return pem.armor("PKCS7", message.dump(force=True)).decode(), ciphertext
 
 
-def test_rcs_refuses(lab: Lab, calls: dict[str, AddedCall]) -> None:
+def test_rcs_refuses_invalid_requests(lab: Lab, calls: dict[str, AddedCall]) -> None:
     call = calls["encrypted"]
     assert requests.get(f"{lab.rcs_url}/rcs/version", timeout=10).status_code == 200
     assert request_media(lab, "user-recordings", call.id, call.audio_id, ("rcs", "wrong")).status_code == 401
@@ -208,16 +208,16 @@ def test_rcs_reports_media_that_cannot_be_decrypted(lab: Lab, calls: dict[str, A
 # storage
 
 
-def test_clear_media_comes_through_rws_as_well(lab: Lab, calls: dict[str, AddedCall]) -> None:
+def test_clear_media_is_available_through_rws(lab: Lab, calls: dict[str, AddedCall]) -> None:
     account = lab.site.rws_account
     for name, status in (("plain", 200), ("encrypted", 404)):
         for recording in (lab.store.get_call(calls[name].id), lab.store.get_screen(calls[name].id)):
             assert recording is not None
             media = recording["mediaFiles"][0]
-            answer = requests.get(media["mediaUri"], auth=(account.username, account.password), timeout=10)
+            response = requests.get(media["mediaUri"], auth=(account.username, account.password), timeout=10)
             stored = lab.site.media.find_file(media)
-            assert stored is not None and answer.status_code == status
-            assert (answer.content == stored.read_bytes()) == (status == 200)
+            assert stored is not None and response.status_code == status
+            assert (response.content == stored.read_bytes()) == (status == 200)
 
 
 def test_files_are_found_without_a_descriptor_and_never_outside(lab: Lab, calls: dict[str, AddedCall]) -> None:
@@ -229,7 +229,7 @@ def test_files_are_found_without_a_descriptor_and_never_outside(lab: Lab, calls:
         assert lab.site.media.find_file({"mediaId": name, "originalMediaDescriptor": descriptor}) is None
 
 
-def test_the_storage_is_webdav_with_a_login(lab: Lab, tmp_path: Path) -> None:
+def test_storage_is_webdav_with_authentication(lab: Lab, tmp_path: Path) -> None:
     account = lab.site.dav_account
     dav = Dav(lab.dav_url, auth=(account.username, account.password))
     (tmp_path / "new").write_bytes(b"0123456789" * 50_000)
@@ -248,9 +248,9 @@ def test_the_storage_can_be_made_to_fail(lab: Lab) -> None:
     lab.store.fail_next("dav", "PUT", "/screens/x", 507, headers={"Retry-After": "2"}, body=b"full")
     with requests.Session() as session:
         session.auth = (account.username, account.password)
-        answers = [session.put(f"{lab.dav_url}/screens/x", data=b"x" * 100_000, timeout=10) for _ in range(2)]
-    assert [answer.status_code for answer in answers] == [507, 201]
-    assert answers[0].content == b"full" and answers[0].headers["Retry-After"] == "2"
+        responses = [session.put(f"{lab.dav_url}/screens/x", data=b"x" * 100_000, timeout=10) for _ in range(2)]
+    assert [response.status_code for response in responses] == [507, 201]
+    assert responses[0].content == b"full" and responses[0].headers["Retry-After"] == "2"
 
 
 def test_another_server_can_be_the_storage(tmp_path: Path) -> None:
@@ -307,7 +307,7 @@ def test_switches_change_while_it_runs(lab: Lab) -> None:
         lab.switches = Switches()
 
 
-def test_many_clients_at_once(lab: Lab) -> None:
+def test_many_concurrent_clients(lab: Lab) -> None:
     url, statuses = f"{lab.rws_url}/api/v2/diagnostics/version", []
 
     def request_media_often() -> None:

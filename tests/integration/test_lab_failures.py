@@ -37,7 +37,7 @@ def get_response(server: LabServer, path: str = "/a") -> requests.Response:
     return requests.get(server.url + path, timeout=10)
 
 
-def test_switches_refuse_what_no_server_may_do() -> None:
+def test_switches_refuse_impossible_behaviour() -> None:
     with pytest.raises(ValueError, match="link_form"):
         replace(Switches(), link_form="elsewhere")
 
@@ -46,9 +46,9 @@ def test_scripted_failures_come_first_and_the_given_number_of_times(server: LabS
     server.store.fail_next("rws", "GET", "/a?x", 503, times=2, headers={"Retry-After": "1"})
     server.store.fail_next("rcs", "GET", "/a", 500)
     server.store.fail_next("rws", "POST", "/a", 500)
-    answers = [get_response(server, path) for path in ("/a", "/a?x=1", "/a?x=2", "/a?x=3")]
-    assert [answer.status_code for answer in answers] == [200, 503, 503, 200]
-    assert answers[1].headers["Retry-After"] == "1" and answers[1].json()["statusCode"] == 4
+    responses = [get_response(server, path) for path in ("/a", "/a?x=1", "/a?x=2", "/a?x=3")]
+    assert [response.status_code for response in responses] == [200, 503, 503, 200]
+    assert responses[1].headers["Retry-After"] == "1" and responses[1].json()["statusCode"] == 4
 
 
 def test_bodies_may_be_short_and_connections_cut(server: LabServer) -> None:
@@ -62,8 +62,8 @@ def test_bodies_may_be_short_and_connections_cut(server: LabServer) -> None:
 
 
 def test_an_error_in_the_lab_itself_is_a_response(server: LabServer, caplog: pytest.LogCaptureFixture) -> None:
-    answer = get_response(server, "/break")
-    assert (answer.status_code, answer.json()["statusCode"]) == (500, 4)
+    response = get_response(server, "/break")
+    assert (response.status_code, response.json()["statusCode"]) == (500, 4)
     assert "broken" in caplog.text
 
 
@@ -74,7 +74,7 @@ def test_requests_are_recorded_with_their_query(server: LabServer) -> None:
     assert found == [("rws", "GET", "/a?limit=1", 200), ("rws", "PUT", "/b", 200)]
 
 
-def test_what_the_store_gives_away_is_a_copy() -> None:
+def test_store_returns_copies() -> None:
     store = RecordingStore()
     store.add_call(CALL)
     copy = store.get_call("C1")

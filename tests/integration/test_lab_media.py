@@ -34,19 +34,19 @@ def audio(folder: Path) -> Path:
 
 
 def off_by(path: Path, start: datetime = START) -> list[int]:
-    """The distance of each frame of a file from the time at which it is shown, in milliseconds."""
-    shown = [(picture, instant_code(start + timedelta(seconds=picture.pts))) for picture in read_frames(path)]
-    assert all(picture.instant is not None and not picture.black for picture, _ in shown)
-    return [(picture.instant or 0) - expected for picture, expected in shown]
+    """Return the distance of each frame of a file from its presentation time, in milliseconds."""
+    shown = [(frame, instant_code(start + timedelta(seconds=frame.pts))) for frame in read_frames(path)]
+    assert all(frame.instant is not None and not frame.black for frame, _ in shown)
+    return [(frame.instant or 0) - expected for frame, expected in shown]
 
 
 # frames
 
 
 def test_every_frame_contains_its_instant_and_agent(screen: Path) -> None:
-    pictures = read_frames(screen)
-    assert len(pictures) == 43
-    assert {picture.agent for picture in pictures} == {200}
+    frames = read_frames(screen)
+    assert len(frames) == 43
+    assert {frame.agent for frame in frames} == {200}
     assert set(off_by(screen)) == {0}
 
 
@@ -72,13 +72,13 @@ def test_the_code_survives_scaling_into_a_black_border(folder: Path, screen: Pat
     assert set(off_by(path)) == {0}
 
 
-def test_black_is_black_and_nothing_else_is(folder: Path, screen: Path) -> None:
+def test_only_black_frames_are_read_as_black(folder: Path, screen: Path) -> None:
     black, grey = folder / "black.mp4", folder / "grey.mp4"
     for path, colour in ((black, "black"), (grey, "gray")):
         run_ffmpeg("-f", "lavfi", "-i", f"color={colour}:s=640x360:r=10:d=1", "-pix_fmt", "yuv420p", path)
-    assert all(picture.black and picture.instant is None for picture in read_frames(black))
-    assert not any(picture.black or picture.instant for picture in read_frames(grey))
-    assert not any(picture.black for picture in read_frames(screen))
+    assert all(frame.black and frame.instant is None for frame in read_frames(black))
+    assert not any(frame.black or frame.instant for frame in read_frames(grey))
+    assert not any(frame.black for frame in read_frames(screen))
 
 
 def test_a_shifted_file_is_detected(folder: Path, screen: Path) -> None:
@@ -91,7 +91,7 @@ def test_a_shifted_file_is_detected(folder: Path, screen: Path) -> None:
 def test_other_frames_have_no_code(folder: Path) -> None:
     path = folder / "test.mp4"
     run_ffmpeg("-f", "lavfi", "-i", "testsrc=s=640x360:r=10:d=1", "-pix_fmt", "yuv420p", path)
-    assert all(picture.instant is None for picture in read_frames(path))
+    assert all(frame.instant is None for frame in read_frames(path))
 
 
 def test_frames_of_variable_rate_keep_their_times(folder: Path, screen: Path) -> None:
@@ -122,13 +122,13 @@ def test_odd_sizes_and_broken_files_are_refused(folder: Path, screen: Path) -> N
 
 
 def pip_errors(path: Path, start: datetime, channel: int = 0) -> list[float]:
-    """The distance of each pip of a file from its whole second, in seconds."""
+    """Return the distance of each pip of a file from its whole second, in seconds."""
     errors = []
     for pip in read_pips(path, channel):
-        moment = start + timedelta(seconds=pip.onset)
-        nearest = moment + timedelta(milliseconds=500)
+        onset = start + timedelta(seconds=pip.onset)
+        nearest = onset + timedelta(milliseconds=500)
         assert pip.second == second_code(nearest)
-        errors.append((moment - nearest.replace(microsecond=0)).total_seconds())
+        errors.append((onset - nearest.replace(microsecond=0)).total_seconds())
     return errors
 
 

@@ -95,7 +95,7 @@ def test_a_bad_time_is_refused_before_any_recording_is_looked_at() -> None:
         recording_filter({"endTime": "tomorrow"})
 
 
-def test_a_recording_without_people_or_numbers_is_no_trouble() -> None:
+def test_recording_without_people_or_numbers_is_accepted() -> None:
     bare = {"startTime": CALL["startTime"], "stopTime": CALL["stopTime"], "eventHistory": [{}]}
     assert recording_filter({})(bare)
     for name in ("callerPhoneNumber", "dialedPhoneNumber", "userName", "userData"):

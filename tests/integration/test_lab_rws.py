@@ -29,10 +29,10 @@ class LabClient:
         self.internal = f"/internal-api/contact-centers/{site.ccid}/screen-recordings"
 
     def get(self, path: str) -> requests.Response:
-        answer = self.session.get(self.site.rws_url + path, timeout=10)
-        if "X-CSRF-HEADER" in answer.headers:
-            self.session.headers[answer.headers["X-CSRF-HEADER"]] = answer.headers["X-CSRF-TOKEN"]
-        return answer
+        response = self.session.get(self.site.rws_url + path, timeout=10)
+        if "X-CSRF-HEADER" in response.headers:
+            self.session.headers[response.headers["X-CSRF-HEADER"]] = response.headers["X-CSRF-TOKEN"]
+        return response
 
     def post(self, path: str, body: Any) -> requests.Response:
         return self.session.post(self.site.rws_url + path, json=body, timeout=10)
@@ -50,9 +50,9 @@ class LabClient:
     def read_pages(self, query: str) -> list[list[str]]:
         pages, path = [], f"{self.ops}/recordings?{query}"
         while path:
-            answer = self.get(path)
-            assert answer.status_code == 200, answer.text
-            content = answer.json()
+            response = self.get(path)
+            assert response.status_code == 200, response.text
+            content = response.json()
             pages.append([one["id"] for one in content["recordings"]])
             link = urlsplit(content.get("paging", {}).get("next") or content.get("nextUri") or content.get("next") or "")
             path = f"{link.path}?{link.query}" if link.path else ""
@@ -99,32 +99,32 @@ def a_media(id: str, **more: Any) -> dict[str, Any]:
     return {"mediaId": id, "type": "video/mp4", "parameters": {"region": "r1"}, **more}
 
 
-def status_codes(answer: requests.Response) -> tuple[int, int]:
-    return answer.status_code, answer.json()["statusCode"]
+def status_codes(response: requests.Response) -> tuple[int, int]:
+    return response.status_code, response.json()["statusCode"]
 
 
 # access
 
 
-def test_version_needs_no_login(site: LabSite) -> None:
-    answer = requests.get(f"{site.rws_url}/api/v2/diagnostics/version", timeout=10)
-    assert answer.json() == {"statusCode": 0, "version": "8.5.205.40"}
+def test_version_needs_no_credentials(site: LabSite) -> None:
+    response = requests.get(f"{site.rws_url}/api/v2/diagnostics/version", timeout=10)
+    assert response.json() == {"statusCode": 0, "version": "8.5.205.40"}
 
 
-def test_version_can_be_rubbish(site: LabSite, client: LabClient) -> None:
+def test_version_can_be_invalid(site: LabSite, client: LabClient) -> None:
     site.switches = Switches(version="")
-    answer = client.get("/api/v2/diagnostics/version")
-    assert answer.status_code == 200
+    response = client.get("/api/v2/diagnostics/version")
+    assert response.status_code == 200
     with pytest.raises(ValueError):
-        answer.json()
+        response.json()
 
 
 @pytest.mark.parametrize("auth", [None, ("ops", "wrong"), ("nobody", "ops%lab")])
 def test_everything_else_needs_credentials(site: LabSite, client: LabClient, auth: tuple[str, str] | None) -> None:
     for path in (f"{client.ops}/recordings?limit=1", f"{client.internal}?ids=a", f"{client.internal}/a"):
-        answer = requests.get(site.rws_url + path, auth=auth, timeout=10)
-        assert status_codes(answer) == (401, 20)
-        assert "X-CSRF-TOKEN" in answer.headers
+        response = requests.get(site.rws_url + path, auth=auth, timeout=10)
+        assert status_codes(response) == (401, 20)
+        assert "X-CSRF-TOKEN" in response.headers
 
 
 def test_another_contact_center_and_unknown_paths_are_not_found(client: LabClient) -> None:
@@ -134,9 +134,9 @@ def test_another_contact_center_and_unknown_paths_are_not_found(client: LabClien
 
 
 def test_connections_are_kept_alive_and_responses_have_lengths(client: LabClient) -> None:
-    answer = client.get("/api/v2/diagnostics/version")
-    assert answer.raw.version == 11
-    assert int(answer.headers["Content-Length"]) == len(answer.content)
+    response = client.get("/api/v2/diagnostics/version")
+    assert response.raw.version == 11
+    assert int(response.headers["Content-Length"]) == len(response.content)
 
 
 # CSRF
@@ -144,9 +144,9 @@ def test_connections_are_kept_alive_and_responses_have_lengths(client: LabClient
 
 def test_a_write_without_the_token_is_refused(site: LabSite, client: LabClient) -> None:
     stranger = LabClient(site)
-    answer = stranger.post(f"{client.ops}/recording-label-definitions", {"name": "x"})
-    assert status_codes(answer) == (403, 3)
-    assert answer.json()["statusMessage"] == "Missing or invalid Csrf token"
+    response = stranger.post(f"{client.ops}/recording-label-definitions", {"name": "x"})
+    assert status_codes(response) == (403, 3)
+    assert response.json()["statusMessage"] == "Missing or invalid Csrf token"
     assert stranger.with_token().post(f"{client.ops}/recording-label-definitions", {"name": "x"}).status_code == 201
 
 
@@ -216,7 +216,7 @@ def test_plain_pages(site: LabSite, client: LabClient, form: str, path: tuple[st
     assert site.rws_url in client.get(f"{client.ops}/recordings?limit=2").text
 
 
-def test_a_scan_with_all_its_surprises(site: LabSite, client: LabClient) -> None:
+def test_scan_with_all_deviations(site: LabSite, client: LabClient) -> None:
     expected = {f"C{second}" for second in range(7)}
     for id in expected:
         site.store.add_call(a_call(id))
@@ -257,9 +257,9 @@ def test_screens_one_by_one_and_in_bulk(site: LabSite, client: LabClient) -> Non
     one = client.get(f"{client.internal}/C1").json()
     assert one == {"statusCode": 0, "recording": {"id": "C1", "region": "r1", "mediaFiles": [a_media("a")]}}
     assert status_codes(client.get(f"{client.internal}/C3")) == (404, 6)
-    answer = client.get(f"{client.internal}?ids=C1,C3,C2")
-    assert status_codes(answer) == (200, 7)
-    assert [recording["id"] for recording in answer.json()["recordings"]] == ["C1", "C2"]
+    response = client.get(f"{client.internal}?ids=C1,C3,C2")
+    assert status_codes(response) == (200, 7)
+    assert [recording["id"] for recording in response.json()["recordings"]] == ["C1", "C2"]
     assert status_codes(client.get(f"{client.internal}?ids=C1,C2")) == (200, 0)
     assert status_codes(client.get(client.internal)) == (400, 1)
     site.switches = Switches(partial_code=False)
@@ -347,17 +347,17 @@ def test_a_label_needs_its_definition(site: LabSite, client: LabClient, status: 
     site.switches = Switches(label_definition=False, label_missing_answer=status)
     site.store.add_call(a_call())
     label, definition = f"{client.ops}/recordings/C1/labels", f"{client.ops}/recording-label-definitions"
-    answer = client.post(label, {"name": "screenRecording"})
-    assert status_codes(answer) == (status, code)
-    assert ("definition" in answer.json()["statusMessage"]) == (status == 404)
+    response = client.post(label, {"name": "screenRecording"})
+    assert status_codes(response) == (status, code)
+    assert ("definition" in response.json()["statusMessage"]) == (status == 404)
     full = {"name": "screenRecording", "displayName": "Screen", "description": "has a screen"}
     assert [status_codes(client.post(definition, full)) for _ in range(2)] == [(201, 0), (409, 18)]
     assert status_codes(client.post(label, {"name": "screenRecording"})) == (201, 0)
 
 
 def test_the_built_in_definition_exists(client: LabClient) -> None:
-    answer = client.post(f"{client.ops}/recording-label-definitions", {"name": "screenRecording"})
-    assert status_codes(answer) == (409, 18)
+    response = client.post(f"{client.ops}/recording-label-definitions", {"name": "screenRecording"})
+    assert status_codes(response) == (409, 18)
 
 
 def test_labels_can_be_forbidden(site: LabSite, client: LabClient) -> None:

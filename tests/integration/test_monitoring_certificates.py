@@ -1,4 +1,4 @@
-"""When the certificates of real TLS servers expire, as the metrics tell it."""
+"""Expiry of the certificates of real TLS servers in the metrics."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ TIMEOUT_SECONDS = 30
 
 
 def days_left(metrics: MuxerCollector) -> dict[str, float]:
-    """Return the days that the certificates of servers have left, by the names of the services."""
+    """Return the remaining days of the server certificates by service name."""
     kind = 'muxer_certificate_expiry_timestamp_seconds{kind="server",name="'
     found = parse_samples(metrics.render_exposition("")[0].decode())
     return {name.removeprefix(kind)[:-2]: (at - time.time()) / DAY for name, at in found.items() if name.startswith(kind)}
 
 
-def test_the_certificates_of_servers_are_seen_also_when_they_have_expired(tmp_path: Path) -> None:
+def test_server_certificates_are_reported_when_expired(tmp_path: Path) -> None:
     with (
         TlsFront("http://127.0.0.1:9", self_signed("rws", "127.0.0.1", end=40)) as rws,
         TlsFront("http://127.0.0.1:9", self_signed("rcs", "127.0.0.1", end=-1)) as rcs,
@@ -47,10 +47,10 @@ def test_the_certificates_of_servers_are_seen_also_when_they_have_expired(tmp_pa
     assert set(found) == {"RWS", "RCS", f"WebDAV {dav.url}"}
     assert 39 < found["RWS"] <= 40 and -2 < found["RCS"] <= -1 and 4 < found[f"WebDAV {dav.url}"] <= 5
     servers.check_servers()
-    assert days_left(metrics).keys() == found.keys(), "a server that is away for a moment keeps its date"
+    assert days_left(metrics).keys() == found.keys(), "a server that is temporarily unavailable keeps its date"
 
 
-def test_they_are_looked_at_in_a_thread_of_their_own_until_the_stop(
+def test_certificates_are_checked_in_a_separate_thread_until_stop(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(servers_module, "FIRST_CHECK_DELAY", 0.0)

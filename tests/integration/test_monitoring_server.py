@@ -1,4 +1,4 @@
-"""The monitoring port as a client meets it, over http and https, friendly and not."""
+"""The monitoring port over http and https, with well-behaved and hostile clients."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ PATHS = ("/", "/metrics", "/livez", "/readyz")
 
 @pytest.fixture(scope="module")
 def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """Return an open port, over http and without a login."""
+    """Return an open port, over http and without authentication."""
     number = free_port()
     with open_server(create_sources(tmp_path_factory.mktemp("port"), monitoring__http_port=number)):
         yield number
@@ -47,7 +47,7 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 
 @pytest.fixture(scope="module")
 def guarded_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """Return an open port that wants a login."""
+    """Return an open port with authentication."""
     number = free_port()
     options = {f"monitoring__{name}": value for name, value in CREDENTIALS.items()}
     with open_server(create_sources(tmp_path_factory.mktemp("guarded"), monitoring__http_port=number, **options)):
@@ -81,7 +81,7 @@ def is_answered(port: int) -> bool:
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_what_is_there_is_read_with_headers_that_bind_the_browser(port: int, path: str) -> None:
+def test_every_page_has_security_headers(port: int, path: str) -> None:
     reply = send_request(port, path)
     assert reply.status in (200, 503) and reply.body
     assert reply.headers["Content-Security-Policy"].startswith("default-src 'none'; style-src 'sha256-")
@@ -90,7 +90,7 @@ def test_what_is_there_is_read_with_headers_that_bind_the_browser(port: int, pat
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_head_has_the_headers_alone(port: int, path: str) -> None:
+def test_head_returns_only_headers(port: int, path: str) -> None:
     with socket.create_connection((HOST, port), timeout=TIMEOUT_SECONDS) as client:
         client.sendall(f"HEAD {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         head, _, body = b"".join(iter(lambda: client.recv(10_000), b"")).partition(b"\r\n\r\n")
@@ -98,13 +98,13 @@ def test_head_has_the_headers_alone(port: int, path: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "TRACE"])
-def test_nothing_can_be_changed(port: int, method: str) -> None:
+def test_other_methods_are_refused(port: int, method: str) -> None:
     reply = send_request(port, "/metrics", method=method)
     assert reply.status == 405 and reply.headers["Allow"] == "GET, HEAD"
 
 
 @pytest.mark.parametrize("path", ["/metrics/", "/..", "/../muxer.cfg", "/%2e%2e/muxer.cfg", "/favicon.ico", "/metrics//"])
-def test_there_is_nothing_else_and_no_folder(port: int, path: str) -> None:
+def test_unknown_paths_are_not_found(port: int, path: str) -> None:
     reply = send_request(port, path)
     assert reply.status == 404 and reply.headers["Content-Type"].startswith("text/plain")
 
@@ -112,17 +112,17 @@ def test_there_is_nothing_else_and_no_folder(port: int, path: str) -> None:
 @pytest.mark.parametrize(
     "host", ["muxer.attacker.example", "10.0.0.1", "localhost.attacker.example", "", "[::2]", "127.0.0.1.x"]
 )
-def test_a_page_of_another_site_whose_name_leads_here_reads_nothing(port: int, host: str) -> None:
+def test_requests_with_foreign_host_header_are_refused(port: int, host: str) -> None:
     assert send_request(port, "/metrics", Host=host).status == 403
 
 
 @pytest.mark.parametrize("host", ["localhost", "localhost:1", "LOCALHOST.", "127.0.0.1:80", "127.1.2.3", "[::1]:9477"])
-def test_the_names_of_this_machine_are_answered(port: int, host: str) -> None:
+def test_names_of_this_machine_are_accepted(port: int, host: str) -> None:
     assert send_request(port, "/livez", Host=host).status == 200
 
 
 @pytest.mark.parametrize("path", [*PATHS, "/nothing"])
-def test_without_the_login_nothing_is_told(guarded_port: int, quick_refusals: None, path: str) -> None:
+def test_nothing_is_returned_without_credentials(guarded_port: int, quick_refusals: None, path: str) -> None:
     for wrong in (
         None,
         CREDENTIALS | {"password": "open"},
@@ -135,19 +135,19 @@ def test_without_the_login_nothing_is_told(guarded_port: int, quick_refusals: No
     assert send_request(guarded_port, path, login=CREDENTIALS).status != 401
 
 
-def test_each_wrong_login_costs_time(guarded_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_authentication_failure_is_delayed(guarded_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     waited: list[float] = []
     monkeypatch.setattr(application.time, "sleep", waited.append)  # type: ignore[attr-defined]
     assert send_request(guarded_port, "/livez").status == 401 and waited == [application.REFUSAL_DELAY_SECONDS]
     assert send_request(guarded_port, "/livez", login=CREDENTIALS).status == 200 and len(waited) == 1
 
 
-def test_a_login_in_no_form_that_makes_sense_is_refused(guarded_port: int, quick_refusals: None) -> None:
+def test_malformed_credentials_are_refused(guarded_port: int, quick_refusals: None) -> None:
     for header in ("Basic", "Basic %%%", "Bearer abc", "Basic \xff\xfe", "d2F0Y2hlcjpvcGVuIHNlc2FtZQ=="):
         assert send_request(guarded_port, "/livez", Authorization=header).status == 401
 
 
-def test_https_is_spoken_with_the_configured_certificate(open_port: Open, tmp_path: Path) -> None:
+def test_https_uses_the_configured_certificate(open_port: Open, tmp_path: Path) -> None:
     certificate, key, trusting = create_certificate(tmp_path)
     port, _ = open_port(monitoring__certificate=certificate, monitoring__key=key)
     reply = send_request(port, "/metrics", tls=trusting)
@@ -161,10 +161,10 @@ def test_https_is_spoken_with_the_configured_certificate(open_port: Open, tmp_pa
 
 
 @pytest.mark.parametrize("tls", [False, True])
-def test_clients_that_send_nothing_or_drop_by_drop_do_not_keep_others_out(
+def test_silent_and_slow_clients_do_not_block_others(
     open_port: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tls: bool
 ) -> None:
-    """More of them than there are workers, in every phase: connected, in the handshake, in the headers, in the answer."""
+    """More clients than workers, in every phase: connected, in the handshake, in the headers, in the response."""
     monkeypatch.setattr(server_module, "REQUEST_TIMEOUT_SECONDS", 1)
     certificate, key, trusting = create_certificate(tmp_path)
     port, _ = open_port(**({"monitoring__certificate": certificate, "monitoring__key": key} if tls else {}))
@@ -195,7 +195,7 @@ def test_clients_that_send_nothing_or_drop_by_drop_do_not_keep_others_out(
 @pytest.mark.parametrize(
     "begin", [b"", b"G", b"GET /livez HTTP/1.1\r\nHost: loc", b"GET /livez HTTP/1.1\r\nHost: localhost\r\n"]
 )
-def test_hundreds_of_half_sent_requests_hold_no_worker(
+def test_hundreds_of_partial_requests_block_no_worker(
     open_port: Open, monkeypatch: pytest.MonkeyPatch, begin: bytes
 ) -> None:
     for limit in ("IDLE_SECONDS", "REQUEST_TIMEOUT_SECONDS", "MAX_BUSY_SECONDS"):
@@ -210,7 +210,7 @@ def test_hundreds_of_half_sent_requests_hold_no_worker(
             for client in clients[-4:]:
                 client.sendall(begin)
             assert send_request(port, "/livez").status == 200
-        # One that is kept is answered as soon as its request is whole.
+        # A kept connection gets its response as soon as its request is complete.
         clients[-1].sendall((b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n").removeprefix(begin))
         assert b"200 OK" in clients[-1].recv(1000)
 
@@ -218,16 +218,14 @@ def test_hundreds_of_half_sent_requests_hold_no_worker(
 @pytest.mark.parametrize(
     "head", [b"GET /livez HTTP/1.1\r\n Host: localhost", b"GET http://[::1/livez HTTP/1.1\r\nHost: localhost"]
 )
-def test_a_request_that_cannot_be_read_is_the_fault_of_who_sends_it(
-    port: int, head: bytes, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_unreadable_request_is_a_client_error(port: int, head: bytes, caplog: pytest.LogCaptureFixture) -> None:
     with socket.create_connection((HOST, port), timeout=TIMEOUT_SECONDS) as client:
         client.sendall(head + b"\r\n\r\n")
         assert client.recv(1000).startswith(b"HTTP/1.1 400 Bad Request")
     assert caplog.text == ""
 
 
-def test_hundreds_that_stop_within_tls_are_cut_off_while_others_wait(open_port: Open, tmp_path: Path) -> None:
+def test_hundreds_of_stalled_tls_handshakes_are_closed(open_port: Open, tmp_path: Path) -> None:
     certificate, key, trusting = create_certificate(tmp_path)
     port, _ = open_port(monitoring__certificate=certificate, monitoring__key=key)
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -247,7 +245,7 @@ def test_hundreds_that_stop_within_tls_are_cut_off_while_others_wait(open_port: 
             except OSError:
                 return False
 
-        wait_until(is_answered_over_tls, TIMEOUT_SECONDS, "an answer")
+        wait_until(is_answered_over_tls, TIMEOUT_SECONDS, "a response")
 
 
 @pytest.mark.parametrize(
@@ -262,7 +260,7 @@ def test_hundreds_that_stop_within_tls_are_cut_off_while_others_wait(open_port: 
         "nonsense",
     ],
 )
-def test_metrics_are_there_whatever_form_is_asked_for(port: int, accept: str) -> None:
+def test_metrics_are_returned_for_every_accept_header(port: int, accept: str) -> None:
     reply = send_request(port, "/metrics", Accept=accept)
     assert reply.status == 200 and reply.headers["Content-Type"].startswith("text/plain; version=0.0.4")
 
@@ -274,18 +272,16 @@ def test_requests_that_are_too_large_are_refused(port: int) -> None:
         assert b" 413 " in client.recv(1000)
 
 
-def test_more_connections_than_are_kept_are_closed_and_later_ones_answered(
-    open_port: Open, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_excess_connections_are_closed_and_later_ones_served(open_port: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server_module, "IDLE_SECONDS", 600)
     port, _ = open_port()
     with ExitStack() as stack:
         clients = [stack.enter_context(socket.create_connection((HOST, port), timeout=TIMEOUT_SECONDS)) for _ in range(100)]
         assert clients[-1].recv(1) == b""
-    wait_until(lambda: is_answered(port), TIMEOUT_SECONDS, "an answer")
+    wait_until(lambda: is_answered(port), TIMEOUT_SECONDS, "a response")
 
 
-def test_it_stops_at_once_whatever_clients_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_server_stops_at_once_whatever_clients_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for limit in ("IDLE_SECONDS", "REQUEST_TIMEOUT_SECONDS", "STOP_TIMEOUT_SECONDS"):
         monkeypatch.setattr(server_module, limit, 600)
     number = free_port()
@@ -307,7 +303,7 @@ def test_a_port_that_is_in_use_names_the_option(port: int, tmp_path: Path) -> No
         server_module.MonitoringServer(create_sources(tmp_path, monitoring__http_port=port)).start()
 
 
-def test_a_server_that_dies_is_told_and_started_again(
+def test_failed_server_is_logged_and_restarted(
     open_port: Open, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     serve = server_module._Server.serve
@@ -322,11 +318,11 @@ def test_a_server_that_dies_is_told_and_started_again(
     monkeypatch.setattr(server_module, "RESTART_DELAY_SECONDS", 0.1)
     port, _ = open_port()
     wait_until(lambda: "restarting it" in caplog.text, TIMEOUT_SECONDS, "the line in the log")
-    wait_until(lambda: is_answered(port), TIMEOUT_SECONDS, "an answer")
+    wait_until(lambda: is_answered(port), TIMEOUT_SECONDS, "a response")
     assert "an accident" in caplog.text and "restarting it" in caplog.text
 
 
-def test_an_error_in_an_answer_is_told_in_the_log_only(
+def test_error_in_response_is_only_logged(
     open_port: Open, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     port, sources = open_port()
@@ -336,7 +332,7 @@ def test_an_error_in_an_answer_is_told_in_the_log_only(
     assert send_request(port, "/livez").status == 200
 
 
-def test_readyz_says_what_is_wrong_in_lines_and_in_json(open_port: Open) -> None:
+def test_readyz_reports_problems_as_text_and_json(open_port: Open) -> None:
     port, sources = open_port(htcc__password="top secret word")
     sources.activity.record_poll_success({}, 0.1, None)
     assert send_request(port, "/readyz").body == "ok\n"
@@ -353,8 +349,8 @@ def login_refusal(service: str, text: str) -> AuthenticationFailed:
     return error
 
 
-def test_a_scrape_goes_on_while_another_process_holds_the_journal(tmp_path: Path) -> None:
-    """Whether it only writes, or also prevents reading."""
+def test_scrape_works_while_another_process_locks_the_journal(tmp_path: Path) -> None:
+    """The other process either only writes or also blocks readers."""
     path, number = tmp_path / "journal.sqlite3", free_port()
     sources = create_sources(tmp_path, journal=path, monitoring__http_port=number)
     journal = Journal(path)
@@ -375,15 +371,15 @@ def test_a_scrape_goes_on_while_another_process_holds_the_journal(tmp_path: Path
         holder.close()
 
 
-def test_openmetrics_is_spoken_to_those_who_ask_for_it(port: int) -> None:
+def test_openmetrics_is_returned_on_request(port: int) -> None:
     plain = send_request(port, "/metrics")
     assert plain.headers["Content-Type"].startswith("text/plain; version=") and "# EOF" not in plain.body
     other = send_request(port, "/metrics", Accept="application/openmetrics-text; version=1.0.0")
     assert other.headers["Content-Type"].startswith("application/openmetrics-text") and other.body.endswith("# EOF\n")
 
 
-def test_a_port_for_others_does_not_ask_for_the_name(tmp_path: Path, quick_refusals: None) -> None:
-    """Its certificate and login protect it, whatever name leads to it."""
+def test_public_port_accepts_any_host_header(tmp_path: Path, quick_refusals: None) -> None:
+    """Its certificate and its authentication protect it, whatever name leads to it."""
     certificate, key, trusting = create_certificate(tmp_path)
     number = free_port()
     options = {f"monitoring__{name}": value for name, value in CREDENTIALS.items()}

@@ -1,4 +1,4 @@
-"""An openssl that was unpacked with its own libraries, really run: checked at the start, and used to encrypt."""
+"""An unpacked openssl with its own libraries: checked at the start, and used to encrypt."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Recipient:
         ("bin/openssl", "elsewhere", "{folder}/elsewhere:$LD_LIBRARY_PATH"),
     ],
 )
-def test_it_is_run_with_its_own_libraries(
+def test_openssl_runs_with_its_own_libraries(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reader: Recipient, program: str, libraries: str, variable: str | None
 ) -> None:
     openssl = str(own_openssl.build_openssl(tmp_path, program, libraries))
@@ -54,8 +54,8 @@ def test_it_is_run_with_its_own_libraries(
     assert subprocess.run(command, capture_output=True, check=True).stdout == clear.read_bytes()
 
 
-def test_ffmpeg_is_run_without_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A library of the name that ffmpeg itself needs, and that it cannot use."""
+def test_ffmpeg_runs_without_libraries_of_openssl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library has a name that ffmpeg needs, and ffmpeg cannot use it."""
     openssl = own_openssl.build_openssl(tmp_path)
     needed = subprocess.run(["ldd", FFMPEG], capture_output=True, text=True, check=False).stdout
     for name in re.findall(r"libcrypto\.so\.\d\S*", needed):

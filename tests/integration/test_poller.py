@@ -42,8 +42,8 @@ def poller_for(lab: Lab, outages: CircuitBreaker, engine: TargetSink, **options:
 
 
 @pytest.mark.parametrize(("options", "submitted"), [({}, 0), (MIGRATION, 2)], ids=["poll", "migration"])
-def test_only_a_migration_takes_what_an_outage_lets_wait(make_lab: Make, options: dict[str, str], submitted: int) -> None:
-    """Another poll brings it again; a migration has only one."""
+def test_only_migration_takes_targets_during_outage(make_lab: Make, options: dict[str, str], submitted: int) -> None:
+    """A later poll finds the target again; a migration has only one poll."""
     lab, outages, taken = make_lab(), CircuitBreaker(), []
     add_short(lab, range(2))
     error = ServiceUnavailable("the storage is down")
@@ -73,7 +73,7 @@ AGES = {"new": 10, "early": 100, "morning": 600, "yesterday": 1600}
 
 
 class RecordingIntake(TargetSink):
-    """Takes targets at the end of a pass, until it is closed for calls of an age."""
+    """Takes targets at the end of a pass, until it is closed for calls of a certain age."""
 
     def __init__(self, closed_beyond: float = float("inf")) -> None:
         self.passes: list[list[str]] = [[]]
@@ -97,7 +97,7 @@ def lab_with_ages(make_lab: Make) -> tuple[Lab, dict[str, str]]:
     return lab, {add_short(lab, [number], timedelta(minutes=age))[0].id: name for number, (name, age) in ages}
 
 
-def test_a_fleet_is_given_the_newest_calls_first(make_lab: Make) -> None:
+def test_fleet_receives_newest_calls_first(make_lab: Make) -> None:
     lab, names = lab_with_ages(make_lab)
     engine = RecordingIntake()
     result = poller_for(lab, CircuitBreaker(), engine, **FLEET_OPTIONS).poll()
@@ -106,7 +106,7 @@ def test_a_fleet_is_given_the_newest_calls_first(make_lab: Make) -> None:
     assert (result.found, result.ours, result.submitted, result.waiting) == (4, 4, 4, 0)
 
 
-def test_older_calls_are_not_read_while_there_is_no_room_for_them(make_lab: Make) -> None:
+def test_older_calls_are_not_read_while_the_queue_is_full(make_lab: Make) -> None:
     lab, names = lab_with_ages(make_lab)
     engine = RecordingIntake(closed_beyond=240)
     result = poller_for(lab, CircuitBreaker(), engine, **FLEET_OPTIONS).poll()
@@ -114,9 +114,7 @@ def test_older_calls_are_not_read_while_there_is_no_room_for_them(make_lab: Make
     assert result.found == 2
 
 
-def test_the_newest_calls_are_not_read_all_the_time_when_that_takes_longer_than_an_interval(
-    make_lab: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_slow_reads_of_newest_calls_do_not_starve_older_calls(make_lab: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     lab = make_lab()
     add_short(lab, range(6), timedelta(minutes=100))
     engine, clock = RecordingIntake(), [0.0]
@@ -132,7 +130,7 @@ def test_the_newest_calls_are_not_read_all_the_time_when_that_takes_longer_than_
     assert len(engine.passes) - 1 == 2
 
 
-def test_the_newest_calls_are_read_again_while_a_poll_lasts(make_lab: Make) -> None:
+def test_newest_calls_are_read_again_during_a_long_poll(make_lab: Make) -> None:
     lab, names = lab_with_ages(make_lab)
     engine = RecordingIntake()
     poller = poller_for(lab, CircuitBreaker(), engine, processing__min_poll_interval="0", **FLEET_OPTIONS)
@@ -149,7 +147,7 @@ def test_the_newest_calls_are_read_again_while_a_poll_lasts(make_lab: Make) -> N
     assert met.index(late[0]) == len(met) - 2 and names[met[-1]] == "yesterday"
 
 
-def test_what_a_pass_has_found_is_ordered_although_rws_fails_within_it(make_lab: Make) -> None:
+def test_found_targets_are_submitted_although_rws_fails_during_pass(make_lab: Make) -> None:
     lab = make_lab(scroll_empty_first_page=False, scroll_repeats_ids=False)
     calls = add_short(lab, range(4))
     engine = RecordingIntake()
@@ -161,7 +159,7 @@ def test_what_a_pass_has_found_is_ordered_although_rws_fails_within_it(make_lab:
     assert len(engine.passes[0]) == poller.result.submitted == 2 and set(engine.passes[0]) < {one.id for one in calls}
 
 
-def test_what_was_found_is_ordered_at_once_while_workers_would_have_nothing_to_do(make_lab: Make) -> None:
+def test_found_targets_are_submitted_at_once_while_workers_are_idle(make_lab: Make) -> None:
     lab = make_lab()
     add_short(lab, range(5))
 
@@ -176,7 +174,7 @@ def test_what_was_found_is_ordered_at_once_while_workers_would_have_nothing_to_d
     assert (result.submitted, result.waiting) == (5, 0)
 
 
-def test_a_screen_that_comes_while_a_poll_lasts_is_found_by_it(make_lab: Make) -> None:
+def test_screen_added_during_a_poll_is_found_by_it(make_lab: Make) -> None:
     lab, names = lab_with_ages(make_lab)
     (late,) = add_short(lab, [99], timedelta(minutes=5))
     screen = lab.store._screens.pop(late.id)
@@ -195,7 +193,7 @@ def test_a_screen_that_comes_while_a_poll_lasts_is_found_by_it(make_lab: Make) -
     assert (poller.pending, result.target_count) == (0, 5)
 
 
-def test_the_newest_calls_are_read_again_also_while_nothing_new_is_met(make_lab: Make) -> None:
+def test_newest_calls_are_read_again_while_nothing_new_is_found(make_lab: Make) -> None:
     lab = make_lab(scroll_empty_first_page=False, scroll_repeats_ids=False)
     add_short(lab, range(4))
     engine = RecordingIntake()

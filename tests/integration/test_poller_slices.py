@@ -27,7 +27,7 @@ CALL_COUNT = 10
 
 @pytest.fixture
 def lab(make_lab: Callable[..., Lab]) -> Lab:
-    """Return a lab with calls that have a screen file each, by their metadata."""
+    """Return a lab with calls that have one screen file each in their metadata."""
     lab = make_lab(scroll_empty_first_page=False, scroll_repeats_ids=False)
     plan = CallPlan("polled", TIMEOUT_SECONDS, (ScreenPart(0, TIMEOUT_SECONDS),))
     nothing = lab.folder / "nothing"
@@ -57,12 +57,12 @@ def create_poller(lab: Lab, submitted: list[str], **overrides: str) -> Poller:
 
 
 def bulk_sizes(lab: Lab) -> list[int]:
-    """Return how many ids each bulk query of screen recordings named."""
+    """Return the number of ids in each bulk query of screen recordings."""
     return [one.path.count(",") + 1 for one in lab.store.served_requests if "screen-recordings?ids=" in one.path]
 
 
 @pytest.mark.parametrize(("page", "size", "expected"), [("3", "4", [4, 4, 2]), ("4", "2", [2] * 5), ("10", "100", [10])])
-def test_screens_are_read_in_slices_whatever_the_pages(lab: Lab, page: str, size: str, expected: list[int]) -> None:
+def test_screens_are_read_in_slices_for_any_page_size(lab: Lab, page: str, size: str, expected: list[int]) -> None:
     submitted: list[str] = []
     options = {"advanced__pagination": page, "processing__query_slice_size": size}
     result = create_poller(lab, submitted, **options).poll()
@@ -70,7 +70,7 @@ def test_screens_are_read_in_slices_whatever_the_pages(lab: Lab, page: str, size
     assert len(set(submitted)) == result.submitted == result.found == CALL_COUNT
 
 
-def test_what_was_read_before_a_page_fails_is_worked_on(lab: Lab) -> None:
+def test_recordings_read_before_page_failure_are_submitted(lab: Lab) -> None:
     submitted: list[str] = []
     polling = create_poller(lab, submitted, advanced__pagination="4", advanced__call_recording_extra_query_string="disable")
     lab.store.fail_next("rws", "GET", "offset=8", 500, times=100, headers={"Retry-After": "0"})

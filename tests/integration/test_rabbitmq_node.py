@@ -1,4 +1,4 @@
-"""What the tests of the fleet stand on: a RabbitMQ node of their own, a line before it that breaks, two hosts."""
+"""The test environment of the fleet: a separate RabbitMQ node, a proxy connection that fails, two hosts."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from tests.support.rabbitmq import RabbitNode
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.tls import HOST, pem_bundle
 
-TESTS = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 QUORUM = {"x-queue-type": "quorum"}
 DURABLE = pika.BasicProperties(delivery_mode=2)
 
 
 def publish_durable(channel: BlockingChannel, *bodies: bytes) -> None:
-    """Put messages into a quorum queue that outlasts the node."""
+    """Publish messages to a durable quorum queue."""
     channel.confirm_delivery()
     channel.queue_declare("orders", durable=True, arguments=QUORUM)
     for body in bodies:
@@ -37,7 +37,7 @@ def publish_durable(channel: BlockingChannel, *bodies: bytes) -> None:
 
 
 def connect_through(vhost: VirtualHost, line: TcpProxy, **settings: float) -> pika.BlockingConnection:
-    """Connect to a virtual host through a line."""
+    """Connect to a virtual host through the TCP proxy `line`."""
     parameters = pika.URLParameters(vhost.url)
     parameters.port, parameters.connection_attempts = line.port, 1
     for name, value in settings.items():
@@ -46,7 +46,7 @@ def connect_through(vhost: VirtualHost, line: TcpProxy, **settings: float) -> pi
 
 
 def processes_in(folder: Path) -> list[int]:
-    """Return all processes that work in a folder."""
+    """Return all processes whose working directory is in a folder."""
     found = []
     for process in Path("/proc").iterdir():
         with suppress(OSError):
@@ -55,7 +55,7 @@ def processes_in(folder: Path) -> list[int]:
     return found
 
 
-def test_what_was_confirmed_outlasts_a_kill(vhost: VirtualHost) -> None:
+def test_confirmed_messages_survive_a_kill(vhost: VirtualHost) -> None:
     with vhost.open_channel() as channel:
         publish_durable(channel, b"first", b"second")
     port = vhost.node.port
@@ -72,7 +72,7 @@ def test_what_was_confirmed_outlasts_a_kill(vhost: VirtualHost) -> None:
     assert (vhost.ready_count("orders"), vhost.queue_counts("no such queue")) == (0, None)
 
 
-def test_it_listens_on_loopback_only_and_knows_no_epmd_and_no_plugin(rabbit: RabbitNode) -> None:
+def test_node_listens_on_loopback_only_without_epmd_and_plugins(rabbit: RabbitNode) -> None:
     rabbit.start()
     sockets = rabbit.evaluate_erlang("[{inet:ntoa(A), N} || P <- erlang:ports(), {ok, {A, N}} <- [inet:sockname(P)]]")
     assert f'{{"{HOST}", {rabbit.port}}}' in sockets
@@ -90,17 +90,17 @@ def test_an_account_of_one_virtual_host_sees_no_other(rabbit: RabbitNode, vhost:
 
 
 def test_a_node_dies_with_the_process_that_started_it(tmp_path: Path) -> None:
-    program = "import sys, time; from pathlib import Path; from support.rabbitmq import RabbitNode; "
+    program = "import sys, time; from pathlib import Path; from tests.support.rabbitmq import RabbitNode; "
     program += "RabbitNode(Path(sys.argv[1])).start(); print('up', flush=True); time.sleep(600)"
     folder = tmp_path / "node"
-    with subprocess.Popen([sys.executable, "-c", program, folder], cwd=TESTS, stdout=subprocess.PIPE) as starter:
+    with subprocess.Popen([sys.executable, "-c", program, folder], cwd=ROOT, stdout=subprocess.PIPE) as starter:
         assert starter.stdout is not None and starter.stdout.readline() == b"up\n"
         assert processes_in(folder)
         starter.kill()
     wait_until(lambda: not processes_in(folder), "nothing is left of the node")
 
 
-def test_one_that_cannot_start_says_why(tmp_path: Path) -> None:
+def test_node_that_cannot_start_reports_cause(tmp_path: Path) -> None:
     node = RabbitNode(tmp_path / "node", before=("sh", "-c", "echo the reason; exit 1"))
     with pytest.raises(AssertionError, match="does not start:\nthe reason"):
         node.start()
@@ -109,14 +109,14 @@ def test_one_that_cannot_start_says_why(tmp_path: Path) -> None:
 
 @pytest.fixture
 def impatient(vhost: VirtualHost) -> Iterator[VirtualHost]:
-    """Limit the time in which a consumer may hold a message to half a second."""
+    """Limit the acknowledgement timeout of consumers to half a second."""
     vhost.node.acknowledge_within(0.5, tick=0.5)
     yield vhost
     vhost.node.acknowledge_within(1800, tick=60)
 
 
-def test_a_late_acknowledgement_costs_the_channel_and_not_the_message(impatient: VirtualHost) -> None:
-    """A message that was asked for (basic.get) is looked after like one that a consumer was given."""
+def test_late_acknowledgement_closes_channel_and_keeps_message(impatient: VirtualHost) -> None:
+    """A message from basic.get is treated like one that was delivered to a consumer."""
     with pika.BlockingConnection(pika.URLParameters(impatient.url)) as connection:
         channel = connection.channel()
         publish_durable(channel, b"late")
@@ -127,7 +127,7 @@ def test_a_late_acknowledgement_costs_the_channel_and_not_the_message(impatient:
         assert again[0].redelivered and again[2] == b"late"
 
 
-def test_over_tls_it_shows_its_certificate(vhost: VirtualHost, tmp_path: Path) -> None:
+def test_node_presents_its_certificate_over_tls(vhost: VirtualHost, tmp_path: Path) -> None:
     assert vhost.node.certificate is not None
     (tmp_path / "ca.pem").write_bytes(pem_bundle(vhost.node.certificate))
     parameters = pika.URLParameters(vhost.secure_url)
@@ -138,7 +138,7 @@ def test_over_tls_it_shows_its_certificate(vhost: VirtualHost, tmp_path: Path) -
         pika.BlockingConnection(parameters)
 
 
-def test_a_line_that_is_cut_or_refused_is_heard_of_at_once(vhost: VirtualHost) -> None:
+def test_cut_or_refused_connection_is_noticed_at_once(vhost: VirtualHost) -> None:
     with TcpProxy(vhost.node.port) as line:
         connection = connect_through(vhost, line)
         line.reset_connections()
@@ -156,7 +156,7 @@ def test_a_line_that_is_cut_or_refused_is_heard_of_at_once(vhost: VirtualHost) -
     assert vhost.message_bodies("orders") == [b"through"]
 
 
-def test_a_dead_line_is_silent_and_what_it_held_comes_when_it_heals(vhost: VirtualHost) -> None:
+def test_stalled_connection_delivers_its_data_when_it_recovers(vhost: VirtualHost) -> None:
     with TcpProxy(vhost.node.port) as line:
         connection = connect_through(vhost, line)
         channel = connection.channel()
@@ -171,7 +171,7 @@ def test_a_dead_line_is_silent_and_what_it_held_comes_when_it_heals(vhost: Virtu
         connection.close()
 
 
-def test_two_hosts_reach_each_other_by_their_addresses_only(tmp_path: Path) -> None:
+def test_two_hosts_reach_each_other_only_by_address(tmp_path: Path) -> None:
     ask = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 2).recv(2)"
     serve = "import socket; s = socket.create_server(('', 7000)); print('up', flush=True)\n"
     serve += "while True: s.accept()[0].send(b'ok')"

@@ -54,21 +54,19 @@ pytestmark = pytest.mark.usefixtures("models_read_once", "no_keys_around")
 @pytest.fixture(scope="module")
 def server() -> Iterator[S3Server]:
     with moto_server() as url:
-        made = S3Server(url)
-        made.client.create_bucket(Bucket=BUCKET)
-        yield made
+        moto = S3Server(url)
+        moto.client.create_bucket(Bucket=BUCKET)
+        yield moto
 
 
 @contextmanager
 def refusing_front(query: str, status: int) -> Iterator[str]:
-    """Yield the address of a second door to moto, which refuses requests with this query, and they only."""
-    with serve_front(lambda asked: SubstituteResponse(status) if query in asked.query else None) as url:
+    """Yield the URL of a front to moto that refuses only requests with this query."""
+    with serve_front(lambda request: SubstituteResponse(status) if query in request.query else None) as url:
         yield url
 
 
-def test_a_fetched_object_bears_the_time_of_its_last_modification(
-    server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_fetched_object_has_its_modification_time(server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("muxer.net.transfer.JUST_NOW_SECONDS", -1.0)
     store, before = create_storage(server.url), time.time()
     store.upload_file(write_file(tmp_path / "source", b"x"), s3_location("new.mp4"), keep_stored)
@@ -77,7 +75,7 @@ def test_a_fetched_object_bears_the_time_of_its_last_modification(
 
 
 @pytest.mark.parametrize("path", ["no-folder.mp4", "/slash.mp4", "a//b.mp4", "calls/2026/07/deep.mp4", "a/../dots.mp4"])
-def test_any_prefix_is_kept(server: S3Server, tmp_path: Path, path: str) -> None:
+def test_every_prefix_is_kept(server: S3Server, tmp_path: Path, path: str) -> None:
     where = parse_descriptor({"storage": "awsS3", "path": path, "data": {"bucket": BUCKET}})
     create_storage(server.url).upload_file(write_file(tmp_path / "source", b"x"), where, replace_stored)
     assert server.read_object(path) == b"x"
@@ -85,7 +83,7 @@ def test_any_prefix_is_kept(server: S3Server, tmp_path: Path, path: str) -> None
 
 
 @pytest.mark.parametrize("size", [1000, 6 * MIB])
-def test_a_missing_bucket_is_said(server: S3Server, tmp_path: Path, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_bucket_is_reported(server: S3Server, tmp_path: Path, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(s3, "MULTIPART_BYTES", 5 * MIB)
     store, nowhere = create_storage(server.url), s3_location("a.mp4", bucket="no-such-bucket")
     with pytest.raises(ServiceUnavailable, match="bucket does not exist"):
@@ -94,7 +92,7 @@ def test_a_missing_bucket_is_said(server: S3Server, tmp_path: Path, size: int, m
         store.upload_file(write_file(tmp_path / "source", b"x" * size), nowhere, keep_stored)
 
 
-def test_a_missing_bucket_holds_back_no_other_bucket(server: S3Server, tmp_path: Path) -> None:
+def test_missing_bucket_affects_no_other_bucket(server: S3Server, tmp_path: Path) -> None:
     outages = CircuitBreaker()
     store = create_storage(server.url, outages=outages)
     for _ in range(FAILURE_THRESHOLD):
@@ -105,13 +103,13 @@ def test_a_missing_bucket_holds_back_no_other_bucket(server: S3Server, tmp_path:
 
 
 @pytest.mark.parametrize("bucket", ["no bucket at all", "a/b"])
-def test_a_bucket_that_cannot_be_is_an_error_of_the_metadata(server: S3Server, tmp_path: Path, bucket: str) -> None:
+def test_invalid_bucket_name_is_a_metadata_error(server: S3Server, tmp_path: Path, bucket: str) -> None:
     with pytest.raises(MetadataError):
         create_storage(server.url).download_file(s3_location("a.mp4", bucket=bucket), tmp_path / "x")
 
 
 @pytest.mark.usefixtures("small_parts")
-def test_a_large_file_goes_in_parts_both_ways(server: S3Server, tmp_path: Path, large: Path) -> None:
+def test_large_file_is_transferred_in_parts_both_ways(server: S3Server, tmp_path: Path, large: Path) -> None:
     store, where = create_storage(server.url), s3_location("large.mp4")
     stored = store.upload_file(large, where, keep_stored)
     assert stored.tag.strip('"').endswith("-3")
@@ -166,7 +164,7 @@ s3.create_storage({url!r}, stop, Path({notes!r})).upload_file(Path({large!r}), s
 """
 
 
-def test_the_parts_of_a_killed_process_are_given_up(server: S3Server, tmp_path: Path, large: Path) -> None:
+def test_upload_of_killed_process_is_aborted(server: S3Server, tmp_path: Path, large: Path) -> None:
     (notes := tmp_path / "uploading").mkdir()
     where = {"root": str(ROOT), "tests": str(ROOT / "tests"), "url": server.url, "notes": str(notes), "large": str(large)}
     killed = subprocess.run(
@@ -181,7 +179,7 @@ def test_the_parts_of_a_killed_process_are_given_up(server: S3Server, tmp_path: 
     server.client.abort_multipart_upload(Bucket=BUCKET, Key="screens/died.mp4", UploadId=foreign)
 
 
-def test_parts_that_cannot_be_given_up_now_are_given_up_later(server: S3Server, tmp_path: Path) -> None:
+def test_upload_that_cannot_be_aborted_now_is_aborted_later(server: S3Server, tmp_path: Path) -> None:
     (notes := tmp_path / "uploading").mkdir()
     upload = server.client.create_multipart_upload(Bucket=BUCKET, Key="screens/later.mp4")["UploadId"]
     with pytest.raises(Stopped), UploadIntents(notes, "awsS3").pending_upload(s3_location("later.mp4"), upload):
@@ -193,7 +191,7 @@ def test_parts_that_cannot_be_given_up_now_are_given_up_later(server: S3Server, 
 
 
 @pytest.mark.usefixtures("small_parts")
-def test_an_upload_under_way_is_noted_and_left_alone(server: S3Server, tmp_path: Path, large: Path) -> None:
+def test_upload_in_progress_is_recorded_and_not_aborted(server: S3Server, tmp_path: Path, large: Path) -> None:
     (notes := tmp_path / "uploading").mkdir()
     store, seen = create_storage(server.url, uploading=notes), []
 
@@ -234,7 +232,7 @@ def test_a_stopped_process_uploads_nothing(server: S3Server, tmp_path: Path) -> 
 
 
 @pytest.mark.usefixtures("small_parts")
-def test_an_upload_that_takes_too_long_is_given_up(server: S3Server, large: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_upload_that_takes_too_long_is_aborted(server: S3Server, large: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = DelayedStop(30, lambda: monkeypatch.setattr(transfer, "check_progress", too_slow))
     with pytest.raises(ServiceUnavailable, match="time limit"):
         create_storage(server.url, NeverSetEvent(clock)).upload_file(large, s3_location("slow.mp4"), keep_stored)
@@ -242,7 +240,7 @@ def test_an_upload_that_takes_too_long_is_given_up(server: S3Server, large: Path
 
 
 class NeverSetEvent(threading.Event):
-    """An event that is never set, but looks at another."""
+    """An event that is never set, but calls another one."""
 
     def __init__(self, other: threading.Event) -> None:
         super().__init__()
@@ -257,7 +255,7 @@ def too_slow(_deadline: float, what: str, _stop: threading.Event) -> None:
     raise ServiceUnavailable(f"{what} took longer than its time limit")
 
 
-def test_no_keys_are_said_and_looked_for_again(server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_keys_are_reported_and_read_again(server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = create_storage(server.url, access_key_id="", secret_access_key="")
     for _ in range(2):
         with pytest.raises(AccessDenied, match=r"\[s3\] access_key_id and secret_access_key"):
@@ -267,7 +265,7 @@ def test_no_keys_are_said_and_looked_for_again(server: S3Server, tmp_path: Path,
     assert store.upload_file(tmp_path / "source", s3_location("keys.mp4"), keep_stored).length == 1
 
 
-def test_a_wrong_secret_is_refused_and_said(server: S3Server, tmp_path: Path) -> None:
+def test_wrong_secret_is_refused_and_reported(server: S3Server, tmp_path: Path) -> None:
     iam: Any = boto3.client("iam", endpoint_url=server.url, region_name="us-east-1", **KEYS)
     iam.create_user(UserName="muxer")
     policy = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]}
@@ -275,7 +273,7 @@ def test_a_wrong_secret_is_refused_and_said(server: S3Server, tmp_path: Path) ->
     key = iam.create_access_key(UserName="muxer")["AccessKey"]
     right = {"access_key_id": key["AccessKeyId"], "secret_access_key": key["SecretAccessKey"]}
     source, where = write_file(tmp_path / "source", b"content"), s3_location("secret.mp4")
-    # From now on moto checks the keys, their signatures and their rights.
+    # From now on moto checks the keys, their signatures and their permissions.
     requests.post(f"{server.url}/moto-api/reset-auth", data=b"0", timeout=10).raise_for_status()
     try:
         assert create_storage(server.url, **right).upload_file(source, where, keep_stored).length == 7
@@ -290,17 +288,17 @@ def test_a_wrong_secret_is_refused_and_said(server: S3Server, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("lacking", ["access_key_id", "secret_access_key"])
-def test_half_of_the_keys_is_said(server: S3Server, lacking: str) -> None:
+def test_incomplete_keys_are_reported(server: S3Server, lacking: str) -> None:
     with pytest.raises(AccessDenied, match="secret_access_key"):
         create_storage(server.url, **{lacking: ""}).head(s3_location("a.mp4"))
 
 
-def test_a_profile_that_is_not_there_is_said(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_profile_is_reported(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_PROFILE", "nobody")
     with pytest.raises(AccessDenied, match="ProfileNotFound"):
         create_storage(server.url, access_key_id="", secret_access_key="").head(s3_location("a.mp4"))
 
 
-def test_a_host_name_that_boto3_refuses_is_said() -> None:
+def test_host_name_refused_by_boto3_is_reported() -> None:
     with pytest.raises(AccessDenied, match="endpoint_url"):
         create_storage("http://under_score:9000").head(s3_location("a.mp4"))

@@ -1,4 +1,4 @@
-"""S3 storage against answers that only a test can script."""
+"""S3 storage against scripted responses."""
 
 from __future__ import annotations
 
@@ -34,27 +34,27 @@ pytestmark = pytest.mark.usefixtures("models_read_once", "no_keys_around")
 
 @dataclass
 class CannedResponse:
-    """What the tiny server says to one method."""
+    """The response of the tiny server to one method."""
 
     status: int
     body: bytes = b""
     headers: dict[str, str] = field(default_factory=dict)
-    drop_by_drop: bool = False
+    is_slow: bool = False
 
 
 @dataclass
 class TinyServer:
-    """A server that keeps what it is sent under the path, tells every request, and answers what a test wants."""
+    """A server that stores each body under its path, records every request, and returns scripted responses."""
 
     url: str = ""
-    answers: dict[str, CannedResponse] = field(default_factory=dict)
+    responses: dict[str, CannedResponse] = field(default_factory=dict)
     requests: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
     held: dict[str, bytes] = field(default_factory=dict)
 
     def respond(self, method: str, path: str, headers: dict[str, str], body: bytes) -> CannedResponse:
         self.requests.append((method, path, headers))
-        if method in self.answers:
-            return self.answers[method]
+        if method in self.responses:
+            return self.responses[method]
         if method == "PUT":
             self.held[path] = body
             return CannedResponse(200, headers={"ETag": '"1"'})
@@ -68,17 +68,17 @@ def handler_class(tiny: TinyServer) -> type[BaseHTTPRequestHandler]:
         def serve_request(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             names = {name.lower(): value for name, value in self.headers.items()}
-            answer = tiny.respond(self.command, self.path, names, body)
-            self.send_response(answer.status)
-            usual = {"Content-Length": str(len(answer.body)), "Connection": "close"}
-            for name, value in (usual | answer.headers).items():
+            response = tiny.respond(self.command, self.path, names, body)
+            self.send_response(response.status)
+            usual = {"Content-Length": str(len(response.body)), "Connection": "close"}
+            for name, value in (usual | response.headers).items():
                 self.send_header(name, value)
             self.end_headers()
             if self.command != "HEAD":
                 with suppress(OSError):
-                    for piece in (bytes([one]) for one in answer.body) if answer.drop_by_drop else (answer.body,):
+                    for piece in (bytes([one]) for one in response.body) if response.is_slow else (response.body,):
                         self.wfile.write(piece)
-                        time.sleep(0.05 if answer.drop_by_drop else 0)
+                        time.sleep(0.05 if response.is_slow else 0)
 
         do_GET = do_HEAD = do_PUT = do_DELETE = do_POST = serve_request
 
@@ -89,7 +89,7 @@ def handler_class(tiny: TinyServer) -> type[BaseHTTPRequestHandler]:
 
 
 def self_signed(folder: Path) -> Path:
-    """Write a key and a certificate for this machine that it signs itself, in one PEM file."""
+    """Write a key and a self-signed certificate for this machine into one PEM file."""
     path = folder / "server.pem"
     what = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=store", "-days", "2"]
     files = ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", str(folder / "key.pem"), "-out", str(path)]
@@ -115,15 +115,13 @@ def tiny_server(certificate: Path | None = None) -> Iterator[TinyServer]:
 
 @pytest.fixture
 def tiny() -> Iterator[TinyServer]:
-    with tiny_server() as made:
-        yield made
+    with tiny_server() as running:
+        yield running
 
 
 @pytest.mark.parametrize(("method", "status"), [("DELETE", 200), ("DELETE", 403), ("GET", 404)])
-def test_an_answer_that_is_no_media_and_has_no_end_meets_a_limit(
-    tiny: TinyServer, tmp_path: Path, method: str, status: int
-) -> None:
-    tiny.answers[method] = CannedResponse(status, b" " * (s3_http.MAX_S3_RESPONSE_BYTES + 1))
+def test_endless_response_without_media_meets_a_limit(tiny: TinyServer, tmp_path: Path, method: str, status: int) -> None:
+    tiny.responses[method] = CannedResponse(status, b" " * (s3_http.MAX_S3_RESPONSE_BYTES + 1))
     store = create_storage(tiny.url)
     with pytest.raises(UnreadableResponse, match="longer than"):
         store.delete_file(s3_location("x.mp4")) if method == "DELETE" else store.download_file(
@@ -132,19 +130,15 @@ def test_an_answer_that_is_no_media_and_has_no_end_meets_a_limit(
     assert len(tiny.requests) == 1
 
 
-def test_an_answer_that_is_no_media_and_comes_drop_by_drop_meets_a_limit(
-    tiny: TinyServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_slow_response_without_media_meets_a_limit(tiny: TinyServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(s3_http, "MAX_S3_RESPONSE_SECONDS", 0.3)
-    tiny.answers["DELETE"] = CannedResponse(200, b" " * 100, drop_by_drop=True)
+    tiny.responses["DELETE"] = CannedResponse(200, b" " * 100, is_slow=True)
     with pytest.raises(ServiceUnavailable, match="time limit"):
         create_storage(tiny.url).delete_file(s3_location("x.mp4"))
 
 
 @pytest.mark.parametrize("secure", [False, True], ids=["http", "https"])
-def test_an_own_endpoint_gets_plain_requests_with_paths(
-    tmp_path: Path, secure: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_own_endpoint_gets_path_style_requests(tmp_path: Path, secure: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     source, certificate = write_file(tmp_path / "source", b"content"), self_signed(tmp_path) if secure else None
@@ -159,7 +153,7 @@ def test_an_own_endpoint_gets_plain_requests_with_paths(
     assert not [name for _, _, sent in tiny.requests for name in sent if "checksum" in name or "trailer" in name]
 
 
-def test_the_store_must_prove_who_it_is_unless_checks_are_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_certificate_of_store_is_checked_unless_disabled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(s3, "ATTEMPTS", 1)
     (tmp_path / "other").mkdir()
     with tiny_server(self_signed(tmp_path)) as tiny:
@@ -170,19 +164,17 @@ def test_the_store_must_prove_who_it_is_unless_checks_are_off(tmp_path: Path, mo
         assert create_storage(tiny.url, trusted_ca=False).head(s3_location("a.mp4")) is None
 
 
-@pytest.mark.parametrize(("answer", "held"), [(CannedResponse(200, b"abc"), "3 bytes"), (CannedResponse(404), "nothing")])
-def test_an_upload_that_the_store_mangles_is_caught(
-    tiny: TinyServer, tmp_path: Path, answer: CannedResponse, held: str
-) -> None:
-    tiny.answers["HEAD"] = answer
+@pytest.mark.parametrize(("response", "held"), [(CannedResponse(200, b"abc"), "3 bytes"), (CannedResponse(404), "nothing")])
+def test_upload_damaged_by_store_is_detected(tiny: TinyServer, tmp_path: Path, response: CannedResponse, held: str) -> None:
+    tiny.responses["HEAD"] = response
     with pytest.raises(ServiceUnavailable, match=f"holds {held} after an upload of 7"):
         create_storage(tiny.url).upload_file(
             write_file(tmp_path / "source", b"content"), s3_location("a.mp4"), replace_stored
         )
 
 
-def test_a_body_shorter_than_announced_is_caught(tiny: TinyServer, tmp_path: Path) -> None:
-    tiny.answers["GET"] = CannedResponse(200, b"short", {"Content-Length": "100"})
+def test_truncated_response_body_is_detected(tiny: TinyServer, tmp_path: Path) -> None:
+    tiny.responses["GET"] = CannedResponse(200, b"short", {"Content-Length": "100"})
     with pytest.raises(ServiceUnavailable):
         create_storage(tiny.url).download_file(s3_location("a.mp4"), tmp_path / "x")
 
@@ -195,8 +187,8 @@ def error_xml(code: str) -> bytes:
     ("status", "code"),
     [(403, ""), (401, ""), (403, "InvalidAccessKeyId"), (403, "SignatureDoesNotMatch"), (400, "ExpiredToken")],
 )
-def test_refused_keys_are_said_and_not_hammered(tiny: TinyServer, tmp_path: Path, status: int, code: str) -> None:
-    tiny.answers["GET"] = CannedResponse(status, error_xml(code) if code else b"")
+def test_refused_keys_are_reported_and_not_retried_at_once(tiny: TinyServer, tmp_path: Path, status: int, code: str) -> None:
+    tiny.responses["GET"] = CannedResponse(status, error_xml(code) if code else b"")
     store = create_storage(tiny.url)
     with pytest.raises(AuthenticationFailed, match=r"\[s3\] access_key_id"):
         store.download_file(s3_location("a.mp4"), tmp_path / "x")
@@ -205,11 +197,11 @@ def test_refused_keys_are_said_and_not_hammered(tiny: TinyServer, tmp_path: Path
     assert len(tiny.requests) == 1
 
 
-def test_refused_keys_are_tried_again_after_a_while(
+def test_refused_keys_are_retried_after_the_back_off(
     tiny: TinyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(circuit_breaker, "LOGIN_BACKOFF_SECONDS", 0.0)
-    tiny.answers["GET"] = CannedResponse(403)
+    tiny.responses["GET"] = CannedResponse(403)
     store = create_storage(tiny.url)
     for _ in range(2):
         with pytest.raises(AuthenticationFailed):
@@ -217,8 +209,8 @@ def test_refused_keys_are_tried_again_after_a_while(
     assert len(tiny.requests) == 2
 
 
-def test_a_right_that_lacks_for_one_object_stops_no_other(tiny: TinyServer, tmp_path: Path) -> None:
-    tiny.answers["GET"] = CannedResponse(403, error_xml("AccessDenied"))
+def test_missing_permission_for_one_object_affects_no_other(tiny: TinyServer, tmp_path: Path) -> None:
+    tiny.responses["GET"] = CannedResponse(403, error_xml("AccessDenied"))
     store = create_storage(tiny.url)
     with pytest.raises(AccessDenied, match="lack the right"):
         store.download_file(s3_location("a.mp4"), tmp_path / "x")
@@ -226,7 +218,7 @@ def test_a_right_that_lacks_for_one_object_stops_no_other(tiny: TinyServer, tmp_
 
 
 @pytest.mark.parametrize(
-    ("answer", "error", "text"),
+    ("response", "error", "text"),
     [
         (CannedResponse(400, error_xml("AuthorizationHeaderMalformed")), AccessDenied, r"\[s3\] region"),
         (CannedResponse(400, error_xml("InvalidArgument")), RequestRejected, "InvalidArgument"),
@@ -238,23 +230,23 @@ def test_a_right_that_lacks_for_one_object_stops_no_other(tiny: TinyServer, tmp_
     ],
 )
 @pytest.mark.usefixtures("small_parts")
-def test_what_the_store_answers_is_said_by_its_type(
+def test_response_of_store_is_mapped_to_an_error_type(
     tiny: TinyServer,
     large: Path,
-    answer: CannedResponse,
+    response: CannedResponse,
     error: type[MuxerError],
     text: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(s3, "ATTEMPTS", 1)
-    tiny.answers["POST"] = answer
+    tiny.responses["POST"] = response
     with pytest.raises(error, match=text) as caught:
         create_storage(tiny.url).upload_file(large, s3_location("a.mp4"), replace_stored)
     assert type(caught.value) is error
 
 
-def test_a_busy_store_is_tried_again_and_its_wish_is_passed_on(tiny: TinyServer, tmp_path: Path) -> None:
-    tiny.answers["GET"] = CannedResponse(503, error_xml("SlowDown"), {"Retry-After": "7"})
+def test_busy_store_is_retried_and_its_retry_after_is_kept(tiny: TinyServer, tmp_path: Path) -> None:
+    tiny.responses["GET"] = CannedResponse(503, error_xml("SlowDown"), {"Retry-After": "7"})
     with pytest.raises(ServiceUnavailable, match="503") as caught:
         create_storage(tiny.url).download_file(s3_location("a.mp4"), tmp_path / "x")
     assert caught.value.retry_after == 7
@@ -275,7 +267,7 @@ def test_a_store_that_is_down_is_unavailable(tmp_path: Path) -> None:
 @pytest.mark.parametrize("status", [403, 400, 404, 503, 0])
 def test_no_secret_is_in_an_error(tiny: TinyServer, tmp_path: Path, status: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(s3, "ATTEMPTS", 1)
-    tiny.answers["GET"] = CannedResponse(status, error_xml("Any"))
+    tiny.responses["GET"] = CannedResponse(status, error_xml("Any"))
     with pytest.raises(MuxerError) as caught:
         create_storage(tiny.url if status else closed_port()).download_file(s3_location("a.mp4"), tmp_path / "x")
     assert SECRET not in "".join(traceback.format_exception(caught.value)) + repr(caught.value)

@@ -1,6 +1,6 @@
-"""Why an S3 store refuses a request: each cause is named with its option, and costs no recording its attempts.
+"""Refusals of an S3 store: each cause is named with its option, and uses no attempts of a recording.
 
-Behind the doors of these tests is a real moto; nginx is a real one, too. What they refuse is what AWS and other stores do.
+The fronts of these tests lead to a real moto, and nginx is real too. They refuse the same requests as AWS and other stores.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ OTHER_BUCKET = "other-bucket"
 @pytest.fixture(scope="module")
 def server() -> Iterator[S3Server]:
     with moto_server() as url:
-        made = S3Server(url)
+        moto = S3Server(url)
         for bucket in (BUCKET, OTHER_BUCKET):
-            made.client.create_bucket(Bucket=bucket)
-        yield made
+            moto.client.create_bucket(Bucket=bucket)
+        yield moto
 
 
 def without_list(server: S3Server) -> Rule:
-    """Return what AWS does for keys without ListBucket: a missing object is forbidden."""
+    """Return the behaviour of AWS for keys without ListBucket: a missing object is forbidden."""
 
     def deny_missing(asked: S3Request) -> SubstituteResponse | None:
         if asked.method not in ("GET", "HEAD"):
@@ -70,7 +70,7 @@ def refuse_always(refusal: SubstituteResponse) -> Rule:
     return lambda _: refusal
 
 
-# ---- rights of the keys ------------------------------------------------------------------------------
+# ---- permissions of the keys -------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("small_parts")
@@ -94,7 +94,7 @@ def test_keys_without_the_right_to_list_store_and_delete(
     assert len(sent) == 1
 
 
-def test_a_missing_source_stops_no_other_when_keys_may_not_list(server: S3Server, tmp_path: Path) -> None:
+def test_missing_source_affects_no_other_without_list_permission(server: S3Server, tmp_path: Path) -> None:
     outages = CircuitBreaker()
     with serve_front(without_list(server)) as url:
         store = create_storage(url, outages=outages)
@@ -106,7 +106,7 @@ def test_a_missing_source_stops_no_other_when_keys_may_not_list(server: S3Server
     assert outages.open_circuits() == {}
 
 
-def test_keys_that_may_list_but_not_read_are_not_taken_for_a_missing_object(tmp_path: Path) -> None:
+def test_missing_read_permission_is_not_reported_as_missing_object(tmp_path: Path) -> None:
     with serve_front(lambda asked: None if asked.is_of_bucket else write_only(asked)) as url:
         for tried in (
             lambda: create_storage(url).head(s3_location("hidden.mp4")),
@@ -117,7 +117,7 @@ def test_keys_that_may_list_but_not_read_are_not_taken_for_a_missing_object(tmp_
 
 
 @pytest.mark.parametrize("knows_conditions", [True, False], ids=["conditional put", "not implemented"])
-def test_what_cannot_be_seen_is_not_overwritten(server: S3Server, tmp_path: Path, knows_conditions: bool) -> None:
+def test_invisible_object_is_not_overwritten(server: S3Server, tmp_path: Path, knows_conditions: bool) -> None:
     server.client.put_object(Bucket=BUCKET, Key="screens/hidden.mp4", Body=b"of another muxer")
 
     def refuse_conditions(asked: S3Request) -> SubstituteResponse | None:
@@ -143,7 +143,7 @@ def test_what_cannot_be_seen_is_not_overwritten(server: S3Server, tmp_path: Path
         ("DELETE", "s3:AbortMultipartUpload", lambda store, _: store.try_multipart(s3_location("a.mp4"))),
     ],
 )
-def test_the_right_that_lacks_is_named(
+def test_missing_permission_is_named(
     server: S3Server, tmp_path: Path, method: str, right: str, tried: Callable[[S3Storage, Path], object]
 ) -> None:
     source = write_file(tmp_path / "source", b"x")
@@ -157,7 +157,7 @@ def test_the_right_that_lacks_is_named(
 
 
 @pytest.mark.parametrize("code", ["", "InvalidAccessKeyId", "AccessDenied"])
-def test_what_one_bucket_refuses_holds_back_no_other(server: S3Server, tmp_path: Path, code: str) -> None:
+def test_refusal_of_one_bucket_affects_no_other(server: S3Server, tmp_path: Path, code: str) -> None:
     server.client.put_object(Bucket=OTHER_BUCKET, Key="screens/a.mp4", Body=b"x")
     asked, outages = list[S3Request](), CircuitBreaker()
     with serve_front(lambda one: SubstituteResponse(403, code) if one.path.startswith(f"/{BUCKET}") else None, asked) as url:
@@ -173,7 +173,7 @@ def test_what_one_bucket_refuses_holds_back_no_other(server: S3Server, tmp_path:
         assert refused == 2 and f"S3 bucket {BUCKET}" in outages.open_circuits()
 
 
-# ---- what a HEAD does not say, a GET does ------------------------------------------------------------
+# ---- causes that only the response to a GET contains -------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -211,7 +211,7 @@ def test_what_one_bucket_refuses_holds_back_no_other(server: S3Server, tmp_path:
     ],
     ids=lambda one: one.code or str(one.status) if isinstance(one, SubstituteResponse) else "",
 )
-def test_a_refused_head_is_judged_by_the_body_of_a_get(
+def test_refused_head_is_explained_by_the_body_of_a_get(
     refusal: SubstituteResponse, kind: type[MuxerError], text: str
 ) -> None:
     asked: list[S3Request] = []
@@ -222,7 +222,7 @@ def test_a_refused_head_is_judged_by_the_body_of_a_get(
     assert [one.method for one in asked if not one.is_of_bucket] == ["HEAD", "GET"]
 
 
-def test_a_web_page_is_no_object_that_is_stored_already(tmp_path: Path) -> None:
+def test_web_page_is_not_taken_for_a_stored_object(tmp_path: Path) -> None:
     page = SubstituteResponse(
         200, text="<html>the console of the store</html>", headers={"Content-Type": "text/html; charset=utf-8"}
     )
@@ -240,7 +240,7 @@ def test_a_proxy_that_refuses_head_hides_nothing(server: S3Server) -> None:
         assert create_storage(url).has_folder(s3_location("nowhere.mp4"))
 
 
-def test_an_archived_object_is_not_taken_for_wrong_keys(tmp_path: Path) -> None:
+def test_archived_object_is_not_reported_as_wrong_keys(tmp_path: Path) -> None:
     with (
         serve_front(refuse_always(SubstituteResponse(403, "InvalidObjectState"))) as url,
         pytest.raises(PathForbidden, match="archived: restore it"),
@@ -254,15 +254,15 @@ def test_an_archived_object_is_not_taken_for_wrong_keys(tmp_path: Path) -> None:
 @contextmanager
 def nginx_for(folder: Path, text: str) -> Iterator[str]:
     """Yield the port of a server of nginx with TLS. `text` is for its block `server`."""
-    made, port = self_signed("store", HOST), free_port()
-    key, chain = write_file(folder / "key.pem", made.key_pem), write_file(folder / "chain.pem", pem_bundle(made))
+    moto, port = self_signed("store", HOST), free_port()
+    key, chain = write_file(folder / "key.pem", moto.key_pem), write_file(folder / "chain.pem", pem_bundle(moto))
     with run_nginx(f"listen {HOST}:{port} ssl; ssl_certificate {chain}; ssl_certificate_key {key}; {text}"):
         yield f"{HOST}:{port}"
 
 
 def test_http_to_a_tls_port_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(s3, "ATTEMPTS", 1)
-    with nginx_for(tmp_path, "") as netloc:  # it answers 400
+    with nginx_for(tmp_path, "") as netloc:  # it returns 400
         check_scheme(f"http://{netloc}", "the port speaks TLS: write https://", tmp_path)
     certificate = self_signed("store", HOST)
     with S3rver(tmp_path / "s3rver", BUCKET, certificate=certificate) as rver:  # it closes the connection

@@ -1,6 +1,6 @@
 """S3 storage against a real s3rver, over http and https: it refuses unknown keys, and keeps the marks of aws-chunked.
 
-What it lacks: it takes any secret for a known key, lists no unfinished uploads and cannot give them up; moto can.
+Its limits: it accepts any secret for a known key, and cannot list or abort unfinished uploads; moto can.
 """
 
 from __future__ import annotations
@@ -56,13 +56,13 @@ def test_the_bytes_are_exact(store: S3rverStore, tmp_path: Path, length: int) ->
     assert store.server.read_object(f"screens/{length}.mp4") == source.read_bytes()
 
 
-def test_the_store_falls_into_the_trap_over_https(store: S3rverStore) -> None:
+def test_store_keeps_aws_chunked_marks_over_https(store: S3rverStore) -> None:
     server = store.server
     server.client.put_object(Bucket=BUCKET, Key="trap", Body=b"x" * 1000)
     assert len(server.read_object("trap")) == (1043 if store.trusted_ca else 1000)
 
 
-def test_a_large_file_goes_in_parts(store: S3rverStore, tmp_path: Path) -> None:
+def test_large_file_is_uploaded_in_parts(store: S3rverStore, tmp_path: Path) -> None:
     source, storage, where = tmp_path / "source", store.create_storage(), s3_location("large.mp4")
     with source.open("wb") as file:
         file.write(b"begin")
@@ -79,7 +79,7 @@ def test_a_large_file_goes_in_parts(store: S3rverStore, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "tried", [lambda one: one.head(s3_location("a.mp4")), lambda one: one.delete_file(s3_location("a.mp4"))]
 )
-def test_an_unknown_key_is_refused_and_said(store: S3rverStore, tried: Callable[[S3Storage], object]) -> None:
+def test_unknown_key_is_refused_and_reported(store: S3rverStore, tried: Callable[[S3Storage], object]) -> None:
     storage = store.create_storage(access_key_id="NOBODY")
     with pytest.raises(AuthenticationFailed, match=r"HTTP 403.*\[s3\] access_key_id"):
         tried(storage)
@@ -102,7 +102,7 @@ def test_a_descriptor_with_a_long_prefix_names_its_object(store: S3rverStore, tm
     assert store.server.read_object("calls/2026/07 ü/deep.mp3") == b"x"
 
 
-def test_only_a_trusted_store_is_talked_to(store: S3rverStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_untrusted_store_is_refused(store: S3rverStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(s3, "ATTEMPTS", 1)
     other = write_file(tmp_path / "other.pem", pem_bundle(self_signed("other", HOST)))
     if store.trusted_ca is None:
@@ -126,7 +126,7 @@ def test_a_stop_ends_an_upload_in_parts(store: S3rverStore, large: Path) -> None
 
 
 @pytest.mark.usefixtures("small_parts")
-def test_a_store_that_cannot_give_up_parts_is_said_once(
+def test_store_that_cannot_abort_uploads_is_reported_once(
     store: S3rverStore, tmp_path: Path, large: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (notes := tmp_path / "uploading").mkdir()
@@ -143,7 +143,7 @@ def test_a_store_that_cannot_give_up_parts_is_said_once(
 
 
 @pytest.mark.usefixtures("small_parts")
-def test_a_store_that_dies_in_the_middle_holds_nothing_and_gets_it_later(
+def test_interrupted_upload_is_repeated_when_store_is_available_again(
     tmp_path: Path, large: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(s3, "ATTEMPTS", 1)

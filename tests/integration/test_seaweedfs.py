@@ -1,4 +1,4 @@
-"""S3 storage against a real SeaweedFS: which rights the keys need, and what is said when one of them lacks."""
+"""S3 storage against a real SeaweedFS: the permissions that the keys need, and the message when one is missing."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from tests.support.seaweedfs import ADMIN, LONG_TIER, SeaweedFS, access_key, sec
 
 pytestmark = [LONG_TIER, pytest.mark.usefixtures("models_read_once", "no_keys_around")]
 OTHER, USER = "other-bucket", "muxer"
-# As docs/s3.md names them; the bucket itself may be listed only with a further one.
+# As in docs/s3.md; listing the bucket itself needs a further permission.
 RIGHTS = ("s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload")
 
 
 @pytest.fixture(scope="module")
 def admin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     with SeaweedFS(tmp_path_factory.mktemp("seaweedfs"), {USER: [f"{one}:{OTHER}" for one in ("Read", "Write")]}) as running:
-        made = S3Server(running.url, access_key(ADMIN), secret_key(ADMIN))
+        store = S3Server(running.url, access_key(ADMIN), secret_key(ADMIN))
         for bucket in (BUCKET, OTHER):
-            made.client.create_bucket(Bucket=bucket)
-        yield made
+            store.client.create_bucket(Bucket=bucket)
+        yield store
 
 
 @pytest.fixture
 def allow(admin: S3Server) -> Iterator[Callable[..., S3Storage]]:
-    """Return a function that gives the keys of the user these rights in the bucket, and returns a storage with the keys."""
+    """Return a function that grants the user's keys permissions in the bucket and returns a storage with the keys."""
 
     def grant_rights(*rights: str, bucket_rights: tuple[str, ...] = ()) -> S3Storage:
         user = {"AWS": [f"arn:aws:iam::000000000000:user/{USER}"]}
@@ -57,7 +57,7 @@ Allow = Callable[..., S3Storage]
 
 
 @pytest.mark.usefixtures("small_parts")
-def test_the_documented_rights_suffice(
+def test_documented_permissions_suffice(
     admin: S3Server, allow: Allow, tmp_path: Path, large: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     store, where = allow(*RIGHTS, bucket_rights=("s3:ListBucket",)), s3_location("all.mp4")
@@ -72,7 +72,7 @@ def test_the_documented_rights_suffice(
     assert not [one for one in caplog.records if one.name.startswith("muxer")]
 
 
-def test_without_the_right_to_list_everything_is_stored(admin: S3Server, allow: Allow, tmp_path: Path) -> None:
+def test_everything_is_stored_without_list_permission(admin: S3Server, allow: Allow, tmp_path: Path) -> None:
     store, where, source = allow(*RIGHTS), s3_location("unlisted.mp4"), write_file(tmp_path / "source", b"content")
     assert not store.may_list(where)
     assert (
@@ -84,8 +84,8 @@ def test_without_the_right_to_list_everything_is_stored(admin: S3Server, allow: 
     assert store.head(where) is None and admin.list_objects() == []
 
 
-@pytest.mark.parametrize("lacking", [one for one in RIGHTS if "Abort" not in one])  # who may upload may abort, there
-def test_each_right_is_needed_and_named(admin: S3Server, allow: Allow, tmp_path: Path, lacking: str) -> None:
+@pytest.mark.parametrize("lacking", [one for one in RIGHTS if "Abort" not in one])  # upload permission includes abort
+def test_each_permission_is_needed_and_named(admin: S3Server, allow: Allow, tmp_path: Path, lacking: str) -> None:
     store = allow(*(one for one in RIGHTS if one != lacking), bucket_rights=("s3:ListBucket",))
     source, where = write_file(tmp_path / "source", b"content"), s3_location("lacking.mp4")
     with pytest.raises(AccessDenied, match=f"lack the right {lacking}"):
@@ -94,7 +94,7 @@ def test_each_right_is_needed_and_named(admin: S3Server, allow: Allow, tmp_path:
         store.delete_file(where)
 
 
-def test_what_the_keys_may_not_see_is_not_overwritten(admin: S3Server, allow: Allow, tmp_path: Path) -> None:
+def test_objects_invisible_to_keys_are_not_overwritten(admin: S3Server, allow: Allow, tmp_path: Path) -> None:
     admin.client.put_object(Bucket=BUCKET, Key="screens/hidden.mp4", Body=b"of another muxer")
     store, source = allow("s3:PutObject"), write_file(tmp_path / "source", b"ours")
     with pytest.raises(StoredByOtherMuxer):
@@ -104,7 +104,7 @@ def test_what_the_keys_may_not_see_is_not_overwritten(admin: S3Server, allow: Al
         store.upload_file(source, s3_location("new.mp4"), keep_stored)
 
 
-def test_a_bucket_without_rights_holds_back_no_other(admin: S3Server, allow: Allow, tmp_path: Path) -> None:
+def test_bucket_without_permissions_affects_no_other(admin: S3Server, allow: Allow, tmp_path: Path) -> None:
     store, source = allow("s3:ListBucketVersions"), write_file(tmp_path / "source", b"x")
     with pytest.raises(PathForbidden, match="lack the right s3:GetObject"):
         store.download_file(s3_location("a.mp4"), tmp_path / "x")

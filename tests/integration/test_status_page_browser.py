@@ -66,11 +66,11 @@ class ViewPort:
 
 @pytest.fixture(scope="module")
 def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ViewPort]:
-    made = ViewPort(free_port())
+    served = ViewPort(free_port())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(application, "gather_status", lambda _: made.view)
-        with open_server(create_sources(tmp_path_factory.mktemp("port"), monitoring__http_port=made.number)):
-            yield made
+        patch.setattr(application, "gather_status", lambda _: served.view)
+        with open_server(create_sources(tmp_path_factory.mktemp("port"), monitoring__http_port=served.number)):
+            yield served
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def browser() -> Iterator[BrowserTab]:
 
 @pytest.fixture
 def shown(port: ViewPort, browser: BrowserTab) -> BrowserTab:
-    """Return a tab with the page of all kinds of rows."""
+    """Return a tab with a page that contains all kinds of rows."""
     port.view = EVERYTHING
     browser.open_page(port.url)
     return browser
@@ -92,14 +92,14 @@ def page_problems(tab: BrowserTab, host: str) -> list[object]:
     complaints = tab.received_events(
         "Log.entryAdded", "Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Audits.issueAdded"
     )
-    asked = [one["request"]["url"] for one in tab.received_events("Network.requestWillBeSent")]
-    return [*complaints, *(one for one in asked if urlsplit(one).netloc != host and not one.startswith("data:"))]
+    urls = [one["request"]["url"] for one in tab.received_events("Network.requestWillBeSent")]
+    return [*complaints, *(one for one in urls if urlsplit(one).netloc != host and not one.startswith("data:"))]
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize(("width", "height"), SIZES)
 @pytest.mark.parametrize(("path", "seen"), [("", EVERYTHING), ("", FLEET), (RECORDING, EVERYTHING)])
-def test_it_fits_and_is_legible(
+def test_page_fits_and_is_legible(
     port: ViewPort, browser: BrowserTab, path: str, seen: StatusView, width: int, height: int, scheme: str
 ) -> None:
     port.view = seen
@@ -121,12 +121,12 @@ def test_each_summary_is_legible(port: ViewPort, browser: BrowserTab, level: str
     assert contrast.low_contrast_texts(browser) == []
 
 
-def test_a_faint_text_would_be_found(shown: BrowserTab) -> None:
+def test_low_contrast_text_is_detected(shown: BrowserTab) -> None:
     shown.evaluate("document.querySelector('h1').style.color = '#999'")
     assert [one["text"][:15] for one in contrast.low_contrast_texts(shown)] == ["Recording Muxer"]
 
 
-def test_a_script_would_be_blocked_and_reported(shown: BrowserTab, port: ViewPort) -> None:
+def test_script_is_blocked_and_reported(shown: BrowserTab, port: ViewPort) -> None:
     shown.evaluate(
         "document.body.append(Object.assign(document.createElement('script'), {textContent: 'document.title = 1'}))"
     )
@@ -152,9 +152,9 @@ def test_a_screen_reader_can_read_the_page(port: ViewPort, browser: BrowserTab, 
     assert {"Service", "State", "Last success"} <= {one["name"] for one in spoken if one["role"] == "columnheader"}
     [bar] = [one for one in spoken if one["role"] == "progressbar"]
     assert (bar["name"], float(bar["value"])) == ("mux of call-1", 75.0)
-    pictures = {one["name"]: one["description"] for one in spoken if one["role"] == "image"}
-    assert pictures["Recordings finished, by hour"].startswith("300 muxed files")
-    assert pictures.keys() == {"Recordings finished, by hour", "Backlog", "Age of the oldest call"}
+    charts = {one["name"]: one["description"] for one in spoken if one["role"] == "image"}
+    assert charts["Recordings finished, by hour"].startswith("300 muxed files")
+    assert charts.keys() == {"Recordings finished, by hour", "Backlog", "Age of the oldest call"}
     links = [one["name"] for one in spoken if one["role"] == "link"]
     assert "Timeline of call-1-file, file " + file_name("call-1-file")[-30:-22] in links
     assert len(links) == len(set(links))
@@ -185,9 +185,9 @@ def test_a_screen_reader_can_read_a_timeline(port: ViewPort, browser: BrowserTab
     port.view = EVERYTHING
     browser.open_page(port.url + RECORDING)
     spoken = browser.accessibility_nodes()
-    [picture] = [one for one in spoken if one["role"] == "image"]
-    assert picture["name"] == "Timeline"
-    assert picture["description"].startswith("10:00 min of audio with 200 screen files: ")
+    [chart] = [one for one in spoken if one["role"] == "image"]
+    assert chart["name"] == "Timeline"
+    assert chart["description"].startswith("10:00 min of audio with 200 screen files: ")
     headings = [(one["name"], one["level"]) for one in spoken if one["role"] == "heading"]
     assert [level for _, level in headings] == [1, 2, 2, 2, 2]
     assert len([one for one in spoken if one["role"] == "rowheader"]) == 200
@@ -217,7 +217,7 @@ def test_the_page_reloads_unless_paused(port: ViewPort, browser: BrowserTab) -> 
     assert browser.received_events("Page.frameScheduledNavigation")
 
 
-def test_it_can_be_printed(shown: BrowserTab) -> None:
+def test_page_can_be_printed(shown: BrowserTab) -> None:
     shown.call_method("Emulation.setEmulatedMedia", media="print")
     assert shown.evaluate("getComputedStyle(document.querySelector('nav')).display") == "none"
     assert contrast.low_contrast_texts(shown) == []

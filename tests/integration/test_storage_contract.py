@@ -1,4 +1,4 @@
-"""What every storage must do, with every kind of store, judged by what the store itself holds."""
+"""The contract of every storage, with every kind of store, checked by the content of the store itself."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ pytestmark = pytest.mark.usefixtures("models_read_once", "no_keys_around")
 
 @pytest.fixture(scope="module", params=STORES)
 def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealStore]:
-    with STORES[request.param](tmp_path_factory.mktemp("store")) as made:
-        yield made
+    with STORES[request.param](tmp_path_factory.mktemp("store")) as running:
+        yield running
 
 
 @pytest.fixture
 def store(running: RealStore) -> Iterator[RealStore]:
-    """Return a running store that holds nothing, and empty it again."""
+    """Return a running, empty store, and empty it after the test."""
     assert running.stored_lengths() == {}
     yield running
     for name in running.stored_lengths():
@@ -34,24 +34,24 @@ def store(running: RealStore) -> Iterator[RealStore]:
 
 @pytest.mark.parametrize("name", FILE_NAMES)
 def test_a_file_of_any_name_is_stored_described_fetched_and_deleted(store: RealStore, tmp_path: Path, name: str) -> None:
-    source, target, storage, place = (
+    source, target, storage, location = (
         tmp_path / "source",
         tmp_path / "target",
         store.create_storage(),
         store.location_of(name),
     )
     write_file(source, name.encode() * 1000)
-    assert storage.head(place) is None
-    stored = storage.upload_file(source, place, keep_stored)
+    assert storage.head(location) is None
+    stored = storage.upload_file(source, location, keep_stored)
     assert store.stored_lengths() == {name: source.stat().st_size} and store.read_content(name) == source.read_bytes()
-    assert stored.length == source.stat().st_size and storage.head(place) == stored
-    assert storage.download_file(place, target) == stored.length
+    assert stored.length == source.stat().st_size and storage.head(location) == stored
+    assert storage.download_file(location, target) == stored.length
     assert target.read_bytes() == source.read_bytes()
-    storage.delete_file(place)
-    assert store.stored_lengths() == {} and storage.head(place) is None
+    storage.delete_file(location)
+    assert store.stored_lengths() == {} and storage.head(location) is None
 
 
-def test_names_that_differ_little_are_different_files(store: RealStore, tmp_path: Path) -> None:
+def test_similar_names_are_different_files(store: RealStore, tmp_path: Path) -> None:
     storage, names = store.create_storage(), [*store.odd_names, "a b.mp4", "a+b.mp4", "a%20b.mp4", "a.mp4", "a.mp4.bin"]
     names += [] if store.ignores_case else ["A.mp4"]
     for name in names:
@@ -67,43 +67,43 @@ def test_names_that_differ_little_are_different_files(store: RealStore, tmp_path
 @pytest.mark.parametrize("length", [0, 1, 12 * MIB + 13])
 def test_the_bytes_are_exact(store: RealStore, tmp_path: Path, length: int) -> None:
     source = write_file(tmp_path / "source", (bytes(range(256)) * (length // 256 + 1))[:length])
-    storage, place = store.create_storage(), store.location_of("exact.mp4")
-    assert storage.upload_file(source, place, keep_stored).length == length
+    storage, location = store.create_storage(), store.location_of("exact.mp4")
+    assert storage.upload_file(source, location, keep_stored).length == length
     assert store.stored_lengths() == {"exact.mp4": length} and store.read_content("exact.mp4") == source.read_bytes()
-    if length:  # an empty source is told by its own error
-        assert storage.download_file(place, tmp_path / "target") == length
+    if length:  # an empty source has a separate error
+        assert storage.download_file(location, tmp_path / "target") == length
         assert (tmp_path / "target").read_bytes() == source.read_bytes()
 
 
-def test_what_is_stored_is_replaced_only_when_that_is_allowed(store: RealStore, tmp_path: Path) -> None:
+def test_stored_file_is_replaced_only_when_allowed(store: RealStore, tmp_path: Path) -> None:
     first, second = write_file(tmp_path / "first", b"first"), write_file(tmp_path / "second", b"second!")
-    storage, place = store.create_storage(), store.location_of("taken.mp4")
-    before = storage.upload_file(first, place, keep_stored)
+    storage, location = store.create_storage(), store.location_of("taken.mp4")
+    before = storage.upload_file(first, location, keep_stored)
     with pytest.raises(StoredByOtherMuxer):
-        store.create_storage().upload_file(second, place, keep_stored)
-    assert store.read_content("taken.mp4") == b"first" and storage.head(place) == before
-    after = storage.upload_file(second, place, replace_stored)
+        store.create_storage().upload_file(second, location, keep_stored)
+    assert store.read_content("taken.mp4") == b"first" and storage.head(location) == before
+    after = storage.upload_file(second, location, replace_stored)
     assert store.stored_lengths() == {"taken.mp4": 7} and store.read_content("taken.mp4") == b"second!"
-    assert after != before and storage.head(place) == after
+    assert after != before and storage.head(location) == after
 
 
-def test_what_is_not_there(store: RealStore, tmp_path: Path) -> None:
-    storage, place = store.create_storage(), store.location_of("nowhere.mp4")
-    assert storage.has_folder(place)
+def test_missing_file_is_reported(store: RealStore, tmp_path: Path) -> None:
+    storage, location = store.create_storage(), store.location_of("nowhere.mp4")
+    assert storage.has_folder(location)
     with pytest.raises(MediaNotFound, match=r"nowhere\.mp4"):
-        storage.download_file(place, tmp_path / "target")
-    assert storage.head(place) is None
-    storage.delete_file(place)
+        storage.download_file(location, tmp_path / "target")
+    assert storage.head(location) is None
+    storage.delete_file(location)
 
 
 def test_a_wrong_password_is_named(store: RealStore, tmp_path: Path) -> None:
-    source, place = write_file(tmp_path / "source", b"content"), store.location_of("secret.mp4")
-    store.create_storage().upload_file(source, place, keep_stored)
+    source, location = write_file(tmp_path / "source", b"content"), store.location_of("secret.mp4")
+    store.create_storage().upload_file(source, location, keep_stored)
     for tried in (
-        lambda one: one.download_file(place, tmp_path / "target"),
-        lambda one: one.head(place),
+        lambda one: one.download_file(location, tmp_path / "target"),
+        lambda one: one.head(location),
         lambda one: one.upload_file(source, store.location_of("other.mp4"), replace_stored),
-        lambda one: one.delete_file(place),
+        lambda one: one.delete_file(location),
     ):
         wrong = store.create_storage(wrong=True)
         for _ in range(2):
@@ -121,15 +121,15 @@ def test_a_missing_folder_or_bucket_is_named(store: RealStore, tmp_path: Path) -
     assert not storage.has_folder(store.missing_location) and store.stored_lengths() == {}
 
 
-def test_two_uploads_of_one_name_at_a_time_leave_one_whole_file(store: RealStore, tmp_path: Path) -> None:
+def test_concurrent_uploads_of_one_name_leave_one_complete_file(store: RealStore, tmp_path: Path) -> None:
     sources = [write_file(tmp_path / name, name.encode() * length) for name, length in (("one", 700_000), ("two", 500_000))]
-    begin, place = threading.Barrier(2), store.location_of("contended.mp4")
+    begin, location = threading.Barrier(2), store.location_of("contended.mp4")
 
     def upload_source(source: Path) -> Path | None:
         storage: Storage = store.create_storage()
         begin.wait(20)
         try:
-            storage.upload_file(source, place, keep_stored)
+            storage.upload_file(source, location, keep_stored)
         except MuxerError as error:
             assert isinstance(error, Transient), error
             return None
@@ -147,22 +147,22 @@ def test_two_uploads_of_one_name_at_a_time_leave_one_whole_file(store: RealStore
 def test_an_upload_that_is_stopped_leaves_nothing(store: RealStore, tmp_path: Path, length: int) -> None:
     if not store.is_atomic:
         length = 12 * MIB  # in parts
-    source, place = write_file(tmp_path / "source", b"x" * length), store.location_of("stopped.mp4")
+    source, location = write_file(tmp_path / "source", b"x" * length), store.location_of("stopped.mp4")
     (notes := tmp_path / "uploading").mkdir()
     looks: list[str] = []
     with pytest.raises(Stopped):
         store.create_storage(stop=DelayedStop(5, lambda: looks.append("looked")), notes=notes).upload_file(
-            source, place, keep_stored
+            source, location, keep_stored
         )
     assert looks and "stopped.mp4" not in store.stored_lengths()
     store.create_storage(notes=notes).remove_leftovers()  # as the next start does
     assert store.stored_lengths() == {} and not list(notes.iterdir())
-    assert store.create_storage().upload_file(source, place, keep_stored).length == length
+    assert store.create_storage().upload_file(source, location, keep_stored).length == length
 
 
 def test_a_stop_ends_a_download(store: RealStore, tmp_path: Path) -> None:
-    place = store.location_of("large.mp4")
-    store.create_storage().upload_file(write_file(tmp_path / "source", b"x" * 3 * MIB), place, keep_stored)
+    location = store.location_of("large.mp4")
+    store.create_storage().upload_file(write_file(tmp_path / "source", b"x" * 3 * MIB), location, keep_stored)
     with pytest.raises(Stopped):
-        store.create_storage(stop=DelayedStop(3, lambda: None)).download_file(place, tmp_path / "target")
+        store.create_storage(stop=DelayedStop(3, lambda: None)).download_file(location, tmp_path / "target")
     assert (tmp_path / "target").stat().st_size < 3 * MIB

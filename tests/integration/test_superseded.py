@@ -34,7 +34,7 @@ NAME, OLD, NEW = "C1", "C1_old_muxed.mp4", "C1_new_muxed.mp4"
 
 @pytest.fixture
 def lab(make_lab: Make, monkeypatch: pytest.MonkeyPatch) -> Lab:
-    """A lab whose RWS leaves files to their owner, with a superseded muxed file and the one that replaces it."""
+    """Return a lab whose RWS does not delete files, with a superseded muxed file and its replacement."""
     monkeypatch.setattr(MediaRoot, "delete_file", lambda *_: None)
     lab = make_lab()
     for name, sources in ((OLD, ["a", "b"]), (NEW, ["a", "b", "c"])):
@@ -66,10 +66,10 @@ def create_superseded(lab: Lab, folder: Path) -> SupersededCleaner:
 
 
 def leave_record(lab: Lab, folder: Path, sources: list[str]) -> None:
-    """Leave what a process that died leaves."""
-    place = asdict(parse_descriptor(lab.site.media.screen_descriptor(OLD)))
+    """Write the record that a killed process leaves."""
+    location = asdict(parse_descriptor(lab.site.media.screen_descriptor(OLD)))
     (folder / "deleting").mkdir(exist_ok=True)
-    content = {"recording": NAME, "media": OLD, "place": place, "sources": sources}
+    content = {"recording": NAME, "media": OLD, "place": location, "sources": sources}
     (folder / "deleting" / "note.json").write_text(json.dumps(content))
 
 
@@ -77,13 +77,13 @@ def list_records(folder: Path) -> list[Path]:
     return list((folder / "deleting").iterdir())
 
 
-def test_entry_and_file_are_deleted_and_no_note_stays(lab: Lab, tmp_path: Path) -> None:
+def test_entry_and_file_are_deleted_and_no_record_stays(lab: Lab, tmp_path: Path) -> None:
     create_superseded(lab, tmp_path).delete_file(NAME, MediaFile.from_json(muxed_entry(lab, OLD, ["a", "b"])))
     assert lab.store.media_deletes == [(NAME, OLD)] and not stored_path(lab, OLD).exists() and stored_path(lab, NEW).exists()
     assert list_records(tmp_path) == []
 
 
-def test_a_note_whose_entry_is_gone_deletes_the_file(lab: Lab, tmp_path: Path) -> None:
+def test_record_whose_entry_is_deleted_deletes_the_file(lab: Lab, tmp_path: Path) -> None:
     lab.store.delete_screen_media(NAME, OLD)
     leave_record(lab, tmp_path, ["a", "b"])
     create_superseded(lab, tmp_path).recover_deletions()
@@ -97,11 +97,11 @@ def test_a_record_whose_entry_exists_is_dropped(lab: Lab, tmp_path: Path) -> Non
 
 
 def test_a_file_whose_publication_failed_stays_until_a_fuller_one_is_published(lab: Lab, tmp_path: Path) -> None:
-    deleting, place = create_superseded(lab, tmp_path), parse_descriptor(lab.site.media.screen_descriptor(OLD))
+    deleting, location = create_superseded(lab, tmp_path), parse_descriptor(lab.site.media.screen_descriptor(OLD))
     for name in (OLD, NEW):
         lab.store.delete_screen_media(NAME, name)
     lab.store.add_screen_media(NAME, lab.region, muxed_entry(lab, "another_muxed.mp4", ["x"]))
-    with pytest.raises(ServiceUnavailable), deleting.track_unpublished(NAME, OLD, ["a", "b"], place):
+    with pytest.raises(ServiceUnavailable), deleting.track_unpublished(NAME, OLD, ["a", "b"], location):
         raise ServiceUnavailable("RWS is down")
     deleting.recover_deletions()
     assert stored_path(lab, OLD).exists() and len(list_records(tmp_path)) == 1
@@ -111,10 +111,10 @@ def test_a_file_whose_publication_failed_stays_until_a_fuller_one_is_published(l
 
 
 def test_a_file_that_is_published_in_the_end_stays(lab: Lab, tmp_path: Path) -> None:
-    deleting, place = create_superseded(lab, tmp_path), parse_descriptor(lab.site.media.screen_descriptor(OLD))
-    with pytest.raises(ServiceUnavailable), deleting.track_unpublished(NAME, OLD, ["a", "b"], place):
+    deleting, location = create_superseded(lab, tmp_path), parse_descriptor(lab.site.media.screen_descriptor(OLD))
+    with pytest.raises(ServiceUnavailable), deleting.track_unpublished(NAME, OLD, ["a", "b"], location):
         raise ServiceUnavailable("RWS is down")
-    with deleting.track_unpublished(NAME, OLD, ["a", "b"], place):
+    with deleting.track_unpublished(NAME, OLD, ["a", "b"], location):
         pass
     assert stored_path(lab, OLD).exists() and list_records(tmp_path) == []
 
@@ -123,8 +123,8 @@ def test_a_file_that_stays_unpublished_is_reported_after_a_week(
     lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     lab.store.delete_screen_media(NAME, OLD)
-    deleting, place = create_superseded(lab, tmp_path), parse_descriptor(lab.site.media.screen_descriptor(OLD))
-    with pytest.raises(ServiceUnavailable), deleting.track_unpublished(NAME, OLD, ["d"], place):
+    deleting, location = create_superseded(lab, tmp_path), parse_descriptor(lab.site.media.screen_descriptor(OLD))
+    with pytest.raises(ServiceUnavailable), deleting.track_unpublished(NAME, OLD, ["d"], location):
         raise ServiceUnavailable("RWS is down")
     monkeypatch.setattr(module, "MAX_RECORD_AGE_SECONDS", -1.0)
     deleting.recover_deletions()
@@ -132,7 +132,7 @@ def test_a_file_that_stays_unpublished_is_reported_after_a_week(
 
 
 @pytest.mark.parametrize("sources", [["a", "b", "x"], ["a", "b", "c"]])
-def test_a_file_that_nothing_fuller_replaces_is_never_deleted(lab: Lab, tmp_path: Path, sources: list[str]) -> None:
+def test_file_without_fuller_replacement_is_never_deleted(lab: Lab, tmp_path: Path, sources: list[str]) -> None:
     lab.store.delete_screen_media(NAME, OLD)
     leave_record(lab, tmp_path, sources)
     create_superseded(lab, tmp_path).recover_deletions()
@@ -164,7 +164,7 @@ def test_a_file_is_left_to_a_later_poll_while_its_storage_is_down(
     assert not stored_path(lab, OLD).exists() and list_records(tmp_path) == []
 
 
-def test_a_deletion_that_rws_refuses_is_an_error_and_touches_no_file(lab: Lab, tmp_path: Path) -> None:
+def test_deletion_refused_by_rws_is_an_error_and_deletes_no_file(lab: Lab, tmp_path: Path) -> None:
     lab.store.fail_next("rws", "DELETE", OLD, 503)
     deleting = create_superseded(lab, tmp_path)
     with pytest.raises(ServiceUnavailable):
@@ -173,7 +173,7 @@ def test_a_deletion_that_rws_refuses_is_an_error_and_touches_no_file(lab: Lab, t
     assert stored_path(lab, OLD).exists() and list_records(tmp_path) == []
 
 
-def test_rws_out_keeps_the_note(lab: Lab, tmp_path: Path) -> None:
+def test_record_is_kept_while_rws_is_unavailable(lab: Lab, tmp_path: Path) -> None:
     lab.store.delete_screen_media(NAME, OLD)
     leave_record(lab, tmp_path, ["a", "b"])
     lab.store.fail_next("rws", "GET", NAME, 400, body=b'{"statusCode": 2}')
@@ -185,7 +185,7 @@ def test_rws_out_keeps_the_note(lab: Lab, tmp_path: Path) -> None:
 
 
 def test_a_file_with_a_name_of_an_earlier_version_stays_where_case_is_ignored(tmp_path: Path) -> None:
-    """It may be the file of a recording whose id differs in case only. One that has a name of this version is deleted."""
+    """It may belong to a recording whose id differs only in case. A file with a name of this version is deleted."""
     earlier = f"GIR_0001_{hashlib.sha256(b'a' + bytes(1) + b'b').hexdigest()[:20]}_muxed.mp4"
     for more, kept in (("", False), (IGNORING_CASE, True)):
         with run_lighttpd(more) as server:
@@ -211,7 +211,7 @@ def test_a_file_with_a_name_of_an_earlier_version_stays_where_case_is_ignored(tm
 
 
 @pytest.mark.parametrize("form", ["another mediaId", "blank spans"])
-def test_so_it_does_when_only_its_file_or_a_blank_one_has_such_a_name(tmp_path: Path, form: str) -> None:
+def test_file_with_earlier_form_of_name_stays(tmp_path: Path, form: str) -> None:
     made_of = hashlib.sha256(b"a" + bytes(1) + b"b").hexdigest()[:20]
     name = f"gir_0001_{made_of}_muxed.mp4" if form == "another mediaId" else f"gir_0001_p{made_of}{'0' * 8}_muxed.mp4"
     media_id = muxed_name("gir_0001", ["a", "b"]) if form == "another mediaId" else name
@@ -233,7 +233,7 @@ def test_so_it_does_when_only_its_file_or_a_blank_one_has_such_a_name(tmp_path: 
 
 
 class FakeRws:
-    """Notes which entries are deleted."""
+    """Records which entries are deleted."""
 
     def __init__(self) -> None:
         self.deleted: list[str] = []

@@ -25,9 +25,9 @@ pytestmark = pytest.mark.usefixtures("models_read_once", "no_keys_around")
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     with Swift(tmp_path_factory.mktemp("swift")) as running:
-        made = S3Server(running.url, swift.KEY, swift.SECRET, region=swift.REGION)
-        made.client.create_bucket(Bucket=BUCKET)
-        yield made
+        swift_server = S3Server(running.url, swift.KEY, swift.SECRET, region=swift.REGION)
+        swift_server.client.create_bucket(Bucket=BUCKET)
+        yield swift_server
 
 
 def swift_storage(server: S3Server, **options: Any) -> S3Storage:
@@ -37,10 +37,10 @@ def swift_storage(server: S3Server, **options: Any) -> S3Storage:
 
 @pytest.mark.parametrize("region", ["", "eu-central-1"], ids=["empty", "wrong"])
 @pytest.mark.parametrize("first", ["store", "describe", "fetch", "delete", "has_folder"])
-def test_the_region_that_the_store_wants_is_used_and_named_once(
+def test_required_region_is_used_and_reported_once(
     server: S3Server, tmp_path: Path, region: str, first: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Whichever request comes first: for a recording whose sources come from RCS it is a HEAD, which does not tell why."""
+    """For any first request: for a recording with sources from RCS it is a HEAD, whose response contains no cause."""
     server.client.put_object(Bucket=BUCKET, Key="screens/there.mp4", Body=b"screen")
     source, store = write_file(tmp_path / "source", b"content"), swift_storage(server, region=region)
     with caplog.at_level(logging.WARNING):
@@ -62,7 +62,7 @@ def test_the_region_that_the_store_wants_is_used_and_named_once(
     assert f"set [s3] region = {swift.REGION}" in line and BUCKET in line
 
 
-def test_the_right_region_needs_no_warning(server: S3Server, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_correct_region_needs_no_warning(server: S3Server, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     store = swift_storage(server)
     with caplog.at_level(logging.WARNING):
         assert (
@@ -72,7 +72,7 @@ def test_the_right_region_needs_no_warning(server: S3Server, tmp_path: Path, cap
 
 
 @pytest.mark.parametrize(("minutes", "relation"), [(-25, "behind"), (25, "ahead of")], ids=["behind", "ahead"])
-def test_a_wrong_clock_is_not_taken_for_wrong_keys(
+def test_wrong_clock_is_not_reported_as_wrong_keys(
     server: S3Server, tmp_path: Path, minutes: int, relation: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wrong = datetime.now(UTC) + timedelta(minutes=minutes)
@@ -92,6 +92,6 @@ def test_a_wrong_clock_is_not_taken_for_wrong_keys(
 
 
 @pytest.mark.parametrize("wrong", [{"secret_access_key": "wrong"}, {"access_key_id": "recordings:nobody"}])
-def test_wrong_keys_are_named_after_a_head(server: S3Server, wrong: dict[str, str]) -> None:
+def test_wrong_keys_are_reported_after_a_head(server: S3Server, wrong: dict[str, str]) -> None:
     with pytest.raises(AuthenticationFailed, match=r"SignatureDoesNotMatch; check \[s3\] access_key_id"):
         swift_storage(server, **wrong).head(s3_location("a.mp4"))

@@ -1,4 +1,4 @@
-"""TLS as the guide has it, for each connection (RWS, RCS: requests, WebDAV: httpx, S3: boto3), against real servers."""
+"""TLS as in the guide, for each connection (RWS, RCS: requests, WebDAV: httpx, S3: boto3), against real servers."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class WebdavConnection:
 
 
 class S3Connection:
-    """The connection to a store on the premises; with None boto3 decides whom it trusts."""
+    """The connection to a store on the premises; with None boto3 selects the trusted authorities."""
 
     def __init__(self, trust: Trust | None, folder: Path) -> None:
         self._trust, self._target, self._stores = trust, folder / "s3-media", {}
@@ -184,7 +184,7 @@ def assert_accepted(client: Client, trust: Trust, url: str) -> None:
 
 
 def assert_refused(client: Client, trust: Trust, url: str, backend: MediaServer, reason: str) -> None:
-    """The failure is one that is tried again, says why, holds no secret, and no request left us."""
+    """Check that the failure is retryable, names the cause, contains no secret, and that no request was sent."""
     with pytest.raises(MuxerError) as caught:
         client(trust).fetch_bytes(f"{url}/media.mp4")
     text = str(caught.value)
@@ -202,32 +202,32 @@ def test_a_certificate_of_the_ca_in_the_bundle_is_accepted(
     assert login.startswith("AWS4-HMAC-SHA256 ") or PASSWORD.encode() in base64.b64decode(login.removeprefix("Basic "))
 
 
-def test_a_server_that_sends_its_leaf_only_is_accepted_with_the_chain_lowest_first(
+def test_leaf_only_server_is_accepted_with_chain_in_bundle(
     client: Client, serve: Serve, bundle: Bundle, pki: CertificateSet
 ) -> None:
     assert_accepted(client, bundle(pki.intermediate, pki.root), serve(pki.below).url)
 
 
-def test_the_bundle_may_hold_the_servers_own_certificate_in_front(
+def test_bundle_may_start_with_the_server_certificate(
     client: Client, serve: Serve, bundle: Bundle, pki: CertificateSet
 ) -> None:
     assert_accepted(client, bundle(pki.below, pki.intermediate, pki.root), serve(pki.below).url)
 
 
-def test_a_server_that_sends_its_intermediate_needs_only_the_root_in_the_bundle(
+def test_server_that_sends_its_intermediate_needs_only_the_root(
     client: Client, serve: Serve, bundle: Bundle, pki: CertificateSet
 ) -> None:
     assert_accepted(client, bundle(pki.root), serve(pki.below, pki.intermediate).url)
 
 
-def test_a_server_that_sends_its_leaf_only_is_refused_without_the_intermediate_in_the_bundle(
+def test_leaf_only_server_is_refused_without_intermediate_in_bundle(
     client: Client, serve: Serve, bundle: Bundle, pki: CertificateSet, backend: MediaServer
 ) -> None:
     assert_refused(client, bundle(pki.root), serve(pki.below).url, backend, "unable to get local issuer")
 
 
 @pytest.mark.parametrize("sent", ["leaf", "chain"])
-def test_a_bundle_with_only_the_intermediate_is_refused_because_the_guide_wants_the_root_last(
+def test_bundle_without_root_is_refused_as_in_the_guide(
     client: Client, serve: Serve, bundle: Bundle, pki: CertificateSet, backend: MediaServer, sent: str
 ) -> None:
     chain = (pki.below,) if sent == "leaf" else (pki.below, pki.intermediate)
@@ -247,7 +247,7 @@ def test_a_self_signed_certificate_that_is_also_an_authority_is_accepted(
     assert_accepted(client, bundle(own), serve(own).url)
 
 
-def test_a_common_name_that_matches_does_where_no_alternative_name_stands(
+def test_matching_common_name_is_accepted_without_alternative_name(
     client: Client, serve: Serve, bundle: Bundle, pki: CertificateSet
 ) -> None:
     front = serve(pki.root.issue_certificate("localhost"))
@@ -295,7 +295,7 @@ def test_a_bad_certificate_is_refused_before_the_password_is_sent(
 
 
 @pytest.mark.parametrize("name", BAD_CHAINS)
-def test_false_makes_no_checks_at_all(client: Client, serve: Serve, pki: CertificateSet, name: str) -> None:
+def test_false_disables_all_checks(client: Client, serve: Serve, pki: CertificateSet, name: str) -> None:
     assert_accepted(client, False, serve(*bad_chain(name, pki)).url)
 
 
@@ -306,15 +306,15 @@ def test_an_expired_root_in_the_bundle_is_refused(
     assert_refused(client, bundle(old), serve(old.issue_certificate("server", HOST)).url, backend, "has expired")
 
 
-def test_a_refused_certificate_that_is_mended_is_accepted_by_the_same_client(
+def test_replaced_certificate_is_accepted_by_the_same_client(
     client: Client, serve: Serve, bundle: Bundle, pki: CertificateSet
 ) -> None:
     front = serve(pki.lonely)
-    made = client(bundle(pki.root))
+    created = client(bundle(pki.root))
     with pytest.raises(ServiceUnavailable):
-        made.fetch_bytes(f"{front.url}/media.mp4")
+        created.fetch_bytes(f"{front.url}/media.mp4")
     front.send_chain(pki.good)
-    assert made.fetch_bytes(f"{front.url}/media.mp4") == MEDIA
+    assert created.fetch_bytes(f"{front.url}/media.mp4") == MEDIA
 
 
 def test_a_server_without_tls_is_unavailable(
@@ -325,7 +325,7 @@ def test_a_server_without_tls_is_unavailable(
 
 
 @pytest.mark.parametrize("before", [b"\xef\xbb\xbf", b"   ", b"subject=CN = Root\n", b"\r\n"])
-def test_whatever_bundle_passes_the_start_is_also_used(
+def test_bundle_accepted_at_start_is_used(
     client: Client, serve: Serve, bundle: Bundle, pki: CertificateSet, before: bytes
 ) -> None:
     path = bundle(pki.root)
@@ -336,13 +336,13 @@ def test_whatever_bundle_passes_the_start_is_also_used(
 
 @pytest.fixture
 def strict_python(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let contexts begin as those of Python 3.13 and later do."""
+    """Create TLS contexts with the defaults of Python 3.13 and later."""
     original = ssl.create_default_context
 
     def create_strict(*args: object, **kwargs: object) -> ssl.SSLContext:
-        made = original(*args, **kwargs)
-        made.verify_flags |= ssl.VERIFY_X509_STRICT | ssl.VERIFY_X509_PARTIAL_CHAIN
-        return made
+        created = original(*args, **kwargs)
+        created.verify_flags |= ssl.VERIFY_X509_STRICT | ssl.VERIFY_X509_PARTIAL_CHAIN
+        return created
 
     monkeypatch.setattr(ssl, "create_default_context", create_strict)
 
@@ -393,7 +393,7 @@ TRUST_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_
 def check_both_stacks(
     url: str, folder: Path, *, system: Path | None, certifi: Path, rws: str = "true", webdav: str = "true"
 ) -> dict[str, str]:
-    """Ask both stacks in a process of their own, whose system store and whose certifi are the given bundles."""
+    """Connect with both stacks in a separate process, whose system store and certifi are the given bundles."""
     clean = {name: value for name, value in os.environ.items() if name not in TRUST_VARIABLES}
     paths = os.pathsep.join(str(path) for path in (PACKAGE.parent, PACKAGE.parent / "tests"))
     env = {**clean, "PYTHONPATH": paths, "SSL_CERT_DIR": str(folder / "none")}
@@ -432,7 +432,7 @@ def test_true_does_not_trust_the_bundle_of_certifi(
     assert found == dict.fromkeys(CONNECTIONS, "ServiceUnavailable") | {"s3, empty": "ok", "plain requests": "ok"}
 
 
-def test_a_bundle_is_trusted_instead_of_the_system_not_besides_it_and_by_its_own_connection_only(
+def test_bundle_replaces_system_trust_for_its_own_connection_only(
     tmp_path: Path, serve: Serve, bundle: Bundle, pki: CertificateSet
 ) -> None:
     system, others = bundle(pki.root, name="system.pem"), bundle(pki.other_root, name="others.pem")
@@ -441,7 +441,7 @@ def test_a_bundle_is_trusted_instead_of_the_system_not_besides_it_and_by_its_own
 
 
 @pytest.mark.parametrize("variable", [name for name in TRUST_VARIABLES if name != "SSL_CERT_DIR"])
-def test_no_variable_of_the_environment_adds_to_a_bundle(
+def test_environment_variables_do_not_extend_a_bundle(
     monkeypatch: pytest.MonkeyPatch,
     client: Client,
     serve: Serve,
@@ -516,7 +516,7 @@ BAD_FILES = {
 
 
 @pytest.mark.parametrize("kind", BAD_FILES)
-def test_a_bad_bundle_ends_the_start_with_code_2_naming_every_option_and_file(
+def test_bad_bundle_exits_with_code_2_and_names_every_option_and_file(
     tmp_path: Path, pki: CertificateSet, kind: str
 ) -> None:
     files = {section: tmp_path / f"{section}.pem" for section in SECTIONS}
@@ -537,9 +537,9 @@ def test_a_bad_bundle_ends_the_start_with_code_2_naming_every_option_and_file(
 
 @dataclass(frozen=True)
 class MigrationRun:
-    """One migration by the real process, against a lab whose every server stands behind TLS.
+    """One migration by the real process, against a lab whose servers all use TLS.
 
-    One call is encrypted, so that RCS is asked; the screen file of the other lies in S3, its audio on WebDAV.
+    One call is encrypted, so that RCS is called; the screen file of the other is in S3, its audio on WebDAV.
     """
 
     lab: Lab
@@ -555,7 +555,7 @@ class MigrationRun:
         ]
 
     def muxed_counts(self) -> list[int]:
-        """Return how many muxed files each call has."""
+        """Return the number of muxed files of each call."""
         found = [(self.lab.store.get_screen(one) or {"mediaFiles": []})["mediaFiles"] for one in self.ids]
         return [len([one for one in media if "muxed_mediaIds" in one["parameters"]]) for media in found]
 
@@ -601,7 +601,7 @@ def test_recordings_are_muxed_with_another_authority_for_each_service(tmp_path: 
         assert [line for section in SECTIONS for line in done.trust_warnings(section)] == []
 
 
-def test_recordings_are_muxed_without_checks(unchecked: MigrationRun) -> None:
+def test_recordings_are_muxed_without_certificate_checks(unchecked: MigrationRun) -> None:
     assert unchecked.done.process.returncode == 0, unchecked.done.err
     assert unchecked.muxed_counts() == [1, 1]
     assert "InsecureRequestWarning" not in unchecked.done.err
@@ -612,9 +612,7 @@ def test_false_with_https_is_warned_about_once_for_each_section(unchecked: Migra
     assert len(unchecked.trust_warnings(section)) == 1
 
 
-def test_a_refused_certificate_of_rws_is_waited_for_until_it_is_mended(
-    tmp_path: Path, bundle: Bundle, pki: CertificateSet
-) -> None:
+def test_migration_waits_until_rws_certificate_is_replaced(tmp_path: Path, bundle: Bundle, pki: CertificateSet) -> None:
     with Lab(tmp_path / "lab") as lab, TlsFront(lab.rws_url, pki.lonely) as rws:
         config, log = lab.folder / "muxer.cfg", lab.folder / "log" / "recording-muxer-single.log"
         trust = {"htcc.base_uri": rws.url, "htcc.trusted_ca": str(bundle(pki.root))}

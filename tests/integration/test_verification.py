@@ -53,8 +53,8 @@ def mux_files(folder: Path, audio: Path, *screens: tuple[Path, float]) -> MuxedF
 
 
 @pytest.fixture
-def made(folder: Path, audio: Path, screen: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> verify.Expected:
-    """A result with an encoded head, a copied middle and padding, as the engine hands it to the check."""
+def muxed(folder: Path, audio: Path, screen: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> verify.Expected:
+    """Return a result with an encoded head, a copied middle and padding, as the engine passes it to the check."""
     seen: list[verify.Expected] = []
     real = verify.verify_result
 
@@ -64,57 +64,57 @@ def made(folder: Path, audio: Path, screen: Path, tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(engine_module.verify, "verify_result", check_and_record)  # type: ignore[attr-defined]
     mux_files(tmp_path, audio, (screen, -1.55))
-    [made] = seen
-    assert [piece.reason is None for piece in made.plan.parts] == [False, True, True]
-    return made
+    [muxed] = seen
+    assert [piece.reason is None for piece in muxed.plan.parts] == [False, True, True]
+    return muxed
 
 
-def check_error(made: verify.Expected) -> str:
-    with pytest.raises(MediaError) as told:
-        verify.verify_result(made, tested_tools(), Runner())
-    return str(told.value)
+def check_error(muxed: verify.Expected) -> str:
+    with pytest.raises(MediaError) as caught:
+        verify.verify_result(muxed, tested_tools(), Runner())
+    return str(caught.value)
 
 
-def test_a_result_that_is_right_passes(made: verify.Expected) -> None:
-    verify.verify_result(made, tested_tools(), Runner())
+def test_correct_result_passes(muxed: verify.Expected) -> None:
+    verify.verify_result(muxed, tested_tools(), Runner())
 
 
 @pytest.mark.parametrize("kind", [0, 1], ids=["video", "audio"])
 @pytest.mark.parametrize("place", [0.0, 0.5, 0.999])
-def test_one_changed_byte_of_a_sample_is_detected(made: verify.Expected, kind: int, place: float) -> None:
-    track = read_tracks(made.path)[kind]
+def test_one_changed_byte_of_a_sample_is_detected(muxed: verify.Expected, kind: int, place: float) -> None:
+    track = read_tracks(muxed.path)[kind]
     number = int(place * len(track.sizes))
-    content = bytearray(made.path.read_bytes())
+    content = bytearray(muxed.path.read_bytes())
     content[track.offsets[number] + track.sizes[number] - 1] ^= 1
-    made.path.write_bytes(content)
-    assert "samples are not those of the sources" in check_error(made)
+    muxed.path.write_bytes(content)
+    assert "samples are not those of the sources" in check_error(muxed)
 
 
-def test_two_swapped_samples_are_detected(made: verify.Expected) -> None:
-    track = read_tracks(made.path)[0]
-    content = bytearray(made.path.read_bytes())
+def test_two_swapped_samples_are_detected(muxed: verify.Expected) -> None:
+    track = read_tracks(muxed.path)[0]
+    content = bytearray(muxed.path.read_bytes())
     ends = [offset + size for offset, size in zip(track.offsets, track.sizes, strict=True)]
     first = next(number for number in range(10, 40) if ends[number] == track.offsets[number + 1])
     begin, middle, end = track.offsets[first], ends[first], ends[first + 1]
     content[begin:end] = content[middle:end] + content[begin:middle]
-    made.path.write_bytes(content)
-    assert "samples are not those of the sources" in check_error(made)
+    muxed.path.write_bytes(content)
+    assert "samples are not those of the sources" in check_error(muxed)
 
 
 def shift_copied(runs: Sequence[SampleSpan], length: int) -> SampleTable:
-    """A copy whose frames are all shown one frame late."""
+    """Return a copy whose frames are all shown one frame late."""
     moved = [replace(run, at=run.at + 100_000) if run.source.path.name.startswith("made") else run for run in runs]
     return build_sample_table(moved, length)
 
 
 def drop_last(runs: Sequence[SampleSpan], length: int) -> SampleTable:
-    """A copy that lacks its last frame."""
+    """Return a copy without its last frame."""
     copied = [run for run in runs if run.source.path.name.startswith("made")]
     return build_sample_table([replace(run, last=run.last - 1) if run in copied[-1:] else run for run in runs], length)
 
 
 def drop_second(runs: Sequence[SampleSpan], length: int) -> SampleTable:
-    """An encoded piece that lacks its second frame: the others come one frame early."""
+    """Return an encoded piece without its second frame: the later frames are one frame early."""
     row = build_sample_table(runs, length)
     kept = [number for number in range(len(row.pts)) if number != 1]
     columns = {name: getattr(row, name) for name in ("pts", "dts", "file", "offsets", "sizes", "prefix")}
@@ -138,7 +138,7 @@ def test_frames_at_other_times_are_detected(
 
 
 class AlteringRunner(Runner):
-    """A runner in whose encoding commands a text is another one."""
+    """A runner that replaces a text in encoding commands."""
 
     def __init__(self, old: str, new: str) -> None:
         super().__init__()
@@ -151,7 +151,7 @@ class AlteringRunner(Runner):
 
 
 ENCODED_WRONG = {
-    # A seek that goes wrong: everything is a frame late, as many frames as planned, at the planned times.
+    # A wrong seek: the content is a frame late, with the planned number of frames at the planned times.
     "shifted by one frame": ("PTS-", "PTS-0.1/TB-"),
     "another frame first": ("trim=start=1.499000", "trim=start=1.599000"),
     "mirrored": ("setsar=1", "setsar=1,hflip"),
@@ -186,10 +186,10 @@ def test_padding_that_is_not_black_is_detected(
         mux_files(tmp_path, audio, (screen, 0.5))
 
 
-def test_the_check_does_not_decode_what_precedes_a_join(made: verify.Expected) -> None:
+def test_the_check_does_not_decode_what_precedes_a_join(muxed: verify.Expected) -> None:
     # Of the copied middle, twenty frames and more, three are decoded, and three of the padding; the head is encoded.
-    row = verify.choose_excerpt_samples(made, read_tracks(made.path)[0])
-    assert len(row.pts) == made.plan.parts[0].frames + 3 + 3
+    row = verify.choose_excerpt_samples(muxed, read_tracks(muxed.path)[0])
+    assert len(row.pts) == muxed.plan.parts[0].frames + 3 + 3
 
 
 def test_damage_at_a_join_is_replaced_by_the_frame_before(
@@ -197,7 +197,7 @@ def test_damage_at_a_join_is_replaced_by_the_frame_before(
 ) -> None:
     path = damaged_file(ffmpeg_steps(("mp4", B_FRAMES)), 22, skip=30)(tmp_path, folder / "base.mp4")
     with caplog.at_level(logging.WARNING):
-        made = mux_files(tmp_path, audio, (path, -2.05))
+        muxed = mux_files(tmp_path, audio, (path, -2.05))
     assert "muxing again" in caplog.text
     assert "frames are damaged, the first at 2." in caplog.text
-    assert made.reasons == ("everything is re-encoded",)
+    assert muxed.reasons == ("everything is re-encoded",)

@@ -1,4 +1,4 @@
-"""WebDAV storage against real servers, and against answers that only a test can script."""
+"""WebDAV storage against real servers and against scripted responses."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.support.lighttpd import run_lighttpd
 from tests.support.nginx import run_nginx
 
 STORED_NAMES = ["plain.mp4", "with blank.mp4", "hash#mark.mp4", "per%20cent.mp4", "100%.mp4", "grüße.mp4", "a&b=c+d.mp4"]
-# wsgidav takes a Destination with these for a shorter name; muxed files never bear them, sources may.
+# wsgidav truncates a Destination with these characters; names of muxed files never contain them, sources may.
 NAMES = [*STORED_NAMES, "question?.mp4", "semi;colon.mp4"]
 
 
@@ -56,8 +56,8 @@ _NOTES = tempfile.TemporaryDirectory(prefix="muxer-notes-")  # removed when the 
 
 @pytest.fixture
 def lab(tmp_path: Path) -> Iterator[Lab]:
-    with Lab(tmp_path / "lab") as made:
-        yield made
+    with Lab(tmp_path / "lab") as running:
+        yield running
 
 
 def create_notes_folder() -> Path:
@@ -82,7 +82,7 @@ def lab_place(lab: Lab, name: str) -> MediaLocation:
     return parse_descriptor({"storage": "webDAV", "path": name, "data": {"storagePath": f"{lab.dav_url}/screens/"}})
 
 
-def test_a_fetched_file_bears_the_time_of_its_last_modification(server: ExternalDav, tmp_path: Path) -> None:
+def test_fetched_file_has_its_modification_time(server: ExternalDav, tmp_path: Path) -> None:
     stored = server.root / "screens" / "old.mp4"
     stored.write_bytes(b"screen")
     before = time.time() - 7200
@@ -92,13 +92,13 @@ def test_a_fetched_file_bears_the_time_of_its_last_modification(server: External
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_any_source_is_fetched(server: ExternalDav, tmp_path: Path, name: str) -> None:
+def test_every_source_name_is_fetched(server: ExternalDav, tmp_path: Path, name: str) -> None:
     (server.root / "screens" / name).write_bytes(b"screen")
     assert create_storage(server).download_file(screen_location(server, name), tmp_path / "x") == 6
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_full_url_form_names_the_same_file(server: ExternalDav, tmp_path: Path, name: str) -> None:
+def test_full_url_names_the_same_file(server: ExternalDav, tmp_path: Path, name: str) -> None:
     (server.root / "calls" / name).write_bytes(b"audio")
     for written in {urllib.parse.quote(name), name if "%20" not in name else urllib.parse.quote(name)}:
         found = parse_descriptor({"storage": "webDAV", "path": f"{server.url}/calls/{written}"})
@@ -144,7 +144,7 @@ def test_several_servers_share_one_account(tmp_path: Path, server: ExternalDav) 
 
 
 @pytest.mark.parametrize("status", [405, 501])
-def test_a_server_that_cannot_rename_gets_the_final_name(lab: Lab, tmp_path: Path, status: int) -> None:
+def test_server_without_rename_gets_the_final_name(lab: Lab, tmp_path: Path, status: int) -> None:
     lab.store.fail_next("dav", "MOVE", "screens", status)
     (tmp_path / "source").write_bytes(b"content")
     store = storage_of(lab)
@@ -157,7 +157,7 @@ def test_a_server_that_cannot_rename_gets_the_final_name(lab: Lab, tmp_path: Pat
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT"])
-def test_a_folder_that_is_closed_to_the_account_is_no_outage_of_its_server(lab: Lab, tmp_path: Path, method: str) -> None:
+def test_forbidden_folder_does_not_make_its_server_unavailable(lab: Lab, tmp_path: Path, method: str) -> None:
     outages, where = CircuitBreaker(), lab_place(lab, "a.mp4")
     user = lab.site.dav_account
     store = WebdavStorage(
@@ -174,13 +174,13 @@ def test_a_folder_that_is_closed_to_the_account_is_no_outage_of_its_server(lab: 
     assert outages.open_circuits() == {}
 
 
-def test_a_body_shorter_than_announced_is_caught(lab: Lab, tmp_path: Path) -> None:
+def test_truncated_response_body_is_detected(lab: Lab, tmp_path: Path) -> None:
     lab.store.fail_next("dav", "GET", "a.mp4", 200, headers={"Content-Length": "100"}, body=b"short")
     with pytest.raises(ServiceUnavailable):
         storage_of(lab).download_file(lab_place(lab, "a.mp4"), tmp_path / "x")
 
 
-def test_an_upload_that_the_server_loses_is_caught(lab: Lab, tmp_path: Path) -> None:
+def test_lost_upload_is_detected(lab: Lab, tmp_path: Path) -> None:
     lab.store.fail_next("dav", "PUT", "screens", 201)
     (tmp_path / "source").write_bytes(b"content")
     with pytest.raises(ServiceUnavailable, match="nothing"):
@@ -189,7 +189,7 @@ def test_an_upload_that_the_server_loses_is_caught(lab: Lab, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(("status", "error"), [(507, "full"), (423, "423"), (500, "500"), (503, "503")])
-def test_what_a_full_or_locked_storage_answers_is_said(lab: Lab, tmp_path: Path, status: int, error: str) -> None:
+def test_full_or_locked_storage_is_reported(lab: Lab, tmp_path: Path, status: int, error: str) -> None:
     lab.store.fail_next("dav", "PUT", "screens", status, headers={"Retry-After": "7"})
     (tmp_path / "source").write_bytes(b"content")
     with pytest.raises(ServiceUnavailable, match=error) as caught:

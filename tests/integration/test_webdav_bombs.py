@@ -1,4 +1,4 @@
-"""Answers of a WebDAV server that are no media, and have no end or unfold: they meet a limit before they fill the memory."""
+"""Endless or compressed WebDAV responses without media: a limit applies before they fill the memory."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from muxer.storage.base import WEBDAV, MediaLocation
 from muxer.storage.webdav import WebdavStorage
 
 PIECE = b" " * (1 << 20)
-# More than the limit, and what the test itself can bear if there is none.
+# More than the limit, and small enough for the test if there is no limit.
 PIECE_COUNT = 200
 
 
 @contextmanager
 def canned_server(status: int, pieces: Callable[[], Iterator[bytes]], **headers: str) -> Iterator[str]:
-    """Yield the address of a server that gives one answer to everything."""
+    """Yield the URL of a server that returns one response to every request."""
 
     class Handler(BaseHTTPRequestHandler):
         def send_pieces(self) -> None:
@@ -67,11 +67,11 @@ def gzip_bomb() -> Iterator[bytes]:
         (302, endless_body, {"Location": "/elsewhere"}, True),
     ],
 )
-def test_an_answer_without_end_meets_a_limit(
+def test_endless_response_meets_a_limit(
     tmp_path: Path, status: int, pieces: Callable[[], Iterator[bytes]], headers: dict[str, str], fetch: bool
 ) -> None:
-    made = list(pieces())
-    with canned_server(status, lambda: iter(made), **headers) as url:
+    body = list(pieces())
+    with canned_server(status, lambda: iter(body), **headers) as url:
         storage = WebdavStorage(
             WebdavOptions(username="a", password="b", trusted_ca=False), "t", tmp_path, threading.Event()
         )

@@ -1,4 +1,4 @@
-"""The account of ``[webdav]`` and muxed files go to servers of the site only, seen from the servers."""
+"""Credentials of ``[webdav]`` and muxed files are sent only to servers of the site, checked on the servers."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ PASSWORD = "the password of the storage"
 
 @pytest.fixture
 def servers() -> Iterator[Callable[[], MediaServer]]:
-    """Return a function that starts a server that remembers its requests."""
-    made: list[MediaServer] = []
+    """Return a function that starts a server that records its requests."""
+    started: list[MediaServer] = []
 
     def start_server() -> MediaServer:
-        made.append(MediaServer())
-        return made[-1]
+        started.append(MediaServer())
+        return started[-1]
 
     yield start_server
-    for one in made:
+    for one in started:
         one.__exit__()
 
 
@@ -44,13 +44,13 @@ def location_at(url: str, name: str = "x.mp4") -> MediaLocation:
 Start = Callable[[], MediaServer]
 
 
-def test_a_server_of_the_site_gets_the_account(servers: Start, tmp_path: Path) -> None:
+def test_listed_server_receives_credentials(servers: Start, tmp_path: Path) -> None:
     dav = servers()
     assert create_storage(tmp_path).download_file(location_at(dav.url), tmp_path / "x") == len(MEDIA)
     assert [bool(authorization) for _, authorization in dav.requests] == [True]
 
 
-def test_a_server_that_is_not_in_the_list_gets_nothing_at_all(servers: Start, tmp_path: Path) -> None:
+def test_unlisted_server_receives_no_request(servers: Start, tmp_path: Path) -> None:
     dav = servers()
     (tmp_path / "muxed").write_bytes(b"a muxed file")
     one = create_storage(tmp_path, "dav.example.com")
@@ -66,7 +66,7 @@ def test_a_server_that_is_not_in_the_list_gets_nothing_at_all(servers: Start, tm
     assert dav.requests == [] and dav.connections == 0
 
 
-def test_a_name_of_the_internet_gets_nothing_at_all(servers: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_internet_host_receives_no_request(servers: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dav = servers()
     monkeypatch.setattr(allowed_hosts, "_resolve_name", lambda _: ["93.184.216.34"])
     port = dav.url.rpartition(":")[2]
@@ -75,10 +75,10 @@ def test_a_name_of_the_internet_gets_nothing_at_all(servers: Start, tmp_path: Pa
     assert dav.connections == 0
 
 
-def test_a_name_with_inner_addresses_is_connected_to_by_these_alone(
+def test_only_the_checked_private_address_is_connected_to(
     servers: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The second look-up of a name leads elsewhere: only the checked address counts."""
+    """The second look-up of a name returns another address: only the checked one is used."""
     dav = servers()
     monkeypatch.setattr(allowed_hosts, "_resolve_name", lambda _: ["127.0.0.9", HOST])
     port = dav.url.rpartition(":")[2]
@@ -89,7 +89,7 @@ def test_a_name_with_inner_addresses_is_connected_to_by_these_alone(
 
 
 @pytest.mark.parametrize("right", [True, False])
-def test_a_certificate_is_held_against_the_name_and_not_the_address(
+def test_certificate_is_checked_against_the_name(
     servers: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, right: bool
 ) -> None:
     identity = self_signed("dav", "dav.example.net" if right else HOST)
@@ -104,12 +104,12 @@ def test_a_certificate_is_held_against_the_name_and_not_the_address(
                 one.download_file(where, tmp_path / "x")
 
 
-def test_a_name_that_leads_nowhere_is_an_outage_and_no_refusal(tmp_path: Path) -> None:
+def test_unresolvable_name_is_an_outage(tmp_path: Path) -> None:
     with pytest.raises(ServiceUnavailable, match="cannot be resolved"):
         create_storage(tmp_path).download_file(location_at("http://dav.example.invalid"), tmp_path / "x")
 
 
-def test_a_redirect_to_another_server_takes_no_account_along(servers: Start, tmp_path: Path) -> None:
+def test_redirect_to_another_server_sends_no_credentials(servers: Start, tmp_path: Path) -> None:
     dav, other = servers(), servers()
     dav.redirect = f"{other.url}/elsewhere.mp4"
     assert create_storage(tmp_path).download_file(location_at(dav.url), tmp_path / "x") == len(MEDIA)
@@ -117,7 +117,7 @@ def test_a_redirect_to_another_server_takes_no_account_along(servers: Start, tmp
     assert other.requests == [("/elsewhere.mp4", "")]
 
 
-def test_a_redirect_to_a_server_that_is_none_of_ours_is_not_followed(servers: Start, tmp_path: Path) -> None:
+def test_redirect_to_unlisted_server_is_not_followed(servers: Start, tmp_path: Path) -> None:
     dav, other = servers(), servers()
     dav.redirect = f"{other.url}/elsewhere.mp4"
     with pytest.raises(AccessDenied):
@@ -125,7 +125,7 @@ def test_a_redirect_to_a_server_that_is_none_of_ours_is_not_followed(servers: St
     assert other.connections == 0
 
 
-def test_https_once_is_https_for_ever(servers: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_redirect_to_http_is_not_followed(servers: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     identity, plain = self_signed("dav", "dav.example.net"), servers()
     monkeypatch.setattr(allowed_hosts, "_resolve_name", lambda _: [HOST])
     one = create_storage(tmp_path)

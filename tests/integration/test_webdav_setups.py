@@ -1,4 +1,4 @@
-"""WebDAV servers as real sites set them up: what is stored, what stays untouched, and which cause the error names.
+"""WebDAV servers as real sites set them up: what is stored, what stays unchanged, and the cause in the error.
 
 Results are read from the server's own folder, and from its own log.
 """
@@ -51,7 +51,7 @@ def source(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def guide() -> Iterator[ExternalDav]:
-    """An Apache as the guide of Genesys sets it up."""
+    """Return an Apache as set up in the guide of Genesys."""
     with run_apache(GENESYS_FOLDER) as server:
         yield server
 
@@ -95,20 +95,20 @@ def stored_contents(server: ExternalDav) -> dict[str, bytes]:
 
 
 def check_refusal(error: MuxerError) -> None:
-    """It is tried again without a bound, and is no outage."""
+    """Check that the error is retried without limit and is no outage."""
     assert classify_error(error).when is RetryPolicy.BACKOFF
 
 
 # ---- Apache as the guide sets it up --------------------------------------------------------------------
 
 
-def test_only_a_file_of_exactly_that_name_is_there(guide: ExternalDav, screens: Path, tmp_path: Path) -> None:
+def test_only_exact_file_name_exists(guide: ExternalDav, screens: Path, tmp_path: Path) -> None:
     (screens / "X.mp4.bin").write_bytes(b"another file")
-    store, asked = create_storage(guide, tmp_path), location_of(guide, "X.mp4")
-    assert store.head(asked) is None
+    store, location = create_storage(guide, tmp_path), location_of(guide, "X.mp4")
+    assert store.head(location) is None
     with pytest.raises(MediaNotFound, match=r"X\.mp4\.bin"):
-        store.download_file(asked, tmp_path / "x")
-    store.delete_file(asked)
+        store.download_file(location, tmp_path / "x")
+    store.delete_file(location)
     assert stored_contents(guide) == {"X.mp4.bin": b"another file"}
     store.delete_file(location_of(guide, "X.mp4.bin"))
     assert stored_contents(guide) == {}
@@ -130,14 +130,14 @@ def test_an_upload_never_replaces_a_file_of_another_name(
 
 
 @pytest.mark.usefixtures("screens")
-def test_an_encrypted_file_is_stored_beside_the_clear_one(guide: ExternalDav, tmp_path: Path, source: Path) -> None:
+def test_encrypted_file_is_stored_next_to_the_clear_file(guide: ExternalDav, tmp_path: Path, source: Path) -> None:
     store = create_storage(guide, tmp_path)
     for name in ("Y.mp4", "Y.mp4.bin"):
         store.upload_file(source, location_of(guide, name), lambda: False)
     assert stored_contents(guide) == dict.fromkeys(("Y.mp4", "Y.mp4.bin"), source.read_bytes())
 
 
-def test_what_an_older_version_left_is_cleaned_up_and_named_until_then(
+def test_leftovers_of_older_version_are_reported_and_deleted(
     guide: ExternalDav, screens: Path, tmp_path: Path, source: Path
 ) -> None:
     store, old = create_storage(guide, tmp_path), "X.mp4.0123456789ab.part"
@@ -160,7 +160,7 @@ def test_multiviews_is_recognized(tmp_path: Path, folder: str, shown: bool) -> N
 
 
 @pytest.mark.parametrize("name", ["X.mp4", "x" * 251 + ".mp4", "ü" * 125 + ".mp4", "long" * 100])
-def test_a_temporary_name_begins_with_its_mark_and_fits(name: str) -> None:
+def test_temporary_name_starts_with_its_mark_and_fits(name: str) -> None:
     mark = "0123456789ab"
     found = temporary_name(mark, name)
     assert found.startswith(f"part-{mark}-") and found.endswith(name[-4:]) and len(found.encode()) <= 255
@@ -168,7 +168,7 @@ def test_a_temporary_name_begins_with_its_mark_and_fits(name: str) -> None:
 
 
 @pytest.mark.parametrize("slash", ["", "/"])
-def test_an_alias_is_a_folder_like_any_other(tmp_path: Path, source: Path, slash: str) -> None:
+def test_alias_is_treated_as_a_folder(tmp_path: Path, source: Path, slash: str) -> None:
     with run_apache(GENESYS_FOLDER, "Alias /recordings {root}/data/screens") as server:
         store = create_storage(server, tmp_path)
         where = parse_descriptor(
@@ -189,7 +189,7 @@ LIMITED_SERVERS = {
 
 
 @pytest.mark.parametrize("option", LIMITED_SERVERS)
-def test_a_limit_for_uploads_is_named(tmp_path: Path, source: Path, option: str) -> None:
+def test_upload_limit_is_named(tmp_path: Path, source: Path, option: str) -> None:
     outages = CircuitBreaker()
     with LIMITED_SERVERS[option]() as server:
         store = create_storage(server, tmp_path, outages=outages)
@@ -202,7 +202,7 @@ def test_a_limit_for_uploads_is_named(tmp_path: Path, source: Path, option: str)
         assert stored_contents(server) == {"small.mp4": b"small"} and outages.open_circuits() == {}
 
 
-def test_a_large_upload_that_iis_does_not_find(make_lab: Make, tmp_path: Path, source: Path) -> None:
+def test_upload_limit_of_iis_is_named(make_lab: Make, tmp_path: Path, source: Path) -> None:
     lab = make_lab()
     lab.store.fail_next("dav", "PUT", "/screens/", 404, body=b"HTTP Error 404.13 - Not Found")
     with pytest.raises(StorageMisconfigured, match=r"2400000 bytes.*404\.13.*maxAllowedContentLength") as caught:
@@ -222,7 +222,7 @@ def test_a_missing_folder_is_named_whatever_the_status(make_lab: Make, tmp_path:
 
 
 @pytest.mark.parametrize("status", [409, 500])
-def test_a_refused_upload_into_a_folder_that_exists_is_no_missing_folder(
+def test_refused_upload_to_existing_folder_is_no_missing_folder(
     make_lab: Make, tmp_path: Path, source: Path, status: int
 ) -> None:
     lab = make_lab()
@@ -241,7 +241,7 @@ def test_a_folder_without_webdav_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("status", [400, 405, 406, 411, 413, 415, 422, 431, 501])
 @pytest.mark.parametrize("method", ["PUT", "PROPFIND", "DELETE"])
-def test_what_the_setup_of_the_server_refuses_is_never_set_aside(
+def test_refusal_by_server_setup_is_never_set_aside(
     make_lab: Make, tmp_path: Path, source: Path, status: int, method: str
 ) -> None:
     lab = make_lab()
@@ -254,7 +254,7 @@ def test_what_the_setup_of_the_server_refuses_is_never_set_aside(
     check_refusal(caught.value)
 
 
-def test_a_conflict_of_a_renaming_is_no_missing_folder(make_lab: Make, tmp_path: Path, source: Path) -> None:
+def test_rename_conflict_is_no_missing_folder(make_lab: Make, tmp_path: Path, source: Path) -> None:
     lab = make_lab()
     lab.store.fail_next("dav", "MOVE", "/screens/", 409, times=9)
     with pytest.raises(ServiceUnavailable, match=r"MOVE .*HTTP 409") as caught:
@@ -262,7 +262,7 @@ def test_a_conflict_of_a_renaming_is_no_missing_folder(make_lab: Make, tmp_path:
     assert "does not exist" not in str(caught.value)
 
 
-def test_redirects_without_end_cost_few_requests(make_lab: Make, tmp_path: Path) -> None:
+def test_endless_redirects_stop_after_few_requests(make_lab: Make, tmp_path: Path) -> None:
     lab = make_lab()
     where = location_of(of_lab(lab), "a.mp4")
     lab.store.fail_next("dav", "GET", "/screens/", 302, times=99, headers={"Location": where.url})
@@ -288,7 +288,7 @@ def test_a_wrong_password_is_sent_once(tmp_path: Path, source: Path) -> None:
         assert logged_requests(server, "PROPFIND") == ["/screens/ 401"] and not logged_requests(server, "HEAD")
 
 
-def test_an_account_that_may_only_read_is_no_wrong_password(tmp_path: Path, source: Path) -> None:
+def test_read_only_account_is_not_reported_as_wrong_password(tmp_path: Path, source: Path) -> None:
     with run_apache(more=READ_ONLY) as server:
         outages = CircuitBreaker()
         store, where = create_storage(server, tmp_path, outages=outages), location_of(server, "source.mp4")
@@ -305,14 +305,14 @@ def test_an_account_that_may_only_read_is_no_wrong_password(tmp_path: Path, sour
 
 
 @pytest.mark.parametrize("more", ["", READ_ONLY, READ_ONLY.replace("Require valid-user", "Require all granted")])
-def test_a_wrong_password_is_one_for_uploads_too(tmp_path: Path, source: Path, more: str) -> None:
+def test_wrong_password_is_reported_for_uploads(tmp_path: Path, source: Path, more: str) -> None:
     with run_apache(more=more) as server:
         with pytest.raises(AuthenticationFailed, match=r"check \[webdav\] username and password"):
             create_storage(server, tmp_path, "wrong").upload_file(source, location_of(server, "new.mp4"), lambda: False)
         assert stored_contents(server) == {}
 
 
-def test_a_server_that_takes_no_password_is_named(make_lab: Make, tmp_path: Path) -> None:
+def test_server_without_password_authentication_is_named(make_lab: Make, tmp_path: Path) -> None:
     lab = make_lab()
     lab.store.fail_next("dav", "GET", "/screens/", 401, headers={"WWW-Authenticate": "NTLM"})
     with pytest.raises(AuthenticationFailed, match="accepts only NTLM, enable Basic or Digest"):
@@ -325,7 +325,7 @@ def digest() -> Iterator[ExternalDav]:
         yield server
 
 
-def test_digest_is_spoken_and_an_upload_is_sent_once(digest: ExternalDav, tmp_path: Path, source: Path) -> None:
+def test_digest_is_used_and_an_upload_is_sent_once(digest: ExternalDav, tmp_path: Path, source: Path) -> None:
     store = create_storage(digest, tmp_path)
     for name in ("a.mp4", "b.mp4"):
         store.upload_file(source, location_of(digest, name), lambda: False)
@@ -356,7 +356,7 @@ def test_a_wrong_password_for_digest(digest: ExternalDav, tmp_path: Path, source
     assert len(logged_requests(digest, "PROPFIND")) == sent
 
 
-def test_a_kind_of_digest_that_is_not_known_is_named(make_lab: Make, tmp_path: Path) -> None:
+def test_unknown_digest_algorithm_is_named(make_lab: Make, tmp_path: Path) -> None:
     lab = make_lab()
     challenge = {"WWW-Authenticate": 'Digest realm="r", nonce="n", qop="auth-int"'}
     lab.store.fail_next("dav", "GET", "/screens/", 401, headers=challenge)
@@ -364,7 +364,7 @@ def test_a_kind_of_digest_that_is_not_known_is_named(make_lab: Make, tmp_path: P
         create_storage(of_lab(lab), tmp_path).download_file(location_of(of_lab(lab), "a.mp4"), tmp_path / "x")
 
 
-def test_a_server_that_switches_to_basic_gets_basic(make_lab: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_switch_to_basic_authentication_is_followed(make_lab: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(circuit_breaker, "LOGIN_BACKOFF_SECONDS", 0.0)
     lab = make_lab()
     (lab.site.media.folder / "screens" / "a.mp4").write_bytes(b"screen")
@@ -395,7 +395,7 @@ def test_one_refused_move_is_repeated(make_lab: Make, tmp_path: Path, source: Pa
 
 
 @pytest.mark.parametrize("status", [400, 403, 502])
-def test_only_the_file_that_is_not_renamed_goes_to_its_final_name(
+def test_only_the_unrenamed_file_is_uploaded_under_its_final_name(
     make_lab: Make, tmp_path: Path, source: Path, caplog: pytest.LogCaptureFixture, status: int
 ) -> None:
     lab = make_lab()
@@ -408,7 +408,7 @@ def test_only_the_file_that_is_not_renamed_goes_to_its_final_name(
     assert f"HTTP {status}, also when repeated" in caplog.text and "goes to its final name" in caplog.text
 
 
-def test_a_server_that_cannot_rename_is_asked_again_after_an_hour(
+def test_rename_is_tried_again_after_an_hour(
     make_lab: Make, tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lab = make_lab()
@@ -422,10 +422,10 @@ def test_a_server_that_cannot_rename_is_asked_again_after_an_hour(
     assert move_statuses(lab) == [405, 201]
 
 
-def test_a_file_that_was_renamed_behind_an_error_is_stored(
+def test_file_renamed_despite_error_response_is_stored(
     make_lab: Make, tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A proxy gave up before the server was done."""
+    """A proxy timed out before the server had finished."""
     lab = make_lab()
     folder, real = lab.site.media.folder / "screens", lab.store.take_failure
 
@@ -441,7 +441,7 @@ def test_a_file_that_was_renamed_behind_an_error_is_stored(
     assert len([one for one in lab.store.served_requests if one.method == "PUT"]) == 1
 
 
-def test_behind_a_proxy_that_ends_tls_files_are_renamed(tmp_path: Path, source: Path) -> None:
+def test_files_are_renamed_behind_tls_terminating_proxy(tmp_path: Path, source: Path) -> None:
     with run_apache() as behind, run_tls_proxy(behind) as server:
         store = create_storage(server, tmp_path)
         for name in ("a.mp4", "b.mp4"):
@@ -454,10 +454,10 @@ def test_behind_a_proxy_that_ends_tls_files_are_renamed(tmp_path: Path, source: 
 # ---- slow stores ---------------------------------------------------------------------------------------
 
 
-def test_an_upload_may_be_answered_late(
+def test_late_response_to_upload_is_accepted(
     make_lab: Make, tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A proxy answers when the store behind it has everything; other requests have the usual limit."""
+    """A proxy responds when the store behind it has the complete file; other requests have the usual time limit."""
     lab = make_lab()
     late, real = {"PUT"}, lab.store.take_failure
 

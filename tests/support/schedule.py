@@ -18,7 +18,8 @@ ROOT = Path(__file__).resolve().parents[2]
 def shares_resources(module: str) -> bool:
     """Return whether the tests of a module share a fixture with module scope or a RabbitMQ."""
     text = (ROOT / module).read_text(encoding="utf-8")
-    return 'scope="module"' in text or "from support.rabbitmq import" in text or "from support.queues import" in text
+    shared = ('scope="module"', "from tests.support.rabbitmq import", "from tests.support.queues import")
+    return any(words in text for words in shared)
 
 
 class ModuleScheduling(LoadScopeScheduling):  # type: ignore[misc]

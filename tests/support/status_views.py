@@ -6,9 +6,9 @@ import hashlib
 from typing import Any
 
 from muxer import errors
-from muxer.journal.history import TargetRecord
+from muxer.journal.history import HourCounts, TargetRecord
 from muxer.journal.journal import BacklogSample
-from muxer.monitoring.view import DiskSpace, HourCounts, ServiceStatus, StatusView
+from muxer.monitoring.view import DiskSpace, ServiceStatus, StatusView
 from muxer.status.activity import ActivitySnapshot, PollStatistics, RunningTarget, WorkTotals
 
 NOW = 1_795_570_000.0

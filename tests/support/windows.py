@@ -128,10 +128,13 @@ class _HiddenModules(importlib.abc.MetaPathFinder):
 
 
 def every_module() -> list[str]:
-    """Return the names of all modules of the package."""
+    """Return the names of all modules of the muxer and the lab."""
+    import lab
     import muxer
 
-    return ["muxer", *(package.name for package in pkgutil.walk_packages(muxer.__path__, "muxer."))]
+    packages = {"muxer": muxer.__path__, "lab": lab.__path__}
+    found = [module.name for name, path in packages.items() for module in pkgutil.walk_packages(path, f"{name}.")]
+    return [*packages, *found]
 
 
 def become_windows() -> None:
@@ -139,7 +142,7 @@ def become_windows() -> None:
     for name in [*every_module(), "encryptPassword", *LATE_MODULES]:
         if not name.endswith(SCRIPT_MODULES):
             importlib.import_module(name)
-    for name in [name for name in sys.modules if name.partition(".")[0] in ("muxer", "encryptPassword")]:
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("muxer", "lab", "encryptPassword")]:
         del sys.modules[name]
     msvcrt = _fake_msvcrt()
     for name in POSIX_MODULES & sys.modules.keys():

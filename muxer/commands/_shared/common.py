@@ -38,8 +38,7 @@ def override_options(arguments: argparse.Namespace) -> dict[str, str]:
 
 
 def exit_code_of(body: Callable[[], int]) -> int:
-    """Run the body of a command and return its exit code. Problems of the configuration are printed to stderr; Ctrl-C ends
-    the command silently."""
+    """Run the body of a command and return its exit code. Problems of the configuration go to stderr."""
     try:
         return body()
     except ConfigError as error:

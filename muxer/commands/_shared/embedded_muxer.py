@@ -1,7 +1,4 @@
-"""Runs a command that works on recordings: creates the services of the muxer, shows progress and ends cleanly.
-
-The body of the command runs in a separate thread, so that a signal can end it at any time. This thread shows the progress.
-"""
+"""Runs the body of a command in a separate thread, so that a signal can end it at any time, and shows progress."""
 
 from __future__ import annotations
 
@@ -53,17 +50,12 @@ class _CommandThread:
             self.error = error
 
     def wait_for_end(self, seconds: float) -> bool:
-        """Wait `seconds` for the end; return whether the body has ended."""
         self._thread.join(seconds)
         return not self._thread.is_alive()
 
 
 def run_command(arguments: argparse.Namespace, body: Callable[[ServiceParts], Outcome], *, steps: bool) -> int:
-    """Run the body of a command and return the exit code: that of its outcome; 1 after a MuxerError, which is printed to
-    stderr; 128 plus the number of a signal. With `steps`, each finished step is printed.
-
-    Raises ConfigError.
-    """
+    """Run the body of a command and return its exit code; 128 plus the number of a signal. Raises ConfigError."""
     os.umask(0o077)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
@@ -87,7 +79,6 @@ def run_command(arguments: argparse.Namespace, body: Callable[[ServiceParts], Ou
 
 
 def _show_progress(running: _CommandThread, services: Services, display: ProgressDisplay) -> None:
-    """Show the progress until the body ends or a signal stops it."""
     while not running.wait_for_end(DISPLAY_INTERVAL) and not services.stop.is_set():
         display.update_progress(services.activity.take_snapshot())
     if running.error is None:

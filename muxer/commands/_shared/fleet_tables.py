@@ -50,9 +50,7 @@ def print_workers(workers: Sequence[RunningInstance], threads: int, now: float) 
     show_table(
         ("worker", "version", "process", "started", "running", "done", "failed", "state"), rows, "workers on this machine"
     )
-    alive = [
-        (worker.folder.name, worker.state) for worker in workers if worker.state is not None and worker.standing == RUNS
-    ]
+    alive = [(one.folder.name, one.state) for one in workers if one.state is not None and one.standing == RUNS]
     running = [(name, *running_row(job, now)) for name, state in alive for job in running_jobs(state)]
     if running:
         show_table(("worker", *RUNNING_HEADER), running, "running")
@@ -62,16 +60,8 @@ def _local_worker_row(worker: RunningInstance, state: dict[str, Any], threads: i
     outcomes = state["totals"]["outcomes"]
     done, failed = (str(outcomes.get(name, 0)) for name in ("muxed", "failed"))
     busy = f"{len(state['running'])} of {threads}" if worker.standing == RUNS else "nothing"
-    return (
-        worker.folder.name,
-        state["version"],
-        str(state["pid"]),
-        format_ago(state["started"], now),
-        busy,
-        done,
-        failed,
-        worker.standing,
-    )
+    name, started = worker.folder.name, format_ago(state["started"], now)
+    return name, state["version"], str(state["pid"]), started, busy, done, failed, worker.standing
 
 
 def running_row(job: RunningTarget, now: float) -> tuple[str, ...]:

@@ -10,8 +10,7 @@ from muxer.gir.targets import MuxTarget, TargetSelection, select_targets
 
 
 def find_targets(muxer: ServiceParts, recording_id: str) -> TargetSelection:
-    """Return the targets of a call recording, at least one. Raises MetadataError when there is no such recording or it needs
-    no muxed file."""
+    """Return the targets, at least one. Raises MetadataError when there is no such recording or no muxed file is needed."""
     call = muxer.services.rws.fetch_call_recording(recording_id)
     if call is None:
         text = f"RWS knows no call recording {recording_id!r}; check the ID and the region of [htcc] base_uri"

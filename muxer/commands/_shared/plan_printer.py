@@ -52,7 +52,6 @@ def _shard_text(shard: Mapping[str, int]) -> str:
 
 
 def _state_text(target: Mapping[str, Any]) -> str:
-    """Return whether a target is muxed already, and by which file."""
     if not target["published"]:
         state = "to be muxed"
         if target["supersedes"]:

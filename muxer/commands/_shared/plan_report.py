@@ -93,10 +93,7 @@ def plan_facts(plan: Plan, sizes: Sequence[int]) -> dict[str, Any]:
 
 
 def assumed_facts(target: MuxTarget, tolerance: int) -> dict[str, Any]:
-    """Return the timeline by the metadata alone. `tolerance` is the allowed overlap in microseconds.
-
-    Raises MetadataError when a start or stop time is missing.
-    """
+    """Return the timeline by the metadata; `tolerance` in microseconds. Raises MetadataError when a time is missing."""
     begin, length = _time_range(target.audio)
     clips = []
     for number, media in enumerate(target.screens):
@@ -110,12 +107,8 @@ def assumed_facts(target: MuxTarget, tolerance: int) -> dict[str, Any]:
             for media, clip in zip(target.screens, clips, strict=True)
         ],
         "pieces": [
-            {
-                **_span_facts(segment.begin, segment.end),
-                "screen": segment.clip,
-                "offset": segment.offset / 1e6,
-                "reason": None,
-            }
+            _span_facts(segment.begin, segment.end)
+            | {"screen": segment.clip, "offset": segment.offset / 1e6, "reason": None}
             for segment in timeline.plan_segments(0, length, clips, tolerance, paused)
         ],
         "paused": [_span_facts(*span) for span in paused],
@@ -123,7 +116,7 @@ def assumed_facts(target: MuxTarget, tolerance: int) -> dict[str, Any]:
     return {"assumed": True, **_timeline_facts(facts, timeline.find_overlaps(length, clips, tolerance))}
 
 
-def _span_facts(begin: int, end: int) -> dict[str, float]:
+def _span_facts(begin: int, end: int) -> dict[str, Any]:
     return {"begin": begin / 1e6, "end": end / 1e6}
 
 

@@ -57,7 +57,6 @@ class _DisplayHandler(logging.Handler):
         self._write, self._steps = write, steps
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print a record if an administrator needs it."""
         fields = getattr(record, "fields", {})
         if record.levelno >= logging.WARNING:
             self._write(f"{record.levelname.lower()}: {escape_control(record.getMessage())}")
@@ -68,13 +67,10 @@ class _DisplayHandler(logging.Handler):
 
 
 class _LineDisplay:
-    """Prints one line every minute."""
-
     def __init__(self) -> None:
         self._due = time.monotonic() + LINE_INTERVAL
 
     def update_progress(self, snapshot: ActivitySnapshot) -> None:
-        """Print a line for each running job, once a minute."""
         if time.monotonic() < self._due:
             return
         self._due = time.monotonic() + LINE_INTERVAL
@@ -82,7 +78,6 @@ class _LineDisplay:
             self.write_line(f"{_target_label(running)}: {_progress_text(running, snapshot.at) or 'running'}")
 
     def write_line(self, line: str) -> None:
-        """Print a line."""
         sys.stderr.write(line + "\n")
         sys.stderr.flush()
 
@@ -91,8 +86,6 @@ class _LineDisplay:
 
 
 class _BarDisplay:
-    """Shows a bar for each step, also for finished ones."""
-
     def __init__(self) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
@@ -106,7 +99,6 @@ class _BarDisplay:
         self._closed = False
 
     def update_progress(self, snapshot: ActivitySnapshot) -> None:
-        """Update the bars."""
         for running in snapshot.running:
             step, (shown, bar) = (running.step, running.step_begun), self._tasks.get(running.file, (None, None))
             if shown is not None and shown != step:
@@ -123,11 +115,9 @@ class _BarDisplay:
             self._finish_bar(self._tasks.pop(file)[1])
 
     def write_line(self, line: str) -> None:
-        """Print a line above the bars."""
         self._bars.console.print(line, markup=False, soft_wrap=True)
 
     def close(self) -> None:
-        """Stop the bars; they stay on the screen."""
         if not self._closed:
             self._closed = True
             self._bars.stop()

@@ -49,11 +49,7 @@ StyledLine = list[StyledText]
 
 
 def draw_timeline(timeline: TimelineView, width: int, *, unicode: bool, assumed: bool = False) -> list[StyledLine]:
-    """Draw `timeline` in lines of `width` characters and return them as texts with their colours.
-
-    Without `unicode`, all characters are ASCII. `assumed` is for a timeline from the metadata alone: whether a part can be
-    copied is not known then.
-    """
+    """Draw `timeline` in lines of `width` characters. `assumed`: what can be copied is not known."""
     names = [f"{screen.number} {escape_control(screen.name)}" for screen in timeline.screens]
     labels = ["audio", *names, "result", "overlap"]
     column = min(max(map(len, labels)), MAX_LABEL_LENGTH, max(8, width // 3))
@@ -71,8 +67,6 @@ def draw_timeline(timeline: TimelineView, width: int, *, unicode: bool, assumed:
 
 @dataclass(frozen=True)
 class _Drawing:
-    """Rows of `cells` along an axis."""
-
     axis: TimelineAxis
     cells: int
 
@@ -95,7 +89,6 @@ class _Drawing:
 
 
 def _draw_rows(timeline: TimelineView, drawing: _Drawing, assumed: bool) -> list[list[CellKind]]:
-    """Return the rows of the audio, the screen files, the result and, if there are any, the overlaps."""
     audio, result, overlap, *bars = ([NOTHING] * drawing.cells for _ in range(3 + len(timeline.screens)))
     drawing.paint_span(audio, 0.0, timeline.length, AUDIO)
     for bar, screen in zip(bars, timeline.screens, strict=True):

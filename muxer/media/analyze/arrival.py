@@ -1,8 +1,4 @@
-"""Decide what happens with an incomplete source: wait for the rest, or use the part that is there.
-
-A file may be fetched while it is still being uploaded (docs/gir-api.md, section 4). The caller knows how long that may take
-and passes it as Arrival; this module examines the file.
-"""
+"""Decide what happens with an incomplete source: wait for the rest, or use the part that is there (gir-api, section 4)."""
 
 from __future__ import annotations
 
@@ -28,9 +24,8 @@ _INCOMPLETE_CODES = (Code.EMPTY_FILE, Code.TRUNCATED)
 class Arrival(StrEnum):
     """What is known about the arrival of a source.
 
-    `UNKNOWN`: nothing. A truncated file is an error, a short one a warning. `GROWING`: it may still be incomplete; when it
-    is empty, truncated or short, MediaIncomplete is raised. `COMPLETE`: the same, but its size is that in the metadata, so
-    its duration is not compared. `SETTLED`: it has not grown for a long time; the part that is there is used.
+    `GROWING`: it may be incomplete, then MediaIncomplete is raised. `COMPLETE`: the same, but its size is that in the
+    metadata. `SETTLED`: it has not grown for a long time; the part that is there is used.
     """
 
     UNKNOWN = "unknown"
@@ -41,10 +36,10 @@ class Arrival(StrEnum):
 
 @dataclass(frozen=True)
 class MediaInput:
-    """A fetched media file. `name` is for messages; `start` and `stop` are those of its metadata.
+    """A fetched media file. `start` and `stop` are those of its metadata.
 
-    `shortfall` is what is missing by its size, as text. `paused` are the spans of an audio file in which nothing may be
-    shown, in microseconds from its start; an end of None is the end of the file.
+    `shortfall` is what is missing by its size. `paused` are blank spans of the audio, in microseconds; an end of None is its
+    end.
     """
 
     path: Path
@@ -60,17 +55,13 @@ class ArrivalCheck:
     """The check of one source. `path` is the file to read: the source, or a copy of its readable part."""
 
     def __init__(self, source: MediaInput, structure: Structure, missing: list[str]) -> None:
-        """Create it. `structure` is that of the source's file; what is missing is added to `missing` as text."""
         self.path = source.path
         self._source = source
         self._structure = structure
         self._missing = missing
 
     def check_length(self, length: int) -> None:
-        """Compare the duration `length` of the source, in microseconds, with its metadata, and log what is missing.
-
-        Raises MediaIncomplete when the source may still grow.
-        """
+        """Compare `length` (microseconds) with the metadata, and log what is missing. Raises MediaIncomplete."""
         source, short = self._source, self._describe_shortness(length)
         proven = self._structure is Structure.WHOLE or source.arrival is Arrival.COMPLETE
         lacks = self._describe_missing(short if source.shortfall or not proven else "")
@@ -96,11 +87,9 @@ class ArrivalCheck:
 
 @contextmanager
 def check_arrival(source: MediaInput, salvage: Callable[[Path], Path], missing: list[str]) -> Iterator[ArrivalCheck]:
-    """Yield the check of `source`, around the reading of its file.
+    """Yield the check of `source`, around the reading of its file. Raises MediaIncomplete or MediaError.
 
-    `salvage` copies the readable part of a truncated file and returns the path of the copy. What is missing of a source that
-    no longer grows is added to `missing` as text. Raises MediaIncomplete when the source may still grow and is empty,
-    truncated or shorter than its metadata state; MediaError when no part of it can be used.
+    `salvage` returns a copy of the readable part of a truncated file; what it lacks is added to `missing`.
     """
     may_grow = source.arrival in (Arrival.GROWING, Arrival.COMPLETE)
     structure = Structure.UNPROVEN if source.arrival is Arrival.UNKNOWN else examine_structure(source.path)

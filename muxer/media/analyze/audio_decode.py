@@ -1,7 +1,4 @@
-"""Decode an audio file with ffmpeg: the form of every frame, the duration, gaps, and the levels.
-
-Containers and their time stamps are not trusted: a file is decoded once as a whole, and each frame is examined.
-"""
+"""Decode a whole audio file with ffmpeg: the form of every frame, the duration, gaps and levels. No container is trusted."""
 
 from __future__ import annotations
 
@@ -21,23 +18,7 @@ MIN_GAP_US = 50_000
 # Time stamps that go back by more than this start over: the file was joined from parts.
 _RESTART_US = 1_000_000
 # Containers whose time stamps are calculated from sample counts: wrong where the form changes.
-_UNTIMED_CONTAINERS = (
-    "avi",
-    "mp3",
-    "aac",
-    "flac",
-    "ogg",
-    "wav",
-    "w64",
-    "amr",
-    "au",
-    "caf",
-    "aiff",
-    "ac3",
-    "eac3",
-    "gsm",
-    "voc",
-)
+_UNTIMED_FILES = ("avi", "mp3", "aac", "flac", "ogg", "wav", "w64", "amr", "au", "caf", "aiff", "ac3", "eac3", "gsm", "voc")
 _FRAME_PATTERN = re.compile(rb"ashowinfo.* pts: *(-?\d+|NOPTS) .*channels:(\d+) .*rate:(\d+) nb_samples:(\d+)")
 _INFO, _ERROR = b"[info]", b"[error]"
 
@@ -54,11 +35,7 @@ class AudioGap:
 
 @dataclass
 class DecodedAudio:
-    """What was decoded.
-
-    `samples` is the number of samples of each form (sample rate, channels), `errors` the number of error messages of the
-    decoder.
-    """
+    """What was decoded: the number of samples of each form (sample rate, channels), of errors, and more."""
 
     samples: dict[AudioForm, int] = field(default_factory=dict)
     gaps: list[AudioGap] = field(default_factory=list)
@@ -114,10 +91,7 @@ class _FrameLogReader:
 
 
 def decode_audio(tools: MediaTools, runner: Runner, path: Path, container: str = "") -> DecodedAudio:
-    """Decode the first audio stream of `path`.
-
-    `container` is its format in ffprobe. Raises MediaError when nothing can be decoded.
-    """
+    """Decode the first audio stream; `container` is its format in ffprobe. Raises MediaError when it has none."""
     decoded = DecodedAudio()
     listener = _FrameLogReader(decoded)
     try:
@@ -129,7 +103,7 @@ def decode_audio(tools: MediaTools, runner: Runner, path: Path, container: str =
     limits.check_frames(decoded.frames)
     if not decoded.decoded_us:
         raise MediaError("no audio can be decoded", code=Code.NO_AUDIO)
-    if container in _UNTIMED_CONTAINERS and (decoded.changes_form or container == "avi"):
+    if container in _UNTIMED_FILES and (decoded.changes_form or container == "avi"):
         decoded.gaps.clear()
     return decoded
 

@@ -1,8 +1,4 @@
-"""Re-encode audio to AAC in one form on one time axis: silence is planned here, never left to ffmpeg.
-
-Most files are re-encoded by one ffmpeg process. Where the form changes, the time stamps have gaps, or samples are cut off,
-the samples are written to a file first, with silence in its place.
-"""
+"""Re-encode audio to AAC in one form on one time axis, by one process, or through a file of samples with planned silence."""
 
 from __future__ import annotations
 
@@ -39,10 +35,7 @@ class AudioSpan:
 
 @dataclass(frozen=True)
 class AudioSource:
-    """Audio to re-encode: consecutive files, and what was decoded of each.
-
-    `cut_us` is cut off at the beginning and at the end.
-    """
+    """Audio to re-encode: consecutive files, what was decoded of each, and `cut_us` to cut off at both ends."""
 
     parts: tuple[tuple[Path, DecodedAudio], ...]
     cut_us: tuple[int, int] = (0, 0)
@@ -87,8 +80,7 @@ class AudioSource:
 
 
 def encode_audio(tools: MediaTools, runner: Runner, source: AudioSource, output: Path, *, plain: bool) -> None:
-    """Re-encode `source` into the MP4 file `output`: by one ffmpeg process when `plain`, else through a file of samples.
-    Raises ToolError."""
+    """Re-encode `source` into the MP4 file `output`: at once when `plain`, else through samples. Raises ToolError."""
     if plain:
         runner.run(encode_audio_command(tools, source.parts[0][0], source.output_form, output), timeout=ENCODE_SECONDS)
         return
@@ -101,10 +93,7 @@ def encode_audio(tools: MediaTools, runner: Runner, source: AudioSource, output:
 
 
 def check_encoded(tools: MediaTools, runner: Runner, source: AudioSource, output: Path) -> None:
-    """Decode `output` and compare it with `source`: one form, the duration, and the level in every second.
-
-    Raises MediaError with the code NOT_VERIFIED.
-    """
+    """Compare `output` with `source`: form, duration, levels. Raises MediaError with the code NOT_VERIFIED."""
     encoded = decode_audio(tools, runner, output)
     if tuple(encoded.samples) != (source.output_form,):
         raise _mismatch_error(f"it has {_describe_forms(encoded)} and not {_describe_forms(source.output_form)}")
@@ -148,7 +137,6 @@ def _spans_of(number: int, decoded: DecodedAudio) -> Iterator[AudioSpan]:
 
 
 def _trim_ends(spans: list[AudioSpan], begin_us: int, end_us: int) -> Iterator[AudioSpan]:
-    """Yield `spans` without `begin_us` and `end_us` microseconds of audio at both ends."""
     remaining = sum(span.end_us - span.begin_us for span in spans) - end_us
     for span in spans:
         length = span.end_us - span.begin_us

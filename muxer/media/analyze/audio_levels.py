@@ -1,7 +1,4 @@
-"""Measure the level of audio in every second, to compare two decoded files. Pure.
-
-Decoded audio comes as two channels of 16 bits at 8 kHz. Its level is stored for each channel in blocks of 50 ms.
-"""
+"""Measure audio (two channels of 16 bits at 8 kHz) in blocks of 50 ms, to compare two decoded files. Pure."""
 
 from __future__ import annotations
 
@@ -61,11 +58,7 @@ class AudioLevels:
 
 
 def find_difference(wanted: AudioLevels, found: AudioLevels) -> tuple[int, float, float] | None:
-    """Return the first second whose level differs, with the wanted and the found level in decibels; None when there is none.
-
-    Windows of a second are compared, each also with those one block earlier and later: decoded audio may start that much
-    apart.
-    """
+    """Return the first second whose level differs by more than a block's shift explains, and both levels in decibels."""
     for ours, theirs in zip(wanted.channels, found.channels, strict=True):
         count = min(len(ours), len(theirs))
         sums = _running_sums(ours)
@@ -102,5 +95,4 @@ def _mean_decibels(sums: Sequence[float], begin: int, end: int) -> float:
 
 
 def _to_decibels(mean_square: float) -> float:
-    """Return a mean square in decibels relative to full scale."""
     return max(FLOOR, 10 * math.log10(mean_square / _FULL_SCALE)) if mean_square > 0 else FLOOR

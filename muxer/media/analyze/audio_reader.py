@@ -35,18 +35,13 @@ class AudioReader:
     """Reads audio files. Safe to use from any thread."""
 
     def __init__(self, tools: MediaTools, runner: Runner, audio_codec: str, encoders: BoundedSemaphore) -> None:
-        """`audio_codec` is the option of that name; `encoders` limits the number of running encoders."""
         self._tools = tools
         self._runner = runner
         self._copying = audio_codec == "copy"
         self._encoders = encoders
 
     def read_audio_file(self, path: Path, output: Path) -> tuple[CopyableAudio, frozenset[str]]:
-        """Read the audio file at `path`; an MP4 file may be created at `output`.
-
-        Returns the audio as it is in the result, and why it was re-encoded although it should be copied. Raises MediaError
-        when there is no audio, or when it cannot be decoded.
-        """
+        """Read the audio file at `path`. Returns also why it was re-encoded. Raises MediaError."""
         mp3 = read_mp3(path)
         audio, reason = self._read_other(path, output) if mp3 is None else self._read_mp3(mp3, output)
         if audio.length_us <= 0:
@@ -70,10 +65,7 @@ class AudioReader:
         return audio, DAMAGED if mp3.damaged_ranges else CHANGES if mp3.changes_form else ""
 
     def _write_clean_frames(self, mp3: Mp3File, output: Path) -> AudioSource:
-        """Write the frames of each form to their own file, without anything else.
-
-        These files do not describe the silence at both ends, so it is cut off here.
-        """
+        """Write the frames of each form to their own file; the silence at both ends is cut off here."""
         if len(mp3.spans) > MAX_JOINED_FILES:
             raise MediaError(f"the audio changes its form more than {MAX_JOINED_FILES} times", code=Code.TOO_MUCH)
         parts = []
@@ -103,7 +95,6 @@ class AudioReader:
             return self._encode_checked(AudioSource(((path, decoded),)), output), reason
 
     def _decode_joined(self, links: list[Path]) -> AudioSource:
-        """Decode files that were joined into one, each on its own."""
         if len(links) > MAX_JOINED_FILES:
             raise MediaError(f"the audio is more than {MAX_JOINED_FILES} files in one", code=Code.TOO_MUCH)
         parts = []
@@ -165,12 +156,8 @@ def _encode_reason(decoded: DecodedAudio) -> str:
 
 
 def _warn_of_damage(places: int, first: float, silence: float) -> None:
-    log.warning(
-        "the audio is damaged, places: %d, the first at %.2f s; about %.2f s of silence replace the lost audio",
-        places,
-        first,
-        silence,
-    )
+    message = "the audio is damaged, places: %d, the first at %.2f s; about %.2f s of silence replace the lost audio"
+    log.warning(message, places, first, silence)
 
 
 def _check_loss(audio: Audio, decoded: DecodedAudio) -> None:

@@ -1,8 +1,4 @@
-"""Detect by its own structure whether a media file is truncated: MP4 (also fragmented), Matroska and WebM, AVI and WAV.
-
-A file may be read while it is still being uploaded. Nothing is guessed: what the container does not state is `UNPROVEN`.
-Only headers are read, and every loop is bounded.
-"""
+"""Detect by its own structure whether a media file is truncated. What the container does not state is `UNPROVEN`."""
 
 from __future__ import annotations
 
@@ -91,8 +87,7 @@ def _read_at(file: BinaryIO, position: int, length: int = MAX_HEADER_BYTES) -> b
 class _TopBoxes:
     """The top-level boxes of an MP4 file.
 
-    `index` is the content of moov, `breaks_off` whether a box is truncated, `foreign` whether other bytes than boxes follow,
-    and `indexed_end` the largest end that a sidx box states.
+    `breaks_off`: a box is truncated; `foreign`: other bytes follow; `indexed_end` is the largest end that a sidx box states.
     """
 
     kinds: tuple[bytes, ...]
@@ -109,9 +104,8 @@ def _examine_mp4(file: BinaryIO, end: int) -> Structure:
             return Structure.TRUNCATED
         return Structure.UNPROVEN if top.foreign or set(top.kinds) - _MP4_MEDIA_ONLY else Structure.TRUNCATED
     try:
-        last_sample = max(
-            (last_sample_end(inner) for kind, inner in boxes.iterate_children(top.index) if kind == b"trak"), default=0
-        )
+        tracks = (inner for kind, inner in boxes.iterate_children(top.index) if kind == b"trak")
+        last_sample = max(map(last_sample_end, tracks), default=0)
         fragmented = boxes.find_child(top.index, b"mvex") is not None
     except BoxError:
         return Structure.TRUNCATED if top.breaks_off else Structure.UNPROVEN
@@ -207,10 +201,7 @@ def _examine_matroska(file: BinaryIO, end: int) -> Structure:
 
 
 def _parse_element(head: bytes) -> tuple[int, int, int | None] | None:
-    """Return the id, the header length and the size of the element that starts with `head`; the size is None when unknown.
-
-    Returns None when `head` is truncated or is not a header.
-    """
+    """Return id, header length and size (None: unknown) of the element at the start of `head`; None for no header."""
     kind = _parse_variable(head, 4)
     if kind is None:
         return None
@@ -243,7 +234,6 @@ def _examine_wav(file: BinaryIO, end: int) -> Structure:
 
 
 def _riff_chunks(file: BinaryIO, position: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Yield the kind, the start of the content and the size of each RIFF chunk from `position` on."""
     for _ in range(MAX_HEADERS):
         head = _read_at(file, position, 8)
         if len(head) < 8:

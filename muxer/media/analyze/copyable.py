@@ -27,11 +27,7 @@ from muxer.media.mp4 import (
 
 
 def read_copyable_screen(path: Path) -> MediaInfo | None:
-    """Read `path` as a copyable screen file. Returns None when ffmpeg has to convert it first.
-
-    It must have exactly one video track with frames; audio, time codes, chapters and subtitles are ignored. Raises
-    MediaError when the file is truncated.
-    """
+    """Read `path` as a copyable screen file; None when ffmpeg has to convert it. Raises MediaError when truncated."""
     try:
         tracks = read_tracks(path)
         videos = [number for number, track in enumerate(tracks) if track.handler == b"vide" and track.sizes]
@@ -128,6 +124,5 @@ def _display_durations(track: Track, shown: Sequence[int], kept_count: int) -> a
 
 
 def _usual_rate(track: Track) -> Fraction:
-    """Return the most frequent frame rate, in frames per second."""
     [(duration, _)] = Counter(track.durations).most_common(1)
     return Fraction(track.timescale, duration or track.timescale)

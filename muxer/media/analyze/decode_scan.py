@@ -1,8 +1,4 @@
-"""Find which frames of a screen file a decoder returns: every packet is decoded once, and only its time is kept.
-
-A frame in a file need not be visible: packets may be damaged, or contain frames that are never shown (VP8, packed B-frames).
-Files whose frames are copied need no scan; files that are re-encoded are planned with its result.
-"""
+"""Find which frames of a screen file a decoder returns: packets may be damaged, or contain frames that are never shown."""
 
 from __future__ import annotations
 
@@ -41,9 +37,8 @@ class _ScanResult:
 def keep_decodable(source: MediaInfo, tools: MediaTools, runner: Runner) -> MediaInfo:
     """Return a screen file with only its decodable frames; instead of a damaged one, the previous frame is shown.
 
-    Decoders that conceal damage return a frame nevertheless. It counts as damaged when the decoder reports an error in it,
-    unless these are more than a tenth of a file that plays. Raises MediaError when more than a tenth of the frames cannot be
-    decoded.
+    A frame with a decoder's error counts as damaged, unless a tenth of the file does. Raises MediaError when a tenth is
+    lost.
     """
     scan = _scan_frames(replace(source, strict=True), tools, runner)
     if scan.complaints or not scan.shown:
@@ -63,10 +58,7 @@ def keep_decodable(source: MediaInfo, tools: MediaTools, runner: Runner) -> Medi
 
 @dataclass(frozen=True)
 class _ReducedPackets:
-    """The remaining packets, and the times of the removed ones in microseconds from the first frame.
-
-    `lost_us` is how much later the first frame is now.
-    """
+    """The remaining packets, the times of the removed ones, and how much later the first frame is (microseconds)."""
 
     packets: Packets
     original_count: int
@@ -121,7 +113,6 @@ def _read_times(lines: Iterable[bytes]) -> array[int]:
 
 
 def _reduce_packets(source: MediaInfo, shown: Sequence[int]) -> _ReducedPackets:
-    """Return the packets whose frames were decoded."""
     video = require_video(source)
     packets = video.packets
     times = [video.ticks_to_us(pts) for pts in packets.pts]
@@ -130,11 +121,8 @@ def _reduce_packets(source: MediaInfo, shown: Sequence[int]) -> _ReducedPackets:
     unmatched = set(order).difference(kept)
     removed = tuple(times[number] - times[order[0]] for number in order if number in unmatched)
     # When the decoder returns frames at other times than the file states, its times are right.
-    chosen = (
-        packets.select_packets(kept)
-        if len(kept) == len(shown) and not video.lacks_times
-        else _packets_as_decoded(shown, source)
-    )
+    keeps_times = len(kept) == len(shown) and not video.lacks_times
+    chosen = packets.select_packets(kept) if keeps_times else _packets_as_decoded(shown, source)
     reduced = replace(video, packets=chosen)
     _hold_to_end(chosen, times[order[0]] + video.length_us, reduced)
     return _ReducedPackets(chosen, len(times), removed, reduced.ticks_to_us(reduced.first_pts) - times[order[0]])

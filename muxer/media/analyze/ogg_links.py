@@ -25,10 +25,7 @@ def find_links(content: bytes | mmap) -> list[int]:
 
 
 def split_links(path: Path, output: Path) -> list[Path]:
-    """Write each of the files joined in `path` to its own file next to `output`.
-
-    Returns their paths, empty when it is one file.
-    """
+    """Write each of the files joined in `path` to its own file; return their paths, none for one file."""
     with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
         links = find_links(content)
         if len(links) < 2:

@@ -1,7 +1,4 @@
-"""Read with ffprobe what a media file contains: its streams and the time of every packet.
-
-Metadata of recordings and of containers are not trusted: durations come from the packets.
-"""
+"""Read with ffprobe the streams of a media file and the time of every packet: durations come from the packets."""
 
 from __future__ import annotations
 
@@ -33,10 +30,7 @@ _REFUSED_FORMAT = re.compile(r"\[(\w+) @ \w+\] Format not on whitelist")
 
 
 def probe_file(path: Path, ffprobe: str, runner: Runner) -> MediaInfo:
-    """Return what the media file at `path` contains.
-
-    Raises MediaError when it is empty, truncated or not a media file.
-    """
+    """Return what the media file at `path` contains. Raises MediaError when it is empty, truncated or none."""
     if path.stat().st_size == 0:
         raise MediaError("the file is empty", code=Code.EMPTY_FILE)
     command = [ffprobe, "-v", "error", *limits.reading_options(), "-show_entries", _SHOW_ENTRIES]
@@ -50,10 +44,7 @@ def probe_file(path: Path, ffprobe: str, runner: Runner) -> MediaInfo:
 
 
 def parse_ffprobe(path: Path, out: IO[bytes]) -> MediaInfo:
-    """Parse the output of ffprobe for the file at `path`.
-
-    Raises MediaError when it is truncated, inconsistent or too long.
-    """
+    """Parse the output of ffprobe. Raises MediaError when the file is truncated, inconsistent or too long."""
     try:
         return _build_media_info(path, *_parse_output(out))
     except (ValueError, KeyError, ArithmeticError) as error:
@@ -81,10 +72,7 @@ def _parse_output(out: IO[bytes]) -> tuple[dict[int, Packets], list[Fields], Fie
 
 
 def _parse_field(part: str) -> tuple[str, str]:
-    """Return name and value of a field.
-
-    Since ffmpeg 7.1, side data have their kind and a colon before the name; dispositions too.
-    """
+    """Return name and value of a field; side data (ffmpeg 7.1) and dispositions have a prefix."""
     name, value = part.split("=", 1)
     return name.rpartition(":")[2] if name.startswith("side_dat") else name, value
 

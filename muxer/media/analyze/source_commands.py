@@ -26,16 +26,8 @@ def scan_command(tools: MediaTools, source: MediaInfo) -> list[str]:
     video = require_video(source)
     # Frames are passed on uncoded: only their times are used.
     times = [*tools.keep_times, "-enc_time_base:v", f"1:{TIMESCALE}", "-c:v", "wrapped_avframe"]
-    command = [
-        tools.ffmpeg,
-        *QUIET_OPTIONS,
-        *TOLERANT_OPTIONS,
-        *decoding_options(source),
-        *input_options(source.path),
-        "-map",
-        f"0:{video.stream_index}",
-    ]
-    return [*command, *times, "-f", "framecrc", "-"]
+    command = [tools.ffmpeg, *QUIET_OPTIONS, *TOLERANT_OPTIONS, *decoding_options(source), *input_options(source.path)]
+    return [*command, "-map", f"0:{video.stream_index}", *times, "-f", "framecrc", "-"]
 
 
 def retime_command(tools: MediaTools, source: Path, video: Video, step: Fraction, output: Path) -> list[str]:
@@ -45,16 +37,9 @@ def retime_command(tools: MediaTools, source: Path, video: Video, step: Fraction
     distance = step * TIMESCALE
     times = f"settb=1/{TIMESCALE},setpts=round(N*{distance.numerator}/{distance.denominator})"
     filters = ",".join((times, *fit_filters(video, target)))
-    command = [
-        tools.ffmpeg,
-        *QUIET_OPTIONS,
-        *PROGRESS_OPTIONS,
-        "-noautorotate",
-        *input_options(source),
-        "-map",
-        f"0:{video.stream_index}",
-    ]
-    return [*command, "-vf", filters, *encoder_options(tools, target), str(output)]
+    command = [tools.ffmpeg, *QUIET_OPTIONS, *PROGRESS_OPTIONS, "-noautorotate", *input_options(source)]
+    command += ["-map", f"0:{video.stream_index}", "-vf", filters]
+    return [*command, *encoder_options(tools, target), str(output)]
 
 
 def copy_audio_command(tools: MediaTools, audio: Path, output: Path) -> list[str]:
@@ -74,25 +59,13 @@ def remux_command(tools: MediaTools, source: Path, video: Video, output: Path) -
 def continue_command(tools: MediaTools, source: Path, video: Video, output: Path) -> list[str]:
     """Return the command that copies one video stream into a Matroska file in which times never go back."""
     # Matroska rejects packets without a time, which program streams contain.
-    command = [
-        tools.ffmpeg,
-        *QUIET_OPTIONS,
-        "-fflags",
-        "+genpts",
-        *input_options(source),
-        "-map",
-        f"0:{video.stream_index}",
-        "-c",
-        "copy",
-    ]
+    command = [tools.ffmpeg, *QUIET_OPTIONS, "-fflags", "+genpts", *input_options(source)]
+    command += ["-map", f"0:{video.stream_index}", "-c", "copy"]
     return [*command, "-map_metadata", "-1", "-map_chapters", "-1", "-f", "matroska", str(output)]
 
 
 def salvage_command(tools: MediaTools, source: Path, form: str, output: Path) -> list[str]:
-    """Return the command that copies the readable part of the truncated file `source` to `output`, with its times.
-
-    `form` is the container of both, as container_form names it.
-    """
+    """Return the command that copies the readable part of a truncated file of the container `form`."""
     # MOV supports every codec of MP4 files, and more.
     form, options = ("mov", ["-write_tmcd", "0"]) if form == "mp4" else (form, [])
     command = [tools.ffmpeg, *QUIET_OPTIONS, "-fflags", "+discardcorrupt", "-copyts", *input_options(source)]

@@ -1,7 +1,4 @@
-"""Read fetched files into a form whose samples can be copied.
-
-Copyable files are read without any program. All others are probed with ffprobe and, where possible, converted by ffmpeg.
-"""
+"""Read fetched files into a form whose samples can be copied; only files that are not copyable need ffmpeg."""
 
 from __future__ import annotations
 
@@ -40,18 +37,13 @@ class SourceReader:
     """Reads sources. Safe to use from any thread."""
 
     def __init__(self, tools: MediaTools, runner: Runner, audio_codec: str, encoders: BoundedSemaphore) -> None:
-        """`audio_codec` is the option of that name; `encoders` limits the number of running encoders."""
         self._tools = tools
         self._runner = runner
         self._encoders = encoders
         self._audio = AudioReader(tools, runner, audio_codec, encoders)
 
     def read_audio(self, path: Path, output: Path) -> tuple[CopyableAudio, frozenset[str]]:
-        """Read a call's audio file; an MP4 file may be created at `output`.
-
-        Returns the audio as it is in the result, and why it was re-encoded although it should be copied. Raises MediaError
-        when there is no audio.
-        """
+        """Read a call's audio file. Returns also why it was re-encoded. Raises MediaError when there is no audio."""
         return self._audio.read_audio_file(path, output)
 
     def read_screen(self, path: Path, output: Path) -> MediaInfo:
@@ -66,11 +58,7 @@ class SourceReader:
         return screen
 
     def salvage_file(self, path: Path) -> Path:
-        """Copy the readable part of the truncated file at `path`. Returns the path of the copy.
-
-        The copy is a complete file of the same container; an incomplete frame is dropped. Raises MediaError when nothing can
-        be read.
-        """
+        """Copy the readable part of a truncated file; return its path. Raises MediaError when nothing can be read."""
         with path.open("rb") as file:
             form = container_form(file.read(MAX_HEADER_BYTES))
         output = path.with_name(f"{path.name}-salvaged")
@@ -174,10 +162,8 @@ def _has_same_frames(video: Video, other: Video) -> bool:
     times, others = (array("q", sorted(map(file.ticks_to_us, file.packets.pts))) for file in (video, other))
     if len(times) != len(others):
         return False
-    return all(
-        abs(one - times[0] - another + others[0]) <= 2 * TIME_TOLERANCE_US
-        for one, another in zip(times, others, strict=True)
-    )
+    pairs = zip(times, others, strict=True)
+    return all(abs(one - times[0] - another + others[0]) <= 2 * TIME_TOLERANCE_US for one, another in pairs)
 
 
 def _may_become_copyable(video: Video) -> bool:

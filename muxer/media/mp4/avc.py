@@ -39,11 +39,7 @@ class AvcConfig:
 
 
 def read_config(config: bytes) -> AvcConfig:
-    """Parse the content of an avcC box.
-
-    Raises AvcError for anything but progressive 8 bit 4:2:0 frames in Baseline, Main or High, with NAL unit lengths of four
-    bytes.
-    """
+    """Parse an avcC box. Raises AvcError for all but progressive 8 bit 4:2:0 in Baseline, Main or High."""
     sets = _parameter_sets(config)
     if config[4] & 3 != UNIT_LENGTH_BYTES - 1:
         raise AvcError("NAL unit lengths have fewer than four bytes")
@@ -82,14 +78,12 @@ class _BitReader:
         self._at = 0
 
     def read_bits(self, count: int) -> int:
-        """Return the next ``count`` bits as a number."""
         if self._at + count > len(self._text):
             raise IndexError
         self._at += count
         return int(self._text[self._at - count : self._at] or "0", 2)
 
     def read_unsigned(self) -> int:
-        """Return the next unsigned Exp-Golomb number."""
         one = self._text.find("1", self._at)
         zeros = one - self._at
         if one < 0 or zeros > 32:
@@ -98,7 +92,6 @@ class _BitReader:
         return self.read_bits(zeros + 1) - 1
 
     def read_signed(self) -> int:
-        """Return the next signed Exp-Golomb number."""
         number = self.read_unsigned()
         return (number + 1) // 2 if number % 2 else -(number // 2)
 
@@ -147,7 +140,6 @@ def _skip_scaling_list(bits: _BitReader, size: int) -> None:
 
 
 def _skip_frame_order(bits: _BitReader) -> None:
-    """Skip the fields on the order of frames."""
     kind = bits.read_unsigned()
     if kind == 0:
         bits.read_unsigned()

@@ -21,10 +21,7 @@ class BoxError(ValueError):
 
 
 def parse_header(data: bytes) -> tuple[bytes, int, int]:
-    """Parse the first bytes of a box (16, fewer at the end of a file).
-
-    Returns its kind, the length of its header and that of the whole box, 0 for up to the end of the file. Raises BoxError.
-    """
+    """Return kind, header length and size (0: to the end of the file) of the box at the start of `data`."""
     if len(data) < HEADER_BYTES:
         raise BoxError("a box is truncated")
     size, kind = struct.unpack_from(">I4s", data)

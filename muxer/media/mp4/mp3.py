@@ -1,9 +1,7 @@
 """Read MP3 files: where each frame is, what silence the encoder has added, and where frames are damaged.
 
-An MP3 file has no index. Its frames (ISO/IEC 11172-3 and 13818-3, layer III) follow one another, each with a header that
-gives its length. Tags, and frames in which encoders describe the file (Xing, Info, VBRI), are not audio, wherever they are.
-Where anything else is between frames, frames are lost. The time of a frame is the number of frames before it, so that
-everything after the loss would be heard too early.
+Frames (ISO/IEC 11172-3 and 13818-3, layer III) follow one another. Tags, and frames that describe the file, are not audio.
+Where anything else is between frames, frames are lost, and everything after the loss would be heard too early.
 """
 
 from __future__ import annotations
@@ -52,11 +50,7 @@ _FREE_FORMAT_BYTES = 6000
 
 @dataclass(frozen=True)
 class FrameHeader:
-    """The fields of a frame header.
-
-    `form` must not change within a track; `info_at` is the offset of the name "Xing" or "Info" in a frame that describes the
-    file.
-    """
+    """The fields of a frame header. `form` must not change within a track; `info_at` is where "Xing" may be."""
 
     size: int
     samples: int
@@ -125,9 +119,7 @@ class Mp3File:
 
     def lost_seconds(self) -> float:
         """Return the duration of the silence that replaces lost frames."""
-        frames = (
-            (self.lost_frames(damaged), self.spans[self._span_number(damaged)].frame) for damaged in self.damaged_ranges
-        )
+        frames = ((self.lost_frames(one), self.spans[self._span_number(one)].frame) for one in self.damaged_ranges)
         return sum(lost * frame.samples / frame.rate for lost, frame in frames)
 
     @property
@@ -153,11 +145,7 @@ class Mp3File:
         """Write the frames of the span `number` to `output`, with silent frames in place of lost ones."""
         first, silence = self.spans[number].first, _silent_frame(self.spans[number].head)
         end = self.spans[number + 1].first if number + 1 < len(self.spans) else len(self.sizes)
-        lost = {
-            damaged.before: self.lost_frames(damaged)
-            for damaged in self.damaged_ranges
-            if self._span_number(damaged) == number
-        }
+        lost = {one.before: self.lost_frames(one) for one in self.damaged_ranges if self._span_number(one) == number}
         with self.path.open("rb", buffering=_BUFFER_BYTES) as file, open_private(output) as out:
             for frame in range(first, end):
                 out.write(silence * lost.pop(frame, 0))
@@ -172,10 +160,7 @@ class Mp3File:
 
 
 def read_mp3(path: Path) -> Mp3File | None:
-    """Read the frames of the audio file at `path`. Returns None when it does not start as an MP3 file.
-
-    Raises MediaError when it is a free-format MP3 file, or when too much of it is damaged.
-    """
+    """Read the frames of a file, None if it is no MP3. Raises MediaError for free format or too much damage."""
     end = path.stat().st_size
     with path.open("rb", buffering=_BUFFER_BYTES) as file:
         walk = _FrameWalk(file, end)
@@ -190,11 +175,9 @@ def read_mp3(path: Path) -> Mp3File | None:
 
 
 def describe_samples(path: Path, track: Track) -> Track | None:
-    """Return `track` of the MP4 file at `path`, whose samples are MP3 frames, with our own sample description.
+    """Return `track`, whose samples are MP3 frames, with our own description: players may refuse that of ffmpeg.
 
-    ffmpeg copies into its description what another container states of its MP3, and some players then play nothing. A first
-    sample that only describes the file is omitted. Returns None when the samples are not one complete frame each, all of one
-    form.
+    A first sample without audio is omitted. Returns None when the samples are not one whole frame each, all of one form.
     """
     frames: list[FrameHeader] = []
     skipped = 0
@@ -244,8 +227,6 @@ def _is_layer_3(head: bytes) -> bool:
 
 
 class _FrameWalk:
-    """Walks through a file from frame to frame."""
-
     def __init__(self, file: BinaryIO, end: int) -> None:
         self._file = file
         self._end = end
@@ -297,10 +278,7 @@ class _FrameWalk:
             mp3.delay = self._described.delay
 
     def _find_next(self, position: int) -> tuple[int, FrameHeader] | None:
-        """Return the next offset at which frames follow one another, and the first of them; None at the end of the audio.
-
-        Raises MediaError after too many searches.
-        """
+        """Return where frames follow one another, and the first; None at the end. Raises MediaError."""
         if (frame := self.confirm_frame(position, changing=True)) is not None:
             return position, frame
         for candidate, _ in zip(self._candidate_offsets(position), self._searches, strict=False):
@@ -311,7 +289,6 @@ class _FrameWalk:
         return None
 
     def _candidate_offsets(self, begin: int) -> Iterator[int]:
-        """Yield the offsets at which a frame may start."""
         for start in range(begin, self._end, _BUFFER_BYTES):
             self._file.seek(start)
             block = self._file.read(min(_BUFFER_BYTES, self._end - start))
@@ -321,10 +298,7 @@ class _FrameWalk:
                 at = block.find(b"\xff", at + 1)
 
     def confirm_frame(self, position: int, *, changing: bool = False) -> FrameHeader | None:
-        """Return the frame at `position` when more frames, a tag or the end of the file follow it.
-
-        They must have the same form, unless `changing`: where a frame is expected, another form may last for one frame.
-        """
+        """Return the frame when more frames (`changing`: of any form), a tag or the end of the file follow it."""
         first: FrameHeader | None = None
         for _ in range(_MIN_FRAMES_IN_A_ROW):
             if first is not None and (position == self._end or self.tags.skip_tags(position) != position):
@@ -382,7 +356,6 @@ def _sample_description(frame: FrameHeader, sizes: array[int]) -> bytes:
 
 
 def _silent_frame(head: bytes) -> bytes:
-    """Return a silent frame of the same form as the frame with the header `head`."""
     silent = bytes([head[0], head[1] | 1, head[2] & ~2, head[3]])
     frame = parse_frame_header(silent)
     return silent + bytes((frame.size if frame is not None else _HEADER_BYTES) - _HEADER_BYTES)

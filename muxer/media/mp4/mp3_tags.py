@@ -1,9 +1,4 @@
-"""Find where the tags of an MP3 file end, wherever in the file they are.
-
-Recorders and `cat` leave tags between frames as well as at both ends. A tag may contain any bytes, also those of frame
-headers, so it is skipped by its exact size: ID3v2, ID3v1 with its enhanced form, APE (versions 1 and 2), Lyrics3 (versions 1
-and 2).
-"""
+"""Find where the tags of an MP3 file end: ID3v2, ID3v1 (also enhanced), APE 1 and 2, Lyrics3. They may contain headers."""
 
 from __future__ import annotations
 
@@ -33,11 +28,7 @@ class TagSkipper:
         self._left = MAX_TAGS
 
     def skip_tags(self, position: int) -> int:
-        """Return the offset after all consecutive tags from `position` on; `position` when there is none.
-
-        A tag that claims more bytes than the file has is not one. Raises MediaError when the file has more than MAX_TAGS
-        tags.
-        """
+        """Return the offset after all tags from `position` on. Raises MediaError for more than MAX_TAGS tags."""
         while (size := self._tag_size(position)) and position + size <= self._end:
             position += size
             self._left -= 1
@@ -46,10 +37,7 @@ class TagSkipper:
         return position
 
     def skip_ape1(self, begin: int, end: int) -> int:
-        """Return the offset after an APE tag without a header that starts at `begin`.
-
-        Returns `begin` when no such tag ends before `end`.
-        """
+        """Return the offset after an APE tag without a header that starts at `begin`, else `begin`."""
         self._file.seek(begin)
         data = self._file.read(min(end - begin, _APE1_BYTES))
         footer = data.find(_APE)

@@ -1,7 +1,6 @@
-"""How a player turns and mirrors the frames of a video track: the display matrix of a file. Pure.
+"""The display matrix of a video track (ISO/IEC 14496-12, 8.3.2), as one of the eight orientations of a rectangle. Pure.
 
-Only quarter turns and mirrors are kept, the eight orientations of a rectangle: no browser shows another angle. The matrix is
-that of a track header box (ISO/IEC 14496-12, 8.3.2): a point (p, q) of a frame is shown at (a*p + c*q + x, b*p + d*q + y).
+A point (p, q) of a frame is shown at (a*p + c*q + x, b*p + d*q + y).
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Reads sample descriptions (stsd): how the samples of a track are coded.
-
-Standards: ISO/IEC 14496-12 (sample entries), -14 (mp4a, esds), -15 (avc1, avcC), -1 (object types).
-"""
+"""Reads sample descriptions (stsd) by ISO/IEC 14496-12 (entries), -14 (mp4a), -15 (avc1) and -1 (object types)."""
 
 from __future__ import annotations
 
@@ -21,10 +18,7 @@ _OBJECT_TYPES = {0x40: "aac", 0x69: "mp3", 0x6B: "mp3"}
 
 
 def read_avc_config(track: Track) -> AvcConfig | None:
-    """Return the H.264 configuration of a video track; None when it is not H.264 (avc1) with square pixels.
-
-    Raises BoxError or AvcError when the sample description is broken or of a form that cannot be copied.
-    """
+    """Return the H.264 configuration, None for other video or pixels. Raises BoxError or AvcError."""
     kind, description = track.description
     if kind != b"avc1":
         return None
@@ -36,10 +30,7 @@ def read_avc_config(track: Track) -> AvcConfig | None:
 
 
 def find_idr_samples(file: BinaryIO, track: Track, sets: Sequence[bytes]) -> bytearray:
-    """Return a flag for each sample: 1 when it is an IDR frame, at which decoding can begin with new parameter sets.
-
-    `sets` are the parameter sets of the sample description. Raises AvcError when a sample contains others.
-    """
+    """Return a flag for each sample: 1 for an IDR frame. Raises AvcError for parameter sets not in `sets`."""
     flags = bytearray(len(track.sizes))
     for number in range(len(track.sizes)) if track.sync is None else track.sync:
         kind = 0

@@ -21,11 +21,7 @@ def to_ticks(microseconds: int) -> int:
 
 @dataclass(frozen=True)
 class SampleTable:
-    """The samples of a track in decoding order; times in ticks of 1/90000 s.
-
-    `file` is an index into `files`, `prefix` one into `prefixes`: the bytes put before a sample's own. `orientation` is how
-    a player turns the frames.
-    """
+    """The samples of a track in decoding order; times in ticks of 1/90000 s; `file` and `prefix` are indices."""
 
     files: tuple[Path, ...]
     prefixes: tuple[bytes, ...]
@@ -46,10 +42,7 @@ class SampleTable:
 
 
 def decoding_times(shown: array[int]) -> array[int]:
-    """Return the decoding times for presentation times in decoding order.
-
-    They are the sorted presentation times, shifted so that no sample is shown before it is decoded.
-    """
+    """Return the sorted presentation times, shifted so that no sample is shown before it is decoded."""
     ordered = sorted_copy(shown)
     if ordered is shown:
         return shown

@@ -1,7 +1,6 @@
 """Read the tracks of an MP4 file: where each sample is, and when it is decoded and shown (ISO/IEC 14496-12).
 
-Accepted: not fragmented, one sample description, and an edit list that shifts the whole track or pauses it, but neither
-omits nor repeats anything in its middle. ffmpeg converts all other files into one of these.
+Not fragmented, one sample description, an edit list that only shifts, pauses or cuts off the end. ffmpeg converts others.
 """
 
 from __future__ import annotations
@@ -38,10 +37,7 @@ MAX_PACKET_US = 150_000
 
 @dataclass(frozen=True)
 class EditPause:
-    """A pause in an edit list: samples at the time `at` or later are shown `length` later.
-
-    Both are ticks of the track; `at` counts from the start of the media.
-    """
+    """A pause in an edit list: samples at the media time `at` or later are shown `length` ticks later."""
 
     at: int
     length: int
@@ -51,10 +47,9 @@ class EditPause:
 class Track:
     """One track. Times are ticks of `timescale`; samples are in decoding order.
 
-    `description` is the kind and the content of its sample entry. `shifts` are presentation minus decoding times, None when
-    all are 0. `skipped` is how much is cut off at the beginning, `delay` how much later than the movie the track starts,
-    `shown` how much of it is shown (0 = all). `sync` are the samples at which decoding can start, None for all. `groups` are
-    its sample group boxes. `pauses` are where the edit list holds a frame.
+    `description` is kind and content of the sample entry. `shifts` are presentation minus decoding times. `skipped` is cut
+    off at the beginning, `delay` is how much later than the movie the track starts, `shown` how much is shown (0: all).
+    `sync` are the samples at which decoding can start, None for all.
     """
 
     handler: bytes
@@ -85,10 +80,7 @@ class Track:
 
 @dataclass(frozen=True)
 class CopyableAudio:
-    """An audio track that can be copied.
-
-    `codec` is ffmpeg's name; `padding` is the number of ticks at the end that are not audio.
-    """
+    """An audio track that can be copied; `codec` as in ffmpeg, `padding` ticks at the end are not audio."""
 
     path: Path
     track: Track
@@ -255,7 +247,6 @@ def _chunk_offsets(table: memoryview) -> array[int]:
 
 
 def _sample_offsets(table: memoryview, sizes: array[int]) -> array[int]:
-    """Return where each sample is in the file."""
     chunks = _chunk_offsets(table)
     offsets = array("q")
     sample = 0
@@ -269,7 +260,6 @@ def _sample_offsets(table: memoryview, sizes: array[int]) -> array[int]:
 
 
 def _samples_in_chunks(body: memoryview, chunks: int) -> Iterator[int]:
-    """Yield the number of samples in each chunk."""
     entries = boxes.read_numbers(body, 8, 3 * boxes.read_number(body, 4, 4))
     firsts = [number - 1 for number in entries[::3]]
     bounds = [*firsts, chunks]
@@ -290,11 +280,7 @@ class _EditList:
 
 
 def _read_edits(body: memoryview | None, ticks: Fraction) -> _EditList:
-    """Read an edit list. `ticks` is how many ticks of the track are one tick of the movie.
-
-    An empty edit, and one with rate 0 (a dwell), pause the track. Raises BoxError when the list does anything but skip the
-    beginning, pause, and cut off the end.
-    """
+    """Read an edit list; `ticks` of the track are one of the movie. Raises BoxError when it does anything else."""
     if body is None:
         return _EditList()
     entries = _edit_entries(body)
@@ -350,7 +336,6 @@ def _group_boxes(table: memoryview) -> bytes:
 
 
 def _check_complete(offsets: array[int], sizes: array[int], end: int) -> None:
-    """Raise MediaError when samples are behind the end of the file."""
     if max(map(int.__add__, offsets, sizes), default=0) > end:
         there = sum(offset + size <= end for offset, size in zip(offsets, sizes, strict=True))
         raise MediaError(f"the file is truncated: it contains {there} of {len(sizes)} frames", code=Code.TRUNCATED)

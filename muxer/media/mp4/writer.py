@@ -1,8 +1,4 @@
-"""Write the muxed file: an MP4 with its index in front, video and audio interleaved in chunks of a second.
-
-The bytes of samples are copied from their sources; memory holds one chunk at a time. Only what browsers read is written: one
-H.264 track, one audio track, an edit list for each (ISO/IEC 14496-12 and -15).
-"""
+"""Write the muxed file: an MP4 with its index in front, video and audio interleaved in chunks of a second."""
 
 from __future__ import annotations
 
@@ -40,10 +36,7 @@ Extent = tuple[int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class _Chunk:
-    """Samples that follow one another in the file, from `first` to before `last` of a track.
-
-    `when` is the decoding time of the first in seconds, `size` the number of bytes.
-    """
+    """Consecutive samples `first` to before `last` of a track; `when` is the first decoding time in seconds."""
 
     when: float
     track: int
@@ -60,12 +53,9 @@ def write_movie(
     start: datetime,
     add_progress: Callable[[int], None] = lambda _: None,
 ) -> tuple[int, int]:
-    """Write the MP4 file at `path`.
+    """Write an MP4 file; return the CRC-32 of the video and of the audio samples. Raises LocalResourceError.
 
-    Returns the CRC-32 of the bytes of its video and of its audio samples, as read from the sources. `table` are the samples
-    of the video, `avc` is their H.264 configuration, `audio` the audio (None = silent file), `start` when it began.
-    `add_progress` is called with the number of microseconds written since the last call. Raises LocalResourceError when the
-    disk is full.
+    `audio` None: a silent file. `start` is when it began. `add_progress` gets the microseconds since its last call.
     """
     chunks = list(merge(_video_chunks(table), _audio_chunks(audio), key=lambda chunk: chunk.when))
     files = (*table.files, *((audio.path,) if audio else ()))
@@ -155,7 +145,6 @@ def _one_second_spans(decoded: Sequence[int], timescale: int) -> Iterator[tuple[
 
 
 def _chunk_extents(chunk: _Chunk, table: SampleTable, audio: CopyableAudio | None) -> Iterator[Extent]:
-    """Yield where the bytes of a chunk are."""
     span = slice(chunk.first, chunk.last)
     if chunk.track and audio is not None:
         yield from join_extents(repeat(len(table.files)), audio.track.offsets[span], audio.track.sizes[span])
@@ -248,11 +237,7 @@ def _build_audio_track(audio: CopyableAudio, locations: Sequence[tuple[int, int]
 def _build_trak(
     number: int, length: int, edit: tuple[int, int], shape: bytes, volume: int, media: bytes, seconds: int
 ) -> bytes:
-    """Return a trak box.
-
-    `edit` is how much is shown (ticks of the movie) and from which tick of the media on; `shape` is the display matrix,
-    width and height.
-    """
+    """Return a trak box. `edit` are movie ticks shown, from a media tick on; `shape` is matrix, width, height."""
     head = struct.pack(">QQI4xQ8xHHH2x", seconds, seconds, number, length, 0, volume and 1, volume)
     edits = build_full_box(b"elst", struct.pack(">IQqI", 1, *edit, 0x10000), version=1)
     return build_box(b"trak", build_full_box(b"tkhd", head, shape, version=1, flags=3), build_box(b"edts", edits), media)

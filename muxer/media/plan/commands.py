@@ -39,17 +39,13 @@ def padding_command(tools: MediaTools, target: VideoTarget, slice_frames: int, o
 def encode_cut_command(
     tools: MediaTools, target: VideoTarget, source: MediaInfo, cut: Cut, index: FrameIndex, output: Path
 ) -> list[str]:
-    """Return the command that re-encodes a cut.
-
-    Its first frame, the one visible where the cut starts, is shown from 0 on; the others keep their distance.
-    """
+    """Return the command that re-encodes a cut. Its first frame is shown from 0 on; the others keep their distance."""
     video = require_video(source)
     effective = index.visible_frame(cut.begin)
     start = index.seek_time(effective)
     first = video.ticks_to_us(video.first_pts)
     after_first = format_seconds(first + effective + TIME_TOLERANCE_US // 2)
-    # Frames are selected by their times in the file: numbers restart where the frame size changes, and shifted times would
-    # be rounded to the time base of the file, which may be a second.
+    # By their times in the file: numbers restart where the size changes, shifted times are rounded to a coarse time base.
     filters = [
         f"settb=1/{TIMESCALE}",
         f"trim=start={format_seconds(first + index.just_before(effective))}",
@@ -62,10 +58,7 @@ def encode_cut_command(
 
 
 def _decode_from(source: MediaInfo, index: FrameIndex, start: int) -> list[str]:
-    """Return the options that decode a screen file with its own times from `start` on (microseconds from the first frame).
-
-    0 is the beginning of the file. Frames are decoded as coded: versions of ffmpeg differ in how they turn them.
-    """
+    """Return the options to decode a file, as coded, with its own times from `start` microseconds on (0: its beginning)."""
     video = require_video(source)
     seek = max(0, video.ticks_to_us(video.first_pts) - source.start_us + index.just_before(start)) if start else 0
     return [*decoding_options(source), *(("-ss", format_seconds(seek)) if seek else ()), *input_options(source.path)]
@@ -79,11 +72,7 @@ def frame_command(
     *,
     seekable: bool,
 ) -> list[str]:
-    """Return the command that writes single frames of sources, fitted to the canvas and then scaled to `size`.
-
-    `wanted` are the sources, their frames, when the frame is shown (microseconds from the first one), and where it is
-    written, as yuv420p without a header.
-    """
+    """Return the command that writes the `wanted` frames of sources as yuv420p, fitted to the canvas and to `size`."""
     command = [tools.ffmpeg, *QUIET_OPTIONS]
     outputs: list[str] = []
     # Frames after the same keyframe are decoded together.
@@ -106,18 +95,13 @@ def frame_command(
 def check_command(
     tools: MediaTools, excerpts: Path, muxed: Path, from_us: int, frames: Sequence[int] = (), size: tuple[int, int] = (2, 2)
 ) -> list[str]:
-    """Return the command that decodes the excerpts of a muxed file, and reads the file itself from `from_us` on.
-
-    Of the file only the audio is decoded. A line is printed for each frame: stream, dts, pts and more. The `frames` of the
-    excerpts with these numbers are written to a file next to them, scaled to `size`, as yuv420p.
-    """
+    """Return the command that decodes the excerpts, and the audio from `from_us` on; writes `frames` as yuv420p."""
     # One thread is the fastest for a few frames. Our index contains all that ffmpeg would otherwise decode the first frames
     # for. The loop filter only smooths frames; it is skipped when none is compared.
     strict = ["-noautorotate", "-err_detect", "explode", "-threads", "1", "-nofind_stream_info"]
     command = [tools.ffmpeg, *QUIET_OPTIONS, "-xerror", *strict, *(() if frames else ("-skip_loop_filter", "all"))]
     command += [*input_options(excerpts), *strict, "-ss", format_seconds(from_us), *input_options(muxed)]
-    # Only the times of the frames are checked: frames are passed on uncoded, and not buffered (up to a hundred) until the
-    # other streams catch up.
+    # Only times are checked: frames are passed on uncoded, and not buffered until the other streams catch up.
     times = [*tools.keep_times, "-enc_time_base:v", f"1:{TIMESCALE}", "-c:v:0", "wrapped_avframe", "-c:v:1", "copy"]
     command += ["-map", "0:v:0", "-map", "1:v:0", "-map", "1:a:0"]
     command += [*times, "-max_interleave_delta", "1", "-f", "framecrc", "-"]

@@ -1,7 +1,6 @@
 """Decide how a span of a screen file gets into the result: copied where that is exact, else re-encoded. Pure.
 
-A copy can only start at a keyframe. It can end anywhere, but with B-frames only before a keyframe. What lies between is
-re-encoded. All times are microseconds from the file's first frame.
+A copy starts at a keyframe, and ends with B-frames only before one. Times are microseconds from the first frame.
 """
 
 from __future__ import annotations
@@ -18,10 +17,7 @@ from muxer.media.mp4 import is_increasing, sorted_copy
 
 @dataclass(frozen=True)
 class Cut:
-    """A span of a file that is copied (`reason` is None), or re-encoded for this `reason`.
-
-    `frames` is the number of its frames. A copy takes the samples from `first` to before `last`, in decoding order.
-    """
+    """A span of `frames` frames that is copied (from `first` to before `last`), or re-encoded for a `reason`."""
 
     begin: int
     end: int

@@ -1,9 +1,4 @@
-"""Choose the frames to compare after encoding: the first and the last frame of each encoded piece.
-
-A wrong seek, or a frame too many, shows in no table. So each of these frames of the result is decoded and compared with the
-frame of the source that is visible at that time. That frame is found by its own presentation time, not in the way the piece
-was encoded. Both are scaled to the same small size: encoding changes a block of it a little, another frame changes it much.
-"""
+"""Choose the frames to compare after encoding: the first and the last frame of each encoded piece, by presentation time."""
 
 from __future__ import annotations
 
@@ -27,11 +22,7 @@ _MAX_BATCH = 8
 
 @dataclass(frozen=True)
 class FrameCheck:
-    """A frame of the result to compare.
-
-    `number` is its number among the frames of the excerpts, `at` its time in the result. `clip` and `frame` are the source
-    and the time of its frame from the first one of the clip; no clip means black. Times are microseconds.
-    """
+    """A frame of the result to compare: its number among the excerpts' frames, and its source (no clip: black)."""
 
     number: int
     at: int
@@ -83,10 +74,7 @@ def source_frame_commands(
     *,
     seekable: bool,
 ) -> Iterator[list[str]]:
-    """Yield the commands that write the frames of the sources to `folder`, one for each batch of batch_frame_checks.
-
-    `seekable`: a file is decoded from shortly before the frame on, else from its beginning.
-    """
+    """Yield commands that write the sources' frames, by batches. `seekable`: decoded from shortly before them."""
     for batch in batch_frame_checks(checks):
         wanted = [
             (sources[check.clip], indices[check.clip], check.frame, source_frame_path(folder, check.number))

@@ -26,8 +26,7 @@ SOUND, PADDING, EXCERPTS, MUXED = "sound.mp4", "padding.mp4", "excerpts.mp4", "m
 
 @dataclass(frozen=True)
 class MuxTimeline:
-    """The composition of a muxed file, in microseconds from the audio's start: its length, the name, start and length of
-    each screen file, the pieces of the result in order, and the spans in which the recording was paused."""
+    """The composition of a muxed file, in microseconds from the audio's start."""
 
     length: int
     screens: tuple[tuple[str, int, int], ...]
@@ -35,11 +34,7 @@ class MuxTimeline:
     paused: tuple[timeline.Span, ...] = ()
 
     def journal_facts(self) -> dict[str, Any]:
-        """Return it in seconds, as stored in the journal.
-
-        `screen` is the number of a screen file, None for padding; `offset` is where in that file a piece starts; `reason` is
-        why it is re-encoded, None for a copy. `paused` are the spans that are blank because the recording was paused.
-        """
+        """Return it in seconds, for the journal. `screen` None is padding, `reason` None a copy."""
         return {
             "length": self.length / 1e6,
             "screens": [
@@ -61,11 +56,9 @@ class MuxTimeline:
 
 @dataclass(frozen=True)
 class AnalyzedSources:
-    """The analyzed sources and their timeline.
+    """The analyzed sources and their timeline; `unpaused` are the segments without regard to `paused`.
 
-    `screens` are all screen files, `clips` their positions on the axis of the audio. `reasons` are why the audio was
-    re-encoded; `commands` are those that have read the sources. `missing` are the incomplete sources, each with what is
-    missing, as text. `paused` are the blank spans, `unpaused` the segments without regard to these.
+    `reasons` are why the audio was re-encoded; `commands` have read the sources; `missing` is what they lack.
     """
 
     audio: CopyableAudio
@@ -101,10 +94,8 @@ class AnalyzedSources:
 class Plan:
     """The plan of a muxed file.
 
-    `target` are the video parameters, `indices` the frames of the clips, `parts` the pieces in order. `slice_frames` is the
-    number of frames of a padding slice, `encoders` are the commands that encode pieces, by piece number. `frame_checks` are
-    the frames to compare, `frame_commands` write those of the sources. `check_command` reads the result: its end from
-    `check_from` on, in microseconds.
+    `indices` are the frames of the clips, `encoders` the commands by piece number. `frame_commands` write the frames of
+    sources for `frame_checks`. `check_command` reads the end of the result from `check_from` microseconds on.
     """
 
     sources: AnalyzedSources
@@ -164,10 +155,7 @@ class Plan:
 
 
 def build_plan(sources: AnalyzedSources, tools: MediaTools, folder: Path, *, longest_slice: int, copying: bool) -> Plan:
-    """Return the plan for `sources`, with files in `folder`.
-
-    `longest_slice` is the longest padding slice in microseconds; `copying` is False when everything must be re-encoded.
-    """
+    """Return the plan for `sources`; `longest_slice` in microseconds; not `copying`: all is re-encoded."""
     videos, indices = sources.visible_videos, sources.frame_indices
     if not copying:
         # A decoder that started in the middle of a file has produced a wrong cut: now it starts at the beginning.
@@ -202,7 +190,6 @@ def encoded_file_name(number: int) -> str:
 
 
 def _last_frame_us(parts: Sequence[Piece], indices: Mapping[int, FrameIndex], target: VideoTarget, slice_frames: int) -> int:
-    """Return when the last frame of the result is first shown, in microseconds."""
     part = parts[-1]
     if part.clip is None or part.cut is None:
         begin, end = list(pieces.padding_slices(part.end - part.begin, slice_frames, target.rate))[-1]

@@ -33,11 +33,7 @@ class Piece:
 
 
 def choose_video_target(clips: Mapping[int, Video]) -> tuple[VideoTarget, frozenset[int]]:
-    """Return the video parameters of the result, and the indices of the clips that have these.
-
-    The canvas is the smallest one on which every clip fits. The parameters are those of the largest group (by duration) of
-    equal clips of that size.
-    """
+    """Return the parameters of the largest group of clips as large as the canvas, and the clips that have them."""
     size = canvas_size(clips.values())
     groups: dict[tuple[str, str, Orientation], list[int]] = {}
     for index, video in clips.items():
@@ -65,11 +61,7 @@ def plan_pieces(
     rate: Fraction,
     slice_frames: int,
 ) -> tuple[Piece, ...]:
-    """Return the pieces of the result in order.
-
-    `indices` are the frames of the clips, `reasons` those to re-encode whole clips, both by clip. `rate` and
-    `slice_frames` are the frame rate and the number of frames of a padding slice.
-    """
+    """Return the pieces in order. `indices` and `reasons` (to re-encode whole clips) are by clip."""
     pieces: list[Piece] = []
     for segment in segments:
         if segment.clip is None:

@@ -1,9 +1,7 @@
 """The plan of a muxed file on the axis of its audio: what is shown when. Pure, in integer microseconds.
 
-The rules are those of section 3 of the behaviour: the audio is the clock; screens outside it are cut off. Two screens that
-overlap by at most the tolerance follow each other uncut. Otherwise the later one covers the earlier one, which is shown
-again where the later one ends. Padding is used only where no screen is visible, and where the recording was paused. All
-positions are absolute, so that errors do not add up.
+The audio is the clock; screens outside it are cut off. Two screens that overlap by at most the tolerance follow each other
+uncut. Otherwise the later one covers the earlier one. All positions are absolute, so that errors do not add up.
 """
 
 from __future__ import annotations
@@ -33,10 +31,9 @@ class Clip:
 
 @dataclass(frozen=True)
 class Segment:
-    """From `begin` to `end`, in microseconds from the audio's start: a clip from `offset` on, or padding.
+    """From `begin` to `end`, in microseconds from the audio's start: a clip from `offset` on, or padding (None).
 
-    `clip` is the index of the clip, None for padding; a clip may have several segments. When the file begins or ends less
-    than a frame away, its first frame is shown `held` microseconds early, or its last one until `end`.
+    Within a frame of the file's ends, its first frame is shown `held` microseconds early, or its last one until `end`.
     """
 
     begin: int
@@ -85,12 +82,7 @@ def find_overlaps(audio_length: int, clips: Sequence[Clip], tolerance: int) -> t
 def plan_segments(
     audio_start: int, audio_length: int, clips: Sequence[Clip], tolerance: int, paused: Sequence[Span] = ()
 ) -> tuple[Segment, ...]:
-    """Return segments that cover exactly the audio's span, in order and without overlap.
-
-    `audio_start`, `audio_length`, the `clips` (in any order) and the tolerated overlap, `tolerance`, are microseconds on one
-    clock. `paused` are the spans in which nothing is shown, as clamp_spans returns them. Clips shorter than a frame are
-    ignored. Only padding is returned when no clip is visible within the audio.
-    """
+    """Return segments that cover exactly the audio, in order; all in microseconds. `paused` is from clamp_spans."""
     usable = _usable_clips(clips, audio_length)
     placed = _place_clips(usable, tolerance, [])
     min_lengths = {clip.index: min(clip.min_length, audio_length) for clip in usable}
@@ -100,10 +92,7 @@ def plan_segments(
 
 
 def clamp_spans(spans: Iterable[tuple[int, int | None]], length: int) -> tuple[Span, ...]:
-    """Return the parts of `spans` within the audio, in order; adjacent ones are joined.
-
-    They are microseconds; an end of None is that of the audio. `length` is the duration of the audio.
-    """
+    """Return the parts of `spans` within the audio, in order, joined; an end of None is that of the audio."""
     joined: list[Span] = []
     clamped = ((max(begin, 0), length if end is None else min(end, length)) for begin, end in spans)
     widened = (
@@ -133,17 +122,12 @@ class _PlacedClip:
 
 
 def _usable_clips(clips: Sequence[Clip], audio_length: int) -> list[Clip]:
-    """Return the clips that are long enough, in order of their starts."""
     long_enough = [clip for clip in clips if clip.length >= min(clip.min_length, audio_length)]
     return sorted(long_enough, key=lambda clip: (clip.start, clip.length, clip.index))
 
 
 def _place_clips(clips: Sequence[Clip], tolerance: int, overlaps: list[Overlap]) -> list[_PlacedClip]:
-    """Place clips in order of their starts, and add their overlaps to `overlaps`.
-
-    A clip is compared with the one visible at its start, then with the one after that. So none is placed before an earlier
-    one.
-    """
+    """Place clips in order, and add their `overlaps`. None is placed before an earlier one."""
     placed: list[_PlacedClip] = []
     for clip in clips:
         begin = clip.start
@@ -187,7 +171,6 @@ def _cut_to_audio(segment: Segment, audio_start: int, audio_length: int) -> Segm
 
 
 def _outside_pauses(paused: Sequence[Span], segments: Iterable[Segment]) -> Iterator[Segment]:
-    """Yield the parts of segments outside the `paused` spans."""
     for segment in segments:
         position = segment.begin
         for begin, end in paused:
@@ -213,10 +196,7 @@ def _drop_short(segments: Iterable[Segment], min_lengths: dict[int, int]) -> lis
 def _fill_gaps(
     shown: Sequence[Segment], paused: Sequence[Span], audio_length: int, min_lengths: dict[int, int]
 ) -> list[Segment]:
-    """Fill gaps: with padding, or with a longer frame where the gap is shorter than a frame.
-
-    Paused spans are always padding.
-    """
+    """Fill gaps: with padding, or with a longer frame where the gap is short. Paused spans are always padding."""
     segments: list[Segment] = []
     position = 0
     blank = (Segment(begin, end, None) for begin, end in paused)
@@ -237,7 +217,6 @@ def _fill_gaps(
 
 
 def _join_segments(segments: Iterable[Segment]) -> tuple[Segment, ...]:
-    """Join each segment with the one that it continues."""
     joined: list[Segment] = []
     for segment in segments:
         if joined and segment.is_continuation_of(joined[-1]):
@@ -248,10 +227,7 @@ def _join_segments(segments: Iterable[Segment]) -> tuple[Segment, ...]:
 
 
 def max_time_shift(segments: Sequence[Segment], clips: Sequence[Clip]) -> int:
-    """Return the largest distance of a frame from its true time, in microseconds.
-
-    A file starts later than its metadata state when it follows a file that overlaps it a little.
-    """
+    """Return the largest distance of a frame from its true time, in microseconds, after tolerated overlaps."""
     starts = {clip.index: clip.start for clip in clips}
     return max((abs(part.clip_origin - starts[part.clip]) for part in segments if part.clip is not None), default=0)
 

@@ -1,1 +1,1 @@
-"""A fleet without media, as events: what it would do with a day of recordings. Used by :mod:`tests.bench.simulation`."""
+"""Event simulation of a fleet without media over a day of recordings. Used by :mod:`tests.bench.simulation`."""

@@ -1,4 +1,4 @@
-"""What a recording costs. Step times are those of docs/developer/performance.md; the load of a site is an assumption."""
+"""The cost of a recording. Step times are from docs/developer/performance.md; the load of a site is an assumption."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 # Measured: requests of a job (check 2, certificates 1, publish 3, label 1), and how many come before the media.
 RWS_REQUESTS, RWS_FIRST = 7, 3
 DAV_REQUESTS = 8
-# Measured: ten minutes of call are 28 MB of screen and 2.4 MB of sound.
+# Measured: ten minutes of call are 28 MB of screen and 2.4 MB of audio.
 BYTES_PER_SECOND = (28e6 + 2.4e6) / 600
 # Measured: the mux step of 1, 10 and 60 minutes lasts 0.124, 0.168 and 0.436 s.
 MUX_SECONDS, MUX_A_SECOND = 0.12, 8.8e-5
@@ -19,8 +19,8 @@ POLL_CPU = 0.00016
 
 @dataclass(frozen=True)
 class Costs:
-    """The site, all of it assumed: answers of RWS to a job, and to a page or a slice of 100 recordings of a poll; answers of
-    the storage, what one transfer gets, what RWS and the storage carry in all; a worker's machine."""
+    """Assumptions about the site: response times of RWS to a job, and to a page or slice of 100 recordings of a poll;
+    response times of the storage, the rate of one transfer, the capacity of RWS and storage; a worker's machine."""
 
     rws_seconds: float = 0.1
     page_seconds: float = 0.2
@@ -32,8 +32,8 @@ class Costs:
     threads: int = 5
 
     def job_seconds(self, call_seconds: float, busy: int) -> float:
-        """Given the length of a call and how many jobs run in all, return how long its job lasts: as long as its steps,
-        or as its turn at what all of them share (the bounds of operational analysis)."""
+        """Return the seconds of a call's job while `busy` jobs run in all: the time of its steps,
+        or its share of the common resources (the bounds of operational analysis)."""
         moved = 2 * source_bytes(call_seconds)
         alone = RWS_REQUESTS * self.rws_seconds + DAV_REQUESTS * self.dav_seconds + moved / self.stream_bytes
         alone += mux_seconds(call_seconds)
@@ -42,15 +42,15 @@ class Costs:
 
 
 def source_bytes(call_seconds: float) -> float:
-    """Given the length of a call, return the bytes of its sources, which are those of its muxed file too."""
+    """Return the size of the sources of a call, which is also the size of its muxed file."""
     return BYTES_PER_SECOND * call_seconds
 
 
 def mux_seconds(call_seconds: float) -> float:
-    """Given the length of a call, return how long the mux step lasts when everything is copied."""
+    """Return the seconds of the mux step of a call when everything is copied."""
     return MUX_SECONDS + MUX_A_SECOND * call_seconds
 
 
 def job_cpu_seconds(call_seconds: float) -> float:
-    """Given the length of a call, return the processor time of its job."""
+    """Return the processor seconds of the job of a call."""
     return mux_seconds(call_seconds) + REST_CPU

@@ -1,4 +1,4 @@
-"""The recordings of a day: when calls begin, how long they are, when their screen files are there."""
+"""The recordings of a day: start times and lengths of calls, and when their screen files are available."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Day:
 
 
 def generate_day(count: int, seed: int = 1, profile: Sequence[float] = HOURLY_PROFILE) -> Day:
-    """Given a number of recordings, return a day with them; the same seed gives the same day."""
+    """Return a day with `count` recordings; the same seed gives the same day."""
     chance = random.Random(seed)
     hours = list(accumulate(profile))
     begins = (HOUR * (one + chance.random()) for one in chance.choices(range(len(hours)), cum_weights=hours, k=count))

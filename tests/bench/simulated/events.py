@@ -11,19 +11,19 @@ Action = Callable[..., None]
 
 
 class EventLoop:
-    """What will happen, in the order of time, and of their coming in for what happens at the same moment."""
+    """Scheduled actions in the order of their time; actions of the same time run in the order of scheduling."""
 
     def __init__(self) -> None:
         self.now = 0.0
         self._coming: list[tuple[float, int, Action, tuple[Any, ...]]] = []
         self._number = count()
 
-    def schedule_action(self, moment: float, action: Action, *arguments: Any) -> None:
-        """Let an action happen at a moment, which is not in the past."""
-        heapq.heappush(self._coming, (moment, next(self._number), action, arguments))
+    def schedule_action(self, time: float, action: Action, *arguments: Any) -> None:
+        """Schedule an action at `time`, which is not in the past."""
+        heapq.heappush(self._coming, (time, next(self._number), action, arguments))
 
     def run(self) -> None:
-        """Let everything happen, until nothing more will."""
+        """Run all actions until none is scheduled."""
         coming, pop = self._coming, heapq.heappop
         while coming:
             self.now, _, action, arguments = pop(coming)

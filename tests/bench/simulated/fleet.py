@@ -1,4 +1,4 @@
-"""A day of a fleet: pollers, the broker's lanes, workers; and what was counted meanwhile."""
+"""A day of a fleet: pollers, the broker's queues, workers, and their statistics."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from tests.bench.simulated.polling import PollWindow, SimulatedPoller
 from tests.bench.simulated.queues import SimulatedWorkers, queue_of_age
 
 PERIOD_SECONDS = 600.0
-# Operations of the broker for a recording, without the events that each poller reads: order published and its event; order
-# taken, lock made and event; event, lock removed and order acknowledged.
+# Operations of the broker for a recording, without the events that each poller reads: task published and its event; task
+# taken, lock created and event; event, lock deleted and task acknowledged.
 QUEUED_OPS, BEGUN_OPS, DONE_OPS, EVENTS = 2, 3, 3, 3
 WAITING, QUEUED, DONE, LEFT = range(4)
 
 
 @dataclass(frozen=True)
 class SimulatedFleet:
-    """How many workers, which pollers, how many messages may wait, and when all of it starts."""
+    """The number of workers, the pollers, the limit of waiting messages, and the start time."""
 
     workers: int
     windows: Sequence[PollWindow] = (PollWindow(),)
@@ -62,7 +62,7 @@ class Simulation:
         self._over = 0
 
     def run(self) -> Simulation:
-        """Let the day happen, and what comes after it until every recording is done or has left the windows."""
+        """Simulate the day, and the time after it until every recording is done or has left the windows."""
         for poller in self.pollers:
             self._events.schedule_action(self._fleet.begin, self._advance_poller, poller.run())
         self._events.run()
@@ -75,15 +75,15 @@ class Simulation:
 
     @property
     def now(self) -> float:
-        """The time."""
+        """The current time in seconds."""
         return self._events.now
 
     def is_over(self) -> bool:
-        """Whether every recording is done or has left the windows."""
+        """Return whether every recording is done or has left the windows."""
         return self._over == len(self._day)
 
     def open_recordings(self) -> Sequence[int]:
-        """Return the recordings whose calls have ended, that no poller has ordered, and that are in the window."""
+        """Return the recordings whose calls have ended, that have no task, and that are in the window."""
         kept = [one for one in self._open if self.state[one] == WAITING]
         while self._ended < len(self._day) and self._day.end[self._ended] <= self.now:
             kept.append(self._ended)
@@ -98,7 +98,7 @@ class Simulation:
         return self._open
 
     def order_recordings(self, found: Sequence[int]) -> bool:
-        """Order the newest of some recordings, as far as there is room; return whether all were."""
+        """Publish tasks for the newest of some recordings, up to the queue limit. Returns whether all were published."""
         start, had_room = self._day.start, True
         for recording in sorted(found, key=start.__getitem__, reverse=True):
             lane = queue_of_age(self.now - start[recording])
@@ -113,19 +113,19 @@ class Simulation:
         return had_room
 
     def is_closed(self, age: float) -> bool:
-        """Whether there is no room for calls that are older."""
+        """Return whether the queue has no capacity for older calls."""
         return not self.workers.has_room(queue_of_age(age))
 
     def has_capacity_again(self) -> bool:
-        """Whether there is room in every lane."""
+        """Return whether every queue has capacity."""
         return has_room_everywhere([self.workers.queued], int(self._fleet.max_queue))
 
     def needs_work(self) -> bool:
-        """Whether some workers will soon have nothing to do."""
+        """Return whether some workers will soon be idle."""
         return needs_work_soon([self.workers.queued], self._fleet.workers * self._costs.threads)
 
     def record_requests(self, requests: int, seconds: float) -> None:
-        """Note requests to RWS, spread over the next seconds."""
+        """Record requests to RWS, spread over the next `seconds`."""
         first, last = int(self.now // PERIOD_SECONDS), int((self.now + seconds) // PERIOD_SECONDS)
         for period in range(first, last + 1):
             part = min(self.now + seconds, (period + 1) * PERIOD_SECONDS) - max(self.now, period * PERIOD_SECONDS)

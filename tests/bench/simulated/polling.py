@@ -1,4 +1,4 @@
-"""Polls as muxer/polling and muxer/fleet/executor.py run them: when each recording is found and ordered, and the cost."""
+"""Simulated polls of muxer/polling and muxer/fleet/executor.py: their cost, and when each recording is found."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from tests.bench.simulated.costs import POLL_CPU
 from tests.bench.simulated.day import Day
 
 PAGE_SIZE = 100
-# How often a poll that lasts looks whether workers run out of work; the product does so after each slice.
+# The interval at which a long poll checks whether workers become idle; the product checks after each slice.
 CHECK_INTERVAL = 5.0
-# How soon a poll is followed by another one when the queue has room again (muxer/app/daemon.py: LEAST_REST_SECONDS).
+# The delay before the next poll when the queue has capacity again (muxer/app/daemon.py: LEAST_REST_SECONDS).
 MIN_REST_SECONDS = 5.0
-# A number whose multiples fall evenly over 0 to 1: RWS returns a window in an order of its own.
+# A number whose multiples are spread evenly over 0 to 1: the order in which RWS returns a window is arbitrary.
 GOLDEN = 0.618033988749895
 
 
@@ -38,19 +38,19 @@ class PollWindow:
         return [replace(self, past=60 * reach) for reach in plan_passes(self.past / 60, self.older_than / 60)]
 
     def select_due(self, day: Day, recordings: Sequence[int], now: float) -> list[int]:
-        """Return those of some recordings that a pass that begins now takes."""
+        """Return the recordings that a pass that starts now selects."""
         oldest, last, start = now - self.past, bisect_right(day.end, now - self.older_than), day.start
         shards, shard = self.shards, self.shard
         return [one for one in recordings if one < last and start[one] >= oldest and one % shards == shard]
 
     def count_recordings(self, day: Day, now: float) -> int:
-        """Return how many recordings a pass that begins now has to read: by their ends, which are sorted."""
+        """Return the number of recordings that a pass that starts now reads, by their sorted end times."""
         return max(0, bisect_right(day.end, now - self.older_than) - bisect_left(day.end, now - self.past))
 
 
 @dataclass(frozen=True)
 class PassCost:
-    """What a pass costs: pages, slices whose screen recordings it reads, seconds."""
+    """The cost of a pass: pages, slices whose screen recordings it reads, seconds."""
 
     pages: int
     slices: int
@@ -66,36 +66,36 @@ def pass_cost(window: PollWindow, length: int, known: int, page_seconds: float) 
 
 
 class PollSite(Protocol):
-    """What a poller talks to."""
+    """The services that a poller calls."""
 
     @property
     def now(self) -> float:
-        """The time."""
+        """The current time in seconds."""
 
     def is_over(self) -> bool:
-        """Whether nothing more will have to be done."""
+        """Return whether all work is done."""
 
     def open_recordings(self) -> Sequence[int]:
-        """Return the recordings whose calls have ended and that no poller has ordered."""
+        """Return the recordings whose calls have ended and that have no task."""
 
     def order_recordings(self, found: Sequence[int]) -> bool:
-        """Order the newest of some recordings, as far as there is room; return whether all were."""
+        """Publish tasks for the newest of some recordings, up to the queue limit. Returns whether all were published."""
 
     def is_closed(self, age: float) -> bool:
-        """Whether there is no room for calls that are older."""
+        """Return whether the queue has no capacity for older calls."""
 
     def has_capacity_again(self) -> bool:
-        """Whether there is room in every lane."""
+        """Return whether every queue has capacity."""
 
     def needs_work(self) -> bool:
-        """Whether some workers will soon have nothing to do."""
+        """Return whether some workers will soon be idle."""
 
     def record_requests(self, requests: int, seconds: float) -> None:
-        """Note requests to RWS, spread over the next seconds."""
+        """Record requests to RWS, spread over the next `seconds`."""
 
 
 class SimulatedPoller:
-    """One poller. :meth:`run` yields how long it waits before it goes on."""
+    """One poller. :meth:`run` yields the delay before it continues."""
 
     def __init__(self, window: PollWindow, day: Day, page_seconds: float, site: PollSite) -> None:
         self._window, self._day, self._page_seconds, self._site = window, day, page_seconds, site
@@ -108,18 +108,18 @@ class SimulatedPoller:
         self.polls: list[float] = []
 
     def run(self) -> Iterator[float]:
-        """Poll until all is over."""
+        """Poll until the simulation is over."""
         while not self._site.is_over():
-            begun = self._site.now
+            started = self._site.now
             yield from self._poll()
-            self.polls.append(self._site.now - begun)
-            while (left := begun + self._window.interval - self._site.now) > 0:
+            self.polls.append(self._site.now - started)
+            while (left := started + self._window.interval - self._site.now) > 0:
                 yield min(left, MIN_REST_SECONDS)
                 if self._is_starved and self._site.has_capacity_again():
                     break
 
     def _poll(self) -> Iterator[float]:
-        """Read the newest calls, then ever older ones as long as there is room for them."""
+        """Read the newest calls, then older ones while the queue has capacity for them."""
         self._met, self._bare, self._found, self._is_starved, before = set(), set(), [], False, None
         self._newest_at = self._site.now
         first = self._window.split_passes[0]
@@ -134,15 +134,15 @@ class SimulatedPoller:
     def _pass(self, reach: PollWindow, known: int, newest: PollWindow | None) -> Iterator[float]:
         """Read a window; in between, whenever the interval of the polls is over, the newest calls again. Order what was
         found at the end of each."""
-        begun, self._number = self._site.now, self._number + 1
-        what = pass_cost(reach, reach.count_recordings(self._day, begun), known, self._page_seconds)
-        self._site.record_requests(what.pages + what.slices, what.seconds)
-        left, read, requests = self._places(reach, begun), 0.0, what.pages + what.slices
+        started, self._number = self._site.now, self._number + 1
+        cost = pass_cost(reach, reach.count_recordings(self._day, started), known, self._page_seconds)
+        self._site.record_requests(cost.pages + cost.slices, cost.seconds)
+        left, read, requests = self._places(reach, started), 0.0, cost.pages + cost.slices
         while read < 1.0:
-            due = self._newest_at + self._window.interval - self._site.now if newest else what.seconds
-            # At least a slice lies between two looks at the newest ones.
-            part = min(1.0 - read, max(min(due, CHECK_INTERVAL) / what.seconds, 2 / requests))
-            yield part * what.seconds
+            due = self._newest_at + self._window.interval - self._site.now if newest else cost.seconds
+            # There is at least one slice between two reads of the newest calls.
+            part = min(1.0 - read, max(min(due, CHECK_INTERVAL) / cost.seconds, 2 / requests))
+            yield part * cost.seconds
             read += part
             self._read_until(left, read if read < 1.0 - 1e-9 else 1.0, newest is None)
             if self._found and self._site.needs_work():
@@ -161,7 +161,7 @@ class SimulatedPoller:
         self._found = []
 
     def _places(self, reach: PollWindow, now: float) -> deque[tuple[float, int]]:
-        """Return where in a pass, from 0 to 1, it meets the open recordings that this poll has not met yet."""
+        """Return the positions in a pass, from 0 to 1, of the open recordings that this poll has not read yet."""
         open_ = (one for one in reach.select_due(self._day, self._site.open_recordings(), now) if one not in self._met)
         return deque(sorted((((one + self._number) * GOLDEN) % 1.0, one) for one in open_))
 

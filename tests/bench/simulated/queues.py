@@ -14,7 +14,7 @@ QUEUE_AGES = [lane.age for lane in PRIORITY_QUEUES]
 
 
 class SimulatedWorkers:
-    """Lanes with a limit in all, and threads that take the newest lane's first message whenever they are free.
+    """Queues with a common limit, and threads that take the first message of the newest queue when they are free.
 
     Given the events, the number of threads and of messages that may wait, how long a job lasts (by recording and number of
     jobs that run), and what is told when one begins and ends. ``waits``: seconds in the queue of each that began.
@@ -37,11 +37,11 @@ class SimulatedWorkers:
         self.worked = 0.0
 
     def has_room(self, lane: int) -> bool:
-        """Whether one more message may wait in a lane."""
+        """Return whether a queue has capacity for one more message."""
         return self.queued < PRIORITY_QUEUES[lane].share * self._max_queue
 
     def queue_recording(self, recording: int, lane: int) -> None:
-        """Let a recording wait in a lane; it is taken at once when a thread is free."""
+        """Put a recording into a queue; a free thread takes it at once."""
         self._lanes[lane].append((recording, self._events.now))
         self.queued += 1
         self.deepest = max(self.deepest, self.queued)
@@ -68,5 +68,5 @@ class SimulatedWorkers:
 
 
 def queue_of_age(age: float) -> int:
-    """Given the age of a call in seconds, return the number of its lane."""
+    """Return the number of the queue for a call of `age` seconds."""
     return min(bisect(QUEUE_AGES, age), len(QUEUE_AGES) - 1)
