@@ -140,7 +140,7 @@ def measure(setting: BenchSetting) -> Iterator[Figure]:
         bench = EngineBench(call, setting.folder / "engine")
         taken = run_alternately(rounds, bare=bench.mux_bare_copy, step=bench.mux_product)
         taken |= run_alternately(1, graph=bench.mux_filter_graph)
-        whole = sum(one.path.stat().st_size for one in call.screens) / 1e6
+        whole = sum(screen.path.stat().st_size for screen in call.screens) / 1e6
         yield Figure(f"{name}: size of the screen files", whole, "MB")
         yield seconds_figure(f"{name}: bare copy", taken["bare"])
         yield ratio_figure(f"{name}: rendering / bare copy", bench.renderings, taken["bare"], at_most=1.3)

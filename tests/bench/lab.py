@@ -90,7 +90,7 @@ class BenchLab:
         return self._add_call(call, serial, start, encrypted=encrypted, slow=slow)
 
     def _add_call(self, call: Call, serial: int, start: datetime, **how: Any) -> AddedRecording:
-        screens = [{"path": str(one.path), "offset": one.offset, "seconds": one.seconds} for one in call.screens]
+        screens = [{"path": str(screen.path), "offset": screen.offset, "seconds": screen.seconds} for screen in call.screens]
         what = {"audio": str(call.audio), "seconds": call.seconds, "screens": screens}
         added = self._call_lab("add", serial=serial, start=start.isoformat(), call=what, **how)
         return AddedRecording(added["id"], start, added["audio"], tuple(added["screens"]))
@@ -106,7 +106,7 @@ class BenchLab:
 
     def fetch_requests(self) -> list[LoggedRequest]:
         """Return the requests since :meth:`forget_requests`."""
-        return [LoggedRequest(*one) for one in self._call_lab("requests")["requests"]]
+        return [LoggedRequest(*request) for request in self._call_lab("requests")["requests"]]
 
     def fetch_progress(self) -> tuple[float | None, list[float]]:
         """Return the time of the first request for a recording by its id, and the times of publication."""

@@ -101,7 +101,7 @@ class MuxerProcesses:
         return len(self._lab.fetch_progress()[1]) >= count
 
     def _cpu_by_process(self) -> dict[str, float]:
-        muxers = sum(cpu_seconds(pid) for one in self._processes for pid in process_tree(one.pid))
+        muxers = sum(cpu_seconds(pid) for process in self._processes for pid in process_tree(process.pid))
         broker = sum(map(cpu_seconds, process_tree(self._broker))) if self._broker is not None else 0.0
         return {"muxers": muxers, "lab": cpu_seconds(self._lab.process_id), "broker": broker}
 

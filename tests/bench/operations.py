@@ -34,7 +34,7 @@ def measure(setting: BenchSetting, node: RabbitNode, count: int) -> Iterator[Fig
     fleet = _load_fleet(setting.folder / "operations.cfg", node)
     broker = FleetBroker(fleet, "bench", CircuitBreaker())
     broker.declare_queue(fleet.queue, ensure=True)
-    yield _measure_each("an order", count, lambda one: _send_order(broker, one))
+    yield _measure_each("a task", count, lambda one: _send_task(broker, one))
     broker.close()
     locks = TargetLocks(fleet.queue)
 
@@ -52,7 +52,7 @@ def measure(setting: BenchSetting, node: RabbitNode, count: int) -> Iterator[Fig
     line.close(5.0)
 
 
-def _send_order(broker: FleetBroker, number: int) -> None:
+def _send_task(broker: FleetBroker, number: int) -> None:
     broker.send_message(broker.create_message(Order("bench", f"{number}_muxed.mp4"), 0))
 
 

@@ -55,7 +55,7 @@ class _LabCommands:
     def add(self, serial: int, start: str, call: JSON, encrypted: bool, slow: float = 1.0) -> JSON:
         """Add a call with its files to the lab; its transfers are `slow` times slower. Returns its id and the names of
         its files."""
-        parts = tuple(ScreenPart(one["offset"], one["seconds"]) for one in call["screens"])
+        parts = tuple(ScreenPart(screen["offset"], screen["seconds"]) for screen in call["screens"])
         plan = CallPlan("bench", call["seconds"], parts, encrypted)
         recording_id, begin = plan.recording_id(serial), datetime.fromisoformat(start)
         if slow != 1.0:
@@ -103,12 +103,16 @@ class _LabCommands:
     def outcome(self) -> JSON:
         """Return the ids of the recordings that have a muxed file, and how many bytes of sources were sent."""
         screens = list(self._store._screens.values())
-        muxed = [one["id"] for one in screens if any("muxed_mediaIds" in media["parameters"] for media in one["mediaFiles"])]
+        muxed = [
+            screen["id"]
+            for screen in screens
+            if any("muxed_mediaIds" in media["parameters"] for media in screen["mediaFiles"])
+        ]
         sizes = {path.name.removesuffix(".bin"): path.stat().st_size for path in self._sources}
         sent = [
-            unquote(urlsplit(one.path).path.rpartition("/")[2]).removesuffix(".bin")
-            for one in self._store.served_requests
-            if one.method == "GET" and one.status == 200 and one.service in ("dav", "rcs")
+            unquote(urlsplit(request.path).path.rpartition("/")[2]).removesuffix(".bin")
+            for request in self._store.served_requests
+            if request.method == "GET" and request.status == 200 and request.service in ("dav", "rcs")
         ]
         whole = sum(sizes.values())
         return {"muxed": muxed, "sent": sum(sizes.get(name, 0) for name in sent), "whole": whole}

@@ -83,7 +83,7 @@ def decode_problems(lab: Lab, call: AddedCall) -> list[str]:
 
 
 def incomplete_messages(log: Path) -> list[str]:
-    return [one for one in log_messages(log) if "MUX-222 MediaIncomplete" in one]
+    return [message for message in log_messages(log) if "MUX-222 MediaIncomplete" in message]
 
 
 def list_failed(config: Path) -> list[dict[str, Any]]:
@@ -122,8 +122,8 @@ def test_truncated_call_is_awaited_and_muxed_in_full(lab: Lab, size: str) -> Non
         wait_for_label(lab, call, log)
         assert muxer.stop() == 0
     assert decode_problems(lab, call) == []
-    lines = [one for one in log_lines(log) if "MUX-222 MediaIncomplete" in one["message"]]
-    assert len(lines) >= 3 and [one["level"] for one in lines].count("warning") == 1
+    lines = [line for line in log_lines(log) if "MUX-222 MediaIncomplete" in line["message"]]
+    assert len(lines) >= 3 and [line["level"] for line in lines].count("warning") == 1
     assert not list((lab.folder / "temp" / "incoming").iterdir())
 
 
@@ -144,7 +144,7 @@ def test_truncated_screen_is_awaited_and_muxed_in_full(lab: Lab, index: str) -> 
         wait_for_label(lab, call, log)
         assert muxer.stop() == 0
     assert decode_problems(lab, call) == []
-    assert not [one for one in log_messages(log) if "set aside" in one]
+    assert not [message for message in log_messages(log) if "set aside" in message]
 
 
 def test_empty_file_is_awaited(lab: Lab) -> None:
@@ -191,9 +191,9 @@ def test_available_part_of_file_that_no_longer_grows_is_muxed(lab: Lab, minutes:
     assert bool(incomplete_messages(log)) is (minutes != "0")
     assert 4 < av_sync.streams(muxed_path(lab, call))["audio"].seconds < 8
     name = audio_path(lab, call).name
-    (line,) = [one for one in log_lines(log) if f"{name} is incomplete and no longer grows" in one["message"]]
+    (line,) = [line for line in log_lines(log) if f"{name} is incomplete and no longer grows" in line["message"]]
     assert line["level"] == "warning" and line["recording"] == call.id
-    (done,) = [one for one in log_lines(log) if one["message"] == "recording muxed"]
+    (done,) = [line for line in log_lines(log) if line["message"] == "recording muxed"]
     assert name in done["missing"] and f"but {CALL_SECONDS:.1f} s by its metadata" in done["missing"]
 
 
@@ -224,7 +224,7 @@ def test_available_part_of_screen_is_shown_after_restart(lab: Lab) -> None:
     )
     assert seen and all("no readable time" in one for one in seen)
     assert decode_problems(lab, good) == []
-    done = next(one for one in log_lines(log) if one["message"] == "recording muxed" and one["recording"] == call.id)
+    done = next(line for line in log_lines(log) if line["message"] == "recording muxed" and line["recording"] == call.id)
     assert path.name in done["missing"] and "it is truncated" in done["missing"]
 
 

@@ -44,7 +44,7 @@ def black_spans(lab: Lab, entry: dict) -> list[tuple[float, float]]:
     lab.decrypt_file(entry["pkcs7"], lab.site.media.folder / "screens" / entry["mediaId"], clear)
     frames = read_frames(clear)
     found: list[tuple[float, float]] = []
-    for frame, end in zip(frames, [*(one.pts for one in frames[1:]), float("inf")], strict=True):
+    for frame, end in zip(frames, [*(frame.pts for frame in frames[1:]), float("inf")], strict=True):
         if frame.black and found and found[-1][1] == frame.pts:
             found[-1] = (found[-1][0], end)
         elif frame.black:
@@ -122,7 +122,9 @@ def test_later_masks_lead_to_new_file_by_poll_command_and_migration(make_lab: Ma
     assert (second["outcome"], second["paused"]) == ("muxed", 8.5)
     assert muxed_names(lab, call) == stored_names(lab) == {second["file"]}
     assert black_spans(lab, muxed_entries(lab, call.id)[0]) == [(4.5, 9.0), (20.0, float("inf"))]
-    assert [one["outcome"] for one in commands.run_json_in_process(config, "mux", call.id)["targets"]] == ["already done"]
+    assert [target["outcome"] for target in commands.run_json_in_process(config, "mux", call.id)["targets"]] == [
+        "already done"
+    ]
     [third] = commands.run_json_in_process(config, "mux", call.id, "--force")["targets"]
     assert third["file"] == second["file"].replace("_muxed", "-2_muxed")
     assert muxed_names(lab, call) == stored_names(lab) == {third["file"]}
@@ -146,6 +148,6 @@ def test_without_deletion_both_files_stay_and_neither_is_remuxed(make_lab: Make)
     for value in ("0", "1", "1", "0"):
         config, _ = write_config(lab, advanced__blank_paused=value, advanced__delete_superseded="0")
         report = commands.run_json_in_process(config, "mux", call.id, "--agent", "agent2")
-        outcomes += [one["outcome"] for one in report["targets"]]
+        outcomes += [target["outcome"] for target in report["targets"]]
     assert outcomes == ["muxed", "muxed", "already done", "already done"]
     assert len(muxed_names(lab, call)) == 2 and not lab.store.media_deletes

@@ -19,7 +19,11 @@ TIMEOUT_SECONDS = 60
 
 
 def single_requests(lab: Lab) -> list[str]:
-    return [one.path for one in lab.store.served_requests if one.method == "GET" and "/screen-recordings/" in one.path]
+    return [
+        request.path
+        for request in lab.store.served_requests
+        if request.method == "GET" and "/screen-recordings/" in request.path
+    ]
 
 
 @pytest.mark.parametrize("held", ["nothing", "others", "bare"])
@@ -30,9 +34,11 @@ def test_recordings_are_muxed_although_bulk_query_ignores_ids(make_lab: Make, he
     done = run_muxer(config, seconds=TIMEOUT_SECONDS)
     assert done.process.returncode == 0 and "3 files muxed" in done.out, done.out
     assert all(len(muxed_entries(lab, call.id)) == 1 for call in calls)
-    warned = [one for one in log_messages(log_of(config)) if "RWS ignores its ids; reading them one by one" in one]
+    warned = [
+        message for message in log_messages(log_of(config)) if "RWS ignores its ids; reading them one by one" in message
+    ]
     assert len(warned) == 1
-    assert len([one for one in lab.store.served_requests if "ids=" in one.path]) == 1
+    assert len([request for request in lab.store.served_requests if "ids=" in request.path]) == 1
 
 
 def test_bulk_query_that_omits_unknown_ids_stays_in_use(make_lab: Make) -> None:
@@ -43,8 +49,8 @@ def test_bulk_query_that_omits_unknown_ids_stays_in_use(make_lab: Make) -> None:
     config = write_config(lab, **MIGRATION, processing__query_slice_size="4")
     done = run_muxer(config, seconds=TIMEOUT_SECONDS)
     assert done.process.returncode == 0 and "1 files muxed" in done.out, done.out
-    assert len([one for one in lab.store.served_requests if "ids=" in one.path]) == 2
-    assert not [one for one in log_messages(log_of(config)) if "one by one" in one]
+    assert len([request for request in lab.store.served_requests if "ids=" in request.path]) == 2
+    assert not [message for message in log_messages(log_of(config)) if "one by one" in message]
 
 
 @pytest.mark.parametrize("held", ["nothing", "others"])

@@ -56,18 +56,18 @@ def test_all_recordings_are_muxed_when_a_third_of_requests_fail(make_lab: Make, 
         assert muxer.stop() == 0
     for call in calls:
         assert av_sync.file_problems(decrypt_muxed(lab, call, tmp_path), call.start, LENGTH, SHOWN) == []
-    sources = {name for call in calls for name in (call.audio_id, *(one.media_id for one in call.screens))}
+    sources = {name for call in calls for name in (call.audio_id, *(screen.media_id for screen in call.screens))}
     fetched = [
-        one.path
-        for one in lab.store.served_requests
-        if one.method == "GET" and one.status == 200 and one.path.rpartition("/")[2] in sources
+        request.path
+        for request in lab.store.served_requests
+        if request.method == "GET" and request.status == 200 and request.path.rpartition("/")[2] in sources
     ]
     assert {one.rpartition("/")[2] for one in fetched} == sources
     assert len(fetched) <= 1.5 * len(sources)
     assert CALL_COUNT <= count_messages(log, "mux done", "mux failed") <= 1.5 * CALL_COUNT
     repeated = [line for line in log_lines(log) if "; retrying in " in line["message"]]
     assert {"step", "try", "reason"} <= repeated[0].keys()
-    assert not [one for one in log_messages(log) if " is unavailable; " in one]
+    assert not [message for message in log_messages(log) if " is unavailable; " in message]
     assert sorted(stored_muxed(lab)) == sorted(muxed_entries(lab, call.id)[0]["mediaId"] for call in calls)
     assert list_kept_results(lab) == []
 
@@ -98,7 +98,7 @@ def test_outage_between_mux_and_publication_needs_no_second_mux(make_lab: Make, 
         wait_until(lambda: call.id in labelled_ids(lab), TIMEOUT_SECONDS, "the label", log)
         assert muxer.stop() == 0
     assert count_messages(log, "mux done", "mux failed") == 1
-    assert sum(one.method == "PUT" for one in lab.store.served_requests) == 1, "nor a second upload"
+    assert sum(request.method == "PUT" for request in lab.store.served_requests) == 1, "nor a second upload"
     assert av_sync.file_problems(decrypt_muxed(lab, call, tmp_path), call.start, LENGTH, SHOWN) == []
     assert not (lab.folder / "temp" / "kept").exists()
 
@@ -112,13 +112,13 @@ def test_kept_result_is_deleted_when_not_needed(make_lab: Make, change: str) -> 
     config, log = write_config(lab)
     lab.store.fail_next("rws", "POST", "/screen-recordings", 503, times=10**6)
     with MuxerProcess(config, **FAST_RETRY) as muxer:
-        wait_until(lambda: len(list_kept_results(lab)) == 4, TIMEOUT_SECONDS, "what is kept", log)
+        wait_until(lambda: len(list_kept_results(lab)) == 4, TIMEOUT_SECONDS, "the kept files", log)
         lab.store._failures.clear()
         if change == "sources":
             lab.store.add_screen_media(call.id, lab.region, second)
             source = lab.site.media.folder / "screens" / other.screens[0].media_id
             (source.parent / "second.mp4").write_bytes(source.read_bytes())
         wait_until(lambda: {call.id, other.id} <= labelled_ids(lab), TIMEOUT_SECONDS, "the labels", log)
-        wait_until(lambda: not (lab.folder / "temp" / "kept").exists(), TIMEOUT_SECONDS, "the end of what was kept", log)
+        wait_until(lambda: not (lab.folder / "temp" / "kept").exists(), TIMEOUT_SECONDS, "the deletion", log)
         assert muxer.stop() == 0
     assert len(muxed_entries(lab, call.id)) == 1

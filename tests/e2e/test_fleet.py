@@ -67,8 +67,8 @@ def test_fleet_works_over_tls_and_exposes_no_password(
     database.close()
     texts += [path.read_bytes().decode("latin-1") for path in crew.folder.rglob("*") if path.is_file()]
     assert "[fleet]" in "".join(texts) and "Recording Muxer" in "".join(texts)
-    told = [text for text in texts for form in (PASSWORD, quote(PASSWORD, "")) if form in text]
-    assert told == []
+    exposed = [text for text in texts for form in (PASSWORD, quote(PASSWORD, "")) if form in text]
+    assert exposed == []
 
 
 def test_broker_connection_problems_are_reported_and_fixed_at_run_time(
@@ -81,16 +81,16 @@ def test_broker_connection_problems_are_reported_and_fixed_at_run_time(
     with (
         FleetProcesses(lab, vhost.secure_url, "ca", fleet__trusted_ca=str(other)) as ca,
         FleetProcesses(lab, vhost.url.replace(vhost.password, "not-yet-the-password"), "password") as password,
-        FleetProcesses(lab, later.url.replace(f"{later.name}:", f"{name}:"), "place") as place,
+        FleetProcesses(lab, later.url.replace(f"{later.name}:", f"{name}:"), "denied") as denied,
     ):
-        expected = {ca: "MUX-204", password: "MUX-212", place: "MUX-213"}
+        expected = {ca: "MUX-204", password: "MUX-212", denied: "MUX-213"}
         members = [member for crew in expected for member in (crew.start_poller(), crew.start_worker())]
         copies.add_copies(2)
         for crew, code in expected.items():
             for out in (crew.poller_lines, crew.worker_lines):
                 wait_until(lambda out=out: out("RabbitMQ is unavailable"), TIMEOUT_SECONDS, f"{code} in the log", crew.log)  # type: ignore[misc]
                 assert code in out("RabbitMQ is unavailable")[0]["message"]
-            wait_until(lambda crew=crew: broker_problem(crew), TIMEOUT_SECONDS, "what status says", crew.log)  # type: ignore[misc]
+            wait_until(lambda crew=crew: broker_problem(crew), TIMEOUT_SECONDS, "the status", crew.log)  # type: ignore[misc]
             assert code in broker_problem(crew)[0]
         assert "not-yet-the-password" not in "".join(path.read_text() for path in password.folder.rglob("*.log"))
         assert len(copies.unfinished_ids()) == 2
@@ -105,7 +105,9 @@ def test_broker_connection_problems_are_reported_and_fixed_at_run_time(
             f'rabbit_auth_backend_internal:set_permissions({user}, <<"{later.name}">>, {everything}, <<"test">>)'
         )
         wait_until(
-            lambda: place.poller_lines("RabbitMQ is available again") and place.worker_lines("RabbitMQ is available again"),
+            lambda: (
+                denied.poller_lines("RabbitMQ is available again") and denied.worker_lines("RabbitMQ is available again")
+            ),
             TIMEOUT_SECONDS,
             "the right",
         )
@@ -115,8 +117,8 @@ def test_broker_connection_problems_are_reported_and_fixed_at_run_time(
 
 def broker_problem(crew: FleetProcesses) -> list[str]:
     """Return the RabbitMQ problems that `status` reports."""
-    told = crew.run_json("status")
-    return [one for one in told.get("trouble", []) if one.startswith("RabbitMQ is unavailable")]
+    status = crew.run_json("status")
+    return [one for one in status.get("trouble", []) if one.startswith("RabbitMQ is unavailable")]
 
 
 def create_migration(lab: Lab, vhost: VirtualHost, begin: datetime, **more: str) -> FleetProcesses:
@@ -145,9 +147,9 @@ def test_migration_uses_fleet_next_to_running_poller(make_lab: Make, vhost: Virt
         members = [day.start_poller(), day.start_worker()]
         wait_until((tmp_path / "waits").exists, TIMEOUT_SECONDS, "the work of the poller", day.log)
         run = past.start_poller()
-        wait_until(lambda: vhost.ready_count(BACKLOG) == 3, TIMEOUT_SECONDS, "the orders of the migration", past.log)
+        wait_until(lambda: vhost.ready_count(BACKLOG) == 3, TIMEOUT_SECONDS, "the tasks of the migration", past.log)
         vhost.purge_queue(BACKLOG)
-        wait_until(lambda: vhost.ready_count(BACKLOG) == 3, TIMEOUT_SECONDS, "the same orders", past.log)
+        wait_until(lambda: vhost.ready_count(BACKLOG) == 3, TIMEOUT_SECONDS, "the same tasks", past.log)
         assert len(past.poller_lines("the task of a file is lost in RabbitMQ")) == 3
         members.append(past.start_worker())
         assert wait_for_end(run) == (0, expected_summary(3, 3, 0)), run.printed_text
@@ -175,9 +177,7 @@ def test_job_longer_than_consumer_timeout_is_done_once(make_lab: Make, vhost: Vi
         with FleetProcesses(lab, vhost.url, "long", {"muxer.fleet.worker.LOCK_WAIT_SECONDS": 1.0}, **options) as crew:
             members = [crew.start_poller(), crew.start_worker()]
             wait_until((tmp_path / "waits").exists, TIMEOUT_SECONDS, "the job", crew.log)
-            wait_until(
-                lambda: vhost.ready_count(QUEUE) == 1, TIMEOUT_SECONDS, "that RabbitMQ takes its order back", crew.log
-            )
+            wait_until(lambda: vhost.ready_count(QUEUE) == 1, TIMEOUT_SECONDS, "the requeued task", crew.log)
             members.append(crew.start_worker())
             wait_until(
                 lambda: crew.worker_lines("another worker is processing the same file"),
@@ -188,7 +188,7 @@ def test_job_longer_than_consumer_timeout_is_done_once(make_lab: Make, vhost: Vi
             (tmp_path / "go").touch()
             wait_until(lambda: crew.run_json("status")["targets"] == {"done": 1}, TIMEOUT_SECONDS, "the work", crew.log)
             assert crew.muxed_counts == {call.id: 1} and len(muxed_entries(lab, call.id)) == 1
-            wait_until(lambda: not vhost.ready_count(QUEUE), TIMEOUT_SECONDS, "the end of the order", crew.log)
+            wait_until(lambda: not vhost.ready_count(QUEUE), TIMEOUT_SECONDS, "the end of the task", crew.log)
             assert vhost.ready_count(f"{QUEUE}.XQ") == 0
             assert stop_processes(*members) == [0] * 3
     finally:
@@ -219,7 +219,7 @@ def test_network_failure_between_two_hosts(make_lab: Make, tmp_path: Path, monke
                 far.disconnect_cable()
                 members.append(here.start_worker())
                 wait_until(
-                    lambda: not copies.unfinished_ids(), TIMEOUT_SECONDS, "the work of the worker that is left", here.log
+                    lambda: not copies.unfinished_ids(), TIMEOUT_SECONDS, "the work of the remaining worker", here.log
                 )
                 far.connect_cable()
                 (tmp_path / "go").touch()
@@ -231,7 +231,9 @@ def test_network_failure_between_two_hosts(make_lab: Make, tmp_path: Path, monke
                     here.log,
                 )
                 wait_until(lambda: not copies.unfinished_ids([lost, kept, late]), TIMEOUT_SECONDS, "the work", here.log)
-                wait_until(lambda: here.run_json("status")["targets"] == {"done": 3}, TIMEOUT_SECONDS, "the books", here.log)
+                wait_until(
+                    lambda: here.run_json("status")["targets"] == {"done": 3}, TIMEOUT_SECONDS, "the status", here.log
+                )
                 assert stop_processes(*members) == [0] * 3
 
 
@@ -245,9 +247,9 @@ def test_default_installation_reports_missing_fleet_packages(make_lab: Make) -> 
         assert muxer.wait(TIMEOUT_SECONDS) == 2
     code, _, err = run_subprocess(config, "worker")
     assert code == 2
-    for said in (muxer.err, err):
-        assert re.search(r"\[fleet\] mode.*recording-muxer\[fleet\]", said.replace("\n", " ")), said
-        assert "--fleet" in said and "Traceback" not in said and "secret-word" not in said
+    for output in (muxer.err, err):
+        assert re.search(r"\[fleet\] mode.*recording-muxer\[fleet\]", output.replace("\n", " ")), output
+        assert "--fleet" in output and "Traceback" not in output and "secret-word" not in output
     assert not [log for log in config.parent.rglob("*.log") if "starts as" in log.read_text()]
 
 
@@ -259,7 +261,7 @@ def test_fleet_packages_are_not_imported_without_a_fleet(make_lab: Make) -> None
     for program in (("muxer/muxer_process.py",), ("-m", "muxer", "check")):
         line = [sys.executable, "-X", "importtime", *program, f"--config-file={config}"]
         done = subprocess.run(line, cwd=PACKAGE.parent, capture_output=True, text=True, check=False)
-        told = [one for one in done.stderr.splitlines() if one.startswith("import time:")]
-        loaded = {one.rpartition("|")[2].strip().partition(".")[0] for one in told}
+        import_lines = [line for line in done.stderr.splitlines() if line.startswith("import time:")]
+        loaded = {one.rpartition("|")[2].strip().partition(".")[0] for one in import_lines}
         assert {"muxer", "httpx"} <= loaded and not loaded & {"dramatiq", "pika"}
     assert len(muxed_entries(lab, call.id)) == 1

@@ -74,13 +74,13 @@ def test_hostile_ids_are_treated_as_plain_ids(make_lab: Make, tmp_path: Path) ->
 def test_descriptor_to_another_server_fails_only_its_recording(make_lab: Make) -> None:
     lab = make_lab(encryption_group="empty")
     (call,) = lab.add_case(Case.PLAIN)
-    elsewhere: list[dict[str, Any]] = [
+    foreign: list[dict[str, Any]] = [
         {"storage": "webDAV", "path": "http://93.184.216.34:8080/x.mp4"},
         {"storage": "webDAV", "path": "file:///etc/passwd"},
         {"storage": "ftp", "path": "ftp://x/y"},
         {"storage": "webDAV", "path": "s.mp4", "data": {"storagePath": "http://8.8.8.8/r/"}},
     ]
-    for number, descriptor in enumerate(elsewhere):
+    for number, descriptor in enumerate(foreign):
         add_renamed(lab, call, f"bad-{number}")
         (media,) = (lab.store.get_screen(f"bad-{number}") or {})["mediaFiles"]
         lab.store.delete_screen_media(f"bad-{number}", media["mediaId"])
@@ -89,11 +89,11 @@ def test_descriptor_to_another_server_fails_only_its_recording(make_lab: Make) -
     refused = [r"AccessDenied: .* 93\.184\.216\.34 .*\[webdav\] hosts", r"AccessDenied: .* 8\.8\.8\.8 .*\[webdav\] hosts"]
     refused += [r"MetadataError: .* http or https address: .*etc", r"MetadataError: .*'ftp'"]
 
-    def all_said() -> bool:
+    def all_logged() -> bool:
         messages = log_messages(log)
         return all(any(re.search(one, line) for line in messages) for one in refused)
 
     with MuxerProcess(config) as muxer:
-        wait_until(lambda: labelled_ids(lab) >= {call.id} and all_said(), TIMEOUT_SECONDS, "all outcomes", log)
+        wait_until(lambda: labelled_ids(lab) >= {call.id} and all_logged(), TIMEOUT_SECONDS, "all outcomes", log)
         assert muxer.stop() == 0
     assert labelled_ids(lab) == {call.id}

@@ -364,8 +364,8 @@ def test_packages_for_tests_start_no_services(source: Path, tmp_path: Path, work
     machine = FakeMachine(tmp_path / "machine", "debian", user=0).with_python().with_tools()
     for name in ("chromium", "firefox", "true"):
         machine.add_program(name)
-    asked = f'{machine.policy}; echo "$1: the policy says $?" >>"$LOG"'
-    machine.add_program("apt-get", f"[[ $1 == install ]] || exit 0\n{asked}\nexit {0 if works else 1}")
+    logged = f'{machine.policy}; echo "$1: the policy says $?" >>"$LOG"'
+    machine.add_program("apt-get", f"[[ $1 == install ]] || exit 0\n{logged}\nexit {0 if works else 1}")
     machine.add_program("systemctl", 'case $2 in is-enabled) [[ $3 == epmd.socket ]] ;; *) echo "$*" >>"$LOG" ;; esac')
     machine.add_program("sh", 'exec bash "$@"')
     machine.run_installer("--test", source=source)
@@ -387,9 +387,9 @@ def test_only_services_of_missing_packages_are_disabled(source: Path, tmp_path: 
     machine.add_program("systemctl", 'echo "$*" >>"$LOG"; [[ $2 == disable ]]')
     shutil.copy2(machine.bin / "erl", machine.rabbitmq)
     machine.run_installer("--test", source=source)
-    asked = machine.logged_calls()
-    assert "--quiet disable prometheus.service" in asked and "rabbitmq" not in asked and "epmd" not in asked
-    assert "nginx" not in asked and "lighttpd" not in asked
+    logged = machine.logged_calls()
+    assert "--quiet disable prometheus.service" in logged and "rabbitmq" not in logged and "epmd" not in logged
+    assert "nginx" not in logged and "lighttpd" not in logged
 
 
 def test_existing_service_policy_is_unchanged(source: Path, tmp_path: Path) -> None:

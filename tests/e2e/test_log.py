@@ -101,8 +101,10 @@ def test_warning_level_hides_normal_work(make_lab: Make) -> None:
     (lab.site.media.folder / "screens" / bad.screens[0].media_id).write_bytes(b"rubbish")
     config, log = write_config(lab, logfile__level="warning", processing__min_poll_interval="0.02")
     with MuxerProcess(config, **FAST_RETRY) as muxer:
-        wait_until(lambda: any("set aside" in one for one in log_messages(log)), TIMEOUT_SECONDS, "the setting aside", log)
-        wait_until(lambda: good.id in labelled_ids(lab), TIMEOUT_SECONDS, "the label of the good one", log)
+        wait_until(
+            lambda: any("set aside" in message for message in log_messages(log)), TIMEOUT_SECONDS, "the set-aside state", log
+        )
+        wait_until(lambda: good.id in labelled_ids(lab), TIMEOUT_SECONDS, "the label of the good recording", log)
         assert muxer.stop() == 0
     lines = log_lines(log)
     assert {line["level"] for line in lines} <= {"warning", "error"}

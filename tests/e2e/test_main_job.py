@@ -116,7 +116,7 @@ def test_video_and_audio_agree_at_every_second(done: FinishedLab, name: str) -> 
         return
     call = done.calls[name]
     entries = done.muxed_entries(name)
-    assert [one["parameters"]["contact"]["userName"] for one in entries] == agent_names(call)
+    assert [entry["parameters"]["contact"]["userName"] for entry in entries] == agent_names(call)
     for entry, agent in zip(entries, agent_names(call), strict=True):
         assert (
             av_sync.file_problems(done.clear_path(entry), call.start, call.plan.seconds, expected_screens(call, agent)) == []
@@ -131,7 +131,7 @@ def test_metadata_are_correct(done: FinishedLab, name: str) -> None:
     call = done.calls[name]
     certificates = done.lab.encryption_recipients if done.lab.switches.encryption_group == "certificates" else []
     for entry, agent in zip(done.muxed_entries(name), agent_names(call), strict=True):
-        screens = [one.media_id for one in call.screens if one.part.agent.username == agent]
+        screens = [screen.media_id for screen in call.screens if screen.part.agent.username == agent]
         stored = done.lab.site.media.folder / "screens" / entry["mediaId"]
         assert entry_problems(entry, call, agent, screens, stored, [one.alias for one in certificates]) == []
 
@@ -207,7 +207,7 @@ def test_missing_entry_is_detected(done: FinishedLab, missing: str) -> None:
     stored = done.lab.site.media.folder / "screens" / entry["mediaId"]
     certificates = done.lab.encryption_recipients if "pkcs7" in entry else []
     del entry[missing]
-    screens = [one.media_id for one in call.screens]
+    screens = [screen.media_id for screen in call.screens]
     assert entry_problems(entry, call, ALICE.username, screens, stored, [one.alias for one in certificates])
 
 

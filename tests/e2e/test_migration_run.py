@@ -76,9 +76,9 @@ def test_failed_recordings_are_named_and_retried_alone_by_next_run(make_lab: Mak
     assert done.process.returncode == 4, done.err
     assert parse_counts(done.out) == (4, 2, 0, 0, 3)
     assert set(done.out.strip().rpartition("failed: ")[2].split(", ")) == {bad.id, transfer.id, hidden.id}
-    failures = [one for one in log_messages(log_of(config)) if one.startswith("failed: ")]
-    assert {one.split(": ")[1] for one in failures} == {bad.id, transfer.id, hidden.id}
-    assert any(bad.screens[0].media_id in one for one in failures)
+    failures = [message for message in log_messages(log_of(config)) if message.startswith("failed: ")]
+    assert {failure.split(": ")[1] for failure in failures} == {bad.id, transfer.id, hidden.id}
+    assert any(bad.screens[0].media_id in failure for failure in failures)
     assert [len(muxed_entries(lab, call.id)) for call in (good, bad, hidden, transfer)] == [1, 0, 0, 1]
     for path, content in saved.items():
         path.write_bytes(content)
@@ -94,7 +94,7 @@ def test_refused_query_is_reported_with_option_and_rws_message(make_lab: Make) -
     assert done.process.returncode == 4
     assert "[advanced] call_recording_query_string failed" in done.out
     assert "400" in done.out and "The parameter startTime is invalid" in done.out
-    assert any("The parameter startTime is invalid" in one for one in log_messages(log_of(config)))
+    assert any("The parameter startTime is invalid" in message for message in log_messages(log_of(config)))
 
 
 def test_recordings_found_before_query_failure_are_muxed(make_lab: Make) -> None:
@@ -116,7 +116,7 @@ def test_restarted_query_counts_nothing_twice(make_lab: Make) -> None:
     config = write_config(lab, **EVERYTHING, advanced__pagination="2")
     done = run_muxer(config, seconds=TIMEOUT_SECONDS)
     assert done.process.returncode == 0, done.out
-    assert any("begun again" in one for one in log_messages(log_of(config)))
+    assert any("begun again" in message for message in log_messages(log_of(config)))
     assert parse_counts(done.out) == (3, 3, 0, 0, 0)
 
 
@@ -126,7 +126,9 @@ def test_query_limit_overrides_page_size(make_lab: Make) -> None:
     options = {"advanced__call_recording_query_string": "startTime=0&limit=1", "advanced__pagination": "50"}
     done = run_muxer(write_config(lab, **options), "--muxer-id=0", "--total-muxers=1000", seconds=TIMEOUT_SECONDS)
     assert parse_counts(done.out)[0] == 3 and "(0 of this shard)" in done.out
-    queries = [parse_qsl(urlsplit(one.path).query) for one in lab.store.served_requests if "/recordings?" in one.path]
+    queries = [
+        parse_qsl(urlsplit(request.path).query) for request in lab.store.served_requests if "/recordings?" in request.path
+    ]
     assert [[value for name, value in one if name == "limit"] for one in queries] == [["1"]] * 3
 
 
@@ -185,7 +187,7 @@ def test_terminal_shows_progress_bar_and_complete_log_lines(make_lab: Make) -> N
     assert all(cells == f"{'#' * (5 * int(done)):.<20}" for cells, done in bars)
     assert bars[0][1] < bars[-1][1] == "4"
     lines = [one.rstrip("\r").rpartition("\r")[2] for one in shown.split("\n")]
-    shown_lines, kept = [one for one in lines if one.startswith("20")], log_of(config).read_text().splitlines()
+    shown_lines, kept = [line for line in lines if line.startswith("20")], log_of(config).read_text().splitlines()
     # Two threads may write to terminal and file in a different order; lines of one recording come from one thread.
     assert sorted(shown_lines) == sorted(kept)
     for id in set(re.findall(r"\[([0-9a-f-]{36})\]", "".join(kept))):

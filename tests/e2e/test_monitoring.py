@@ -43,19 +43,19 @@ def test_metrics_match_rws_and_health_follows_services(make_lab: Make) -> None:
     """promtool accepts the metrics of a real run, and a client that hangs does not delay the stop. One run of
     the muxer for all of this, with a poll that fails and the delay after it."""
     lab, port = make_lab(), free_port()
-    calls = [one for case in (Case.GAPS, Case.ENCRYPTED) for one in lab.add_case(case)]
+    calls = [call for case in (Case.GAPS, Case.ENCRYPTED) for call in lab.add_case(case)]
     config, log = write_config(lab, monitoring__http_port=str(port), htcc__rws_timeout="30")
     with MuxerProcess(config) as muxer:
         wait_until(lambda: is_answering(port, "/readyz"), TIMEOUT_SECONDS, "a muxer that is ready", log)
-        wait_until(lambda: {one.id for one in calls} <= labelled_ids(lab), TIMEOUT_SECONDS, "the labels", log)
+        wait_until(lambda: {call.id for call in calls} <= labelled_ids(lab), TIMEOUT_SECONDS, "the labels", log)
         found = _settled_metrics(port, len(calls))
-        files = [one for call in calls for one in muxed_entries(lab, call.id)]
+        files = [entry for call in calls for entry in muxed_entries(lab, call.id)]
         assert found['muxer_targets_total{outcome="muxed"}'] == len(files) == len(calls)
         assert found['muxer_results_total{method="copy"}'] + found['muxer_results_total{method="re-encode"}'] == len(files)
-        length = sum(int(one["duration"]) for one in files) / 1000
+        length = sum(int(file["duration"]) for file in files) / 1000
         assert found["muxer_muxed_seconds_total"] == pytest.approx(length, abs=0.1)
         stored = [value for name, value in found.items() if name.startswith('muxer_moved_bytes_total{direction="stored"')]
-        assert sum(stored) == sum(int(one["size"]) for one in files)
+        assert sum(stored) == sum(int(file["size"]) for file in files)
         assert found['muxer_journal_targets{state="done"}'] == len(files)
         assert found['muxer_last_poll_recordings{kind="found"}'] == len(calls)
         assert found['muxer_step_duration_seconds_count{step="publish"}'] == len(files)
@@ -118,8 +118,8 @@ def test_monitoring_libraries_are_not_imported_without_port(make_lab: Make, tmp_
     script.write_text(
         "import atexit, sys\nfrom pathlib import Path\n"
         "import os\nleave = os._exit\n"
-        f"def tell(): Path({str(report)!r}).write_text(' '.join(sys.modules))\n"
-        "atexit.register(tell)\nos._exit = lambda code: (tell(), leave(code))\n"
+        f"def write_report(): Path({str(report)!r}).write_text(' '.join(sys.modules))\n"
+        "atexit.register(write_report)\nos._exit = lambda code: (write_report(), leave(code))\n"
         f"sys.path.insert(0, {str(DOCS.parent)!r})\nfrom muxer.app.cli import run_muxer as run\n"
         f"sys.exit(run(['--config-file={config}']))\n"
     )

@@ -93,10 +93,10 @@ def test_recording_is_muxed_then_reported_then_remuxed_with_force(lab: Lab, conf
     state.unlink()
     assert (code, out) == (0, f"already done of agent1: {first['mediaId']}\n")
     assert "a running muxer is processing this recording, too" in err
-    assert {one.method for one in lab.store.served_requests[seen:]} == {"GET"}
+    assert {request.method for request in lab.store.served_requests[seen:]} == {"GET"}
     report = commands.run_json_in_process(config, "mux", PLAIN, "--force")
     [second] = muxed_entries(lab, PLAIN)
-    assert [(one["outcome"], one["file"]) for one in report["targets"]] == [("muxed", second["mediaId"])]
+    assert [(target["outcome"], target["file"]) for target in report["targets"]] == [("muxed", second["mediaId"])]
     assert report["targets"][0]["timeline"]["length"] == 24
     assert second["mediaId"] != first["mediaId"] and is_playable(lab, second)
     assert stored_muxed_files(lab) == {second["mediaId"]} and lab.store.media_deletes == [(PLAIN, first["mediaId"])]
@@ -157,7 +157,7 @@ def test_output_to_a_local_file_writes_nothing_else(transfer: tuple[Lab, Path], 
     assert (code, out) == (0, f"written of agent2: {output}, 32.0 s, copy\n")
     assert stat.S_IMODE(output.stat().st_mode) == 0o600
     run_tool(["ffmpeg", "-v", "error", "-xerror", "-i", str(output), "-f", "null", "-"])
-    assert {one.method for one in lab.store.served_requests[seen:]} == {"GET"}
+    assert {request.method for request in lab.store.served_requests[seen:]} == {"GET"}
     assert stored_muxed_files(lab) == set() and muxed_entries(lab, TRANSFER) == []
     assert [path.name for path in tmp_path.iterdir() if "call" in path.name] == ["call.mp4"]
     content = output.read_bytes()
@@ -201,7 +201,7 @@ def test_failed_target_does_not_prevent_the_other(make_lab: Make) -> None:
     [broken] = (lab.site.media.folder / "screens").glob(f"agent1_{TRANSFER}*")
     broken.write_bytes(b"no media")
     code, out, _ = commands.run_subprocess(config, "mux", TRANSFER, "--json")
-    outcomes = {one["agent"]: one for one in json.loads(out)["targets"]}
+    outcomes = {target["agent"]: target for target in json.loads(out)["targets"]}
     assert code == 1
     assert {agent: one["outcome"] for agent, one in outcomes.items()} == {"agent1": "failed", "agent2": "muxed"}
     assert outcomes["agent1"]["reason"].startswith(f"MUX-323 MediaError: {broken.name}: ")

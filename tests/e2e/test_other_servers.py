@@ -61,9 +61,9 @@ def test_proxy_limit_is_named_and_sets_nothing_aside(make_lab: Make) -> None:
     lab.store.fail_next("rws", "POST", "/screen-recordings", 413, times=100)
     config = write_config(lab, **MIGRATION)
     assert run_muxer(config, seconds=TIMEOUT_SECONDS, **FAST_RETRY).process.returncode == 4
-    lines = [one for one in log_messages(log_of(config)) if "recording failed" in one]
-    assert lines and all("limits the size of a request" in one for one in lines)
-    assert not any("set aside" in one for one in lines)
+    lines = [message for message in log_messages(log_of(config)) if "recording failed" in message]
+    assert lines and all("limits the size of a request" in line for line in lines)
+    assert not any("set aside" in line for line in lines)
 
 
 @pytest.mark.parametrize("text", ["8.5.095.16", "RCS version 8.5.095.16 (build 7)\n", '"8.5.095.16"'])
@@ -85,7 +85,9 @@ def test_encrypted_media_without_envelope_are_decrypted_and_the_result_is_encryp
     (entry,) = muxed_entries(lab, call.id)
     assert entry["mediaId"].endswith(".mp4.bin") and entry["pkcs7"]
     played = [
-        one.path for one in lab.store.served_requests if one.service == "rcs" and "/play/" in one.path and one.status == 200
+        request.path
+        for request in lab.store.served_requests
+        if request.service == "rcs" and "/play/" in request.path and request.status == 200
     ]
     assert len(played) == 1 + len(call.screens)
 
@@ -110,12 +112,13 @@ def test_encrypted_media_without_mark_are_fetched_through_rcs(make_lab: Make) ->
     (entry,) = muxed_entries(lab, call.id)
     assert entry["mediaId"].endswith(".mp4.bin") and entry["pkcs7"]
     played = [
-        one.path for one in lab.store.served_requests if one.service == "rcs" and "/play/" in one.path and one.status == 200
+        request.path
+        for request in lab.store.served_requests
+        if request.service == "rcs" and "/play/" in request.path and request.status == 200
     ]
     assert len(played) == len(set(played)) == 1 + len(call.screens)
-    assert (
-        len([one for one in log_messages(log_of(config)) if "is encrypted although its metadata do not state it" in one]) == 2
-    )
+    marked = "is encrypted although its metadata do not state it"
+    assert len([message for message in log_messages(log_of(config)) if marked in message]) == 2
 
 
 def test_result_of_unmarked_encrypted_media_needs_a_certificate(make_lab: Make) -> None:
@@ -148,7 +151,7 @@ def test_encrypted_media_are_fetched_by_second_family_of_paths(make_lab: Make, t
     done = run_muxer(config, seconds=TIMEOUT_SECONDS, **FAST_RETRY)
     assert done.process.returncode == 0, done.out
     assert len(muxed_entries(lab, call.id)) == 1
-    assert len([one for one in log_messages(log_of(config)) if "second family of paths" in one]) == 1
+    assert len([message for message in log_messages(log_of(config)) if "second family of paths" in message]) == 1
     assert check(write_check_config(lab, tmp_path)).line_of("RCS decrypt permission").status == "ok"
 
 
@@ -158,7 +161,11 @@ def test_a_source_in_an_unknown_storage_is_fetched_by_its_media_uri(make_lab: Ma
     done = run_muxer(write_config(lab, **MIGRATION), seconds=TIMEOUT_SECONDS, **FAST_RETRY)
     assert done.process.returncode == 0, done.out
     assert len(muxed_entries(lab, call.id)) == 1
-    assert any("/content/" in one.path and one.status == 200 for one in lab.store.served_requests if one.service == "rws")
+    assert any(
+        "/content/" in request.path and request.status == 200
+        for request in lab.store.served_requests
+        if request.service == "rws"
+    )
 
 
 def test_a_screen_file_in_an_unknown_storage_names_the_reason(make_lab: Make) -> None:

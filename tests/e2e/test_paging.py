@@ -32,7 +32,7 @@ def parse_summary(out: str) -> tuple[int, int, int]:
 
 
 def matching_messages(config: Path, text: str) -> list[str]:
-    return [one for one in log_messages(log_of(config)) if text in one]
+    return [message for message in log_messages(log_of(config)) if text in message]
 
 
 @pytest.mark.parametrize("form", spread_variants(LINK_FORMS, 3))
@@ -124,7 +124,7 @@ def test_response_without_recordings_list_is_an_error(make_lab: Make, tmp_path: 
     assert done.process.returncode == 4 and "keys of the response: statusCode, items" in done.out
     checked = check(write_check_config(lab, tmp_path))
     assert checked.exit_code == 1 and checked.line_of("RWS login").status == "ok"
-    assert [one.check for one in checked.lines if one.status == "failed"] == ["RWS pages"]
+    assert [line.check for line in checked.lines if line.status == "failed"] == ["RWS pages"]
     assert "keys of the response: statusCode, items" in checked.line_of("RWS pages").found
 
 
@@ -132,8 +132,8 @@ def test_check_reports_an_empty_scan_page_and_a_refused_page(make_lab: Make, tmp
     lab = make_lab(empty_scans=True, pages_refused_from=2)
     add_short(lab, range(0, 100 * CALL_COUNT, 100), timedelta(minutes=30))
     done = check(write_check_config(lab, tmp_path, advanced__pagination="2"))
-    pages = [one for one in done.lines if one.check == "RWS pages"]
-    assert [one.status for one in pages] == ["failed", "failed"], done.text
+    pages = [line for line in done.lines if line.check == "RWS pages"]
+    assert [page.status for page in pages] == ["failed", "failed"], done.text
     assert "refuses page 2" in pages[0].found and "empty page" in pages[1].found
     assert done.line_of("RWS window").found.endswith(f"{CALL_COUNT} call recordings")
 
@@ -143,5 +143,5 @@ def test_check_does_not_report_known_links(make_lab: Make, tmp_path: Path, form:
     lab = make_lab(link_form=form)
     add_short(lab, range(CALL_COUNT))
     done = check(write_check_config(lab, tmp_path, advanced__pagination="2"))
-    assert not [one for one in done.lines if one.check == "RWS pages"]
+    assert not [line for line in done.lines if line.check == "RWS pages"]
     assert done.line_of("RWS window").found.endswith(f"{CALL_COUNT} call recordings")

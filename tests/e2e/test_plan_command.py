@@ -65,7 +65,7 @@ def test_a_call_with_gaps_is_reported_and_drawn_and_nothing_is_written(lab: Lab,
         assert text in out
     [result] = [line for line in out.splitlines() if line.startswith("result ")]
     assert re.fullmatch(r"\.+=+\.+=+\.+", result.split()[1])
-    assert {one.method for one in lab.store.served_requests[seen:]} <= {"GET"}
+    assert {request.method for request in lab.store.served_requests[seen:]} <= {"GET"}
     assert stored_state(lab) == before
     assert temp_files(lab) == []
 
@@ -88,7 +88,7 @@ def test_no_fetch_sends_nothing_to_a_storage(lab: Lab, config: Path) -> None:
     report = run_json_in_process(config, "plan", IDS["transfer"], "--no-fetch")
     assert [target["agent"] for target in report["targets"]] == ["agent1", "agent2"]
     assert [target["gaps"] for target in report["targets"]] == [[{"begin": 15, "end": 32}], [{"begin": 0, "end": 16}]]
-    assert {one.service for one in lab.store.served_requests[seen:]} == {"rws"}
+    assert {request.service for request in lab.store.served_requests[seen:]} == {"rws"}
 
 
 def test_the_shard_is_reported_when_sharding_is_on(lab: Lab, config: Path, tmp_path: Path) -> None:

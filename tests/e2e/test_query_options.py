@@ -20,7 +20,7 @@ VERSION = "/api/v2/diagnostics/version"
 
 def first_query(lab: Lab) -> dict[str, str]:
     """Return the parameters of the first query of call recordings, each of which it has once."""
-    paths = [urlsplit(one.path) for one in lab.store.served_requests if one.service == "rws"]
+    paths = [urlsplit(request.path) for request in lab.store.served_requests if request.service == "rws"]
     pairs = parse_qsl(next(path.query for path in paths if path.path.endswith("/recordings")), keep_blank_values=True)
     assert len({name for name, _ in pairs}) == len(pairs)
     return dict(pairs)
@@ -47,9 +47,9 @@ def test_the_extra_query_of_a_poll(make_lab: Make, version: str, configured: str
     query = first_query(lab)
     assert [name for name in query if name in WINDOW] == WINDOW
     assert {name: value for name, value in query.items() if name not in WINDOW} == extra
-    version_requests = [one for one in lab.store.served_requests if one.path == VERSION]
+    version_requests = [request for request in lab.store.served_requests if request.path == VERSION]
     assert bool(version_requests) is not bool(configured)
-    warned = [one for one in log_messages(log_of(config)) if "no readable version (8.5.205)" in one]
+    warned = [message for message in log_messages(log_of(config)) if "no readable version (8.5.205)" in message]
     assert bool(warned) is (version == "8.5.205")
     assert ("misprint" in muxer.err) is (">" in configured)
 

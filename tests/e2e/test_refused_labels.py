@@ -18,7 +18,7 @@ REFUSALS = (400, 403, 404, 405, 422)
 
 
 def count_posts(lab: Lab, part: str) -> int:
-    return len([one for one in lab.store.served_requests if one.method == "POST" and part in one.path])
+    return len([request for request in lab.store.served_requests if request.method == "POST" and part in request.path])
 
 
 @pytest.mark.parametrize("status", spread_variants(REFUSALS, 2))
@@ -30,7 +30,7 @@ def test_a_refused_label_is_a_warning_and_no_failure(make_lab: Make, status: int
     done = run_muxer(config, seconds=TIMEOUT_SECONDS, **FAST_RETRY)
     assert done.process.returncode == 0 and "3 files muxed" in done.out and " 0 failed" in done.out, done.out
     assert all(len(muxed_entries(lab, call.id)) == 1 for call in calls) and not lab.store.label_posts
-    (warned,) = [one for one in log_messages(log_of(config)) if "labels are not set for 60 minutes" in one]
+    (warned,) = [message for message in log_messages(log_of(config)) if "labels are not set for 60 minutes" in message]
     assert "Not possible" in warned
     assert (count_posts(lab, "/labels"), count_posts(lab, "/recording-label-definitions")) == (3, 1)
 
@@ -44,7 +44,7 @@ def test_a_label_that_always_fails_is_a_warning_and_no_failure(make_lab: Make, e
     done = run_muxer(config, seconds=TIMEOUT_SECONDS, **FAST_RETRY)
     assert done.process.returncode == 0 and " 0 failed" in done.out, done.out
     assert all(len(muxed_entries(lab, call.id)) == 1 for call in calls) and not lab.store.label_posts
-    (warned,) = [one for one in log_messages(log_of(config)) if "labels are not set for 60 minutes" in one]
+    (warned,) = [message for message in log_messages(log_of(config)) if "labels are not set for 60 minutes" in message]
     assert "Not possible" in warned and count_posts(lab, "/labels") == 4
 
 
@@ -56,7 +56,10 @@ def test_the_path_without_ops_is_used_where_rws_accepts_only_that(make_lab: Make
     done = run_muxer(config, seconds=TIMEOUT_SECONDS, **FAST_RETRY)
     assert done.process.returncode == 0, done.out
     assert sorted(lab.store.label_posts) == sorted((call.id, "screenRecording") for call in calls)
-    assert len([one for one in log_messages(log_of(config)) if "labels are set by the path without ops" in one]) == 1
+    assert (
+        len([message for message in log_messages(log_of(config)) if "labels are set by the path without ops" in message])
+        == 1
+    )
     assert count_posts(lab, "/labels") == 5
 
 

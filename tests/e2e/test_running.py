@@ -131,7 +131,9 @@ def test_a_stop_while_services_hang_takes_less_than_ten_seconds(make_lab: Make, 
         text = re.sub(r"base_uri = \S+", f"base_uri = http://127.0.0.1:{silent.getsockname()[1]}", config.read_text())
         config.write_text(text)
         with MuxerProcess(config) as muxer:
-            wait_until(lambda: any("temporary files" in one for one in log_messages(log)), TIMEOUT_SECONDS, "the start", log)
+            wait_until(
+                lambda: any("temporary files" in message for message in log_messages(log)), TIMEOUT_SECONDS, "the start", log
+            )
             time.sleep(1)
             before = time.monotonic()
             assert muxer.stop() == 0
@@ -208,7 +210,9 @@ def test_muxer_waits_for_rws_at_start(make_lab: Make) -> None:
     config, log = write_config(lab)
     lab.store.fail_next("rws", "GET", "/", 503, times=4)
     with MuxerProcess(config) as muxer:
-        wait_until(lambda: any("poll failed" in one for one in log_messages(log)), TIMEOUT_SECONDS, "a failed poll", log)
+        wait_until(
+            lambda: any("poll failed" in message for message in log_messages(log)), TIMEOUT_SECONDS, "a failed poll", log
+        )
         wait_until(lambda: call.id in labelled_ids(lab), TIMEOUT_SECONDS, "the label", log)
         assert muxer.stop() == 0
 
@@ -236,7 +240,7 @@ def test_late_screens_lead_to_fuller_file_that_replaces_the_first(make_lab: Make
         assert len(first["parameters"]["muxed_mediaIds"]) == 3
         lab.store.add_screen_media(call.id, lab.region, whole["mediaFiles"][2])
         wait_until(
-            lambda: [len(one["parameters"]["muxed_mediaIds"]) for one in muxed_entries(lab, call.id)] == [4],
+            lambda: [len(entry["parameters"]["muxed_mediaIds"]) for entry in muxed_entries(lab, call.id)] == [4],
             TIMEOUT_SECONDS,
             "the fuller file",
             log,
@@ -269,7 +273,10 @@ def test_encrypted_recording_fails_until_certificates_exist(make_lab: Make) -> N
     config, log = write_config(lab)
     with MuxerProcess(config, **FAST_RETRY) as muxer:
         wait_until(
-            lambda: any("no encryption certificate" in one for one in log_messages(log)), TIMEOUT_SECONDS, "the error", log
+            lambda: any("no encryption certificate" in message for message in log_messages(log)),
+            TIMEOUT_SECONDS,
+            "the error",
+            log,
         )
         assert muxer.stop() == 0
     assert not muxed_entries(lab, call.id)
@@ -288,8 +295,10 @@ def test_broken_recording_is_set_aside_and_others_are_muxed(make_lab: Make) -> N
     (lab.site.media.folder / "screens" / bad.screens[0].media_id).write_bytes(b"<html>not found</html>")
     config, log = write_config(lab)
     with MuxerProcess(config, **FAST_RETRY) as muxer:
-        wait_until(lambda: any("set aside" in one for one in log_messages(log)), TIMEOUT_SECONDS, "the setting aside", log)
-        wait_until(lambda: good.id in labelled_ids(lab), TIMEOUT_SECONDS, "the label of the good one", log)
+        wait_until(
+            lambda: any("set aside" in message for message in log_messages(log)), TIMEOUT_SECONDS, "the set-aside state", log
+        )
+        wait_until(lambda: good.id in labelled_ids(lab), TIMEOUT_SECONDS, "the label of the good recording", log)
         polls = log_messages(log).count("poll done")
         wait_until(lambda: log_messages(log).count("poll done") >= polls + 3, TIMEOUT_SECONDS, "three polls more", log)
         assert muxer.stop() == 0
@@ -306,7 +315,9 @@ def test_media_later_than_metadata_are_fetched_by_later_poll(make_lab: Make) -> 
     hidden = path.rename(lab.folder / "hidden")
     config, log = write_config(lab)
     with MuxerProcess(config, **FAST_RETRY) as muxer:
-        wait_until(lambda: any("MediaNotFound" in one for one in log_messages(log)), TIMEOUT_SECONDS, "the failure", log)
+        wait_until(
+            lambda: any("MediaNotFound" in message for message in log_messages(log)), TIMEOUT_SECONDS, "the failure", log
+        )
         hidden.rename(path)
         wait_until(lambda: call.id in labelled_ids(lab), TIMEOUT_SECONDS, "the label", log)
         assert muxer.stop() == 0
@@ -352,7 +363,7 @@ def test_every_server_deviation_is_tolerated(make_lab: Make, switches: dict[str,
         assert muxer.stop() == 0
     assert [len(muxed_entries(lab, calls[name].id)) for name in ("plain", "transfer", "muxed")] == [1, 2, 1]
     for call in calls.values():
-        sources = {one["mediaId"] for one in (lab.store.get_screen(call.id) or {"mediaFiles": []})["mediaFiles"]}
+        sources = {media["mediaId"] for media in (lab.store.get_screen(call.id) or {"mediaFiles": []})["mediaFiles"]}
         assert {screen.media_id for screen in call.screens} <= sources
     forbidden = bool(switches.get("label_forbidden"))
     assert labelled_ids(lab) == (set() if forbidden else {calls["plain"].id, calls["transfer"].id})
@@ -367,7 +378,7 @@ def test_forbidden_label_is_requested_once_and_causes_no_work(make_lab: Make) ->
         polls = log_messages(log).count("poll done")
         wait_until(lambda: log_messages(log).count("poll done") >= polls + 3, TIMEOUT_SECONDS, "three polls more", log)
         assert muxer.stop() == 0
-    assert len([one for one in lab.store.served_requests if one.path.endswith("/labels")]) <= 2
+    assert len([request for request in lab.store.served_requests if request.path.endswith("/labels")]) <= 2
     assert log_messages(log).count("recording brought up to date") == 0
 
 
@@ -379,7 +390,7 @@ def test_upload_of_dead_process_is_deleted_from_storage(make_lab: Make) -> None:
     lab.store.fail_next("dav", "DELETE", "/part-", 500, times=1)
     screens, records = lab.site.media.folder / "screens", lab.folder / "temp" / "uploading"
     with MuxerProcess(config) as muxer:
-        wait_until(lambda: any("MOVE" in one for one in log_messages(log)), TIMEOUT_SECONDS, "the failure", log)
+        wait_until(lambda: any("MOVE" in message for message in log_messages(log)), TIMEOUT_SECONDS, "the failure", log)
         wait_until(
             lambda: not [*screens.glob("part-*"), *records.iterdir()], TIMEOUT_SECONDS, "the removal at a later poll", log
         )

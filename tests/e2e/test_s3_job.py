@@ -82,7 +82,8 @@ class S3Lab:
         right = {
             "descriptor": entry["originalMediaDescriptor"] == descriptor,
             "size": entry["size"] == str(len(self.server.read_object(key))),
-            "sources": entry["parameters"]["muxed_mediaIds"] == [call.audio_id, *(one.media_id for one in call.screens)],
+            "sources": entry["parameters"]["muxed_mediaIds"]
+            == [call.audio_id, *(screen.media_id for screen in call.screens)],
         }
         return [name for name in right if not right[name]] + av_sync.file_problems(clear, call.start, length, shown)
 
@@ -142,7 +143,7 @@ def test_encrypted_sources_and_results_in_s3(make_site: Make) -> None:
         assert "pkcs7" in site.muxed_entries(call)[0]
         assert site.find_problems(call) == []
     assert site.logged_warnings() == []
-    known = {call.audio_id for call in calls} | {one.media_id for call in calls for one in call.screens}
+    known = {call.audio_id for call in calls} | {screen.media_id for call in calls for screen in call.screens}
     known |= {site.muxed_entries(call)[0]["mediaId"] for call in calls}
     assert {key.rpartition("/")[2] for key in site.server.list_objects()} == known
 
@@ -183,7 +184,7 @@ def test_refused_keys_are_reported_and_nothing_is_lost(make_site: Make) -> None:
     config.write_text(site.lab.config_text(**{"logfile.format": "json", "s3.access_key_id": "NOBODY"}))
     with MuxerProcess(config, **FAST_RETRY) as muxer:
         wait_until(
-            lambda: any("InvalidAccessKeyId" in one for one in site.logged_warnings()),
+            lambda: any("InvalidAccessKeyId" in warning for warning in site.logged_warnings()),
             TIMEOUT_SECONDS,
             "the error",
             site.log_path,
@@ -196,7 +197,7 @@ def test_refused_keys_are_reported_and_nothing_is_lost(make_site: Make) -> None:
 
 def test_a_wrong_region_is_named_and_nothing_is_set_aside(make_site: Make) -> None:
     """On Swift the region is a word of the site. The first request for an encrypted recording is a HEAD, as its sources come
-    from RCS; the response to it does not tell why it is refused."""
+    from RCS; its response does not contain the cause of the refusal."""
     site = make_site("swift", BOTH, encryption_group="certificates")
     (encrypted,) = site.lab.add_case(Case.ENCRYPTED)
     wrong = {"region": "us-east-1"}

@@ -140,10 +140,12 @@ def test_no_secret_leaks_whatever_fails(lab: Lab, tmp_path: Path) -> None:
 
         wrong = {"htcc__password": f"{PASSWORDS[0]}x", "webdav__password": f"{PASSWORDS[2]}x"}
         run_muxer(
-            "a refused login", lambda log: any("check user name and password" in one for one in log_messages(log)), **wrong
+            "a wrong password",
+            lambda log: any("check user name and password" in message for message in log_messages(log)),
+            **wrong,
         )
         tls = {"htcc__base_uri": front.url, "htcc__trusted_ca": str(ca)}
-        run_muxer("a TLS error", lambda log: any("TLS failed" in one for one in log_messages(log)), **tls)
+        run_muxer("a TLS error", lambda log: any("TLS failed" in message for message in log_messages(log)), **tls)
         ids = {call.id for call in good}
         log = run_muxer("success", lambda log: labelled_ids(lab) >= ids and has_failed(log, bad) and has_failed(log, keyed))
     texts["log"] = "".join(path.read_text() for path in log.parent.iterdir())

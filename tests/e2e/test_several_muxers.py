@@ -112,7 +112,9 @@ def test_backup_takes_over_shard_of_killed_primary(make_lab: Make, tmp_path: Pat
     with ExitStack() as stack:
         killed = stack.enter_context(MuxerProcess(configs["primary-1"]))
         wait_until(
-            lambda: any("MOVE" in one for one in log_messages(logs["primary-1"])), TIMEOUT_SECONDS, "the failed upload"
+            lambda: any("MOVE" in message for message in log_messages(logs["primary-1"])),
+            TIMEOUT_SECONDS,
+            "the failed upload",
         )
         running = [stack.enter_context(MuxerProcess(configs[f"primary-{host}"])) for host in (0, 2)]
         wait_until((tmp_path / "hangs").exists, TIMEOUT_SECONDS, "the third encryption", logs["primary-1"])

@@ -105,7 +105,7 @@ def test_a_run_with_a_superseded_file_writes_to_no_source(site: GuardedLab) -> N
     config, log = write_config(lab, **site.options)
     with MuxerProcess(config) as muxer:
         wait_until(lambda: labelled_ids(lab) >= {call.id}, TIMEOUT_SECONDS, "the first muxed file", log)
-        first = next(one for one in muxed_entries(lab, call.id) if one["mediaId"] != forged["mediaId"])
+        first = next(entry for entry in muxed_entries(lab, call.id) if entry["mediaId"] != forged["mediaId"])
         lab.store.add_screen_media(call.id, lab.region, media[2])
         stored = f"screens/{first['mediaId']}"
         wait_until(lambda: stored not in site.digests(), TIMEOUT_SECONDS, "the end of the superseded file", log)
@@ -115,7 +115,7 @@ def test_a_run_with_a_superseded_file_writes_to_no_source(site: GuardedLab) -> N
     assert site.store.refused == []
     methods = {method for method, _ in site.store.writes}
     assert methods == ({"PUT", "DELETE", "MOVE"} if "s3__endpoint_url" not in site.options else {"PUT", "DELETE"})
-    assert [one["mediaId"] for one in muxed_entries(lab, call.id) if one["mediaId"] != forged["mediaId"]] != [
+    assert [entry["mediaId"] for entry in muxed_entries(lab, call.id) if entry["mediaId"] != forged["mediaId"]] != [
         first["mediaId"]
     ]
 

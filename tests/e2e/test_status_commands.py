@@ -91,7 +91,7 @@ def test_a_failure_is_listed_requeued_and_muxed(scene: RunningLab) -> None:
         wait_until(lambda: scene.broken.id in labelled_ids(scene.lab), TIMEOUT_SECONDS, "the second attempt", scene.log)
         assert len(muxed_entries(scene.lab, scene.broken.id)) == 1 and read_json(scene.config, "failed") == []
         assert muxer.stop() == 0
-    (line,) = [one for one in log_lines(scene.log) if "recording failed" in one["message"]]
+    (line,) = [line for line in log_lines(scene.log) if "recording failed" in line["message"]]
     assert line["code"] == "MUX-322" and "MUX-322 MediaError: " in line["message"]
     down = run_named(scene.config, "status")
     assert down.returncode == 1 and "no instance runs" in down.stdout

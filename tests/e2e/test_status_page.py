@@ -165,5 +165,5 @@ def test_the_page_contains_no_personal_data(watched: ObservedMuxer) -> None:
     for path in ("", f"recording?name={watched.find_targets('done')[0]['name']}"):
         watched.tab.open_page(watched.url + path)
         html = watched.tab.evaluate("document.documentElement.outerHTML")
-        media = [one.media_id for call in watched.calls.values() for one in call.screens]
+        media = [screen.media_id for call in watched.calls.values() for screen in call.screens]
         assert not [one for one in ("agent1", "agent2", "7001", *media) if one in html]

@@ -273,7 +273,7 @@ def test_recording_too_large_for_disk_waits_without_delaying_others(make_lab: Ma
     config, log = write_config(lab)
     with small_disk(lab.folder / "temp", "24m"), MuxerProcess(config) as muxer:
         wait_until(lambda: matching_lines(log, "it needs about 50.0 MB in"), TIMEOUT_SECONDS, "the refusal", log)
-        wait_until(lambda: small.id in labelled_ids(lab), TIMEOUT_SECONDS, "the label of the other", log)
+        wait_until(lambda: small.id in labelled_ids(lab), TIMEOUT_SECONDS, "the label of the other recording", log)
         assert muxer.stop() == 0
     refusals = matching_lines(log, "it needs about")
     assert {line["recording"] for line in refusals} == {large.id}

@@ -30,7 +30,10 @@ class FaultLab:
         """Wait until all recordings are done, and check the results."""
         log = victims[0].log
         wait_until(
-            lambda: all(outcome.is_done(self.lab, one) for one in recordings), TIMEOUT_SECONDS, "the end of the work", log
+            lambda: all(outcome.is_done(self.lab, recording) for recording in recordings),
+            TIMEOUT_SECONDS,
+            "the end of the work",
+            log,
         )
         assert outcome.wait_for_none(lambda: self.find_leftovers(*victims)) == []
         # On a server that replaces lists, the full list of another instance may restore a deleted entry for one poll.
@@ -42,7 +45,7 @@ class FaultLab:
 
     def find_problems(self, recordings: list[FaultRecording]) -> list[str]:
         """Return the problems of `recordings`."""
-        return [problem for one in recordings for problem in outcome.recording_problems(self.lab, one)]
+        return [problem for recording in recordings for problem in outcome.recording_problems(self.lab, recording)]
 
     def find_leftovers(self, *victims: KillableMuxer) -> list[str]:
         """Return the leftover files in the storage and in the temporary folders."""

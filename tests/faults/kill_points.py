@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class KillPoint:
-    """The n-th call of a function (module:attribute.path) while the point is armed, before or after it."""
+    """A point before or after the n-th call of a function (module:attribute.path) while the point is armed."""
 
     where: str
     after: bool = False
@@ -19,7 +19,7 @@ class KillPoint:
 STEPS = ("check", "fetch", "mux", "encrypt", "store", "publish", "delete", "label")
 CALL_POINTS = {
     "the file to upload is renamed": KillPoint("muxer.storage.webdav:WebdavStorage._request_move", after=True),
-    "the upload stands under its temporary name": KillPoint(
+    "the upload exists under its temporary name": KillPoint(
         "muxer.storage.webdav:WebdavStorage._upload_checked", after=True
     ),
     "the crash file is written": KillPoint("muxer.gir.publish:write_record", after=True),
@@ -37,10 +37,10 @@ WRAPPED_POINTS = (
     "a source is half fetched",
     "ffmpeg runs",
     "openssl runs",
-    "the note in uploading is half written",
+    "the record in uploading is half written",
     "the upload is half done",
     "the crash file is half written",
-    "the note in deleting is half written",
+    "the record in deleting is half written",
     "a state is half written to the journal",
 )
 # A second post is needed only by a server that replaces the list of a recording.
@@ -49,7 +49,7 @@ POINTS = (*(f"{when} {step}" for step in STEPS for when in ("before", "after")),
 
 
 def resolve_owner(where: str) -> tuple[Any, str]:
-    """Given ``module:attribute.path``, return the owner of the last attribute, and its name."""
+    """Return the owner and the name of the last attribute of ``module:attribute.path``."""
     module, _, path = where.partition(":")
     *owners, name = path.split(".")
     owner: Any = importlib.import_module(module)

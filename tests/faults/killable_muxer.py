@@ -52,12 +52,12 @@ class KillableMuxer:
     def wait_for_kill(self, at_the_latest: Callable[[], object]) -> None:
         """Wait until the muxer is killed at its point; kill it when `at_the_latest` becomes true first."""
         process = self.muxer.process
-        wait_until(lambda: process.poll() is not None or at_the_latest(), TIMEOUT_SECONDS, "the death", self.log)
+        wait_until(lambda: process.poll() is not None or at_the_latest(), TIMEOUT_SECONDS, "the kill", self.log)
         self.kill()
 
     def wait_until_dead(self) -> None:
         """Wait until SIGKILL has ended the muxer and no program of it is running."""
-        wait_until(lambda: self.muxer.process.poll() is not None, TIMEOUT_SECONDS, "the death", self.log)
+        wait_until(lambda: self.muxer.process.poll() is not None, TIMEOUT_SECONDS, "the kill", self.log)
         self.muxer.process.communicate()
         assert self.muxer.process.returncode == -signal.SIGKILL, self.log.read_text()[-2000:]
         wait_until(lambda: not find_orphans(self.temp), 5, "the end of its programs")

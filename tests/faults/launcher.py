@@ -124,7 +124,7 @@ class HalfWrittenFile:
 
 def half_written_point(path: Path) -> str:
     name = path.parent.name
-    return "the crash file is half written" if name == "publishing" else f"the note in {name} is half written"
+    return "the crash file is half written" if name == "publishing" else f"the record in {name} is half written"
 
 
 def wrap_files(module: Any, point: Callable[[Path], str]) -> None:

@@ -28,7 +28,7 @@ def is_done(lab: Lab, recording: FaultRecording) -> bool:
     """Return whether a recording is muxed and labelled."""
     labels = (lab.store.get_call(recording.id) or {}).get("labels", [])
     entries = muxed_entries(lab, recording.id)
-    return [one["parameters"]["muxed_mediaIds"] for one in entries] == [recording.sources] and bool(labels)
+    return [entry["parameters"]["muxed_mediaIds"] for entry in entries] == [recording.sources] and bool(labels)
 
 
 def recording_problems(lab: Lab, recording: FaultRecording) -> list[str]:
@@ -47,7 +47,7 @@ def media_entry_problems(lab: Lab, recording: FaultRecording) -> list[str]:
         return [f"{recording.id} has {len(entries)} muxed files"]
     (entry,) = entries
     stored = lab.site.media.find_file(entry)
-    media = {one["mediaId"] for one in (lab.store.get_screen(recording.id) or {})["mediaFiles"]}
+    media = {media["mediaId"] for media in (lab.store.get_screen(recording.id) or {})["mediaFiles"]}
     wrong = {
         "its sources": entry["parameters"]["muxed_mediaIds"] != recording.sources,
         "the entries of its sources": media != {*recording.sources[1:], entry["mediaId"]},
@@ -70,7 +70,7 @@ def _content_problems(lab: Lab, envelope: str, stored: Path, recording: FaultRec
 def count_lost(lab: Lab, recordings: Iterable[FaultRecording]) -> int:
     """Return how many recordings have no muxed file of all their sources."""
     published = [
-        [one["parameters"]["muxed_mediaIds"] for one in muxed_entries(lab, recording.id)] for recording in recordings
+        [entry["parameters"]["muxed_mediaIds"] for entry in muxed_entries(lab, recording.id)] for recording in recordings
     ]
     return sum(recording.sources not in one for recording, one in zip(recordings, published, strict=True))
 

@@ -42,7 +42,7 @@ class RecordingFactory:
         self._open, self._closed = calls
         # They are templates, and no recordings themselves.
         self._call = lab.store.get_call(self._closed.id) or {}
-        self._screens = {one.id: (lab.store.get_screen(one.id) or {})["mediaFiles"] for one in calls}
+        self._screens = {call.id: (lab.store.get_screen(call.id) or {})["mediaFiles"] for call in calls}
         for call in calls:
             lab.store._calls.pop(call.id)
         self._sources = self._source_digests()
@@ -53,7 +53,7 @@ class RecordingFactory:
         ``complete`` has no second screen file until :meth:`complete_recording`."""
         call, lab = self._closed if closed else self._open, self._lab
         id = str(uuid.uuid4())
-        recording = FaultRecording(id, call.start, [self._closed.audio_id, *(one.media_id for one in call.screens)])
+        recording = FaultRecording(id, call.start, [self._closed.audio_id, *(screen.media_id for screen in call.screens)])
         screens = [*self._screens[call.id], *([self._create_superseded(recording, call)] if superseded else [])]
         for media in screens if complete else screens[:1]:
             lab.store.add_screen_media(id, lab.region, media)

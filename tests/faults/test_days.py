@@ -121,7 +121,7 @@ class ResourceUsage:
             threads=threading.active_count(),
             temporary=len(list(temp.rglob("*"))),
             rows=rows,
-            journal=sum(one.stat().st_size for one in temp.glob("journal*")),
+            journal=sum(path.stat().st_size for path in temp.glob("journal*")),
         )
 
 

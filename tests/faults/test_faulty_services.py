@@ -45,12 +45,14 @@ class ProxiedLab:
     def check_recordings(self, recordings: list[FaultRecording]) -> None:
         """Wait until all recordings are done, and check the results."""
         done, log = outcome.is_done, self.victim.log
-        wait_until(lambda: all(done(self.lab, one) for one in recordings), TIMEOUT_SECONDS, "the end of the work", log)
+        wait_until(
+            lambda: all(done(self.lab, recording) for recording in recordings), TIMEOUT_SECONDS, "the end of the work", log
+        )
         assert outcome.wait_for_none(lambda: self.find_leftovers()) == []
         run_counters.RECORDINGS.increase(len(recordings))
         run_counters.LOST.increase(outcome.count_lost(self.lab, recordings))
         run_counters.DOUBLED.increase(outcome.count_doubled(self.lab, recordings))
-        assert [problem for one in recordings for problem in outcome.recording_problems(self.lab, one)] == []
+        assert [problem for recording in recordings for problem in outcome.recording_problems(self.lab, recording)] == []
         assert self.other.authorized == []
         assert self.wrong_lines() == []
 
@@ -61,10 +63,10 @@ class ProxiedLab:
     def wrong_lines(self) -> list[str]:
         """Return the log lines that report a failure of a service as a failure of a recording."""
         messages = [line["message"] for line in log_lines(self.victim.log)]
-        failed = [one for one in messages if one.startswith("recording ")]
+        failed = [message for message in messages if message.startswith("recording ")]
         kinds = {one: getattr(errors, one.split(": ")[1].split()[-1], None) for one in failed if ": " in one}
         blamed = [one for one, kind in kinds.items() if not (kind and issubclass(kind, errors.Transient))]
-        return blamed + [one for one in messages if "unexpected error" in one]
+        return blamed + [message for message in messages if "unexpected error" in message]
 
 
 @pytest.fixture(scope="module")

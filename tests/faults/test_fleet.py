@@ -50,19 +50,22 @@ def check_recordings(scene: FaultLab, recordings: list[FaultRecording], *crews: 
     """Wait until all recordings are done, and check the results, for some of them the content too."""
     log = crews[0].log
     wait_until(
-        lambda: all(outcome.is_done(scene.lab, one) for one in recordings), TIMEOUT_SECONDS, "the end of the work", log
+        lambda: all(outcome.is_done(scene.lab, recording) for recording in recordings),
+        TIMEOUT_SECONDS,
+        "the end of the work",
+        log,
     )
-    wait_until(lambda: not find_leftovers(scene, *crews), TIMEOUT_SECONDS, "the end of what was left half done", log)
+    wait_until(lambda: not find_leftovers(scene, *crews), TIMEOUT_SECONDS, "the end of the recovery", log)
     run_counters.RECORDINGS.increase(len(recordings))
     run_counters.LOST.increase(outcome.count_lost(scene.lab, recordings))
     run_counters.DOUBLED.increase(outcome.count_doubled(scene.lab, recordings))
-    assert [problem for one in recordings for problem in outcome.media_entry_problems(scene.lab, one)] == []
+    assert [problem for recording in recordings for problem in outcome.media_entry_problems(scene.lab, recording)] == []
     assert scene.find_problems(random.sample(recordings, 3)) == []
     for crew in crews:
         wait_until(
             lambda crew=crew: set(crew.run_json("status")["targets"]) == {"done"},  # type: ignore[misc]
             TIMEOUT_SECONDS,
-            "the books",
+            "the status",
             crew.log,
         )
 
@@ -98,14 +101,14 @@ def test_fleet_without_faults_muxes_everything(scene: FaultLab, vhost: VirtualHo
         assert stop_processes(poller, *workers) == [0, 0, 0]
         # No task is published twice, not even for a target that is done during a poll that has already read it.
         assert sum(line["submitted"] for line in crew.poller_lines("poll done")) == len(recordings)
-        assert crew.muxed_counts == dict.fromkeys((one.id for one in recordings), 1)
+        assert crew.muxed_counts == dict.fromkeys((recording.id for recording in recordings), 1)
 
 
 def check_bodies(scene: FaultLab, bodies: list[bytes], recordings: list[FaultRecording]) -> None:
     """Check that messages contain only ids and names: no secrets and no URLs."""
-    orders = [json.loads(body)["kwargs"] for body in bodies]
-    assert {order["recording"] for order in orders} == {one.id for one in recordings}
-    assert all(order.keys() == {"version", "recording", "file", "attempts"} for order in orders)
+    tasks = [json.loads(body)["kwargs"] for body in bodies]
+    assert {task["recording"] for task in tasks} == {recording.id for recording in recordings}
+    assert all(task.keys() == {"version", "recording", "file", "attempts"} for task in tasks)
     accounts = (scene.lab.site.rws_account, scene.lab.site.rcs_account, scene.lab.site.dav_account)
     secrets = [text.encode() for one in accounts for text in (one.username, one.password)]
     assert not any(text in body for body in bodies for text in (b"://", b"@", *secrets))
@@ -149,7 +152,7 @@ def kill_at_random(scene: FaultLab, crew: FleetProcesses, recordings: list[Fault
 
 
 def has_muxed(scene: FaultLab, recordings: list[FaultRecording], number: int) -> bool:
-    return sum(outcome.is_done(scene.lab, one) for one in recordings) >= number
+    return sum(outcome.is_done(scene.lab, recording) for recording in recordings) >= number
 
 
 def test_broker_restart_and_kill_during_work(scene: FaultLab, vhost: VirtualHost, tmp_path: Path) -> None:
@@ -165,9 +168,9 @@ def test_broker_restart_and_kill_during_work(scene: FaultLab, vhost: VirtualHost
             recordings.extend([scene.factory.add_recording(closed=False) for _ in range(2)])
             vhost.node.start()
         check_recordings(scene, recordings, crew)
-        assert {one.process.poll() for one in members} == {None}
-    messages = [one["message"] for one in crew.poller_lines("RabbitMQ is")]
-    assert [one[:21] for one in messages] == ["RabbitMQ is unavailab", "RabbitMQ is available"] * 2
+        assert {member.process.poll() for member in members} == {None}
+    messages = [line["message"] for line in crew.poller_lines("RabbitMQ is")]
+    assert [message[:21] for message in messages] == ["RabbitMQ is unavailab", "RabbitMQ is available"] * 2
 
 
 def test_network_between_worker_and_broker_fails(scene: FaultLab, vhost: VirtualHost, tmp_path: Path) -> None:
@@ -187,7 +190,7 @@ def test_network_between_worker_and_broker_fails(scene: FaultLab, vhost: Virtual
         wait_until((tmp_path / "waits").exists, TIMEOUT_SECONDS, "an encryption", near.log)
         line.drop_silently()
         worker = near.start_worker()
-        wait_until(lambda: outcome.is_done(scene.lab, lost), TIMEOUT_SECONDS, "the work of another", near.log)
+        wait_until(lambda: outcome.is_done(scene.lab, lost), TIMEOUT_SECONDS, "the work of another worker", near.log)
         wait_until(lambda: near.muxed_counts[lost.id], TIMEOUT_SECONDS, "its line in the log", near.log)
         worker.kill()
         (tmp_path / "go").touch()
@@ -200,7 +203,7 @@ def test_network_between_worker_and_broker_fails(scene: FaultLab, vhost: Virtual
         scene.factory.restore_recording(kept)
         wait_until((tmp_path / "waits").exists, TIMEOUT_SECONDS, "another encryption", near.log)
         line.reset_connections()
-        wait_until(lambda: line.connection_count == 2, TIMEOUT_SECONDS, "that it is back", near.log)
+        wait_until(lambda: line.connection_count == 2, TIMEOUT_SECONDS, "the end of the outage", near.log)
         near.start_worker()
         wait_until(
             lambda: near.worker_lines("another worker is processing the same file"),
@@ -226,7 +229,7 @@ def test_network_between_poller_and_broker_fails(scene: FaultLab, vhost: Virtual
         ):
             crew.start_poller()
             for breaks in (line.drop_silently, line.refuse_connections, line.reset_connections):
-                wait_until(lambda: vhost.ready_count(QUEUE), TIMEOUT_SECONDS, "an order", crew.log)
+                wait_until(lambda: vhost.ready_count(QUEUE), TIMEOUT_SECONDS, "a task", crew.log)
                 breaks()
                 # Outcome events are published while the poller is disconnected.
                 worker = near.start_worker()

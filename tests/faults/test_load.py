@@ -91,11 +91,11 @@ def test_four_hours_with_two_hundred_screen_files(four_hours: Path) -> None:
     for stream in streams(muxed.path).values():
         assert stream.seconds == pytest.approx(SECONDS, abs=0.15)
     frames = read_frames(muxed.path)
-    seen = [(one.pts, one.instant, one.agent) for one in frames if not one.black]
+    seen = [(frame.pts, frame.instant, frame.agent) for frame in frames if not frame.black]
     expected = expected_frames(starts)
     assert [one[1:] for one in seen] == [one[1:] for one in expected]
     assert max(abs(one[0] - other[0]) for one, other in zip(seen, expected, strict=True)) < 0.0001
-    black = [one.pts for one in frames if one.black]
+    black = [frame.pts for frame in frames if frame.black]
     gaps = [start + FILE_INTERVAL for start, following in pairwise(starts) if following - start >= FILE_INTERVAL + 1]
     assert all(any(abs(one - begin) < 0.0001 for one in black) for begin in gaps)
     assert not any(start + 0.0005 < one < start + FILE_INTERVAL - 0.0005 for one in black for start in starts)

@@ -135,7 +135,7 @@ def read_page(site: ProxiedSite, _folder: Path) -> bool:
 def post_entry(site: ProxiedSite, _folder: Path) -> bool:
     media = {"mediaId": "new.mp4", "type": "video/mp4", "parameters": {"muxed_mediaIds": ["x"]}}
     site.rws.post_media(site.recording.id, site.lab.region, [media])
-    return [one["mediaId"] for one in (site.lab.store.get_screen(site.recording.id) or {})["mediaFiles"]].count(
+    return [media["mediaId"] for media in (site.lab.store.get_screen(site.recording.id) or {})["mediaFiles"]].count(
         "new.mp4"
     ) == 1
 

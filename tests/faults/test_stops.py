@@ -51,7 +51,7 @@ def restart_and_finish(lab: Lab, config: Path, log: Path, calls: Sequence[AddedC
             lambda: not any(one.startswith("part-") for one in stored_muxed(lab)), TIMEOUT_SECONDS, "the end of parts", log
         )
         assert muxer.stop() == 0
-    names = [one["mediaId"] for call in calls for one in muxed_entries(lab, call.id)]
+    names = [entry["mediaId"] for call in calls for entry in muxed_entries(lab, call.id)]
     assert len(names) == len(calls) and stored_muxed(lab) == sorted(names)
     assert not list((lab.folder / "temp").glob("muxer-job-*"))
 
@@ -78,8 +78,12 @@ def test_stop_while_job_hangs_in_each_step(make_lab: Make, tmp_path: Path) -> No
     with set_traps(lab, **traps) as held, MuxerProcess(config) as muxer:
         wait_until(lambda: held.caught == traps.keys(), TIMEOUT_SECONDS, f"what hangs, in {traps.keys()}", log)
         wait_until(lambda: muxing.exists() and encrypting.exists(), TIMEOUT_SECONDS, "the programs that hang", log)
-        wait_until(lambda: any("retried later" in one for one in log_messages(log)), TIMEOUT_SECONDS, "the failure", log)
-        wait_until(lambda: 503 in [one.status for one in lab.store.served_requests], TIMEOUT_SECONDS, "the refusal", log)
+        wait_until(
+            lambda: any("retried later" in message for message in log_messages(log)), TIMEOUT_SECONDS, "the failure", log
+        )
+        wait_until(
+            lambda: 503 in [request.status for request in lab.store.served_requests], TIMEOUT_SECONDS, "the refusal", log
+        )
         assert not labelled_ids(lab)
         stop_in_time(muxer)
     assert not list((lab.folder / "temp").glob("muxer-job-*"))
@@ -105,7 +109,9 @@ def test_stop_while_job_waits_for_another_muxer_and_poll_hangs(make_lab: Make) -
     screen_file(lab, call).with_name(encrypted_name(lab, call)).write_bytes(b"of another muxer")
     config, log = write_config(lab)
     with MuxerProcess(config) as muxer:
-        wait_until(lambda: 412 in [one.status for one in lab.store.served_requests], TIMEOUT_SECONDS, "the meeting", log)
+        wait_until(
+            lambda: 412 in [request.status for request in lab.store.served_requests], TIMEOUT_SECONDS, "the contention", log
+        )
         with set_traps(lab, poll=("rws", "GET", r"\?ids=")) as held:
             wait_until(lambda: held.caught, TIMEOUT_SECONDS, "a poll that hangs", log)
             stop_in_time(muxer)
@@ -121,7 +127,7 @@ def test_stop_while_services_are_unavailable(make_lab: Make) -> None:
     config, log = write_config(lab, processing__min_poll_interval="0.02")
     with MuxerProcess(config) as muxer:
         wait_until(
-            lambda: any("WebDAV" in one and "is unavailable" in one for one in log_messages(log)),
+            lambda: any("WebDAV" in message and "is unavailable" in message for message in log_messages(log)),
             TIMEOUT_SECONDS,
             "the outage",
             log,
@@ -129,7 +135,10 @@ def test_stop_while_services_are_unavailable(make_lab: Make) -> None:
         wait_until(lambda: log_messages(log)[-1] == "poll done", TIMEOUT_SECONDS, "a poll in which all wait", log)
         lab.store.fail_next("rws", "GET", "/recordings?", 503, times=1000, headers={"Retry-After": "120"})
         wait_until(
-            lambda: any("RWS is unavailable" in one for one in log_messages(log)), TIMEOUT_SECONDS, "the outage of RWS", log
+            lambda: any("RWS is unavailable" in message for message in log_messages(log)),
+            TIMEOUT_SECONDS,
+            "the outage of RWS",
+            log,
         )
         stop_in_time(muxer)
     assert not labelled_ids(lab)

@@ -108,13 +108,13 @@ class BrowserResult:
     @cached_property
     def seek_frames(self) -> list[DecodedFrame]:
         """The frame after each seek, in the order of the seeks."""
-        shots = [(one["second"], base64.b64decode(one["picture"])) for one in self.observed["seeks"]]
+        shots = [(seek["second"], base64.b64decode(seek["picture"])) for seek in self.observed["seeks"]]
         return [DecodedFrame(second, *look) for second, grey in shots for look in read_frame_codes(io.BytesIO(grey))]
 
     @cached_property
     def channel_pips(self) -> list[list[DecodedPip]]:
         """The pips of each channel."""
-        return [find_pips(array("h", base64.b64decode(one))) for one in self.observed["sound"]["channels"]]
+        return [find_pips(array("h", base64.b64decode(channel))) for channel in self.observed["sound"]["channels"]]
 
 
 @pytest.fixture(scope="module")

@@ -69,7 +69,7 @@ def test_no_problems(site: CheckLab) -> None:
     assert "RCS plays" in found.line_of("RCS decrypt permission").found
     assert "writing not checked" in found.line_of(f"WebDAV folder {site.lab.dav_url}/screens/").found
     assert "days left" in found.line_of("encryption certificate rcs_lab:1").found
-    order = [one.check for one in found.lines]
+    order = [line.check for line in found.lines]
     areas = ("configuration", "ffmpeg", "temp_dir", "RWS login", "RWS window", "RCS login", "WebDAV", "encryption")
     places = [next(i for i, one in enumerate(order) if one.startswith(area)) for area in areas]
     assert places == sorted(places)
@@ -105,12 +105,12 @@ def test_a_file_without_passwords_may_be_read_by_all(site: CheckLab, monkeypatch
     lines = [line for line in config.read_text().splitlines() if not line.startswith(("password", "secret_access_key"))]
     config.write_text("\n".join(lines))
     config.chmod(0o644)
-    assert not [one for one in run_check(config).lines if one.check == "passwords in the file"]
+    assert not [line for line in run_check(config).lines if line.check == "passwords in the file"]
 
 
 def file_digests(folder: Path) -> dict[str, str]:
-    files = [one for one in sorted(folder.rglob("*")) if one.is_file()]
-    return {str(one): hashlib.sha256(one.read_bytes()).hexdigest() for one in files}
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return {str(file): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
 @pytest.mark.parametrize("arguments", [(), ("--write",)])
@@ -120,7 +120,7 @@ def test_check_changes_nothing_and_write_check_leaves_nothing(site: CheckLab, ar
     found = site.run_checks(*arguments)
     assert found.exit_code == 0
     assert file_digests(site.lab.folder) == before
-    sent = {(one.service, one.method) for one in site.lab.store.served_requests[seen:]}
+    sent = {(request.service, request.method) for request in site.lab.store.served_requests[seen:]}
     reads = {("rws", "GET"), ("rcs", "GET"), ("dav", "PROPFIND")}
     assert sent == (reads | {("dav", "PUT"), ("dav", "MOVE"), ("dav", "DELETE")} if arguments else reads)
     verdict = found.line_of(f"WebDAV folder {site.lab.dav_url}/screens/").found
@@ -219,7 +219,7 @@ def test_missing_configuration_file(tmp_path: Path) -> None:
     found = run_check(tmp_path / "none.cfg")
     assert found.exit_code == 2
     assert "does not exist" in found.line_of("configuration").found
-    assert {one.status for one in found.lines} == {"failed", "skipped"}
+    assert {line.status for line in found.lines} == {"failed", "skipped"}
 
 
 def test_unavailable_recording_server(site: CheckLab) -> None:
@@ -419,9 +419,9 @@ def test_http_to_https_port_and_https_to_http_port(site: CheckLab, root) -> None
 
 def test_webdav_account(site: CheckLab) -> None:
     found = site.run_checks(webdav__password=WRONG_PASSWORD)
-    lines = [one for one in found.lines if one.check.startswith("WebDAV folder")]
-    assert {one.status for one in lines} == {"failed"} and found.exit_code == 1
-    assert all("WEBDAV_PASSWORD" in one.advice for one in lines)
+    lines = [line for line in found.lines if line.check.startswith("WebDAV folder")]
+    assert {line.status for line in lines} == {"failed"} and found.exit_code == 1
+    assert all("WEBDAV_PASSWORD" in line.advice for line in lines)
     assert WRONG_PASSWORD not in found.text
 
 
@@ -448,7 +448,7 @@ def test_apache(kept_lab: type[Lab], tmp_path: Path) -> None:
     with run_apache() as server, kept_lab(tmp_path / "lab", dav=server) as lab:
         lab.add_case(Case.PLAIN)
         found = CheckLab(lab, tmp_path).run_checks("--write")
-        left = [one.name for one in (server.root / "screens").iterdir()]
+        left = [path.name for path in (server.root / "screens").iterdir()]
     assert "uploaded and deleted" in found.line_of(f"WebDAV folder {server.url}/screens/").found
     assert found.exit_code == 0 and not [one for one in left if "check" in one]
 

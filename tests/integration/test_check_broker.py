@@ -28,15 +28,15 @@ def test_no_problems(check: Callable[[str], Checklist], vhost: VirtualHost) -> N
     assert found.line_of("RabbitMQ login").status == "ok"
     assert "not created yet" in found.line_of("RabbitMQ queues").found
     assert vhost.queue_counts("recording-muxer") is None  # nothing is created there
-    assert not [one for one in found.lines if one.check.startswith("RabbitMQ") and one.status in ("failed", "skipped")]
+    assert not [line for line in found.lines if line.check.startswith("RabbitMQ") and line.status in ("failed", "skipped")]
 
 
 def test_each_mistake_is_explained(check: Callable[[str], Checklist], vhost: VirtualHost, rabbit: RabbitNode) -> None:
     login = check(rabbit.node_url(password="not-the-password")).line_of("RabbitMQ login")
     assert login.status == "failed" and "[fleet] broker_url" in login.advice
     assert "not-the-password" not in f"{login}"
-    elsewhere = check(rabbit.node_url(vhost="nowhere")).line_of("RabbitMQ login")
-    assert elsewhere.status == "failed" and "virtual host" in elsewhere.found
+    unknown = check(rabbit.node_url(vhost="nowhere")).line_of("RabbitMQ login")
+    assert unknown.status == "failed" and "virtual host" in unknown.found
     closed = check("amqp://muxer:secret-word@127.0.0.1:1")
     assert "nothing listens on port 1" in closed.line_of("RabbitMQ address").advice
     plain = check(vhost.url.replace("amqp://", "amqps://"))

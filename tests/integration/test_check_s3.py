@@ -126,5 +126,5 @@ def test_swift_region_is_checked(kept_lab: type[Lab], tmp_path: Path, region: st
             found = run_check(write_check_config(lab, tmp_path, s3__region=region), "--write")
     assert "uploaded and deleted" in found.line_of(FOLDER).found and found.exit_code == 0
     lines = [one for one in found.bad_lines if one.check == f"S3 region of {BUCKET_NAME}"]
-    named = [(one.status, one.advice) for one in lines]
+    named = [(line.status, line.advice) for line in lines]
     assert named == ([] if region == swift.REGION else [("warning", f"set [s3] region = {swift.REGION}")])

@@ -72,7 +72,7 @@ SETUPS = {
 
 
 def folder_line(found: Checklist) -> ChecklistLine:
-    [line] = [one for one in found.lines if one.check.startswith("WebDAV folder") and one.check.endswith("/screens/")]
+    [line] = [line for line in found.lines if line.check.startswith("WebDAV folder") and line.check.endswith("/screens/")]
     return line
 
 

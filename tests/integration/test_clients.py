@@ -175,7 +175,7 @@ def test_screens_are_read_one_by_one_without_bulk_query(
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
             assert set(rws.fetch_screen_recordings(["known", "other"])) == {"known"}
-    bulk = [one for one in lab.store.served_requests if "ids=" in one.path]
+    bulk = [request for request in lab.store.served_requests if "ids=" in request.path]
     assert len(bulk) == 1
     assert caplog.text.count("one by one") == 1
 
@@ -184,7 +184,7 @@ def test_missing_bulk_query_is_called_once(make_lab: Make) -> None:
     lab = make_lab(bulk=False, bulk_refusal=501)
     lab.store.add_screen_media("known", lab.region, media_entry("a.mp4"))
     assert set(create_rws(lab).fetch_screen_recordings(["known", "other"])) == {"known"}
-    assert len([one for one in lab.store.served_requests if "ids=" in one.path]) == 1
+    assert len([request for request in lab.store.served_requests if "ids=" in request.path]) == 1
 
 
 def test_failing_bulk_query_is_abandoned_when_single_reads_work(make_lab: Make, caplog: pytest.LogCaptureFixture) -> None:
@@ -196,7 +196,7 @@ def test_failing_bulk_query_is_abandoned_when_single_reads_work(make_lab: Make, 
     assert set(rws.fetch_screen_recordings(ids)) == set(ids) and not rws.reads_in_bulk
     assert caplog.text.count("RWS fails at the bulk query of screen recordings") == 1
     assert caplog.text.count("one by one") == 1
-    assert len([one for one in lab.store.served_requests if "ids=" in one.path]) == 4 * 3
+    assert len([request for request in lab.store.served_requests if "ids=" in request.path]) == 4 * 3
 
 
 def test_bulk_urls_stay_below_the_limit(make_lab: Make) -> None:
@@ -205,7 +205,7 @@ def test_bulk_urls_stay_below_the_limit(make_lab: Make) -> None:
     for one in ids:
         lab.store.add_screen_media(one, lab.region, media_entry(f"{one}.mp4"))
     assert set(create_rws(lab).fetch_screen_recordings(ids)) == set(ids)
-    urls = [lab.rws_url + one.path for one in lab.store.served_requests]
+    urls = [lab.rws_url + request.path for request in lab.store.served_requests]
     assert max(map(len, urls)) < 7500
     assert len(urls) == 4
 
@@ -282,7 +282,7 @@ def test_publishing_from_many_threads_loses_no_entry_on_a_replacing_server(make_
         thread.start()
     for thread in threads:
         thread.join()
-    names = sorted(one["mediaId"] for one in (lab.store.get_screen("r") or {})["mediaFiles"])
+    names = sorted(media["mediaId"] for media in (lab.store.get_screen("r") or {})["mediaFiles"])
     assert names == [*(f"muxed-{number}.mp4" for number in range(6)), "screen.mp4"]
 
 
@@ -305,9 +305,12 @@ def test_entries_lost_by_crash_are_posted_at_next_start(make_lab: Make, tmp_path
         Publisher(rws, publishing_folder(tmp_path)).publish_entry(
             "r", lab.region, media_entry("muxed.mp4"), is_still_stored=lambda: None
         )
-    assert [one["mediaId"] for one in (lab.store.get_screen("r") or {})["mediaFiles"]] == ["muxed.mp4"]
+    assert [media["mediaId"] for media in (lab.store.get_screen("r") or {})["mediaFiles"]] == ["muxed.mp4"]
     Publisher(create_rws(lab), publishing_folder(tmp_path)).recover_publications()
-    assert sorted(one["mediaId"] for one in (lab.store.get_screen("r") or {})["mediaFiles"]) == ["muxed.mp4", "screen.mp4"]
+    assert sorted(media["mediaId"] for media in (lab.store.get_screen("r") or {})["mediaFiles"]) == [
+        "muxed.mp4",
+        "screen.mp4",
+    ]
     assert not list(publishing_folder(tmp_path).iterdir())
 
 
@@ -352,7 +355,7 @@ def test_lost_entries_are_abandoned_only_when_post_is_refused(
         Publisher(create_rws(lab), publishing_folder(tmp_path)).recover_publications()
     assert [path.suffix for path in publishing_folder(tmp_path).iterdir()] == [left]
     Publisher(create_rws(lab), publishing_folder(tmp_path)).recover_publications()
-    names = sorted(one["mediaId"] for one in (lab.store.get_screen("r") or {})["mediaFiles"])
+    names = sorted(media["mediaId"] for media in (lab.store.get_screen("r") or {})["mediaFiles"])
     assert names == (["a.mp4", "muxed.mp4"] if left == ".json" else ["muxed.mp4"])
 
 
@@ -390,7 +393,10 @@ def test_forbidden_label_is_warned_once_and_not_requested_again(make_lab: Make, 
     with caplog.at_level(logging.WARNING):
         assert [rws.add_label(one) for one in ids] == [False] * 3
     assert caplog.text.count("labels are not set") == 1
-    assert len([one for one in lab.store.served_requests if one.path.endswith("/labels") and one.status == 403]) <= 2
+    assert (
+        len([request for request in lab.store.served_requests if request.path.endswith("/labels") and request.status == 403])
+        <= 2
+    )
 
 
 def test_retry_after_is_respected(make_lab: Make) -> None:
@@ -528,7 +534,7 @@ def test_stale_read_is_repeated(make_lab: Make, tmp_path: Path) -> None:
     Publisher(rws, publishing_folder(tmp_path)).publish_entry(
         "r", lab.region, media_entry("m.mp4"), is_still_stored=lambda: None
     )
-    assert sorted(one["mediaId"] for one in (lab.store.get_screen("r") or {})["mediaFiles"]) == ["m.mp4", "screen.mp4"]
+    assert sorted(media["mediaId"] for media in (lab.store.get_screen("r") or {})["mediaFiles"]) == ["m.mp4", "screen.mp4"]
     assert len(lab.store.screen_posts) == 2
 
 

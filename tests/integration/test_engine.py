@@ -161,7 +161,7 @@ def test_unequal_clips_are_placed_on_one_canvas(tmp_path: Path, audio: Path, kin
     assert av_sync.file_problems(result.path, T0, CALL_SECONDS, expected_screens(layout), frame=frame) == []
     video = require_video(probe_file(result.path, "ffprobe", Runner()))
     assert video.codec_name == "h264" and video.entry["pix_fmt"] == "yuv420p"
-    sizes = [require_video(probe_file(one.path, "ffprobe", Runner())).display_size for one in screens]
+    sizes = [require_video(probe_file(screen.path, "ffprobe", Runner())).display_size for screen in screens]
     assert video.display_size == tuple((max(size[i] for size in sizes) + 1) // 2 * 2 for i in (0, 1))
 
 

@@ -1,4 +1,4 @@
-"""Paused spans, and screens that lie inside others, with real ffmpeg: every frame of the result is decoded and read."""
+"""Paused spans, and screens inside others, with real ffmpeg: every frame of the result is decoded and read."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def check_frames(result: MuxedFile, sources: Sequence[av_sync.ExpectedSource], p
         "audio": 20.0,
     }
     frames = read_frames(result.path)
-    ends = [*(one.pts for one in frames[1:]), SECONDS]
+    ends = [*(frame.pts for frame in frames[1:]), SECONDS]
     for begin, until in paused:
         end = SECONDS if until is None else min(until, SECONDS)
         seen = [(one.pts, last) for one, last in zip(frames, ends, strict=True) if not one.black]
@@ -130,7 +130,7 @@ def test_the_video_is_black_exactly_while_the_recording_was_paused(
 
 def test_current_frame_is_shown_after_resume(tmp_path: Path, audio: Path) -> None:
     result = mux_paused(tmp_path, audio, [create_screen(tmp_path, 0, 20)], [(5.033, 8.471)])
-    first = next(one for one in read_frames(result.path) if one.pts > 5.033 and not one.black)
+    first = next(frame for frame in read_frames(result.path) if frame.pts > 5.033 and not frame.black)
     assert abs(first.pts - 8.471) <= TICK_SECONDS
     assert first.instant == round((T0.timestamp() + 8.4) * 1000) % av_sync.INSTANT_MODULUS
 
@@ -150,7 +150,7 @@ def test_pauses_apply_to_every_screen_of_a_call(tmp_path: Path, audio: Path, kin
 def test_call_paused_throughout_is_black(tmp_path: Path, audio: Path) -> None:
     result = mux_paused(tmp_path, audio, [create_screen(tmp_path, 0, 20)], [(0, None)])
     frames = read_frames(result.path)
-    assert frames and all(one.black for one in frames)
+    assert frames and all(frame.black for frame in frames)
     assert av_sync.sound_error(result.path, T0, SECONDS) <= av_sync.PIP_TOLERANCE_SECONDS
     assert result.paused == result.padding == result.length
 
@@ -219,7 +219,7 @@ def test_frames_match_plain_ffmpeg(tmp_path: Path, audio: Path) -> None:
         "[1:v]setpts=PTS+5/TB[late];[0:v][late]overlay=eof_action=pass,tpad=stop=1:stop_mode=clone,fps=200[both];"
         "[both]drawbox=color=black:t=fill:enable='between(t,3.05,3.999)+between(t,9.5,12.349)'"
     )
-    inputs = [part for one in screens for part in ("-i", str(one.path))]
+    inputs = [part for screen in screens for part in ("-i", str(screen.path))]
     subprocess.run(["ffmpeg", "-v", "error", *inputs, "-filter_complex", graph, str(reference)], check=True)
     expected = sorted(read_frames(reference), key=lambda one: one.pts)
     for frame in read_frames(result.path):

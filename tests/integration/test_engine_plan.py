@@ -60,7 +60,7 @@ def test_planned_commands_are_executed(
     with record_commands() as ran:
         muxed = engine.execute_plan(plan, tmp_path)
     expected = [*plan.sources.commands, *ran]
-    assert [without_moment(one) for one in plan.all_commands] == [without_moment(one) for one in expected]
+    assert [without_moment(command) for command in plan.all_commands] == [without_moment(one) for one in expected]
     assert [bool({"lavfi", "libx264", "framecrc"} & {*one}) for one in expected].count(True) == 3
     assert (muxed.reasons, muxed.padding, muxed.timeline) == (plan.encode_reasons, plan.padding_us, plan.mux_timeline)
 

@@ -36,7 +36,7 @@ def test_every_recipient_reads_the_exact_bytes(keys: tuple, tmp_path: Path, size
     clear, cipher = tmp_path / "clear.mp4", tmp_path / "clear.mp4.bin"
     content = (b"\r\n\0media\n" * (size // 9 + 1))[:size]
     clear.write_bytes(content)
-    pem = Encryptor(OPENSSL, Runner()).encrypt_file(clear, [Certificate(one.alias, one.pem) for one in keys], cipher)
+    pem = Encryptor(OPENSSL, Runner()).encrypt_file(clear, [Certificate(key.alias, key.pem) for key in keys], cipher)
     assert cipher.stat().st_size == (size // 16 + 1) * 16
     assert all(decrypt_file(pem, cipher, reader, tmp_path) == content for reader in keys)
 
@@ -44,7 +44,7 @@ def test_every_recipient_reads_the_exact_bytes(keys: tuple, tmp_path: Path, size
 def test_format_is_that_of_call_recordings(keys: tuple, tmp_path: Path) -> None:
     clear, cipher = tmp_path / "clear.mp4", tmp_path / "clear.mp4.bin"
     clear.write_bytes(b"media" * 1000)
-    pem = Encryptor(OPENSSL, Runner()).encrypt_file(clear, [Certificate(one.alias, one.pem) for one in keys], cipher)
+    pem = Encryptor(OPENSSL, Runner()).encrypt_file(clear, [Certificate(key.alias, key.pem) for key in keys], cipher)
     lines = pem.splitlines()
     assert (lines[0], lines[-1]) == ("-----BEGIN PKCS7-----", "-----END PKCS7-----")
     assert max(map(len, lines)) == 64

@@ -141,11 +141,11 @@ def refuse_orders(vhost: VirtualHost, *ids: str) -> None:
 def test_many_dead_letters_are_scanned_in_batches_and_each_once(vhost: VirtualHost, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("muxer.fleet.dead_letters.SCAN_BATCH_SIZE", 2)
     connect_to_site(vhost.url)
-    letters, met, fate = DeadLetterScanner(), [], {"b": Disposition.DROPPED}
+    letters, met, dispositions = DeadLetterScanner(), [], {"b": Disposition.DROPPED}
 
     def settle_letter(letter: DeadLetter) -> Disposition:
         met.append(letter.key.name)
-        return fate.get(letter.key.name, Disposition.LEFT)
+        return dispositions.get(letter.key.name, Disposition.LEFT)
 
     def scan_once() -> list[str]:
         """Scan once. Returns the dead letters that were scanned."""
@@ -167,7 +167,7 @@ def test_many_dead_letters_are_scanned_in_batches_and_each_once(vhost: VirtualHo
         assert 0 < int(properties.expiration) <= WEEK_MILLISECONDS
     letters.request_full_scan("no letter of this one")
     assert scan_once() == []
-    fate["a"] = Disposition.DROPPED
+    dispositions["a"] = Disposition.DROPPED
     letters.request_full_scan("a")
     assert sorted(scan_once() + scan_once()) == ["a", "c", "d"] and letters.count == 2
     assert scan_once() == []
@@ -232,7 +232,7 @@ def test_older_calls_are_read_when_the_queue_has_capacity_again(vhost: VirtualHo
     monkeypatch.setattr("muxer.fleet.executor.QUEUE_POLL_INTERVAL", 0.2)
     connect_to_site(vhost.url)
     with vhost.open_channel() as channel:
-        channel.basic_publish("", "orders", b"an order")
+        channel.basic_publish("", "orders", b"a task")
         wait_until(lambda: vhost.ready_count("orders"))
         with poller_pool(vhost) as pool:
             wait_until(lambda: pool.fleet_status().lanes["orders"])

@@ -14,7 +14,7 @@ from tests.support.fleet_processes import QUEUE, TIMEOUT_SECONDS, FleetProcesses
 from tests.support.queues import VirtualHost
 from tests.support.tcp_proxy import TcpProxy
 
-LANES = (QUEUE, f"{QUEUE}.today", f"{QUEUE}.backlog")
+QUEUES = (QUEUE, f"{QUEUE}.today", f"{QUEUE}.backlog")
 # With these delays the tasks that are requeued in seconds equal those of the product in minutes.
 SHORT_DELAYS = {
     "muxer.fleet.control_connection.TASK_TIMEOUT_SECONDS": 0.2,
@@ -40,13 +40,13 @@ def test_no_task_is_abandoned_while_rabbitmq_lacks_memory(
     with FleetProcesses(lab, vhost.url, constants=SHORT_DELAYS, **options) as crew:
         poller, worker = crew.start_poller(), crew.start_worker()
         wait_until(lambda: crew.worker_lines("encrypt") or crew.worker_lines("mux done"), TIMEOUT_SECONDS, "a job", crew.log)
-        wait_until(lambda: sum(map(vhost.ready_count, LANES)) == 1, TIMEOUT_SECONDS, "the other order", crew.log)
+        wait_until(lambda: sum(map(vhost.ready_count, QUEUES)) == 1, TIMEOUT_SECONDS, "the other task", crew.log)
         vhost.node.evaluate_erlang("ok = vm_memory_monitor:set_vm_memory_high_watermark(0.00001)")
         try:
             (tmp_path / "go").touch()
             wait_until(lambda: crew.worker_lines("RabbitMQ is unavailable"), TIMEOUT_SECONDS, "the outage", crew.log)
             wait_until(
-                lambda: any("RabbitMQ is" in one for one in crew.run_json("status")["trouble"]),
+                lambda: any("RabbitMQ is" in problem for problem in crew.run_json("status")["trouble"]),
                 TIMEOUT_SECONDS,
                 "the report",
             )

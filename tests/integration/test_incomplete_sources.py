@@ -129,7 +129,7 @@ def test_the_available_part_of_a_screen_that_no_longer_grows_is_shown(
     assert seen[there + 1 :] == [None] * (SECONDS - there - 1)
     (missing,) = done.missing
     assert missing.startswith(f"{name}: it is truncated")
-    assert [one.levelname for one in caplog.records if f"{name} is incomplete" in one.message] == ["WARNING"]
+    assert [record.levelname for record in caplog.records if f"{name} is incomplete" in record.message] == ["WARNING"]
 
 
 def test_start_offset_is_kept_in_available_part(sources: Path, tmp_path: Path) -> None:

@@ -39,9 +39,9 @@ def calls(lab: Lab) -> dict[str, AddedCall]:
 def request_media(
     lab: Lab, kind: str, recording_id: str, media_id: str, auth: tuple[str, str] | None = None
 ) -> requests.Response:
-    login = auth or (lab.site.rcs_account.username, lab.site.rcs_account.password)
+    credentials = auth or (lab.site.rcs_account.username, lab.site.rcs_account.password)
     url = f"{lab.rcs_url}/rcs/contact-centers/{lab.ccid}/{kind}/{recording_id}/play/{media_id}"
-    return requests.get(url, auth=login, timeout=10)
+    return requests.get(url, auth=credentials, timeout=10)
 
 
 # cases

@@ -45,7 +45,7 @@ class LabClient:
         return self
 
     def find_ids(self, query: str) -> list[str]:
-        return [one["id"] for one in self.get(f"{self.ops}/recordings?{query}").json()["recordings"]]
+        return [recording["id"] for recording in self.get(f"{self.ops}/recordings?{query}").json()["recordings"]]
 
     def read_pages(self, query: str) -> list[list[str]]:
         pages, path = [], f"{self.ops}/recordings?{query}"
@@ -53,7 +53,7 @@ class LabClient:
             response = self.get(path)
             assert response.status_code == 200, response.text
             content = response.json()
-            pages.append([one["id"] for one in content["recordings"]])
+            pages.append([recording["id"] for recording in content["recordings"]])
             link = urlsplit(content.get("paging", {}).get("next") or content.get("nextUri") or content.get("next") or "")
             path = f"{link.path}?{link.query}" if link.path else ""
         return pages

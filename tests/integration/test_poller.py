@@ -156,7 +156,7 @@ def test_found_targets_are_submitted_although_rws_fails_during_pass(make_lab: Ma
     lab.store.fail_next("rws", "GET", "offset=2", 500, times=100, headers={"Retry-After": "0"})
     with pytest.raises(ServiceUnavailable):
         poller.poll()
-    assert len(engine.passes[0]) == poller.result.submitted == 2 and set(engine.passes[0]) < {one.id for one in calls}
+    assert len(engine.passes[0]) == poller.result.submitted == 2 and set(engine.passes[0]) < {call.id for call in calls}
 
 
 def test_found_targets_are_submitted_at_once_while_workers_are_idle(make_lab: Make) -> None:

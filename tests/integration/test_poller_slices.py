@@ -58,7 +58,7 @@ def create_poller(lab: Lab, submitted: list[str], **overrides: str) -> Poller:
 
 def bulk_sizes(lab: Lab) -> list[int]:
     """Return the number of ids in each bulk query of screen recordings."""
-    return [one.path.count(",") + 1 for one in lab.store.served_requests if "screen-recordings?ids=" in one.path]
+    return [request.path.count(",") + 1 for request in lab.store.served_requests if "screen-recordings?ids=" in request.path]
 
 
 @pytest.mark.parametrize(("page", "size", "expected"), [("3", "4", [4, 4, 2]), ("4", "2", [2] * 5), ("10", "100", [10])])

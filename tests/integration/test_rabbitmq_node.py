@@ -83,8 +83,8 @@ def test_node_listens_on_loopback_only_without_epmd_and_plugins(rabbit: RabbitNo
 
 def test_an_account_of_one_virtual_host_sees_no_other(rabbit: RabbitNode, vhost: VirtualHost) -> None:
     pika.BlockingConnection(pika.URLParameters(rabbit.node_url())).close()
-    elsewhere = vhost.url.rpartition("/")[0] + "/%2F"
-    for refused in (elsewhere, rabbit.node_url(password="another")):
+    forbidden = vhost.url.rpartition("/")[0] + "/%2F"
+    for refused in (forbidden, rabbit.node_url(password="another")):
         with pytest.raises(AMQPConnectionError):
             pika.BlockingConnection(pika.URLParameters(refused))
 

@@ -88,7 +88,7 @@ def test_keys_without_the_right_to_list_store_and_delete(
             store.upload_file(source, where, keep_stored)
         store.delete_file(where)
     assert "screens/unlisted.mp4" not in server.list_objects()
-    (line,) = [one.getMessage() for one in caplog.records if one.name.startswith("muxer")]
+    (line,) = [record.getMessage() for record in caplog.records if record.name.startswith("muxer")]
     assert "s3:ListBucket" in line and BUCKET in line
     sent = [one for one in asked if one.method in ("PUT", "POST") and one.headers.get("if-none-match") == "*"]
     assert len(sent) == 1

@@ -137,7 +137,7 @@ def test_store_that_cannot_abort_uploads_is_reported_once(
     with caplog.at_level(logging.WARNING):
         store.create_storage(uploading=notes).remove_leftovers()
         store.create_storage(uploading=notes).remove_leftovers()
-    (line,) = [one.getMessage() for one in caplog.records if one.name.startswith("muxer")]
+    (line,) = [record.getMessage() for record in caplog.records if record.name.startswith("muxer")]
     assert "405" in line and "stopped.mp4" in line
     assert not list(notes.iterdir())
 

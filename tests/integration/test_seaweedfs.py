@@ -69,7 +69,7 @@ def test_documented_permissions_suffice(
         assert admin.read_object("screens/all.mp4") == large.read_bytes() == (tmp_path / "target").read_bytes()
         store.delete_file(where)
     assert admin.list_objects() == [] and admin.count_open_uploads() == 0
-    assert not [one for one in caplog.records if one.name.startswith("muxer")]
+    assert not [record for record in caplog.records if record.name.startswith("muxer")]
 
 
 def test_everything_is_stored_without_list_permission(admin: S3Server, allow: Allow, tmp_path: Path) -> None:

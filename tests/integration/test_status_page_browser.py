@@ -26,7 +26,7 @@ EVERYTHING = muxer_view(
     running=(running_job("call-1", "mux", 45_000_000, 60_000_000), running_job(LONG_ID, "publish")),
     services=(
         *muxer_view().services,
-        ServiceStatus("http://media-server-of-the-site.example.com:8080", False, NOW - 600, "no answer " * 9),
+        ServiceStatus("http://media-server-of-the-site.example.com:8080", False, NOW - 600, "no response " * 9),
     ),
     recent=(
         done_row("call-200", timeline_chain(200)),
@@ -48,7 +48,7 @@ FLEET = replace(
         worker_view(running=(running_job("call-1", "mux", 45_000_000, 60_000_000), running_job(LONG_ID, "publish"))),
         worker_view(1, seen=NOW - 90),
         worker_view(
-            2, name=f"{LONG_ID}/worker-0/7", out={"http://media-server-of-the-site.example.com:8080": "no answer " * 9}
+            2, name=f"{LONG_ID}/worker-0/7", out={"http://media-server-of-the-site.example.com:8080": "no response " * 9}
         ),
         lanes={"recording-muxer": 1, "recording-muxer.today": 20, f"{LONG_ID}.backlog": 3000},
         dead=2,
@@ -92,8 +92,8 @@ def page_problems(tab: BrowserTab, host: str) -> list[object]:
     complaints = tab.received_events(
         "Log.entryAdded", "Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Audits.issueAdded"
     )
-    urls = [one["request"]["url"] for one in tab.received_events("Network.requestWillBeSent")]
-    return [*complaints, *(one for one in urls if urlsplit(one).netloc != host and not one.startswith("data:"))]
+    urls = [event["request"]["url"] for event in tab.received_events("Network.requestWillBeSent")]
+    return [*complaints, *(url for url in urls if urlsplit(url).netloc != host and not url.startswith("data:"))]
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
@@ -138,24 +138,24 @@ def test_script_is_blocked_and_reported(shown: BrowserTab, port: ViewPort) -> No
 def test_a_screen_reader_can_read_the_page(port: ViewPort, browser: BrowserTab, width: int, height: int) -> None:
     port.view = EVERYTHING
     browser.open_page(port.url, width, height)
-    spoken = browser.accessibility_nodes()
-    roles = [one["role"] for one in spoken]
+    nodes = browser.accessibility_nodes()
+    roles = [node["role"] for node in nodes]
     assert [roles.count(one) for one in ("banner", "navigation", "main", "contentinfo")] == [1, 1, 1, 1]
-    headings = [(one["name"], one["level"]) for one in spoken if one["role"] == "heading"]
+    headings = [(node["name"], node["level"]) for node in nodes if node["role"] == "heading"]
     assert headings == [("Recording Muxer primary-0, version 0.1.0", 1), ("Now", 2), ("Notes", 3), ("Services", 2)] + [
         (name, 2) for name in ("Running", "Failures", "Last 24 hours", "Recent recordings")
     ]
-    tables = [one["name"] for one in spoken if one["role"] == "table"]
+    tables = [node["name"] for node in nodes if node["role"] == "table"]
     named = ["Services that the muxer connects to", "Recordings in progress", "Muxed files that failed"]
     assert tables == [*named, "Recent recordings"]
     assert roles.count("rowheader") == 3 + 2 + 2 + 4
-    assert {"Service", "State", "Last success"} <= {one["name"] for one in spoken if one["role"] == "columnheader"}
-    [bar] = [one for one in spoken if one["role"] == "progressbar"]
+    assert {"Service", "State", "Last success"} <= {node["name"] for node in nodes if node["role"] == "columnheader"}
+    [bar] = [node for node in nodes if node["role"] == "progressbar"]
     assert (bar["name"], float(bar["value"])) == ("mux of call-1", 75.0)
-    charts = {one["name"]: one["description"] for one in spoken if one["role"] == "image"}
+    charts = {node["name"]: node["description"] for node in nodes if node["role"] == "image"}
     assert charts["Recordings finished, by hour"].startswith("300 muxed files")
     assert charts.keys() == {"Recordings finished, by hour", "Backlog", "Age of the oldest call"}
-    links = [one["name"] for one in spoken if one["role"] == "link"]
+    links = [node["name"] for node in nodes if node["role"] == "link"]
     assert "Timeline of call-1-file, file " + file_name("call-1-file")[-30:-22] in links
     assert len(links) == len(set(links))
 
@@ -163,34 +163,34 @@ def test_a_screen_reader_can_read_the_page(port: ViewPort, browser: BrowserTab, 
 def test_a_screen_reader_can_read_the_fleet(port: ViewPort, browser: BrowserTab) -> None:
     port.view = FLEET
     browser.open_page(port.url)
-    spoken = browser.accessibility_nodes()
-    headings = [(one["name"], one["level"]) for one in spoken if one["role"] == "heading"]
+    nodes = browser.accessibility_nodes()
+    headings = [(node["name"], node["level"]) for node in nodes if node["role"] == "heading"]
     assert headings[2:6] == [("Notes", 3), ("Fleet", 2), ("Queues", 3), ("Workers", 3)]
-    tables = [one["name"] for one in spoken if one["role"] == "table"]
+    tables = [node["name"] for node in nodes if node["role"] == "table"]
     assert tables[:2] == ["Waiting tasks by queue", "Workers of the fleet"]
-    heads = [one["name"] for one in spoken if one["role"] == "columnheader"]
+    heads = [node["name"] for node in nodes if node["role"] == "columnheader"]
     assert heads[:3] == ["Queue, highest priority first", "Waiting tasks", "Worker"]
     assert heads[3:8] == ["State", "Running", "Muxed", "Failed", "Per hour"]
-    assert "Fleet" in [one["name"] for one in spoken if one["role"] == "link"]
+    assert "Fleet" in [node["name"] for node in nodes if node["role"] == "link"]
 
 
 def test_the_table_of_the_charts_can_be_opened(shown: BrowserTab) -> None:
     shown.evaluate("document.querySelector('details').open = true")
-    spoken = shown.accessibility_nodes()
-    assert "By hour, newest first" in [one["name"] for one in spoken if one["role"] == "table"]
+    nodes = shown.accessibility_nodes()
+    assert "By hour, newest first" in [node["name"] for node in nodes if node["role"] == "table"]
     assert shown.evaluate("document.querySelectorAll('details tbody tr').length") == len(EVERYTHING.hours)
 
 
 def test_a_screen_reader_can_read_a_timeline(port: ViewPort, browser: BrowserTab) -> None:
     port.view = EVERYTHING
     browser.open_page(port.url + RECORDING)
-    spoken = browser.accessibility_nodes()
-    [chart] = [one for one in spoken if one["role"] == "image"]
+    nodes = browser.accessibility_nodes()
+    [chart] = [node for node in nodes if node["role"] == "image"]
     assert chart["name"] == "Timeline"
     assert chart["description"].startswith("10:00 min of audio with 200 screen files: ")
-    headings = [(one["name"], one["level"]) for one in spoken if one["role"] == "heading"]
+    headings = [(node["name"], node["level"]) for node in nodes if node["role"] == "heading"]
     assert [level for _, level in headings] == [1, 2, 2, 2, 2]
-    assert len([one for one in spoken if one["role"] == "rowheader"]) == 200
+    assert len([node for node in nodes if node["role"] == "rowheader"]) == 200
 
 
 def test_the_keyboard_skips_the_header_and_shows_the_focus(shown: BrowserTab) -> None:

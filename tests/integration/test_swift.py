@@ -58,7 +58,7 @@ def test_required_region_is_used_and_reported_once(
         assert store.upload_file(source, s3_location("second.mp4"), replace_stored).length == 7
     assert server.read_object("screens/second.mp4") == b"content"
     assert store.wanted_region(s3_location("there.mp4")) == swift.REGION
-    (line,) = [one.getMessage() for one in caplog.records if one.name.startswith("muxer")]
+    (line,) = [record.getMessage() for record in caplog.records if record.name.startswith("muxer")]
     assert f"set [s3] region = {swift.REGION}" in line and BUCKET in line
 
 
@@ -68,7 +68,9 @@ def test_correct_region_needs_no_warning(server: S3Server, tmp_path: Path, caplo
         assert (
             store.upload_file(write_file(tmp_path / "source", b"content"), s3_location("right.mp4"), keep_stored).length == 7
         )
-    assert not [one for one in caplog.records if one.name.startswith("muxer")] and not store.wanted_region(s3_location("x"))
+    assert not [record for record in caplog.records if record.name.startswith("muxer")] and not store.wanted_region(
+        s3_location("x")
+    )
 
 
 @pytest.mark.parametrize(("minutes", "relation"), [(-25, "behind"), (25, "ahead of")], ids=["behind", "ahead"])

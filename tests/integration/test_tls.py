@@ -198,8 +198,8 @@ def test_a_certificate_of_the_ca_in_the_bundle_is_accepted(
     client: Client, serve: Serve, bundle: Bundle, pki: CertificateSet, backend: MediaServer
 ) -> None:
     assert_accepted(client, bundle(pki.root), serve(pki.good).url)
-    ((_, login),) = backend.requests
-    assert login.startswith("AWS4-HMAC-SHA256 ") or PASSWORD.encode() in base64.b64decode(login.removeprefix("Basic "))
+    ((_, header),) = backend.requests
+    assert header.startswith("AWS4-HMAC-SHA256 ") or PASSWORD.encode() in base64.b64decode(header.removeprefix("Basic "))
 
 
 def test_leaf_only_server_is_accepted_with_chain_in_bundle(
@@ -549,9 +549,9 @@ class MigrationRun:
 
     def trust_warnings(self, section: str) -> list[str]:
         return [
-            one["message"]
-            for one in log_lines(self.log)
-            if one["level"] == "warning" and f"[{section}]" in one["message"] and "trusted_ca" in one["message"]
+            line["message"]
+            for line in log_lines(self.log)
+            if line["level"] == "warning" and f"[{section}]" in line["message"] and "trusted_ca" in line["message"]
         ]
 
     def muxed_counts(self) -> list[int]:

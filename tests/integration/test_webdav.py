@@ -151,7 +151,7 @@ def test_server_without_rename_gets_the_final_name(lab: Lab, tmp_path: Path, sta
     for name in ("a.mp4", "b.mp4"):
         assert store.upload_file(tmp_path / "source", lab_place(lab, name), lambda: False).length == 7
     assert sorted(path.name for path in (lab.site.media.folder / "screens").iterdir()) == ["a.mp4", "b.mp4"]
-    assert len([one for one in lab.store.served_requests if one.method == "MOVE"]) == 1
+    assert len([request for request in lab.store.served_requests if request.method == "MOVE"]) == 1
     with pytest.raises(StoredByOtherMuxer):
         store.upload_file(tmp_path / "source", lab_place(lab, "a.mp4"), lambda: False)
 

@@ -268,7 +268,7 @@ def test_endless_redirects_stop_after_few_requests(make_lab: Make, tmp_path: Pat
     lab.store.fail_next("dav", "GET", "/screens/", 302, times=99, headers={"Location": where.url})
     with pytest.raises(ServiceUnavailable, match="TooManyRedirects"):
         create_storage(of_lab(lab), tmp_path).download_file(where, tmp_path / "got")
-    assert len([one for one in lab.store.served_requests if one.method == "GET"]) < 10
+    assert len([request for request in lab.store.served_requests if request.method == "GET"]) < 10
 
 
 def test_a_redirect_names_its_target(make_lab: Make, tmp_path: Path) -> None:
@@ -380,7 +380,7 @@ def test_switch_to_basic_authentication_is_followed(make_lab: Make, tmp_path: Pa
 
 
 def move_statuses(lab: Lab) -> list[int]:
-    return [one.status for one in lab.store.served_requests if one.method == "MOVE"]
+    return [request.status for request in lab.store.served_requests if request.method == "MOVE"]
 
 
 @pytest.mark.parametrize("status", [400, 403, 502])
@@ -438,7 +438,7 @@ def test_file_renamed_despite_error_response_is_stored(
     monkeypatch.setattr(lab.store, "take_failure", take_failure)
     create_storage(of_lab(lab), tmp_path).upload_file(source, location_of(of_lab(lab), "a.mp4"), lambda: False)
     assert stored_contents(of_lab(lab)) == {"a.mp4": source.read_bytes()}
-    assert len([one for one in lab.store.served_requests if one.method == "PUT"]) == 1
+    assert len([request for request in lab.store.served_requests if request.method == "PUT"]) == 1
 
 
 def test_files_are_renamed_behind_tls_terminating_proxy(tmp_path: Path, source: Path) -> None:

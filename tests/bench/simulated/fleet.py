@@ -101,14 +101,14 @@ class Simulation:
         """Publish tasks for the newest of some recordings, up to the queue limit. Returns whether all were published."""
         start, had_room = self._day.start, True
         for recording in sorted(found, key=start.__getitem__, reverse=True):
-            lane = queue_of_age(self.now - start[recording])
+            queue = queue_of_age(self.now - start[recording])
             if self.state[recording] != WAITING:
                 continue
-            if not self.workers.has_room(lane):
+            if not self.workers.has_room(queue):
                 had_room = False
                 break
             self.state[recording] = QUEUED
-            self.workers.queue_recording(recording, lane)
+            self.workers.queue_recording(recording, queue)
             self._count_broker_operations(QUEUED_OPS)
         return had_room
 

@@ -34,14 +34,18 @@ class PollWindow:
 
     @property
     def split_passes(self) -> list[PollWindow]:
-        """The windows that one poll reads, one after the other, each with all of the one before."""
+        """The windows that one poll reads in turn; each includes the one before."""
         return [replace(self, past=60 * reach) for reach in plan_passes(self.past / 60, self.older_than / 60)]
 
     def select_due(self, day: Day, recordings: Sequence[int], now: float) -> list[int]:
         """Return the recordings that a pass that starts now selects."""
         oldest, last, start = now - self.past, bisect_right(day.end, now - self.older_than), day.start
         shards, shard = self.shards, self.shard
-        return [one for one in recordings if one < last and start[one] >= oldest and one % shards == shard]
+        return [
+            recording
+            for recording in recordings
+            if recording < last and start[recording] >= oldest and recording % shards == shard
+        ]
 
     def count_recordings(self, day: Day, now: float) -> int:
         """Return the number of recordings that a pass that starts now reads, by their sorted end times."""
@@ -58,7 +62,7 @@ class PassCost:
 
 
 def pass_cost(window: PollWindow, length: int, known: int, page_seconds: float) -> PassCost:
-    """Given a window, how many recordings are in it, how many of them this poll has read already, and the time of one
+    """Given a window, its number of recordings, how many of them this poll has read already, and the time of one
     request, return what a pass costs, one request after the other. Shards read all pages, and the screen recordings of
     their share."""
     pages, slices = max(1, ceil(length / PAGE_SIZE)), ceil(max(0, length - known) / window.shards / PAGE_SIZE)
@@ -132,12 +136,12 @@ class SimulatedPoller:
             before = reach
 
     def _pass(self, reach: PollWindow, known: int, newest: PollWindow | None) -> Iterator[float]:
-        """Read a window; in between, whenever the interval of the polls is over, the newest calls again. Order what was
+        """Read a window, and the newest calls again after each poll interval. Publish tasks for what was
         found at the end of each."""
         started, self._number = self._site.now, self._number + 1
         cost = pass_cost(reach, reach.count_recordings(self._day, started), known, self._page_seconds)
         self._site.record_requests(cost.pages + cost.slices, cost.seconds)
-        left, read, requests = self._places(reach, started), 0.0, cost.pages + cost.slices
+        left, read, requests = self._positions(reach, started), 0.0, cost.pages + cost.slices
         while read < 1.0:
             due = self._newest_at + self._window.interval - self._site.now if newest else cost.seconds
             # There is at least one slice between two reads of the newest calls.
@@ -146,7 +150,7 @@ class SimulatedPoller:
             read += part
             self._read_until(left, read if read < 1.0 - 1e-9 else 1.0, newest is None)
             if self._found and self._site.needs_work():
-                self._order_found()
+                self._publish_found()
             if newest and read < 1.0 and self._site.now - self._newest_at >= self._window.interval:
                 last, self._newest_at = self._newest_at, self._site.now
                 length = newest.count_recordings(self._day, self._site.now)
@@ -154,19 +158,19 @@ class SimulatedPoller:
                     self._day, self._site.now
                 )
                 yield from self._pass(newest, length - ended - len(self._bare), None)
-        self._order_found()
+        self._publish_found()
 
-    def _order_found(self) -> None:
+    def _publish_found(self) -> None:
         self._is_starved |= not self._site.order_recordings(self._found)
         self._found = []
 
-    def _places(self, reach: PollWindow, now: float) -> deque[tuple[float, int]]:
+    def _positions(self, reach: PollWindow, now: float) -> deque[tuple[float, int]]:
         """Return the positions in a pass, from 0 to 1, of the open recordings that this poll has not read yet."""
         open_ = (one for one in reach.select_due(self._day, self._site.open_recordings(), now) if one not in self._met)
         return deque(sorted((((one + self._number) * GOLDEN) % 1.0, one) for one in open_))
 
     def _read_until(self, left: deque[tuple[float, int]], until: float, newest: bool) -> None:
-        """Meet the recordings up to a place; those whose screen files are there want to be ordered, and those of the
+        """Read the recordings up to a position. Those with screen files need a task; those of the
         ``newest`` that have none yet are looked at once more in this poll."""
         now, ready = self._site.now, self._day.ready
         while left and left[0][0] <= until:

@@ -10,14 +10,14 @@ from collections.abc import Callable
 from muxer.fleet.priority_queues import PRIORITY_QUEUES
 from tests.bench.simulated.events import EventLoop
 
-QUEUE_AGES = [lane.age for lane in PRIORITY_QUEUES]
+QUEUE_AGES = [queue.age for queue in PRIORITY_QUEUES]
 
 
 class SimulatedWorkers:
     """Queues with a common limit, and threads that take the first message of the newest queue when they are free.
 
-    Given the events, the number of threads and of messages that may wait, how long a job lasts (by recording and number of
-    jobs that run), and what is told when one begins and ends. ``waits``: seconds in the queue of each that began.
+    `job_seconds`: the duration of a job by recording and number of running jobs. `begun`, `done`: called with the
+    recording at the start and the end of its job. ``waits``: seconds in the queue of each started job.
     """
 
     def __init__(
@@ -36,21 +36,21 @@ class SimulatedWorkers:
         self.waits = array("d")
         self.worked = 0.0
 
-    def has_room(self, lane: int) -> bool:
+    def has_room(self, queue: int) -> bool:
         """Return whether a queue has capacity for one more message."""
-        return self.queued < PRIORITY_QUEUES[lane].share * self._max_queue
+        return self.queued < PRIORITY_QUEUES[queue].share * self._max_queue
 
-    def queue_recording(self, recording: int, lane: int) -> None:
+    def queue_recording(self, recording: int, queue: int) -> None:
         """Put a recording into a queue; a free thread takes it at once."""
-        self._lanes[lane].append((recording, self._events.now))
+        self._lanes[queue].append((recording, self._events.now))
         self.queued += 1
         self.deepest = max(self.deepest, self.queued)
         if self.busy < self._threads:
             self._take_next()
 
     def _take_next(self) -> None:
-        lane = next(one for one in self._lanes if one)
-        recording, since = lane.popleft()
+        queue = next(queue for queue in self._lanes if queue)
+        recording, since = queue.popleft()
         self.queued -= 1
         self.busy += 1
         now = self._events.now

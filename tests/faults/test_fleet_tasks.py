@@ -99,7 +99,7 @@ def test_five_hundred_targets_over_four_workers(
     with FleetProcesses(lab, vhost.url, "many", **options) as crew:
         poller, *workers = crew.start_poller(), *(crew.start_worker(FLEET_MUX_ONCE="1") for _ in range(4))
         wait_for_all(copies, crew)
-        wait_until(lambda: crew.run_json("status")["targets"] == {"done": 500}, TIMEOUT_SECONDS, "the books", crew.log)
+        wait_until(lambda: crew.run_json("status")["targets"] == {"done": 500}, TIMEOUT_SECONDS, "the status", crew.log)
         assert stop_processes(poller, *workers) == [0] * 5
     assert crew.muxed_counts == dict.fromkeys(ids, 1)
     # A target that is done after a poll has read it is not published again.
@@ -112,7 +112,7 @@ def test_invalid_and_unknown_tasks_become_dead_letters(lab: Lab, copies: Recordi
     (id,) = copies.add_copies()
     with FleetProcesses(lab, vhost.url, "letters", SHORT_DELAYS, advanced__worker_threads="1") as crew:
         poller = crew.start_poller()
-        wait_until(lambda: vhost.ready_count(QUEUE), TIMEOUT_SECONDS, "the order", crew.log)
+        wait_until(lambda: vhost.ready_count(QUEUE), TIMEOUT_SECONDS, "the task", crew.log)
         (body,) = vhost.message_bodies(QUEUE)
         later = json.loads(body)
         later["kwargs"]["version"] = 2
@@ -129,7 +129,7 @@ def test_invalid_and_unknown_tasks_become_dead_letters(lab: Lab, copies: Recordi
         assert crew.run_json("retry", id) == {"put_back": [later["kwargs"]["file"]]}
         wait_for_all(copies, crew)
         # Its dead letter is settled; those without a target stay.
-        wait_until(lambda: dead_letters(vhost) == sorted(GARBAGE), TIMEOUT_SECONDS, "the letter's end", crew.log)
+        wait_until(lambda: dead_letters(vhost) == sorted(GARBAGE), TIMEOUT_SECONDS, "the end of the dead letter", crew.log)
         assert crew.run_json("failed") == []
         assert stop_processes(poller, worker) == [0, 0]
 
@@ -145,8 +145,8 @@ def test_task_that_kills_its_workers_is_set_aside(
         for _ in range(4):
             assert crew.run_json("failed") == []
             worker = crew.start_worker()
-            wait_until(lambda worker=worker: worker.process.poll() is not None, TIMEOUT_SECONDS, "the death", crew.log)  # type: ignore[misc]
-        wait_until(lambda: crew.run_json("failed"), TIMEOUT_SECONDS, "the end of patience", crew.log)
+            wait_until(lambda worker=worker: worker.process.poll() is not None, TIMEOUT_SECONDS, "the kill", crew.log)  # type: ignore[misc]
+        wait_until(lambda: crew.run_json("failed"), TIMEOUT_SECONDS, "the end of the wait", crew.log)
         failed = crew.run_json("failed")
         assert [(one["recording"], one["code"]) for one in failed] == [(id, "MUX-352")]
         assert "4 workers received this task" in failed[0]["reason"]
@@ -154,7 +154,7 @@ def test_task_that_kills_its_workers_is_set_aside(
         assert crew.run_json("retry", "--all")["put_back"]
         crew.start_worker()
         wait_for_all(copies, crew)
-        wait_until(lambda: not vhost.ready_count(f"{QUEUE}.XQ"), TIMEOUT_SECONDS, "the letter's end", crew.log)
+        wait_until(lambda: not vhost.ready_count(f"{QUEUE}.XQ"), TIMEOUT_SECONDS, "the end of the dead letter", crew.log)
 
 
 def test_duplicate_task_is_dropped(lab: Lab, copies: RecordingCopies, vhost: VirtualHost, tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ def test_duplicate_task_is_dropped(lab: Lab, copies: RecordingCopies, vhost: Vir
     options = {"processing__ffmpeg": str(write_waiting(tmp_path, "ffmpeg", "*excerpts*")), "advanced__worker_threads": "1"}
     with FleetProcesses(lab, vhost.url, "twice", SHORT_DELAYS, **options) as crew:
         crew.start_poller()
-        wait_until(lambda: vhost.ready_count(QUEUE), TIMEOUT_SECONDS, "the order", crew.log)
+        wait_until(lambda: vhost.ready_count(QUEUE), TIMEOUT_SECONDS, "the task", crew.log)
         (body,) = vhost.message_bodies(QUEUE)
         crew.start_workers(2)
         wait_until((tmp_path / "waits").exists, TIMEOUT_SECONDS, "the work", crew.log)
@@ -175,12 +175,12 @@ def test_duplicate_task_is_dropped(lab: Lab, copies: RecordingCopies, vhost: Vir
         )
         (tmp_path / "go").touch()
         wait_for_all(copies, crew)
-        wait_until(lambda: crew.run_json("status")["targets"] == {"done": 1}, TIMEOUT_SECONDS, "the books", crew.log)
+        wait_until(lambda: crew.run_json("status")["targets"] == {"done": 1}, TIMEOUT_SECONDS, "the status", crew.log)
         publish_messages(vhost, QUEUE, body)
         wait_until(
-            lambda: crew.worker_lines("recording brought up to date"), TIMEOUT_SECONDS, "another look at RWS", crew.log
+            lambda: crew.worker_lines("recording brought up to date"), TIMEOUT_SECONDS, "another request to RWS", crew.log
         )
-        wait_until(lambda: not vhost.ready_count(QUEUE), TIMEOUT_SECONDS, "the end of the order", crew.log)
+        wait_until(lambda: not vhost.ready_count(QUEUE), TIMEOUT_SECONDS, "the end of the task", crew.log)
         assert crew.run_json("status")["targets"] == {"done": 1} and sum(crew.muxed_counts.values()) == 1
 
 
@@ -229,7 +229,7 @@ def test_the_newest_calls_are_muxed_first(lab: Lab, copies: RecordingCopies, vho
     options = {"fleet__max_queue": "10", "advanced__worker_threads": "1", "processing__window_past": "4320"}
     with FleetProcesses(lab, vhost.url, "backlog", SHORT_DELAYS, **options) as crew:
         crew.start_poller()
-        wait_until(lambda: count_queued(vhost), TIMEOUT_SECONDS, "the first orders", crew.log)
+        wait_until(lambda: count_queued(vhost), TIMEOUT_SECONDS, "the first tasks", crew.log)
         most, new = 0, []
         crew.start_worker()
         deadline = time.monotonic() + 2 * TIMEOUT_SECONDS
@@ -239,7 +239,7 @@ def test_the_newest_calls_are_muxed_first(lab: Lab, copies: RecordingCopies, vho
             if not new and len(crew.muxed_counts) >= 3:
                 new = copies.add_copies(4)
             time.sleep(0.1)
-    order = [one["recording"] for one in crew.worker_lines("recording muxed")]
+    order = [line["recording"] for line in crew.worker_lines("recording muxed")]
     assert most <= 10 and copies.unfinished_ids() == []
     assert [one for one in order if one in new] == new[::-1] and [one for one in order if one in old] == old[::-1]
     assert order.index(new[0]) < 3 + 4 + 6, "new calls wait for a few old ones at most"
@@ -254,11 +254,14 @@ def test_killed_poller_publishes_no_task_twice(
         lab, vhost.url, "again", {**SHORT_DELAYS, "muxer.fleet.outstanding_orders.SETTLE_SECONDS": 3.0}, **options
     ) as crew:
         poller = crew.start_poller()
-        wait_until(lambda: vhost.ready_count(QUEUE) == 4, TIMEOUT_SECONDS, "the orders", crew.log)
+        wait_until(lambda: vhost.ready_count(QUEUE) == 4, TIMEOUT_SECONDS, "the tasks", crew.log)
         crew.start_worker()
         wait_until((tmp_path / "waits").exists, TIMEOUT_SECONDS, "the work", crew.log)
         wait_until(
-            lambda: crew.run_json("status")["targets"] == {"running": 1, "queued": 3}, TIMEOUT_SECONDS, "the books", crew.log
+            lambda: crew.run_json("status")["targets"] == {"running": 1, "queued": 3},
+            TIMEOUT_SECONDS,
+            "the status",
+            crew.log,
         )
         poller.kill()
         (tmp_path / "go").touch()
@@ -268,9 +271,9 @@ def test_killed_poller_publishes_no_task_twice(
         polls = len(crew.poller_lines("poll done"))
         poller = crew.start_poller()
         wait_until(lambda: len(crew.poller_lines("poll done")) > polls + 2, TIMEOUT_SECONDS, "polls", crew.log)
-        assert sum(one["submitted"] for one in crew.poller_lines("poll done")[polls:]) == 0
+        assert sum(line["submitted"] for line in crew.poller_lines("poll done")[polls:]) == 0
         (tmp_path / "go").touch()
-        wait_until(lambda: crew.run_json("status")["targets"] == {"done": 4}, TIMEOUT_SECONDS, "the books", crew.log)
+        wait_until(lambda: crew.run_json("status")["targets"] == {"done": 4}, TIMEOUT_SECONDS, "the status", crew.log)
         assert crew.muxed_counts == dict.fromkeys(ids, 1)
 
 
@@ -281,9 +284,9 @@ def test_tasks_deleted_by_administrator_are_published_again(lab: Lab, copies: Re
         poller = crew.start_poller()
         for delete in (vhost.purge_queue, vhost.delete_queue):
             ids = copies.add_copies(2)
-            wait_until(lambda: vhost.ready_count(QUEUE) == 2, TIMEOUT_SECONDS, "the orders", crew.log)
+            wait_until(lambda: vhost.ready_count(QUEUE) == 2, TIMEOUT_SECONDS, "the tasks", crew.log)
             delete(QUEUE)
-            wait_until(lambda: vhost.ready_count(QUEUE) == 2, TIMEOUT_SECONDS, "the same orders", crew.log)
+            wait_until(lambda: vhost.ready_count(QUEUE) == 2, TIMEOUT_SECONDS, "the same tasks", crew.log)
             worker = crew.start_worker()
             wait_for_all(copies, crew, ids)
             assert stop_processes(worker) == [0]
@@ -298,7 +301,7 @@ def dead_letters(vhost: VirtualHost) -> list[bytes]:
 
 def count_queued(vhost: VirtualHost) -> int:
     """Return the number of tasks in all queues."""
-    return sum(vhost.ready_count(lane) for lane in queue_names(QUEUE))
+    return sum(vhost.ready_count(queue) for queue in queue_names(QUEUE))
 
 
 def publish_messages(vhost: VirtualHost, queue: str, *bodies: bytes, exchange: str = "") -> None:

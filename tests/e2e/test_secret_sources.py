@@ -30,7 +30,7 @@ Values = dict[str, str]
 
 @dataclass
 class SecretsLab:
-    """A lab whose recordings need all four secrets: one call is encrypted, the screen file of the other lies in S3."""
+    """A lab whose recordings need all four secrets: one call is encrypted, the screen file of the other is in S3."""
 
     lab: Lab
     bucket: MotoBucket
@@ -181,8 +181,8 @@ def test_unusable_keystore_ends_both_programs_with_code_2(tmp_path: Path, damage
         run_muxer(config, seconds=TIMEOUT_SECONDS),
         *(encrypt_password(config, one) for one in ("--list", "--remove=htcc")),
     ]
-    codes = [errors[0].process.returncode, *(one.returncode for one in errors[1:])]  # type: ignore[attr-defined]
-    texts = [errors[0].err, *(one.stderr for one in errors[1:])]  # type: ignore[attr-defined]
+    codes = [errors[0].process.returncode, *(error.returncode for error in errors[1:])]  # type: ignore[attr-defined]
+    texts = [errors[0].err, *(error.stderr for error in errors[1:])]  # type: ignore[attr-defined]
     assert codes == [2, 2, 2]
     for text in texts:
         assert BROKEN_KEYSTORES[damage] in text and str(tmp_path / KEYSTORE_FILE) in text  # type: ignore[index]

@@ -1,7 +1,7 @@
 """Stored files are checked before they are published, and published files before anything is deleted.
 
 Missing folders, existing files and lost uploads: tests/integration/test_webdav.py, test_s3.py and
-test_s3_answers.py.
+test_s3_responses.py.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def test_upload_of_wrong_length_is_not_renamed(
     with pytest.raises(ServiceUnavailable, match=rf"holds {len(kept)} bytes after an upload of {len(CONTENT)}"):
         create_storage(lab, tmp_path).upload_file(write_source(tmp_path), muxed_location(lab), lambda: True)
     assert stored_screens(lab) == {}
-    assert "MOVE" not in [one.method for one in lab.store.served_requests]
+    assert "MOVE" not in [request.method for request in lab.store.served_requests]
 
 
 def test_file_changed_by_rename_is_not_accepted(make_lab: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,7 +162,7 @@ def late(make_lab: Make, monkeypatch: pytest.MonkeyPatch) -> tuple[Lab, AddedCal
 
 
 def published_ids(lab: Lab, call: AddedCall) -> list[str]:
-    return [one["mediaId"] for one in muxed_entries(lab, call.id)]
+    return [entry["mediaId"] for entry in muxed_entries(lab, call.id)]
 
 
 def test_superseded_file_is_deleted_after_new_file_is_published_and_verified(

@@ -63,11 +63,11 @@ def test_fleet_is_shown_from_first_task_to_last(make_lab: Callable[..., Lab], vh
         assert "no worker is running, and 2 muxed files wait for one" in readiness_reasons(port)[1]
         assert "No worker is running, and 2 muxed files wait for one" in seen.page_text()
         status = seen.wait_for_status(
-            "the orders in their lanes", lambda one: sum(fleet_section(one)["lanes"].values()) == 2
+            "the tasks in their queues", lambda one: sum(fleet_section(one)["lanes"].values()) == 2
         )
         assert status["trouble"] == ["no worker is running, and 2 muxed files wait for one"]
-        lanes = [seen.read_metric(f'queue_messages{{queue="{QUEUE}{name}"}}') for name in ("", ".today", ".backlog")]
-        assert sum(lanes) == 2
+        queues = [seen.read_metric(f'queue_messages{{queue="{QUEUE}{name}"}}') for name in ("", ".today", ".backlog")]
+        assert sum(queues) == 2
         assert (seen.read_metric("up"), seen.read_metric("workers"), seen.read_metric("dead_letters")) == (1, 0, 0)
 
         worker = crew.start_worker()
@@ -79,7 +79,7 @@ def test_fleet_is_shown_from_first_task_to_last(make_lab: Callable[..., Lab], vh
         )
         [status] = fleet_section(status)["workers"]
         [job] = status["running"]
-        assert (status["pid"], status["threads"], job["recording"] in {one.id for one in calls}) == (
+        assert (status["pid"], status["threads"], job["recording"] in {call.id for call in calls}) == (
             worker.process.pid,
             1,
             True,
