@@ -49,7 +49,7 @@ def test_the_extra_query_of_a_poll(make_lab: Make, version: str, configured: str
     assert {name: value for name, value in query.items() if name not in WINDOW} == extra
     version_requests = [request for request in lab.store.served_requests if request.path == VERSION]
     assert bool(version_requests) is not bool(configured)
-    warned = [message for message in log_messages(log_of(config)) if "no version that can be read (8.5.205)" in message]
+    warned = [message for message in log_messages(log_of(config)) if "no readable version (8.5.205)" in message]
     assert bool(warned) is (version == "8.5.205")
     assert ("misprint" in muxer.err) is (">" in configured)
 

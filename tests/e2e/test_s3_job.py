@@ -203,7 +203,7 @@ def test_a_wrong_region_is_named_and_nothing_is_set_aside(make_site: Make) -> No
     wrong = {"region": "us-east-1"}
     named = f"set [s3] region = {swift.REGION}"
     code, found, _ = run_command(site.write_config(**wrong), "check", "--write")
-    assert code == 0 and f"the store wants the region {swift.REGION}" in found and named in found
+    assert code == 0 and f"the store requires the region {swift.REGION}" in found and named in found
     site.run_until(lambda: site.labelled_ids() >= {encrypted.id}, **wrong)
     assert site.find_problems(encrypted) == []
     (complaint,) = site.logged_warnings()

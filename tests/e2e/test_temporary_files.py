@@ -92,7 +92,7 @@ def test_folder_deleted_under_running_muxer_is_recreated(make_lab: Make) -> None
     with MuxerProcess(config) as muxer:
         wait_until(lambda: "poll done" in log_messages(log), TIMEOUT_SECONDS, "a poll", log)
         temp.rename(removed := lab.folder / "removed")
-        wait_until(lambda: matching_lines(log, "is there again"), TIMEOUT_SECONDS, "the folder", log)
+        wait_until(lambda: matching_lines(log, "was created again"), TIMEOUT_SECONDS, "the folder", log)
         (call,) = lab.add_case(Case.PLAIN)
         wait_until(lambda: call.id in labelled_ids(lab), TIMEOUT_SECONDS, "the label", log)
         assert muxer.stop() == 0

@@ -112,8 +112,8 @@ def test_no_header_of_a_dead_letter_stops_the_scan_of_a_poller(declared: Virtual
         pytest.skip("this RabbitMQ does not take such a message")
     letters, met = DeadLetterScanner(), []
 
-    def keep_letter(letter: DeadLetter) -> Disposition:
-        met.append(letter)
+    def keep_letter(dead_letter: DeadLetter) -> Disposition:
+        met.append(dead_letter)
         return Disposition.LEFT
 
     for _ in range(2):
@@ -123,11 +123,11 @@ def test_no_header_of_a_dead_letter_stops_the_scan_of_a_poller(declared: Virtual
     assert len(met) == 1 and letters.count == declared.ready_count(dead_letter_queue("orders")) == 1
 
 
-def start_fleet(crew: FleetProcesses, vhost: VirtualHost) -> list[FleetProcess]:
+def start_fleet(fleet: FleetProcesses, vhost: VirtualHost) -> list[FleetProcess]:
     """Start a poller and a worker; wait until the queues exist and a poll is done."""
-    members = [crew.start_poller(), crew.start_worker()]
-    wait(lambda: vhost.queue_counts(dead_letter_queue(QUEUE)) is not None, TIMEOUT_SECONDS, "the queues", crew.log)
-    wait(lambda: len(crew.poller_lines("poll done")) > 1, TIMEOUT_SECONDS, "a poll", crew.log)
+    members = [fleet.start_poller(), fleet.start_worker()]
+    wait(lambda: vhost.queue_counts(dead_letter_queue(QUEUE)) is not None, TIMEOUT_SECONDS, "the queues", fleet.log)
+    wait(lambda: len(fleet.poller_lines("poll done")) > 1, TIMEOUT_SECONDS, "a poll", fleet.log)
     return members
 
 
@@ -136,8 +136,8 @@ def test_a_fleet_with_poison_messages_in_every_queue_does_its_work(
 ) -> None:
     lab = make_lab()
     copies = RecordingCopies(lab)
-    with FleetProcesses(lab, vhost.url) as crew:
-        members = start_fleet(crew, vhost)
+    with FleetProcesses(lab, vhost.url) as fleet:
+        members = start_fleet(fleet, vhost)
         taken = 0
         for table in HOSTILE_HEADERS.values():
             for exchange, key in (
@@ -148,9 +148,9 @@ def test_a_fleet_with_poison_messages_in_every_queue_does_its_work(
                 taken += publish_poison(vhost, exchange, key, table)
         assert taken > 20
         ids = copies.add_copies(3)
-        wait(lambda: not copies.unfinished_ids(ids), TIMEOUT_SECONDS, "the work behind them", crew.log)
+        wait(lambda: not copies.unfinished_ids(ids), TIMEOUT_SECONDS, "the work behind them", fleet.log)
         assert stop_processes(*members) == [0, 0]
-        log_text = crew.log.read_text()
+        log_text = fleet.log.read_text()
     assert "cannot decode the headers" in log_text and "RabbitMQ is unavailable" not in log_text
 
 
@@ -165,11 +165,11 @@ WORKER, LIAR = "host/worker-0/7", "host/worker-9/1"
 
 def started_outcomes(tmp_path: Path, only_ours: bool) -> tuple[EventHandler, Journal, OutcomeRecorder]:
     journal = Journal(tmp_path / JOURNAL_FILE)
-    books = OutcomeRecorder(journal, only_ours)
-    outcomes = EventHandler("host/poller/one", only_ours, journal, books, Activity())
+    recorder = OutcomeRecorder(journal, only_ours)
+    outcomes = EventHandler("host/poller/one", only_ours, journal, recorder, Activity())
     outcomes.record_order(KEY, "m1")
     outcomes.handle(Event(events.BEGUN, WORKER, KEY.recording, KEY.name, {"message": "m1"}))
-    return outcomes, journal, books
+    return outcomes, journal, recorder
 
 
 @pytest.mark.parametrize("what", [events.DONE, events.FAILED, events.POSTPONED])
@@ -177,26 +177,26 @@ def started_outcomes(tmp_path: Path, only_ours: bool) -> tuple[EventHandler, Jou
 def test_an_outcome_event_of_another_worker_is_not_accepted(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, what: str, is_started: bool
 ) -> None:
-    outcomes, journal, books = started_outcomes(tmp_path, only_ours=False)
+    outcomes, journal, recorder = started_outcomes(tmp_path, only_ours=False)
     if is_started:
         outcomes.handle(Event(events.WORKER, WORKER, details={"totals": TOTALS, "held": [KEY.name]}))
         outcomes.handle(Event(events.BEGUN, LIAR, KEY.recording, KEY.name, {"message": "m1"}))
     event_details = {"message": "m1", **(MUXED_DETAILS if what == events.DONE else FAILED_DETAILS)}
     outcomes.handle(Event(what, LIAR, KEY.recording, KEY.name, event_details))
     assert journal.state_of(KEY.name) == WANTED and not outcomes.is_taken(KEY.name)
-    assert (books.muxed, books.failures) == (0, {}) and LIAR in caplog.text
+    assert (recorder.muxed, recorder.failures) == (0, {}) and LIAR in caplog.text
 
 
 def test_in_a_migration_the_task_is_sent_again(tmp_path: Path) -> None:
-    outcomes, _, books = started_outcomes(tmp_path, only_ours=True)
+    outcomes, _, recorder = started_outcomes(tmp_path, only_ours=True)
     outcomes.handle(Event(events.DONE, LIAR, KEY.recording, KEY.name, {"message": "m1", **MUXED_DETAILS}))
-    assert [held.key for held in outcomes.find_lost(None)] == [KEY] and books.muxed == 0
+    assert [held.key for held in outcomes.find_lost(None)] == [KEY] and recorder.muxed == 0
 
 
 def test_the_outcome_event_of_the_worker_that_started_the_target_is_accepted(tmp_path: Path) -> None:
-    outcomes, journal, books = started_outcomes(tmp_path, only_ours=False)
+    outcomes, journal, recorder = started_outcomes(tmp_path, only_ours=False)
     outcomes.handle(Event(events.DONE, WORKER, KEY.recording, KEY.name, {"message": "m1", **MUXED_DETAILS}))
-    assert journal.state_of(KEY.name) == DONE and books.muxed == 1
+    assert journal.state_of(KEY.name) == DONE and recorder.muxed == 1
 
 
 def test_the_outcome_event_of_a_worker_that_took_over_from_a_dead_one_is_accepted(tmp_path: Path) -> None:
@@ -208,14 +208,14 @@ def test_the_outcome_event_of_a_worker_that_took_over_from_a_dead_one_is_accepte
 
 @pytest.mark.parametrize("what", [events.QUEUED, events.BEGUN, events.POSTPONED, events.FAILED])
 def test_no_event_sets_a_finished_target_aside_or_restarts_it(tmp_path: Path, what: str) -> None:
-    outcomes, journal, books = started_outcomes(tmp_path, only_ours=False)
+    outcomes, journal, recorder = started_outcomes(tmp_path, only_ours=False)
     outcomes.handle(Event(events.DONE, WORKER, KEY.recording, KEY.name, {"message": "m1", **MUXED_DETAILS}))
     outcomes.begin_poll()
     outcomes.handle(Event(what, LIAR, KEY.recording, KEY.name, {"message": "m2", **FAILED_DETAILS}))
     assert journal.state_of(KEY.name) == DONE and not outcomes.is_taken(KEY.name)
     # A later dead letter has no effect either.
     assert outcomes.settle_letter(DeadLetter("m2", KEY, OrderFailed("never"))) is Disposition.DROPPED
-    assert journal.state_of(KEY.name) == DONE and books.failures == {}
+    assert journal.state_of(KEY.name) == DONE and recorder.failures == {}
 
 
 @pytest.mark.parametrize("count", [10**400, -(10**30), float("nan"), float("inf"), True, "1"])
@@ -323,8 +323,8 @@ ODD_EVENTS = [
 def test_a_fleet_with_invalid_messages_in_every_queue_does_its_work(make_lab: Make, vhost: VirtualHost) -> None:
     lab = make_lab()
     copies = RecordingCopies(lab)
-    with FleetProcesses(lab, vhost.url) as crew:
-        members = start_fleet(crew, vhost)
+    with FleetProcesses(lab, vhost.url) as fleet:
+        members = start_fleet(fleet, vhost)
         with vhost.open_channel() as channel:
             for body in ODD_ORDERS:
                 for lane in (*queue_names(QUEUE), dead_letter_queue(QUEUE)):
@@ -333,9 +333,9 @@ def test_a_fleet_with_invalid_messages_in_every_queue_does_its_work(make_lab: Ma
                 for exchange in (EVENTS_SUFFIX, HEARTBEATS_SUFFIX):
                     channel.basic_publish(f"{QUEUE}{exchange}", "", body)
         ids = copies.add_copies(3)
-        wait(lambda: not copies.unfinished_ids(ids), TIMEOUT_SECONDS, "the work behind them", crew.log)
+        wait(lambda: not copies.unfinished_ids(ids), TIMEOUT_SECONDS, "the work behind them", fleet.log)
         assert stop_processes(*members) == [0, 0]
-        log_text = crew.log.read_text()
+        log_text = fleet.log.read_text()
     assert "Traceback" not in log_text and "RabbitMQ is unavailable" not in log_text
     assert "cannot read an event in" in log_text and max(map(len, log_text.splitlines())) < 10_000
 

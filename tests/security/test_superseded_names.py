@@ -45,7 +45,7 @@ LONG_ID = "x" * 64
 
 
 @pytest.mark.parametrize(
-    ("mine", "audio_id", "screen_ids", "listed", "digested"),
+    ("own_id", "audio_id", "screen_ids", "listed", "digested"),
     [
         ("GIR_0001", "GIR:0001", ["s1", "s2"], ["GIR:0001", "s1"], ["GIR:0001", "s1"]),
         ("GIR_0001", "GIR:0001\0s1", ["s2", "s3"], ["GIR:0001\0s1", "s2"], ["GIR:0001", "s1", "s2"]),
@@ -53,18 +53,18 @@ LONG_ID = "x" * 64
     ],
 )
 def test_a_source_named_like_another_recording_does_not_make_its_earlier_file_ours(
-    mine: str, audio_id: str, screen_ids: list[str], listed: list[str], digested: list[str]
+    own_id: str, audio_id: str, screen_ids: list[str], listed: list[str], digested: list[str]
 ) -> None:
-    name = f"{mine[:64]}_{hashlib.sha256(chr(0).join(digested).encode()).hexdigest()[:20]}_muxed.mp4"
+    name = f"{own_id[:64]}_{hashlib.sha256(chr(0).join(digested).encode()).hexdigest()[:20]}_muxed.mp4"
     files = [*map(screen_entry, screen_ids), muxed_entry(name, listed)]
-    assert superseded_files(audio_entry(audio_id), files, mine) == ()
+    assert superseded_files(audio_entry(audio_id), files, own_id) == ()
 
 
-@pytest.mark.parametrize("mine", ["C:\0", "C:\0\0"])
-def test_an_id_with_the_separator_of_the_digest_does_not_make_the_file_of_another_ours(mine: str) -> None:
-    name = muxed_name(mine[:-1], ["a.mp3", "s1"])
+@pytest.mark.parametrize("own_id", ["C:\0", "C:\0\0"])
+def test_an_id_with_the_separator_of_the_digest_does_not_make_the_file_of_another_ours(own_id: str) -> None:
+    name = muxed_name(own_id[:-1], ["a.mp3", "s1"])
     files = [screen_entry("s1"), screen_entry("s2"), muxed_entry(name, ["a.mp3", "s1"])]
-    assert superseded_files(audio_entry(), files, mine) == ()
+    assert superseded_files(audio_entry(), files, own_id) == ()
 
 
 def test_a_file_still_in_use_is_not_superseded_under_the_name_of_another_entry() -> None:

@@ -40,6 +40,6 @@ def text_contrasts(tab: BrowserTab) -> list[dict[str, Any]]:
     return tab.evaluate(_SCRIPT)
 
 
-def low_contrast_texts(tab: BrowserTab, least: float = 4.5) -> list[dict[str, Any]]:
+def low_contrast_texts(tab: BrowserTab, min_ratio: float = 4.5) -> list[dict[str, Any]]:
     """Return the elements whose text has less contrast than required."""
-    return [text for text in text_contrasts(tab) if text["ratio"] < least]
+    return [text for text in text_contrasts(tab) if text["ratio"] < min_ratio]

@@ -76,9 +76,9 @@ def decode_film(path: Path, canvas: tuple[int, int] | None = None, *options: str
     lines = [line for line in output_lines if "showinfo" in line and "pts_time:" in line]
     times = [float(line.split("pts_time:")[1].split()[0]) for line in lines]
     length = width * height * 3 // 2
-    looks = [done.stdout[at : at + length] for at in range(0, len(done.stdout), length)]
-    assert len(times) == len(looks), done.stderr[-500:]
-    return ReferenceFilm(tuple(times), tuple(looks))
+    frames = [done.stdout[at : at + length] for at in range(0, len(done.stdout), length)]
+    assert len(times) == len(frames), done.stderr[-500:]
+    return ReferenceFilm(tuple(times), tuple(frames))
 
 
 def canvas_size(path: Path) -> tuple[int, int]:

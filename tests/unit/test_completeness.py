@@ -90,9 +90,9 @@ def test_a_truncated_file_is_detected_at_every_truncation_point(
 ) -> None:
     whole = media_files[name]
     # Data after the media: the end of an index at the end of the file contains only the name of the program.
-    least = 12 if name in ("front.mp4", "plain.mkv", "plain.webm", "plain.avi") else 120
+    min_missing = 12 if name in ("front.mp4", "plain.mkv", "plain.webm", "plain.avi") else 120
     offsets = {*range(40), *(len(whole) * part // 200 for part in range(200))}
-    for offset in sorted(item for item in offsets if item < len(whole) - least):
+    for offset in sorted(item for item in offsets if item < len(whole) - min_missing):
         assert examine_content(tmp_path, whole[:offset]) is Structure.TRUNCATED, offset
 
 
@@ -100,8 +100,8 @@ def test_a_truncated_file_is_detected_at_every_truncation_point(
 def test_a_truncated_live_file_is_detected_unless_it_ends_between_two_parts(
     media_files: dict[str, bytes], tmp_path: Path, name: str
 ) -> None:
-    whole, chance = media_files[name], random.Random(7)
-    offsets = [chance.randrange(40, len(whole) - 12) for _ in range(200)]
+    whole, generator = media_files[name], random.Random(7)
+    offsets = [generator.randrange(40, len(whole) - 12) for _ in range(200)]
     found = [examine_content(tmp_path, whole[:offset]) for offset in offsets]
     assert Structure.WHOLE not in found
     assert found.count(Structure.TRUNCATED) >= 190
@@ -161,10 +161,10 @@ def test_media_is_never_taken_for_text(media_files: dict[str, bytes], tmp_path: 
 
 
 def test_damaged_files_neither_raise_an_error_nor_take_long(media_files: dict[str, bytes], tmp_path: Path) -> None:
-    chance = random.Random(7)
+    generator = random.Random(7)
     for name in ("front.mp4", "segment-index.mp4", "-live.mkv", "plain.avi", "rf64.wav"):
         for _ in range(60):
             content = bytearray(media_files[name])
             for _ in range(20):
-                content[chance.randrange(min(3000, len(content)))] = chance.randrange(256)
+                content[generator.randrange(min(3000, len(content)))] = generator.randrange(256)
             assert examine_content(tmp_path, bytes(content)) in Structure

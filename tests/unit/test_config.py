@@ -401,10 +401,13 @@ def test_an_invalid_muxer_id_hides_no_other_problem(refused: Refused) -> None:
 
 
 @pytest.mark.parametrize(
-    ("past", "older", "warned"), [("720", "0", False), ("721", "0", True), ("1440", "725", False), ("1440", "719", True)]
+    ("window_past", "older_than", "warned"),
+    [("720", "0", False), ("721", "0", True), ("1440", "725", False), ("1440", "719", True)],
 )
-def test_a_window_longer_than_720_minutes_is_a_warning(loaded: Load, past: str, older: str, warned: bool) -> None:
-    text = f"{REQUIRED}[processing]\nwindow_past = {past}\nwindow_past_older_than = {older}\n"
+def test_a_window_longer_than_720_minutes_is_a_warning(
+    loaded: Load, window_past: str, older_than: str, warned: bool
+) -> None:
+    text = f"{REQUIRED}[processing]\nwindow_past = {window_past}\nwindow_past_older_than = {older_than}\n"
     assert any("720" in warning for warning in loaded(text).warnings) is warned
 
 

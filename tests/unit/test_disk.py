@@ -49,12 +49,12 @@ class FakeDisk:
     """A file system whose free space is set by the test, and a clock."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.total, self.free, self.now, self.looks = 1000 * MEGABYTE, 500 * MEGABYTE, 1000.0, 0
+        self.total, self.free, self.now, self.checks = 1000 * MEGABYTE, 500 * MEGABYTE, 1000.0, 0
         monkeypatch.setattr("muxer.pipeline.disk_space.shutil.disk_usage", self._disk_usage)
         monkeypatch.setattr("muxer.pipeline.disk_space.time.monotonic", lambda: self.now)
 
     def _disk_usage(self, _: Path) -> SimpleNamespace:
-        self.looks += 1
+        self.checks += 1
         if self.free < 0:
             raise FileNotFoundError(2, "gone")
         return SimpleNamespace(total=self.total, free=self.free)
@@ -84,10 +84,10 @@ def test_a_change_is_logged_once(system: FakeDisk, caplog: pytest.LogCaptureFixt
 
 def test_the_disk_is_checked_at_most_once_a_second(system: FakeDisk) -> None:
     disk = TempDisk(Path("/temp"), 100)
-    before = system.looks
+    before = system.checks
     for _ in range(50):
         assert disk.has_room()
-    assert system.looks == before + 1
+    assert system.checks == before + 1
 
 
 def test_a_missing_folder_changes_nothing(system: FakeDisk, caplog: pytest.LogCaptureFixture) -> None:

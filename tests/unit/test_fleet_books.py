@@ -32,18 +32,22 @@ KEY = TargetKey("c1_muxed.mp4", "c1", "agent1")
 
 
 @pytest.fixture
-def holdings() -> OutstandingOrders:
+def outstanding_orders() -> OutstandingOrders:
     outstanding = OutstandingOrders()
     outstanding.put(OutstandingOrder(KEY, "m1", NOW - 600))
     return outstanding
 
 
-def test_a_started_target_keeps_the_key_of_its_task(holdings: OutstandingOrders) -> None:
-    held = holdings.record_start(TargetKey(KEY.name, KEY.recording), NOW)
+def test_a_started_target_keeps_the_key_of_its_task(outstanding_orders: OutstandingOrders) -> None:
+    held = outstanding_orders.record_start(TargetKey(KEY.name, KEY.recording), NOW)
     assert (held.key, held.message, held.begun) == (KEY, "m1", NOW)
-    assert holdings.record_start(TargetKey("other", "c2", "a"), NOW).message == ""
-    assert len(holdings) == 2
-    assert holdings.remove_order(KEY.name) == held and KEY.name not in holdings and holdings.remove_order(KEY.name) is None
+    assert outstanding_orders.record_start(TargetKey("other", "c2", "a"), NOW).message == ""
+    assert len(outstanding_orders) == 2
+    assert (
+        outstanding_orders.remove_order(KEY.name) == held
+        and KEY.name not in outstanding_orders
+        and outstanding_orders.remove_order(KEY.name) is None
+    )
 
 
 @pytest.mark.parametrize(
@@ -67,9 +71,9 @@ def test_a_task_is_lost_when_it_is_in_no_queue_and_at_no_worker(
     assert bool(outstanding.find_lost(NOW, since, at_workers)) is lost
 
 
-def test_a_recently_started_target_is_not_lost(holdings: OutstandingOrders) -> None:
-    holdings.record_start(KEY, NOW - SETTLE_SECONDS + 1)
-    assert holdings.find_lost(NOW, NOW - 3600, set()) == []
+def test_a_recently_started_target_is_not_lost(outstanding_orders: OutstandingOrders) -> None:
+    outstanding_orders.record_start(KEY, NOW - SETTLE_SECONDS + 1)
+    assert outstanding_orders.find_lost(NOW, NOW - 3600, set()) == []
 
 
 # ---- the journal -------------------------------------------------------------------------------------
@@ -106,14 +110,14 @@ def order_body(message: str = "m1") -> bytes:
 
 @pytest.mark.parametrize(("reason", "code"), [("rejected", Code.UNKNOWN_ORDER), ("delivery_limit", Code.NEVER_FINISHED)])
 def test_a_dead_letter_contains_its_target_and_the_reason(reason: str, code: Code) -> None:
-    letter = dead_letters.parse_dead_letter(order_body(), {"x-first-death-reason": reason})
-    assert (letter.message, letter.key, letter.error.code) == ("m1", TargetKey(KEY.name, KEY.recording), code)
+    dead_letter = dead_letters.parse_dead_letter(order_body(), {"x-first-death-reason": reason})
+    assert (dead_letter.message, dead_letter.key, dead_letter.error.code) == ("m1", TargetKey(KEY.name, KEY.recording), code)
 
 
 @pytest.mark.parametrize("garbage", [b"", b"{", b"[]", b"7", b'{"message_id": 1}', b'{"message_id": "x", "kwargs": []}'])
 def test_a_dead_letter_may_contain_anything(garbage: bytes) -> None:
-    letter = dead_letters.parse_dead_letter(garbage, {})
-    assert letter.key == TargetKey("", "") and choose_disposition(letter, None, "") is Disposition.LEFT
+    dead_letter = dead_letters.parse_dead_letter(garbage, {})
+    assert dead_letter.key == TargetKey("", "") and choose_disposition(dead_letter, None, "") is Disposition.LEFT
 
 
 @pytest.mark.parametrize(
@@ -187,8 +191,8 @@ def test_a_permanent_error_is_tried_at_most_three_times_in_a_row(reporter: Event
 
 def standing_event(name: str = "h/worker-0/1", held: tuple[str, ...] = (), steps: int = 0, moved: int = 0) -> Event:
     counts = [steps, *[0] * (len(DurationHistogram().counts) - 1)]
-    took = {"mux": {"counts": counts, "seconds": float(steps)}}
-    totals = {"steps": took, "moved": [["fetched", "RWS", moved]], "errors": []}
+    durations = {"mux": {"counts": counts, "seconds": float(steps)}}
+    totals = {"steps": durations, "moved": [["fetched", "RWS", moved]], "errors": []}
     who = {"host": "h", "pid": 1, "version": "1", "threads": 2, "started": NOW, "running": [], "out": {}}
     return Event(events.WORKER, name, details={**who, "held": list(held), "totals": totals})
 

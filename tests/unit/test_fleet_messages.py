@@ -106,7 +106,7 @@ def test_newer_calls_go_into_earlier_queues_than_older_ones() -> None:
     assert choose_queue(None, now) == 2
 
 
-def test_a_backlog_leaves_room_for_today() -> None:
+def test_a_backlog_leaves_capacity_for_the_calls_of_today() -> None:
     assert [free_capacity(lane, (0, 0, 0), 100) for lane in range(3)] == [100, 75, 50]
     assert [free_capacity(lane, (0, 0, 50), 100) for lane in range(3)] == [50, 25, 0]
     assert [free_capacity(lane, (50, 25, 50), 100) for lane in range(3)] == [0, 0, 0]

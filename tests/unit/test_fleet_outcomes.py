@@ -30,8 +30,8 @@ class OutcomeScenario:
 
     def __init__(self, path: Path, only_ours: bool) -> None:
         self.journal = Journal(path / JOURNAL_FILE)
-        self.books = OutcomeRecorder(self.journal, only_ours)
-        self.outcomes = EventHandler("host/poller/one", only_ours, self.journal, self.books, Activity())
+        self.recorder = OutcomeRecorder(self.journal, only_ours)
+        self.outcomes = EventHandler("host/poller/one", only_ours, self.journal, self.recorder, Activity())
 
     def handle_event(self, what: str, key: TargetKey = KEY, sender: str = "host/worker-0/7", **details: Any) -> None:
         self.outcomes.handle(Event(what, sender, key.recording, key.name, details))
@@ -59,7 +59,7 @@ def test_a_poller_knows_the_tasks_of_another_poller(create_scenario: Callable[[b
     scenario.handle_event(events.QUEUED, message="m1", sender="host/poller/two")
     assert scenario.outstanding_names == {KEY.name} and scenario.journal.state_of(KEY.name) == QUEUED
     scenario.handle_event(events.DONE, **MUXED_DETAILS)
-    assert (scenario.outstanding_names, scenario.journal.state_of(KEY.name), scenario.books.muxed) == (set(), DONE, 1)
+    assert (scenario.outstanding_names, scenario.journal.state_of(KEY.name), scenario.recorder.muxed) == (set(), DONE, 1)
     assert scenario.outcomes.is_taken(KEY.name), "this poll has read an older state"
     scenario.outcomes.begin_poll()
     assert not scenario.outcomes.is_taken(KEY.name)
@@ -99,7 +99,7 @@ def test_a_migration_handles_only_its_own_targets(create_scenario: Callable[[boo
     assert scenario.outstanding_names == {KEY.name}
     scenario.handle_event(events.FAILED, OTHER, message="m9", **FAILED_DETAILS)
     scenario.handle_event(events.DONE, OTHER, message="m9", **MUXED_DETAILS)
-    assert (scenario.books.muxed, scenario.books.failures) == (0, {})
+    assert (scenario.recorder.muxed, scenario.recorder.failures) == (0, {})
 
 
 def test_a_migration_ignores_the_failure_of_another_task_for_its_target(
@@ -109,16 +109,16 @@ def test_a_migration_ignores_the_failure_of_another_task_for_its_target(
     scenario.outcomes.record_order(KEY, "m1")
     for what, details in ((events.FAILED, FAILED_DETAILS), (events.POSTPONED, {}), (events.DROPPED, {})):
         scenario.handle_event(what, message="m9", **details)
-    assert (scenario.outstanding_names, scenario.books.failures) == ({KEY.name}, {})
+    assert (scenario.outstanding_names, scenario.recorder.failures) == ({KEY.name}, {})
     scenario.handle_event(events.FAILED, message="m1", **FAILED_DETAILS)
-    assert scenario.outstanding_names == set() and list(scenario.books.failures) == [KEY.name]
+    assert scenario.outstanding_names == set() and list(scenario.recorder.failures) == [KEY.name]
 
 
 def test_a_target_of_a_migration_counts_as_done_whoever_muxed_it(create_scenario: Callable[[bool], OutcomeScenario]) -> None:
     scenario = create_scenario(True)
     scenario.outcomes.record_order(KEY, "m1")
     scenario.handle_event(events.DONE, message="m9", **MUXED_DETAILS)
-    assert (scenario.outstanding_names, scenario.books.muxed) == (set(), 1)
+    assert (scenario.outstanding_names, scenario.recorder.muxed) == (set(), 1)
 
 
 @pytest.mark.parametrize("only_ours", [False, True])

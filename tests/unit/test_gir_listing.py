@@ -59,8 +59,8 @@ class FakeListing:
         found.sort(key=lambda item: hashlib.sha256(item["id"].encode()).digest())
         return self.build_page(link, found, min(int(query_parameter(link, "limit") or 100), self.cap))
 
-    def build_page(self, link: str, found: list[dict[str, str]], most: int) -> JsonResponse:
-        return {"statusCode": 0, "recordings": found[:most], "total": len(found)}
+    def build_page(self, link: str, found: list[dict[str, str]], max_calls: int) -> JsonResponse:
+        return {"statusCode": 0, "recordings": found[:max_calls], "total": len(found)}
 
 
 def listing_url(limit: int, extra: str = "") -> str:
@@ -148,14 +148,14 @@ class LinkingServer(FakeListing):
     refused = 10**6
     ignores_offset = False
 
-    def build_page(self, link: str, found: list[dict[str, str]], most: int) -> JsonResponse:
+    def build_page(self, link: str, found: list[dict[str, str]], max_calls: int) -> JsonResponse:
         offset = int(query_parameter(link, "offset") or 0)
         if offset >= self.refused:
             raise ServiceFailed("HTTP 500")
         shown = 0 if self.ignores_offset else offset
-        page = {"recordings": found[shown : shown + most]}
-        more = offset + most < len(found)
-        return page | ({"next": f"{link.partition('&offset')[0]}&offset={offset + most}"} if more else {})
+        page = {"recordings": found[shown : shown + max_calls]}
+        more = offset + max_calls < len(found)
+        return page | ({"next": f"{link.partition('&offset')[0]}&offset={offset + max_calls}"} if more else {})
 
 
 def test_known_links_are_followed_and_nothing_else_is_requested() -> None:
@@ -202,10 +202,10 @@ def test_a_page_that_fails_in_every_window_is_reported() -> None:
 @pytest.mark.parametrize("error", [RequestRejected("HTTP 400, too large", 400), Forbidden("HTTP 403"), NotFound("no", 404)])
 def test_a_permanently_refused_page_is_replaced_by_time_windows(error: MuxerError) -> None:
     class RefusingServer(LinkingServer):
-        def build_page(self, link: str, found: list[dict[str, str]], most: int) -> JsonResponse:
+        def build_page(self, link: str, found: list[dict[str, str]], max_calls: int) -> JsonResponse:
             if int(query_parameter(link, "offset") or 0) >= 100:
                 raise copy.copy(error)
-            return super().build_page(link, found, most)
+            return super().build_page(link, found, max_calls)
 
     server, deviations = RefusingServer(spaced_calls(300)), DeviationLog()
     listing = RecordingListing(server, deviations)
@@ -220,10 +220,10 @@ def test_a_permanently_refused_page_is_replaced_by_time_windows(error: MuxerErro
 
 def test_a_server_that_sends_retry_after_has_not_refused_the_page() -> None:
     class ThrottlingServer(LinkingServer):
-        def build_page(self, link: str, found: list[dict[str, str]], most: int) -> JsonResponse:
+        def build_page(self, link: str, found: list[dict[str, str]], max_calls: int) -> JsonResponse:
             if len(self.requests) % 3 == 0:
                 raise ServiceUnavailable("HTTP 429", 60)
-            return super().build_page(link, found, most)
+            return super().build_page(link, found, max_calls)
 
     server, deviations = ThrottlingServer(spaced_calls(300)), DeviationLog()
     listing = RecordingListing(server, deviations)
@@ -234,27 +234,27 @@ def test_a_server_that_sends_retry_after_has_not_refused_the_page() -> None:
 
 
 @pytest.mark.parametrize("error", [RequestRejected("HTTP 400, limit", 400), ServiceFailed("HTTP 500")])
-@pytest.mark.parametrize("most", [50, 60, 100])
-def test_a_server_that_refuses_a_larger_limit_loses_nothing(most: int, error: MuxerError) -> None:
+@pytest.mark.parametrize("max_calls", [50, 60, 100])
+def test_a_server_that_refuses_a_larger_limit_loses_nothing(max_calls: int, error: MuxerError) -> None:
     class StrictServer(FakeListing):
         def __call__(self, link: str) -> JsonResponse:
-            if int(query_parameter(link, "limit")) > most:
+            if int(query_parameter(link, "limit")) > max_calls:
                 self.requests.append(link)
                 raise error
             return super().__call__(link)
 
     server = StrictServer(spaced_calls(250))
-    assert sorted(read_ids(server, listing_url(most))) == call_ids(server.calls)
+    assert sorted(read_ids(server, listing_url(max_calls))) == call_ids(server.calls)
 
 
 @pytest.mark.parametrize("links", ["each other", "itself"])
 def test_links_that_lead_back_lose_nothing_in_few_requests(links: str) -> None:
     class CirclingServer(FakeListing):
-        def build_page(self, link: str, found: list[dict[str, str]], most: int) -> JsonResponse:
+        def build_page(self, link: str, found: list[dict[str, str]], max_calls: int) -> JsonResponse:
             offset = int(query_parameter(link, "offset") or 0)
-            following = 0 if offset and links == "each other" else most
+            following = 0 if offset and links == "each other" else max_calls
             address = f"{link.partition('&offset')[0]}&offset={following}"
-            return {"recordings": found[offset : offset + most], "next": address}
+            return {"recordings": found[offset : offset + max_calls], "next": address}
 
     server, deviations = CirclingServer(spaced_calls(250)), DeviationLog()
     assert sorted(read_ids(server, listing_url(100), deviations)) == call_ids(server.calls)
@@ -290,8 +290,8 @@ def test_an_empty_response_is_an_empty_page(response: JsonResponse) -> None:
 class ScanlessServer(LinkingServer):
     """A server without scan and scroll, which returns an empty page for them."""
 
-    def build_page(self, link: str, found: list[dict[str, str]], most: int) -> JsonResponse:
-        return {"recordings": [], "cursor": "x"} if is_scan_query(link) else super().build_page(link, found, most)
+    def build_page(self, link: str, found: list[dict[str, str]], max_calls: int) -> JsonResponse:
+        return {"recordings": [], "cursor": "x"} if is_scan_query(link) else super().build_page(link, found, max_calls)
 
 
 def test_an_empty_scan_page_is_followed_by_the_query_without_scan_and_that_is_remembered() -> None:
@@ -307,8 +307,8 @@ def test_an_empty_scan_page_is_followed_by_the_query_without_scan_and_that_is_re
 class PromisingServer(ScanlessServer):
     """A server that responds to a scan with empty pages that have links."""
 
-    def build_page(self, link: str, found: list[dict[str, str]], most: int) -> JsonResponse:
-        page = super().build_page(link, found, most)
+    def build_page(self, link: str, found: list[dict[str, str]], max_calls: int) -> JsonResponse:
+        page = super().build_page(link, found, max_calls)
         return {**page, "next": f"{link}&again"} if is_scan_query(link) else page
 
 

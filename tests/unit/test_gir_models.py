@@ -61,7 +61,7 @@ def test_a_time_is_read_back_to_the_millisecond(time: datetime) -> None:
 
 
 @given(st.text())
-def test_no_text_makes_the_reader_of_times_fail(text: str) -> None:
+def test_any_text_is_read_as_a_time_or_refused(text: str) -> None:
     read = parse_time(text)
     assert read is None or read.tzinfo is UTC
 
@@ -144,7 +144,7 @@ def test_the_address_through_rws_has_two_names() -> None:
         ((200, None), (100, 110), False),
     ],
 )
-def test_files_overlap_when_they_share_some_time(
+def test_files_overlap_when_they_share_a_time_span(
     first: tuple[int, int | None], second: tuple[int, int | None], overlap: bool
 ) -> None:
     one, other = (

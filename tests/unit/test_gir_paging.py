@@ -87,7 +87,7 @@ def test_a_scroll_that_keeps_its_id_is_read_to_its_end() -> None:
     assert read_ids(server) == ["a", "b"]
 
 
-def test_links_in_a_circle_end() -> None:
+def test_circular_links_end() -> None:
     server = PagingServer(first=build_page("a", "two"), two=build_page("b", "three"), three=build_page("c", "two"))
     assert read_ids(server) == ["a", "b", "c"]
 

@@ -15,17 +15,17 @@ def calls_within(calls: list[Call], window: SweepWindow) -> list[Call]:
     return [call for call in calls if window.start <= call[0] and call[1] <= window.end]
 
 
-def run_sweep(sweep: WindowSweep, calls: list[Call], most: int) -> tuple[list[SweepWindow], int]:
+def run_sweep(sweep: WindowSweep, calls: list[Call], max_calls: int) -> tuple[list[SweepWindow], int]:
     """Run a sweep over a server that returns at most `most` calls. Returns the completely read windows and the total."""
     whole, number = [], 0
     while (window := sweep.window) is not None:
         number += 1
         count = len(calls_within(calls, window))
-        if count > most and sweep.halve_window():
+        if count > max_calls and sweep.halve_window():
             continue
-        if count <= most:
+        if count <= max_calls:
             whole.append(window)
-        sweep.next_window(is_whole=count <= most, is_sparse=2 * count < most)
+        sweep.next_window(is_whole=count <= max_calls, is_sparse=2 * count < max_calls)
     return whole, number
 
 
@@ -43,9 +43,9 @@ def sweep_cases(draw: st.DrawFn) -> tuple[SweepWindow, list[Call], int]:
 def test_every_call_within_the_promised_length_is_in_a_window_that_is_read_completely(
     scene: tuple[SweepWindow, list[Call], int],
 ) -> None:
-    whole, calls, most = scene
+    whole, calls, max_calls = scene
     sweep = WindowSweep(whole)
-    read, _ = run_sweep(sweep, calls, most)
+    read, _ = run_sweep(sweep, calls, max_calls)
     if sweep.is_complete:
         promised = [call for call in calls if call[1] - call[0] <= sweep.covered_ms]
         assert all(any(calls_within([one], window) for window in read) for one in promised)
@@ -54,8 +54,8 @@ def test_every_call_within_the_promised_length_is_in_a_window_that_is_read_compl
 
 @given(sweep_cases())
 def test_a_sweep_ends_and_its_windows_are_never_too_short(scene: tuple[SweepWindow, list[Call], int]) -> None:
-    whole, calls, most = scene
-    _, number = run_sweep(WindowSweep(whole), calls, most)
+    whole, calls, max_calls = scene
+    _, number = run_sweep(WindowSweep(whole), calls, max_calls)
     assert number <= 400 + 100 * len(calls)
 
 

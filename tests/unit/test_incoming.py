@@ -171,7 +171,7 @@ def test_with_zero_minutes_no_file_is_waited_for(tmp_path: Path) -> None:
     assert judge_files(incoming, fetched_file(tmp_path, len(broken), broken)) == [(Arrival.SETTLED, "")]
 
 
-def test_one_warning_for_each_length(incoming: ArrivalTracker, tmp_path: Path) -> None:
+def test_each_length_is_warned_about_once(incoming: ArrivalTracker, tmp_path: Path) -> None:
     (source,) = incoming.check_arrival(RECORDING_ID, [fetched_file(tmp_path, 0)])
     errors = [fail_muxing(incoming, source) for _ in range(3)]
     assert [error.warned_once for error in errors] == [False, True, True]

@@ -219,7 +219,7 @@ def test_a_journal_with_another_schema_is_replaced_and_kept(tmp_path: Path) -> N
     assert path.with_suffix(".corrupt").exists()
 
 
-def test_a_journal_that_cannot_be_written_stops_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_journal_that_cannot_be_written_does_not_stop_the_work(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     journal = Journal(tmp_path / "missing" / "journal.sqlite3")
     for _ in range(MAX_PERMANENT_ATTEMPTS):
         journal.record_failure(TARGET_KEY, MediaError("corrupt"), 1.0)
@@ -342,7 +342,7 @@ def test_the_journal_does_not_grow_over_the_years(tmp_path: Path, monkeypatch: p
     assert journal.may_run("old", 0.0)
 
 
-def test_only_this_account_can_read_it(tmp_path: Path) -> None:
+def test_only_this_account_can_read_the_journal(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite3"
     Journal(path).record_wanted(TARGET_KEY, 1.0)
     for file in tmp_path.iterdir():

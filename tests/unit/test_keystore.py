@@ -94,7 +94,7 @@ def test_values_are_never_stored_in_clear_and_each_encryption_differs(stored: Pa
             assert base64.b64encode(value.encode()) not in data
 
 
-def test_it_writes_no_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_keystore_writes_no_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG):
         save_keystore(tmp_path, VALUES)
         open_keystore(tmp_path)

@@ -102,9 +102,9 @@ def test_a_box_without_sets_is_refused(config: bytes) -> None:
 
 def test_a_box_truncated_anywhere_is_refused(config: bytes) -> None:
     end = len(config)
-    for most in range(end - 4):
+    for size in range(end - 4):
         with pytest.raises(AvcError):
-            read_config(config[:most])
+            read_config(config[:size])
 
 
 @settings(max_examples=1500, deadline=None)

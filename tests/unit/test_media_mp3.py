@@ -81,7 +81,7 @@ def test_mp3_in_another_container_is_not_read(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("options", [("-ar", "16000"), ("-ar", "8000", "-ac", "1"), ("-ar", "44100", "-write_xing", "0")])
-def test_frames_of_another_form_start_a_span(folder: Path, call: Path, options: tuple[str, ...]) -> None:
+def test_frames_with_other_parameters_start_a_span(folder: Path, call: Path, options: tuple[str, ...]) -> None:
     other = mp4.create_audio(folder / "other.mp3", *MP3, *options)
     joined = folder / "joined.mp3"
     joined.write_bytes(call.read_bytes() + other.read_bytes() + call.read_bytes())

@@ -296,7 +296,7 @@ def test_slices_cover_their_gap_and_never_need_more_frames_than_there_are(length
 
 
 @pytest.mark.parametrize("rest", [1, 100, 400, 499, 500, 501, 1500])
-def test_a_last_slice_however_short_counts(rest: int) -> None:
+def test_a_last_slice_counts_however_short_it_is(rest: int) -> None:
     assert list(padding_slices(5 * SECOND + rest, 50, Fraction(10)))[-1][1] == 5 * SECOND + rest
 
 

@@ -17,8 +17,8 @@ FRAME = 100_000
 TOLERANCE = 2 * SECOND
 
 
-def create_clip(index: int, start: float, length: float, least: int = FRAME) -> Clip:
-    return Clip(index, round(start * SECOND), round(length * SECOND), least)
+def create_clip(index: int, start: float, length: float, min_length: int = FRAME) -> Clip:
+    return Clip(index, round(start * SECOND), round(length * SECOND), min_length)
 
 
 Shown = tuple[float, float, int | None, float]
@@ -173,7 +173,7 @@ def test_a_hidden_screen_shifts_no_other() -> None:
 
 
 def test_a_gap_of_less_than_a_frame_between_two_screens_holds_the_frame() -> None:
-    slow = create_clip(0, 0, 20, least=SECOND)
+    slow = create_clip(0, 0, 20, min_length=SECOND)
     assert plan_shown(20, slow, create_clip(1, 5, 3), create_clip(2, 8.5, 11.5)) == [
         (0, 5, 0, 0),
         (5, 8.5, 1, 0),
@@ -264,7 +264,7 @@ def test_a_first_frame_less_than_one_frame_late_is_shown_from_the_start() -> Non
     assert plan_shown(10, create_clip(0, 0.05, 10)) == [(0, 10, 0, 0)]
 
 
-def test_the_amount_of_padding() -> None:
+def test_the_total_padding() -> None:
     assert total_padding([Segment(0, 5, None), Segment(5, 7, 0), Segment(7, 10, None)]) == 8
 
 
@@ -361,7 +361,9 @@ TOLERANCES = [0, 1, 500_000, TOLERANCE]
 @pytest.mark.parametrize("holds", PROPERTIES)
 @settings(max_examples=120, deadline=None)
 @given(st.integers(-1_000_000, 3_000_000), st.integers(1, 10_000_000), CLIPS, st.sampled_from(TOLERANCES))
-def test_a_plan(holds: Property, start: int, length: int, layout: list[tuple[int, int, int]], tolerance: int) -> None:
+def test_a_plan_satisfies_each_property(
+    holds: Property, start: int, length: int, layout: list[tuple[int, int, int]], tolerance: int
+) -> None:
     holds(start, length, [Clip(index, *one) for index, one in enumerate(layout)], tolerance)
 
 
@@ -407,20 +409,20 @@ def compute_segments(
     return build_segments(hold_short_gaps(times, blank, {one.index: one.min_length for one in clips}))
 
 
-def hold_short_gaps(times: list[ClipTime | None], blank: set[int], least: dict[int, int]) -> list[ClipTime | None]:
+def hold_short_gaps(times: list[ClipTime | None], blank: set[int], min_length: dict[int, int]) -> list[ClipTime | None]:
     """Hold the previous frame over clips and gaps that are shorter than a frame.
 
     A gap at the beginning is filled by the first clip. No frame is held into a paused span or out of one."""
     for begin, end in find_spans(times, blank):
         shown = times[begin]
-        if shown is not None and end - begin < min(least[shown[0]], len(times)):
+        if shown is not None and end - begin < min(min_length[shown[0]], len(times)):
             times[begin:end] = following_times(times[begin - 1] if begin else None, end - begin)
     for begin, end in find_spans(times, blank):
         if times[begin] is not None or begin in blank:
             continue
-        if begin and (before := times[begin - 1]) and end - begin < least[before[0]]:
+        if begin and (before := times[begin - 1]) and end - begin < min_length[before[0]]:
             times[begin:end] = following_times(before, end - begin)
-        elif not begin and end < len(times) and (after := times[end]) and end < least[after[0]]:
+        elif not begin and end < len(times) and (after := times[end]) and end < min_length[after[0]]:
             until = next(to for at, to in find_spans(times, blank) if at == end)
             times[:until] = following_times((after[0], after[1] - 1), until)
     return times

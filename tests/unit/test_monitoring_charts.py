@@ -32,15 +32,15 @@ def parse_svg(svg: str) -> ElementTree.Element:
 
 
 @pytest.mark.parametrize(
-    ("most", "top"), [(0, 2), (1, 2), (3, 4), (5, 6), (7, 8), (9, 10), (11, 20), (61, 80), (125, 150), (1000, 1000)]
+    ("maximum", "top"), [(0, 2), (1, 2), (3, 4), (5, 6), (7, 8), (9, 10), (11, 20), (61, 80), (125, 150), (1000, 1000)]
 )
-def test_the_axis_ends_at_a_round_number(most: float, top: float) -> None:
-    assert round_axis_top(most) == top
+def test_the_axis_ends_at_a_round_number(maximum: float, top: float) -> None:
+    assert round_axis_top(maximum) == top
 
 
-@pytest.mark.parametrize(("most", "top"), [(0, 60), (61, 300), (3601, 7200), (90_000, 172_800), (700_000, 1_209_600)])
-def test_an_axis_of_time_ends_at_a_usual_span(most: float, top: float) -> None:
-    assert round_axis_seconds(most) == top
+@pytest.mark.parametrize(("maximum", "top"), [(0, 60), (61, 300), (3601, 7200), (90_000, 172_800), (700_000, 1_209_600)])
+def test_an_axis_of_time_ends_at_a_usual_span(maximum: float, top: float) -> None:
+    assert round_axis_seconds(maximum) == top
 
 
 def test_bars_have_the_height_of_their_numbers_and_are_stacked() -> None:
@@ -88,7 +88,7 @@ def test_a_chart_without_numbers_is_empty() -> None:
     assert not list(svg.iter("path"))
 
 
-def test_samples_become_steps_of_ten_minutes() -> None:
+def test_samples_are_merged_into_steps_of_ten_minutes() -> None:
     found = max_per_step(
         [(0.0, 1.0), (9.0, 5.0), (STEP_SECONDS - 1, 3.0), (2 * STEP_SECONDS, 2.0), (10 * STEP_SECONDS, 9.0)],
         ChartFrame(0, 4 * STEP_SECONDS),

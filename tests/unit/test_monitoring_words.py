@@ -49,7 +49,7 @@ def test_lengths_are_exact() -> None:
     assert formatted == ["0.0 s", "7.5 s", "1:00 min", "1:30 min", "1:00:00 h"]
 
 
-def test_sizes() -> None:
+def test_format_of_sizes() -> None:
     formatted = [format_megabytes(value) for value in (0, 999, 1500, 2_340_000, 5e9)]
     assert formatted == ["0 bytes", "999 bytes", "1.5 kB", "2.3 MB", "5.0 GB"]
 

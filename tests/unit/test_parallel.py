@@ -50,15 +50,15 @@ def test_results_are_returned_in_the_order_of_the_tasks(make: Make) -> None:
 
 
 def test_concurrent_tasks_are_one_more_than_the_helpers(make: Make) -> None:
-    together, running, most = threading.Barrier(3), threading.Semaphore(3), []
+    together, running, acquired = threading.Barrier(3), threading.Semaphore(3), []
 
     def run_together() -> None:
-        most.append(running.acquire(blocking=False))
+        acquired.append(running.acquire(blocking=False))
         together.wait(TIMEOUT_SECONDS)
         running.release()
 
     make(workers=2, for_each=2).run_tasks([run_together] * 6)
-    assert most == [True] * 6
+    assert acquired == [True] * 6
 
 
 def test_a_worker_does_its_tasks_itself_when_all_helpers_are_busy(make: Make) -> None:

@@ -104,7 +104,7 @@ def test_an_error_of_one_recording_does_not_stop_the_others(stop: threading.Even
     assert pool.submit(create_target("bad"))
 
 
-def test_the_queue_is_short_and_a_submit_waits_for_room(stop: threading.Event) -> None:
+def test_the_queue_is_short_and_a_submit_waits_for_capacity(stop: threading.Event) -> None:
     gate = GatedWork()
     pool = ThreadExecutor(gate, 1, stop)
     for number in range(QUEUED_PER_WORKER + 1):
@@ -129,7 +129,7 @@ def test_the_queue_is_short_and_a_submit_waits_for_room(stop: threading.Event) -
     assert gate.done[-1] == "one more"
 
 
-def test_a_stop_ends_a_submit_that_waits_for_room(stop: threading.Event) -> None:
+def test_a_stop_ends_a_submit_that_waits_for_capacity(stop: threading.Event) -> None:
     gate = GatedWork()
     pool = ThreadExecutor(gate, 1, stop)
     for number in range(QUEUED_PER_WORKER + 1):
@@ -261,7 +261,7 @@ def test_while_starting_is_blocked_queued_targets_wait_and_running_ones_continue
     assert gate.done == ["running", "queued"]
 
 
-def test_a_stop_ends_the_wait_for_room(stop: threading.Event) -> None:
+def test_a_stop_ends_the_wait_for_capacity(stop: threading.Event) -> None:
     room = FakeRoom()
     pool = ThreadExecutor(lambda _: None, 1, stop, room)
     ended = threading.Event()

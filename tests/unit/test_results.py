@@ -79,7 +79,7 @@ def test_a_kept_file_is_as_private_as_a_job_folder(folder: Path) -> None:
     assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}
 
 
-def test_another_target_version_option_or_certificate_gets_nothing(folder: Path) -> None:
+def test_a_kept_file_is_not_used_for_another_target_version_option_or_certificate(folder: Path) -> None:
     results = keep_result(folder)
     moved = replace(TARGET, screens=(media_file("s.mp4", "2024-01-02T10:00:01.000+0000"),))
     assert moved.file_name == TARGET.file_name

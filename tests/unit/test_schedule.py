@@ -16,7 +16,7 @@ from tests.support.schedule import ModuleScheduling
         ("tests/e2e/test_running.py::test_a_thing[a::b]", "tests/e2e/test_running.py::test_a_thing[a::b]"),
     ],
 )
-def test_a_module_whose_tests_share_something_stays_together(test: str, scope: str) -> None:
+def test_a_module_with_shared_fixtures_stays_in_one_worker(test: str, scope: str) -> None:
     assert ModuleScheduling._split_scope(ModuleScheduling.__new__(ModuleScheduling), test) == scope
 
 

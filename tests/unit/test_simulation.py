@@ -96,8 +96,8 @@ def _serve_arrivals(arrivals: list[float], threads: int, seconds: float) -> tupl
 
 
 def _poisson_arrivals(count: int, rate: float) -> list[float]:
-    chance = random.Random(7)
-    return list(accumulate(chance.expovariate(rate) for _ in range(count)))
+    generator = random.Random(7)
+    return list(accumulate(generator.expovariate(rate) for _ in range(count)))
 
 
 @pytest.mark.parametrize("load", [0.5, 0.8])
