@@ -62,7 +62,7 @@ class Publisher:
             return published
 
     def recover_publications(self) -> None:
-        """Post again the entries that an earlier publication put at stake and that are missing now."""
+        """Post again the entries that RWS lost at an earlier publication."""
         self._records.recover(
             self._repair_entries, "lost entries could not be posted again; retrying at the next poll", logging.ERROR
         )
@@ -74,7 +74,7 @@ class Publisher:
             *earlier, _ = record["mediaFiles"]
             if current is not None and _missing_ids(_entries_at_risk(record["mediaFiles"]), current):
                 # Superseded entries come back too: their deletion then deletes their files as well.
-                log.warning("%s: entries that an earlier publication put at stake are missing; posting them", recording_id)
+                log.warning("%s: RWS lost entries at an earlier publication; posting them again", recording_id)
                 # An entry with an id comes last: it identifies the post when it is read back.
                 wanted = sorted(_merge_entries(earlier, current), key=lambda entry: bool(entry.get("mediaId")))
                 self._post_entries(recording_id, record["region"], wanted, full=True)

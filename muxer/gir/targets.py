@@ -1,4 +1,4 @@
-"""Decides which muxed files a call needs, and which of them exist (behaviour, section 1, step 4). Pure."""
+"""Decides which muxed files a call needs, and which of them exist. Pure."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Circuit breaker: which services are unavailable. Recordings that need one are paused, but for one trial in each poll.
 
-An outage costs one log line at both ends. A single failure is none: one broken file must not stop the others.
+An outage costs one log line at each end. A single failure is none: one broken file must not stop the others.
 """
 
 from __future__ import annotations

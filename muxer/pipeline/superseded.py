@@ -95,7 +95,7 @@ class SupersededCleaner:
             return True
         if any(sources < set(media.muxed_from or ()) or media.media_id == record.get("by") for media in current.muxed_files):
             self._stores.for_location(location).delete_file(location)
-            log.info("superseded file deleted", extra={"fields": {"media": record["media"]}})
+            log.info("superseded entry deleted", extra={"fields": {"media": record["media"]}})
             return True
         if "since" not in record:
             return True
@@ -107,7 +107,7 @@ class SupersededCleaner:
 
     def _delete_entry(self, recording_id: str, media: MediaFile) -> None:
         self._repeat("deleting the entry", partial(self._rws.delete_media, recording_id, media.media_id))
-        log.info("superseded file deleted", extra={"fields": {"media": media.media_id}})
+        log.info("superseded entry deleted", extra={"fields": {"media": media.media_id}})
 
 
 def _intent_record(recording_id: str, media_id: str, sources: Iterable[str], location: MediaLocation) -> dict[str, Any]:

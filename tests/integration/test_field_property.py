@@ -37,7 +37,7 @@ from tests.support.tools import tested_tools
 
 SEEDS, FIRST = int(os.environ.get("FIELD_SEEDS", "12")), int(os.environ.get("FIELD_FIRST", "0"))
 SECONDS, SCREEN_SECONDS = 5.0, 3.0
-# Frames shown for less than this may be omitted (engine.MAX_FILLED).
+# Frames shown for less than this may be omitted (engine.MAX_FILLED_US).
 SHORT_SECONDS = 0.1
 # The time at which an edit list may hold a frame.
 HOLD_AT_SECONDS = 1.0
@@ -61,7 +61,7 @@ SIZES = ((320, 180), (240, 180), (322, 182))
 @dataclass(frozen=True)
 class DrawnScreen:
     """A randomly drawn screen file: how it is created, its start, the length of its frames, whether it is damaged, and
-    for how long an edit list holds the frame before :data:`HOLD_AT`."""
+    for how long an edit list holds the frame before :data:`HOLD_AT_SECONDS`."""
 
     recipe: Recipe
     begin: float

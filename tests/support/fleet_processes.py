@@ -66,7 +66,7 @@ class FleetProcesses:
     """The processes of a fleet: ``with FleetProcesses(lab, url) as crew``. They end with the block.
 
     It writes muxer.cfg with further options to a folder `name`; `url` is the address of the broker. `constants` change
-    constants of the product in addition to the delays of :data:`HASTE`. `inside` is a prefix of the commands.
+    constants of the product in addition to the delays of :data:`SHORT_INTERVALS`. `inside` is a prefix of the commands.
     """
 
     def __init__(

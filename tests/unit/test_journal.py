@@ -1,4 +1,4 @@
-"""When a failed recording is retried (behaviour, section 6), and what the journal stores on disk."""
+"""When a failed recording is retried, and what the journal stores on disk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The log: one file per instance, one line per step with the recording id, no secrets (behaviour, section 6)."""
+"""The log: one file per instance, one line per step with the recording id, no secrets."""
 
 from __future__ import annotations
 

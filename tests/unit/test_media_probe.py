@@ -1,4 +1,4 @@
-"""Parsing the output of ffprobe (behaviour, section 3)."""
+"""Parsing the output of ffprobe."""
 
 from __future__ import annotations
 

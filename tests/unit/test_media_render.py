@@ -1,4 +1,4 @@
-"""Conversion of segments to pieces of the result and to ffmpeg commands (behaviour, section 3)."""
+"""Conversion of segments to pieces of the result and to ffmpeg commands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The plan of a muxed file on the time axis of its audio (behaviour, section 3)."""
+"""The plan of a muxed file on the time axis of its audio."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""External programs: argument lists, time limits, cancellation, no orphans (behaviour, section 6)."""
+"""External programs: argument lists, time limits, cancellation, no orphans."""
 
 from __future__ import annotations
 

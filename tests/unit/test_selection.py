@@ -1,4 +1,4 @@
-"""Which muxed files a call needs, and which exist (behaviour, section 1, step 4; gir-api, section 5)."""
+"""Which muxed files a call needs, and which exist (gir-api, section 5)."""
 
 from __future__ import annotations
 

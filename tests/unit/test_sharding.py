@@ -1,4 +1,4 @@
-"""Which recordings belong to an instance (behaviour, section 4; the guide: Configuring Sharding)."""
+"""Which recordings belong to an instance (the guide: Configuring Sharding)."""
 
 from __future__ import annotations
 

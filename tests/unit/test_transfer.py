@@ -1,4 +1,4 @@
-"""Streams from the network to disk (behaviour, section 1, step 5)."""
+"""Streams from the network to disk."""
 
 from __future__ import annotations
 

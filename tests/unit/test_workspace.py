@@ -1,4 +1,4 @@
-"""The temporary folder: private, locked, one folder per job, cleaned up (behaviour, sections 2 and 6)."""
+"""The temporary folder: private, locked, one folder per job, cleaned up."""
 
 from __future__ import annotations
 
