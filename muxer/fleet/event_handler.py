@@ -27,15 +27,15 @@ MAX_ENDED_ORDERS = 10_000
 
 
 class EventHandler:
-    """The outstanding targets (`holdings`), `workers` and dead `letters`. `only_ours`: as in a migration."""
+    """The outstanding targets (`outstanding`), `workers` and dead `letters`. `only_ours`: as in a migration."""
 
-    def __init__(self, name: str, only_ours: bool, journal: Journal, books: OutcomeRecorder, activity: Activity) -> None:
+    def __init__(self, name: str, only_ours: bool, journal: Journal, outcomes: OutcomeRecorder, activity: Activity) -> None:
         """Create it with the outstanding targets in the journal. `name` is the sender of the events of this poller."""
         self._name, self._only_ours = name, only_ours
-        self._journal, self._books, self._activity = journal, books, activity
-        self.holdings, self.workers, self.letters = OutstandingOrders(), WorkerRegistry(), DeadLetterScanner()
+        self._journal, self._outcomes, self._activity = journal, outcomes, activity
+        self.outstanding, self.workers, self.letters = OutstandingOrders(), WorkerRegistry(), DeadLetterScanner()
         for key, at, message in journal.outstanding():
-            self.holdings.put(OutstandingOrder(key, message, at))
+            self.outstanding.put(OutstandingOrder(key, message, at))
         self._ended = BoundedSet(MAX_ENDED_TARGETS)
         # Targets whose end was reported by another worker: the next poll reads their state in RWS.
         self._unsure: dict[str, TargetKey] = {}
@@ -48,30 +48,30 @@ class EventHandler:
 
     def is_taken(self, name: str) -> bool:
         """Whether a target is outstanding, or done since this poll started."""
-        return name in self.holdings or name in self._ended
+        return name in self.outstanding or name in self._ended
 
     def record_order(self, key: TargetKey, message: str) -> None:
         """Record a task for a target. `message` is the id of its message."""
-        self.holdings.put(OutstandingOrder(key, message, epoch_now()))
+        self.outstanding.put(OutstandingOrder(key, message, epoch_now()))
         self._journal.record_queued(key, epoch_now(), message)
         self.letters.request_full_scan(key.name)
 
     def release_target(self, key: TargetKey) -> None:
         """Record that a target is no longer outstanding and still wanted."""
-        self.holdings.remove_order(key.name)
+        self.outstanding.remove_order(key.name)
         self._journal.record_wanted(key, epoch_now())
 
     def find_lost(self, empty_since: float | None) -> list[OutstandingOrder]:
         """Return the targets whose task is lost. `empty_since` is as in :meth:`OutstandingOrders.find_lost`."""
-        return self.holdings.find_lost(epoch_now(), empty_since, self.workers.held_targets(epoch_now()))
+        return self.outstanding.find_lost(epoch_now(), empty_since, self.workers.held_targets(epoch_now()))
 
     def settle_letter(self, letter: DeadLetter) -> Disposition:
         """Set the target of a new dead letter aside; return the handling of the letter."""
-        held, key = self.holdings.get(letter.key.name), letter.key
+        held, key = self.outstanding.get(letter.key.name), letter.key
         disposition = choose_disposition(letter, held, self._journal.state_of(key.name))
         if disposition is Disposition.SET_ASIDE and held is not None:
-            self.holdings.remove_order(key.name)
-            self._books.record_failure(held.key, classify_error(letter.error), logging.ERROR, None)
+            self.outstanding.remove_order(key.name)
+            self._outcomes.record_failure(held.key, classify_error(letter.error), logging.ERROR, None)
         return disposition
 
     def handle(self, event: Event) -> None:
@@ -84,7 +84,7 @@ class EventHandler:
             if event.what in _OPEN_TARGET_EVENTS and self._is_finished(event.file):
                 log.debug("%s reports a finished file; the next poll reads RWS", event.sender)
                 return
-            held = self.holdings.get(event.file)
+            held = self.outstanding.get(event.file)
             if held is not None and event.what in _END_EVENTS and _claims_work_of_another(event, held):
                 self._check_in_rws(event, held)
                 return
@@ -96,12 +96,12 @@ class EventHandler:
         """Whether to handle an event. For a migration, a task of another poller matters only when it is done."""
         if not self._only_ours:
             return True
-        held = self.holdings.get(event.file)
+        held = self.outstanding.get(event.file)
         return held is not None and (event.what == events.DONE or _is_about(event, held))
 
     def _is_finished(self, file: str) -> bool:
         """Whether a target is done and not outstanding. Events about it are late or wrong then and change nothing."""
-        return file not in self.holdings and self._journal.state_of(file) == DONE
+        return file not in self.outstanding and self._journal.state_of(file) == DONE
 
     def _check_in_rws(self, event: Event, held: OutstandingOrder) -> None:
         """Ignore the end of a target that an event reports, and read RWS instead: the target is wanted again."""
@@ -109,7 +109,7 @@ class EventHandler:
         log.warning("%s reports the end of a target that another worker started; checking RWS", event.sender, extra=extra)
         if self._only_ours:
             # A migration has no later poll: the task is queued again.
-            self.holdings.put(replace(held, dropped=0.0))
+            self.outstanding.put(replace(held, dropped=0.0))
         else:
             self.release_target(held.key)
             if len(self._unsure) < MAX_ENDED_TARGETS:
@@ -117,49 +117,49 @@ class EventHandler:
 
     def record_finished(self, name: str) -> None:
         """Record that a poll has found a target done."""
-        if (key := self._unsure.pop(name, None)) is not None and name not in self.holdings:
-            self._books.record_done(key, ALREADY_DONE, {})
+        if (key := self._unsure.pop(name, None)) is not None and name not in self.outstanding:
+            self._outcomes.record_done(key, ALREADY_DONE, {})
 
     def _handle_queued(self, event: Event, key: TargetKey) -> None:
         # The event of a finished task may arrive late.
         message = str(event.details.get("message", ""))
-        if key.name in self.holdings or message in self._over:
+        if key.name in self.outstanding or message in self._over:
             return
-        self.holdings.put(OutstandingOrder(key, message, epoch_now()))
+        self.outstanding.put(OutstandingOrder(key, message, epoch_now()))
         self._journal.record_queued(key, epoch_now(), message)
         self.letters.request_full_scan(key.name)
 
     def _handle_begun(self, event: Event, key: TargetKey) -> None:
-        held = self.holdings.record_start(key, epoch_now(), event.sender, self.workers.held_targets(epoch_now()))
+        held = self.outstanding.record_start(key, epoch_now(), event.sender, self.workers.held_targets(epoch_now()))
         self._journal.record_running(held.key, epoch_now(), held.message)
 
     def _handle_postponed(self, event: Event, key: TargetKey) -> None:
-        held = self.holdings.remove_order(key.name)
+        held = self.outstanding.remove_order(key.name)
         self._journal.record_wanted(held.key if held else key, epoch_now())
 
     def _handle_dropped(self, event: Event, key: TargetKey) -> None:
-        held = self.holdings.get(key.name)
+        held = self.outstanding.get(key.name)
         if held is not None and _is_about(event, held):
-            self.holdings.put(replace(held, dropped=epoch_now()))
+            self.outstanding.put(replace(held, dropped=epoch_now()))
 
     def _handle_done(self, event: Event, key: TargetKey) -> None:
         # First what may be malformed, so that an error changes nothing.
         outcome, facts = str(event.details["outcome"]), dict(event.details["facts"])
-        held = self.holdings.remove_order(key.name)
+        held = self.outstanding.remove_order(key.name)
         agent = key.agent or (held.key.agent if held else "")
         self._ended.add(key.name)
-        self._books.record_done(TargetKey(key.name, key.recording, agent), outcome, facts)
+        self._outcomes.record_done(TargetKey(key.name, key.recording, agent), outcome, facts)
         self.letters.request_full_scan(key.name)
         self._activity.count_outcome(outcome, facts)
         self.workers.record_finished(event.sender, outcome, epoch_now())
 
     def _handle_failed(self, event: Event, key: TargetKey) -> None:
-        held = self.holdings.get(key.name)
+        held = self.outstanding.get(key.name)
         failure, is_last = events.parse_failure(event.details), not event.details["more"]
         known = held.key if held and not key.agent else key
-        self._books.record_failure(known, failure, int(event.details["level"]), None, worker=event.sender)
+        self._outcomes.record_failure(known, failure, int(event.details["level"]), None, worker=event.sender)
         if is_last:
-            self.holdings.remove_order(key.name)
+            self.outstanding.remove_order(key.name)
             self._activity.count_outcome(FAILED, {})
             self.workers.record_finished(event.sender, FAILED, epoch_now())
 

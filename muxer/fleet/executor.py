@@ -69,7 +69,7 @@ class FleetPool(TargetExecutor):
         mark: str,
         attempts: int,
         journal: Journal,
-        books: OutcomeRecorder,
+        outcomes: OutcomeRecorder,
         activity: Activity,
         outages: CircuitBreaker,
         stop: threading.Event,
@@ -81,7 +81,7 @@ class FleetPool(TargetExecutor):
         self._mark = f"{mark}.migration-{uuid.uuid4().hex[:8]}" if self._migrates else mark
         self._name = f"{socket.gethostname()}/poller/{self._mark}"
         self._fleet, self._attempts, self._outages, self._stop = fleet, attempts, outages, stop
-        self._outcomes = EventHandler(self._name, self._migrates, journal, books, activity)
+        self._events = EventHandler(self._name, self._migrates, journal, outcomes, activity)
         self._broker = FleetBroker(fleet, self._name, outages)
         self._chosen: list[tuple[float, int, TargetKey]] = []
         self._numbers = itertools.count()
@@ -99,7 +99,7 @@ class FleetPool(TargetExecutor):
 
         In a migration, wait for room, queue it and return whether it was not outstanding yet.
         """
-        if self._outcomes.is_taken(target.file_name):
+        if self._events.is_taken(target.file_name):
             return False
         began = None if target.audio.start is None else target.audio.start.timestamp()
         if self._migrates:
@@ -114,12 +114,12 @@ class FleetPool(TargetExecutor):
 
     def mark_finished(self, target: MuxTarget) -> None:
         """Record that a poll has found a target done."""
-        self._outcomes.record_finished(target.file_name)
+        self._events.record_finished(target.file_name)
 
     def begin_poll(self) -> None:
         """Start a poll. In a migration, raises the errors of :func:`broker_call` when the broker is unavailable."""
         self._chosen, self._is_starved = [], False
-        self._outcomes.begin_poll()
+        self._events.begin_poll()
         if self._migrates:
             self._poll_depths_now()
 
@@ -153,22 +153,22 @@ class FleetPool(TargetExecutor):
     @property
     def needs_targets_now(self) -> bool:
         """Whether some workers will soon be idle while targets wait for the end of the pass."""
-        return bool(self._chosen) and needs_work_soon(self._depths, self._outcomes.workers.count_threads(epoch_now()))
+        return bool(self._chosen) and needs_work_soon(self._depths, self._events.workers.count_threads(epoch_now()))
 
     @property
     def target_count(self) -> int:
         """The number of outstanding targets."""
-        return len(self._outcomes.holdings)
+        return len(self._events.outstanding)
 
     @property
     def recording_count(self) -> int:
         """The number of recordings with outstanding targets."""
-        return len({held.key.recording for held in self._outcomes.holdings.all_orders})
+        return len({held.key.recording for held in self._events.outstanding.all_orders})
 
     def wait_for_all(self) -> None:
         """Wait until all submitted targets are finished or the process stops; queue lost tasks again."""
         while self.target_count and not self._stop.wait(ROOM_POLL_INTERVAL):
-            for held in self._outcomes.find_lost(self._emptiness.since):
+            for held in self._events.find_lost(self._emptiness.since):
                 self._order_again(held)
 
     def wait_for_running(self, seconds: float) -> bool:
@@ -177,17 +177,17 @@ class FleetPool(TargetExecutor):
 
     def fleet_status(self) -> FleetStatus:
         """Return the state of the fleet."""
-        held, at_workers = self._outcomes.holdings.all_orders, self._outcomes.workers.held_targets(epoch_now())
+        held, at_workers = self._events.outstanding.all_orders, self._events.workers.held_targets(epoch_now())
         waiting = [order for order in held if not order.is_worked_on(epoch_now(), at_workers)]
         return FleetStatus(
             at=epoch_now(),
             connected=self._control.is_connected,
             lanes=dict(zip(queue_names(self._fleet.queue), self._depths, strict=True)),
-            dead=self._outcomes.letters.count,
+            dead=self._events.letters.count,
             queued=len(waiting),
             running=len(held) - len(waiting),
             oldest=min((order.queued for order in waiting), default=None),
-            workers=self._outcomes.workers.worker_statuses(epoch_now()),
+            workers=self._events.workers.worker_statuses(epoch_now()),
         )
 
     def _order_when_room(self, key: TargetKey, began: float | None) -> bool:
@@ -200,18 +200,18 @@ class FleetPool(TargetExecutor):
     def _order_again(self, held: OutstandingOrder) -> None:
         """Queue the lost task of a migration again, with the oldest calls; retry later without a broker."""
         _log_lost(held)
-        self._outcomes.release_target(held.key)
+        self._events.release_target(held.key)
         try:
             self._order_when_room(held.key, None)
         except MuxerError as error:
             log.debug("cannot queue the task again yet: %s", error)
-            self._outcomes.holdings.put(held)
+            self._events.outstanding.put(held)
 
     def _order_target(self, key: TargetKey, began: float | None) -> bool:
         """Queue the task of a target; return False when there is no room."""
         if self._stop.is_set():
             raise Stopped("stopped before the recording was started")
-        if self._outcomes.is_taken(key.name):
+        if self._events.is_taken(key.name):
             return True
         lane = choose_queue(began, epoch_now())
         with self._counting:
@@ -226,11 +226,11 @@ class FleetPool(TargetExecutor):
     def _send_order(self, key: TargetKey, lane: int) -> None:
         message = self._broker.create_message(Order(key.recording, key.name, self._attempts), lane)
         # Before it is sent, because a worker may finish it at once.
-        self._outcomes.record_order(key, message.message_id)
+        self._events.record_order(key, message.message_id)
         try:
             self._broker.send_message(message)
         except MuxerError:
-            self._outcomes.release_target(key)
+            self._events.release_target(key)
             raise
         self._control.send_event(Event(events.QUEUED, self._name, key.recording, key.name, {"message": message.message_id}))
 
@@ -247,7 +247,7 @@ class FleetPool(TargetExecutor):
         log_unreadable(properties, queue)
         try:
             if (event := events.decode_event(body)) is not None:
-                self._outcomes.handle(event)
+                self._events.handle(event)
         except MALFORMED_ERRORS as error:
             source = f"{event.what[:20]!r} of {event.sender[:100]!r}" if event else "unknown"
             log.warning("cannot read an event in %s, it is ignored: %s, %r", queue, source, error)
@@ -269,16 +269,16 @@ class FleetPool(TargetExecutor):
             if sent == self._sent:
                 self._depths = depths
                 self._emptiness.record_check(not any(depths), epoch_now())
-        self._outcomes.letters.scan_next(connection, self._fleet.queue, letters, self._outcomes.settle_letter)
+        self._events.letters.scan_next(connection, self._fleet.queue, letters, self._events.settle_letter)
 
     def _on_tick(self, connection: Any) -> None:
         # RabbitMQ reports a lack of memory only to publishers.
         self._control.send_event(Event(events.POLLER, self._name))
         self._poll_queue_depths(connection)
         if not self._migrates:
-            for held in self._outcomes.find_lost(self._emptiness.since):
+            for held in self._events.find_lost(self._emptiness.since):
                 _log_lost(held)
-                self._outcomes.release_target(held.key)
+                self._events.release_target(held.key)
 
 
 def _raise_cancelled(_frame: Any) -> None:

@@ -38,7 +38,7 @@ class OutcomeScenario:
 
     @property
     def outstanding_names(self) -> set[str]:
-        return {held.key.name for held in self.outcomes.holdings.all_orders}
+        return {held.key.name for held in self.outcomes.outstanding.all_orders}
 
 
 @pytest.fixture
