@@ -32,6 +32,7 @@ from tests.support import s3rver
 from tests.support.s3 import BUCKET, S3Server
 from tests.support.s3 import create_storage as s3_storage
 from tests.support.s3rver import S3rver
+from tests.support.tiers import spread_variants
 from tests.support.tls import HOST, self_signed, server_context
 
 pytestmark = [
@@ -240,7 +241,7 @@ def retry_until_done(site: ProxiedSite, operation: Callable[[ProxiedSite, Path],
     raise AssertionError(f"not done after {ATTEMPTS} attempts")
 
 
-@pytest.mark.parametrize("fault", PLAIN_FAULTS, ids=lambda fault: fault.name)
+@pytest.mark.parametrize("fault", spread_variants(PLAIN_FAULTS, 2), ids=lambda fault: fault.name)
 @pytest.mark.parametrize("what", OPERATIONS)
 def test_fault_causes_only_delay(site: ProxiedSite, tmp_path: Path, what: str, fault: Fault) -> None:
     service, method, operation = OPERATIONS[what]

@@ -192,7 +192,7 @@ SHOWN_SPANS = {
 
 
 @pytest.mark.parametrize("kind", ["copied", "B-frames", "re-encoded"])
-@pytest.mark.parametrize("layout", spread_variants(NESTED, 2))
+@pytest.mark.parametrize("layout", spread_variants(NESTED, 3))
 def test_screen_is_shown_again_where_an_inner_screen_ends(tmp_path: Path, audio: Path, layout: str, kind: str) -> None:
     parts = NESTED[layout]
     screens = [create_screen(tmp_path, *part, number, *SOURCES[kind]) for number, part in enumerate(parts, start=1)]  # type: ignore[call-arg]

@@ -13,6 +13,7 @@ from muxer.errors import Code, MediaError, MediaIncomplete
 from muxer.media.analyze.arrival import Arrival, MediaInput
 from muxer.media.engine import MediaEngine, MuxedFile
 from muxer.system.process import Runner
+from tests.support.tiers import spread_variants
 from tests.support.tools import tested_tools
 
 START = datetime(2024, 1, 2, 10, 0, 0, tzinfo=UTC)
@@ -89,7 +90,7 @@ def audible_seconds(path: Path) -> list[bool]:
 
 
 @pytest.mark.parametrize("arrival", GROWS)
-@pytest.mark.parametrize("part", [0.0, 0.0005, 0.02, 0.3, 0.6, 0.97])
+@pytest.mark.parametrize("part", spread_variants([0.0, 0.0005, 0.02, 0.3, 0.6, 0.97], 3))
 @pytest.mark.parametrize("name", [*SCREENS, "end.mp4"])
 def test_a_truncated_screen_that_may_grow_is_awaited(
     sources: Path, tmp_path: Path, name: str, part: float, arrival: Arrival
