@@ -116,7 +116,7 @@ def test_restarted_query_counts_nothing_twice(make_lab: Make) -> None:
     config = write_config(lab, **EVERYTHING, advanced__pagination="2")
     done = run_muxer(config, seconds=TIMEOUT_SECONDS)
     assert done.process.returncode == 0, done.out
-    assert any("begun again" in message for message in log_messages(log_of(config)))
+    assert any("reading it again" in message for message in log_messages(log_of(config)))
     assert parse_counts(done.out) == (3, 3, 0, 0, 0)
 
 
