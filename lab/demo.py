@@ -23,7 +23,7 @@ LATE_SCREEN_SECONDS = 4.0
 MUXER_STOP_SECONDS = 15.0
 LOG_CHECK_INTERVAL = 0.2
 FINISHED_MESSAGES = ("recording muxed", "recording brought up to date")
-PACKAGE_FOLDER = Path(__file__).resolve().parents[1]
+PACKAGE_FOLDER = Path(__file__).resolve().parents[1] / "muxer"
 TABLE_COLUMNS = ("recording", "agent", "sources", "padding", "length", "seconds", "encrypted", "label")
 
 LogLine = dict[str, Any]

@@ -1,0 +1,31 @@
+"""`python -m lab demo`: the muxer on the lab, as `./install.sh --demo` runs it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.daemon import PYTHON
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_demo_muxes_every_recording_and_leaves_a_file_to_play(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "lab", "demo", "--python", PYTHON]
+    env = {**os.environ, "TMPDIR": str(tmp_path)}
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "7/7" in done.stdout and done.stdout.count("screenRecording") == 7
+    assert Path(done.stdout.rsplit("One to play: ", 1)[1].strip()).stat().st_size > 0
+
+
+@pytest.mark.parametrize("package", ["muxer", "lab"])
+def test_lab_and_demo_start_from_the_source_folder(package: str) -> None:
+    for words in (["demo"], ["lab"] if package == "muxer" else []):
+        command = [sys.executable, "-m", package, *words, "--help"]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0 and "usage" in done.stdout
