@@ -128,7 +128,8 @@ def test_the_page_shows_every_failure_of_the_journal(watched: ObservedMuxer) -> 
     assert rows.keys() == {watched.calls["broken"].id, watched.calls["missing"].id}
     broken, missing = rows[watched.calls["broken"].id], rows[watched.calls["missing"].id]
     assert broken["Reason"].startswith("MUX-323 MediaError: (a media file): ")
-    assert (broken["Attempts"], broken["Next attempt"]) == ("2", "set aside")
+    # Two attempts end in this error. On a slow machine an attempt before them may end at a time limit.
+    assert int(broken["Attempts"]) >= 2 and broken["Next attempt"] == "set aside"
     assert missing["Reason"].startswith("MUX-221 MediaNotFound: ")
     assert missing["Next attempt"] in ("at the next poll", "queued", "running")
     assert watched.tab.evaluate("document.querySelector('.title').innerText") == "Working; 1 recording is set aside"
