@@ -37,7 +37,7 @@ class LabelClient(ABC):
         self._has_labelled = self._has_tried_all = False
         self._failures = 0
         self._labelled, self._unknown = BoundedSet(capacity), BoundedSet(capacity)
-        self._lock = threading.Lock()
+        self._lock, self._fallback_lock = threading.Lock(), threading.Lock()
 
     @abstractmethod
     def _send_json(self, method: str, path: str, body: Any = None) -> object:
@@ -71,15 +71,26 @@ class LabelClient(ABC):
 
     def _post_with_fallbacks(self, recording_id: str) -> None:
         """Post the label. When RWS refuses it, once per run create its definition first, then use the documented path."""
+        is_settled = self._has_labelled or self._has_tried_all
         try:
             self._post_label(recording_id)
         except LABEL_REFUSALS as error:
-            if self._has_labelled or self._has_tried_all:
+            if is_settled:
                 raise
-            self._has_tried_all = True
-            log.info("RWS refuses a label, its definition and the path without ops are tried: %s", error)
+            with self._fallback_lock:
+                # Another worker may have found meanwhile what RWS accepts.
+                if self._has_tried_all:
+                    self._post_label(recording_id)
+                else:
+                    self._try_fallbacks(recording_id, error)
+
+    def _try_fallbacks(self, recording_id: str, refusal: MuxerError) -> None:
+        log.info("RWS refuses a label, its definition and the path without ops are tried: %s", refusal)
+        try:
             if not self._post_after_definition(recording_id):
-                self._post_to_documented_path(recording_id, error)
+                self._post_to_documented_path(recording_id, refusal)
+        finally:
+            self._has_tried_all = True
 
     def _post_after_definition(self, recording_id: str) -> bool:
         try:
