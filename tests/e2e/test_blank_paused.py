@@ -102,6 +102,7 @@ def set_masks(lab: Lab, call: AddedCall, *masks: tuple[float, str]) -> None:
     lab.store.add_call(recording)
 
 
+@pytest.mark.long
 def test_later_masks_lead_to_new_file_by_poll_command_and_migration(make_lab: Make) -> None:
     lab = make_lab()
     [call] = lab.add_case(Case.PLAIN)
@@ -141,6 +142,7 @@ def test_later_masks_lead_to_new_file_by_poll_command_and_migration(make_lab: Ma
     assert muxed_names(lab, call) == stored_names(lab) == {first["file"]}
 
 
+@pytest.mark.long
 def test_without_deletion_both_files_stay_and_neither_is_remuxed(make_lab: Make) -> None:
     lab = make_lab()
     [call] = lab.add_case(Case.TRANSFER)

@@ -12,6 +12,7 @@ from tests.support.calls import add_short, log_messages, log_of, muxed_entries, 
 from tests.support.checklist import run_check as check
 from tests.support.checklist import write_check_config
 from tests.support.daemon import run_muxer
+from tests.support.tiers import spread_variants
 
 Make = Callable[..., Lab]
 MIGRATION = {"advanced__call_recording_query_string": "startTime=0"}
@@ -26,7 +27,7 @@ def single_requests(lab: Lab) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("held", ["nothing", "others", "bare"])
+@pytest.mark.parametrize("held", spread_variants(["nothing", "others", "bare"], 3))
 def test_recordings_are_muxed_although_bulk_query_ignores_ids(make_lab: Make, held: str) -> None:
     lab = make_lab(bulk_ids=held)
     calls = add_short(lab, range(3))
@@ -53,7 +54,7 @@ def test_bulk_query_that_omits_unknown_ids_stays_in_use(make_lab: Make) -> None:
     assert not [message for message in log_messages(log_of(config)) if "one by one" in message]
 
 
-@pytest.mark.parametrize("held", ["nothing", "others"])
+@pytest.mark.parametrize("held", spread_variants(["nothing", "others"], 2))
 @pytest.mark.parametrize("count", [0, 2])
 def test_check_reports_ignored_ids(make_lab: Make, tmp_path: Path, held: str, count: int) -> None:
     lab = make_lab(bulk_ids=held)

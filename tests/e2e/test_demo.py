@@ -11,6 +11,8 @@ import pytest
 
 from tests.support.daemon import PYTHON
 
+pytestmark = pytest.mark.machine_ffmpeg
+
 ROOT = Path(__file__).resolve().parents[2]
 
 

@@ -16,6 +16,7 @@ from tests.support.calls import CALL_SECONDS as LENGTH
 from tests.support.calls import add_short, stored_muxed
 from tests.support.daemon import FAST_RETRY, MuxerProcess, log_lines, wait_until
 from tests.support.muxer_runs import labelled_ids, log_messages, muxed_entries, write_config
+from tests.support.tiers import spread_variants
 
 Make = Callable[..., Lab]
 TIMEOUT_SECONDS = 240
@@ -72,6 +73,7 @@ def test_all_recordings_are_muxed_when_a_third_of_requests_fail(make_lab: Make, 
     assert list_kept_results(lab) == []
 
 
+@pytest.mark.long
 def test_outage_between_mux_and_publication_needs_no_second_mux(make_lab: Make, tmp_path: Path) -> None:
     lab = make_lab()
     (call,) = add_short(lab, [1], plan=CLOSED)
@@ -103,7 +105,7 @@ def test_outage_between_mux_and_publication_needs_no_second_mux(make_lab: Make, 
     assert not (lab.folder / "temp" / "kept").exists()
 
 
-@pytest.mark.parametrize("change", ["sources", "published"])
+@pytest.mark.parametrize("change", spread_variants(["sources", "published"], 2))
 def test_kept_result_is_deleted_when_not_needed(make_lab: Make, change: str) -> None:
     lab = make_lab()
     (call,) = add_short(lab, [1])

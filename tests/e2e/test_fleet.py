@@ -168,6 +168,7 @@ def expected_summary(found: int, muxed: int, done: int) -> str:
     return f"migration done: {counts}, 0 recordings without screen, 0 failed"
 
 
+@pytest.mark.long
 def test_job_longer_than_consumer_timeout_is_done_once(make_lab: Make, vhost: VirtualHost, tmp_path: Path) -> None:
     lab = make_lab()
     (call,) = add_short(lab, [0])
@@ -195,6 +196,7 @@ def test_job_longer_than_consumer_timeout_is_done_once(make_lab: Make, vhost: Vi
         vhost.node.acknowledge_within(1800.0, tick=60.0)
 
 
+@pytest.mark.long
 def test_network_failure_between_two_hosts(make_lab: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Broker, services and poller run on one host, the worker on the other."""
     hasty = {"muxer.fleet.connection.HEARTBEAT_SECONDS": 2, "muxer.fleet.worker.LOCK_WAIT_SECONDS": 5.0}

@@ -166,6 +166,7 @@ def test_upgrade_deletes_stale_files_and_keeps_user_files(installation: tuple[Pa
         assert (prefix / name).read_text() == f"mine: {name}"
 
 
+@pytest.mark.long
 def test_fleet_packages_are_installed_on_request_and_kept(installation: tuple[Path, Path]) -> None:
     source, prefix = installation
     without = prefix / (prefix / "venv").readlink()

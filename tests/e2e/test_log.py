@@ -69,6 +69,7 @@ def test_text_format_has_the_same_lines(make_lab: Make) -> None:
     assert re.findall(r"(\w+)_seconds=[\d.]+", finished) == [*STEPS[:3], "encrypt", *STEPS[3:]]
 
 
+@pytest.mark.machine_ffmpeg
 def test_debug_log_files_contain_everything_but_secrets(make_lab: Make) -> None:
     lab = make_lab()
     calls = [lab.add_case(case)[0] for case in (Case.PLAIN, Case.ENCRYPTED)]

@@ -22,6 +22,8 @@ from tests.support.apache import GENESYS_FOLDER, run_apache
 from tests.support.daemon import MuxerProcess, log_lines, wait_until
 from tests.support.metadata import entry_problems
 
+pytestmark = pytest.mark.machine_ffmpeg
+
 TIMEOUT_SECONDS = 120
 
 

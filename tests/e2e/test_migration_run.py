@@ -108,6 +108,7 @@ def test_recordings_found_before_query_failure_are_muxed(make_lab: Make) -> None
     assert [len(muxed_entries(lab, call.id)) for call in calls] == [1, 1, 0]
 
 
+@pytest.mark.long
 def test_restarted_query_counts_nothing_twice(make_lab: Make) -> None:
     """RWS fails on the last page; the recordings of the first page are muxed before the query is restarted."""
     lab = make_lab()
@@ -132,6 +133,7 @@ def test_query_limit_overrides_page_size(make_lab: Make) -> None:
     assert [[value for name, value in one if name == "limit"] for one in queries] == [["1"]] * 3
 
 
+@pytest.mark.long
 def test_two_sharded_migrations_share_the_work(make_lab: Make) -> None:
     lab = make_lab()
     calls = add_short(lab, range(6))

@@ -27,6 +27,7 @@ from tests.support.daemon import MuxerProcess, wait_until
 from tests.support.fleet_views import fleet_view, worker_view
 from tests.support.muxer_runs import hanging_mark, labelled_ids, muxed_entries, write_config, write_slow_program
 from tests.support.status_views import running_job
+from tests.support.tiers import spread_variants
 
 Make = Callable[..., Lab]
 IDS = {plan.name: plan.recording_id() for plans in CASE_PLANS.values() for plan in plans}
@@ -105,13 +106,16 @@ def test_recording_is_muxed_then_reported_then_remuxed_with_force(lab: Lab, conf
 
 @pytest.mark.parametrize(
     ("point", "next_time"),
-    [
-        ("fetched", None),
-        ("stored", None),
-        ("posted", ["--force"]),
-        ("published", ["--force"]),
-        ("entry deleted", []),
-    ],
+    spread_variants(
+        [
+            ("fetched", None),
+            ("stored", None),
+            ("posted", ["--force"]),
+            ("published", ["--force"]),
+            ("entry deleted", []),
+        ],
+        2,
+    ),
 )
 def test_remuxed_recording_stays_playable_after_kill_at_any_point(
     lab: Lab, config: Path, point: str, next_time: list[str] | None
@@ -213,7 +217,7 @@ def test_failed_target_does_not_prevent_the_other(make_lab: Make) -> None:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-@pytest.mark.parametrize("program", ["ffmpeg", "openssl"])
+@pytest.mark.parametrize("program", spread_variants(["ffmpeg", "openssl"], 2))
 def test_a_signal_ends_the_command_and_leaves_nothing(lab: Lab, number: int, code: int, program: str) -> None:
     slow = write_slow_program(lab.folder, program)
     config, _ = write_config(lab, **{f"processing.{program}": str(slow)})

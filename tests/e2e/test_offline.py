@@ -57,6 +57,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return source
 
 
+@pytest.mark.long
 def test_an_installation_without_any_network(filled: Path, no_network: tuple[str, ...], tmp_path: Path) -> None:
     source, prefix = filled, tmp_path / "the prefix"
     openssl = own_openssl.build_openssl(source / "thirdparty/openssl/openssl-3.0.13", "bin/openssl", "lib")
@@ -82,6 +83,7 @@ def test_an_installation_without_any_network(filled: Path, no_network: tuple[str
     assert os.access(brought, os.X_OK)
 
 
+@pytest.mark.long
 def test_wheels_for_another_system_are_reported(filled: Path, tmp_path: Path) -> None:
     source = tmp_path / "source"
     shutil.copytree(filled, source)

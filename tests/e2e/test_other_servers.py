@@ -15,6 +15,7 @@ from tests.support.calls import add_short, log_messages, log_of, muxed_entries, 
 from tests.support.checklist import run_check as check
 from tests.support.checklist import write_check_config
 from tests.support.daemon import FAST_RETRY, run_muxer
+from tests.support.tiers import spread_variants
 
 Make = Callable[..., Lab]
 MIGRATION = {"advanced__call_recording_query_string": "startTime=0"}
@@ -44,6 +45,7 @@ def test_error_page_as_response_to_write_is_a_failure(make_lab: Make) -> None:
     assert done.process.returncode == 0 and len(muxed_entries(lab, call.id)) == 1 and len(lab.store.screen_posts) == 1
 
 
+@pytest.mark.long
 def test_proxy_page_as_response_to_write_is_a_failure(make_lab: Make) -> None:
     lab = make_lab()
     (call,) = add_short(lab, [0])
@@ -66,7 +68,7 @@ def test_proxy_limit_is_named_and_sets_nothing_aside(make_lab: Make) -> None:
     assert not any("set aside" in line for line in lines)
 
 
-@pytest.mark.parametrize("text", ["8.5.095.16", "RCS version 8.5.095.16 (build 7)\n", '"8.5.095.16"'])
+@pytest.mark.parametrize("text", spread_variants(["8.5.095.16", "RCS version 8.5.095.16 (build 7)\n", '"8.5.095.16"'], 3))
 def test_check_reads_rcs_version_from_text_response(make_lab: Make, tmp_path: Path, text: str) -> None:
     line = check(write_check_config(make_lab(rcs_version=text), tmp_path)).line_of("RCS version")
     assert (line.status, line.found) == ("ok", "8.5.095.16")
@@ -102,6 +104,7 @@ def hide_encryption(lab: Lab, call: AddedCall) -> None:
             media["originalMediaDescriptor"]["path"] = media["originalMediaDescriptor"]["path"].removesuffix(".bin")
 
 
+@pytest.mark.long
 def test_encrypted_media_without_mark_are_fetched_through_rcs(make_lab: Make) -> None:
     lab = make_lab(hidden_encryption=True)
     (call,) = lab.add_case(Case.ENCRYPTED)
@@ -121,6 +124,7 @@ def test_encrypted_media_without_mark_are_fetched_through_rcs(make_lab: Make) ->
     assert len([message for message in log_messages(log_of(config)) if marked in message]) == 2
 
 
+@pytest.mark.long
 def test_result_of_unmarked_encrypted_media_needs_a_certificate(make_lab: Make) -> None:
     lab = make_lab(hidden_encryption=True, encryption_group="empty")
     (call,) = lab.add_case(Case.ENCRYPTED)
@@ -131,7 +135,7 @@ def test_result_of_unmarked_encrypted_media_needs_a_certificate(make_lab: Make) 
     assert "EncryptionMissing: a source is encrypted, but RWS has no encryption certificate" in log_of(config).read_text()
 
 
-@pytest.mark.parametrize("has_rcs", [True, False])
+@pytest.mark.parametrize("has_rcs", spread_variants([True, False], 2))
 def test_clear_file_without_media_is_reported(make_lab: Make, has_rcs: bool) -> None:
     lab = make_lab()
     (call,) = add_short(lab, [0])
@@ -168,6 +172,7 @@ def test_a_source_in_an_unknown_storage_is_fetched_by_its_media_uri(make_lab: Ma
     )
 
 
+@pytest.mark.long
 def test_a_screen_file_in_an_unknown_storage_names_the_reason(make_lab: Make) -> None:
     """Its content could be fetched, but the muxed file has no location."""
     lab = make_lab()
@@ -177,7 +182,7 @@ def test_a_screen_file_in_an_unknown_storage_names_the_reason(make_lab: Make) ->
     assert done.process.returncode == 4 and "1 failed" in done.out and not muxed_entries(lab, call.id)
 
 
-@pytest.mark.parametrize("slash", ["", "/"])
+@pytest.mark.parametrize("slash", spread_variants(["", "/"], 2))
 def test_a_storage_path_with_and_without_a_closing_slash(make_lab: Make, slash: str) -> None:
     lab = make_lab()
     (call,) = add_short(lab, [0])

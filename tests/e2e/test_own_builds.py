@@ -13,6 +13,8 @@ from lab.lab import Lab
 from tests.support import own_openssl
 from tests.support.daemon import PACKAGE, MuxerProcess, run_muxer
 
+pytestmark = pytest.mark.machine_ffmpeg
+
 Make = Callable[..., Lab]
 NO_SUCH_CALL = "startTime=1&endTime=2"
 

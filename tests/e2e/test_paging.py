@@ -35,7 +35,7 @@ def matching_messages(config: Path, text: str) -> list[str]:
     return [message for message in log_messages(log_of(config)) if text in message]
 
 
-@pytest.mark.parametrize("form", spread_variants(LINK_FORMS, 3))
+@pytest.mark.parametrize("form", spread_variants(LINK_FORMS, 6))
 def test_every_link_form_is_followed_to_the_last_page(make_lab: Make, form: str) -> None:
     lab = make_lab(link_form=form)
     calls = add_short(lab, range(CALL_COUNT))
@@ -46,7 +46,9 @@ def test_every_link_form_is_followed_to_the_last_page(make_lab: Make, form: str)
     assert not matching_messages(config, "keys of the response")
 
 
-@pytest.mark.parametrize(("query", "form"), [(SCAN, "unknown"), (PLAIN, "unknown"), (PLAIN, "none"), (PLAIN, "scrollId")])
+@pytest.mark.parametrize(
+    ("query", "form"), spread_variants([(SCAN, "unknown"), (PLAIN, "unknown"), (PLAIN, "none"), (PLAIN, "scrollId")], 4)
+)
 def test_unknown_link_form_is_reported_and_loses_nothing(make_lab: Make, query: dict[str, str], form: str) -> None:
     lab = make_lab(link_form=form, scroll_empty_first_page=False)
     calls = add_short(lab, range(CALL_COUNT))
@@ -58,7 +60,7 @@ def test_unknown_link_form_is_reported_and_loses_nothing(make_lab: Make, query: 
     assert "keys of the response: statusCode, recordings" in warned and ("cursor" in warned) == (form == "unknown")
 
 
-@pytest.mark.parametrize("form", ["paging", "unknown"])
+@pytest.mark.parametrize("form", spread_variants(["paging", "unknown"], 2))
 def test_an_empty_scan_page_without_link_loses_nothing(make_lab: Make, form: str) -> None:
     lab = make_lab(empty_scans=True, link_form=form)
     calls = add_short(lab, range(CALL_COUNT))
@@ -70,6 +72,7 @@ def test_an_empty_scan_page_without_link_loses_nothing(make_lab: Make, form: str
     assert "keys of the response: statusCode, recordings" in warned
 
 
+@pytest.mark.long
 def test_refused_pages_are_replaced_by_time_windows(make_lab: Make) -> None:
     lab = make_lab(pages_refused_from=2)
     calls = add_short(lab, range(0, 100 * CALL_COUNT, 100), timedelta(minutes=30))
@@ -138,7 +141,7 @@ def test_check_reports_an_empty_scan_page_and_a_refused_page(make_lab: Make, tmp
     assert done.line_of("RWS window").found.endswith(f"{CALL_COUNT} call recordings")
 
 
-@pytest.mark.parametrize("form", spread_variants(["paging", *LINK_FORMS], 4))
+@pytest.mark.parametrize("form", spread_variants(["paging", *LINK_FORMS], 6))
 def test_check_does_not_report_known_links(make_lab: Make, tmp_path: Path, form: str) -> None:
     lab = make_lab(link_form=form)
     add_short(lab, range(CALL_COUNT))

@@ -21,7 +21,7 @@ def count_posts(lab: Lab, part: str) -> int:
     return len([request for request in lab.store.served_requests if request.method == "POST" and part in request.path])
 
 
-@pytest.mark.parametrize("status", spread_variants(REFUSALS, 2))
+@pytest.mark.parametrize("status", spread_variants(REFUSALS, 4))
 @pytest.mark.parametrize("envelope_only", [False, True])
 def test_a_refused_label_is_a_warning_and_no_failure(make_lab: Make, status: int, envelope_only: bool) -> None:
     lab = make_lab(label_refusal=status, error_in_envelope=envelope_only)
@@ -35,7 +35,7 @@ def test_a_refused_label_is_a_warning_and_no_failure(make_lab: Make, status: int
     assert (count_posts(lab, "/labels"), count_posts(lab, "/recording-label-definitions")) == (3, 1)
 
 
-@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("count", spread_variants([1, 3], 2))
 @pytest.mark.parametrize("envelope_only", [False, True])
 def test_a_label_that_always_fails_is_a_warning_and_no_failure(make_lab: Make, envelope_only: bool, count: int) -> None:
     lab = make_lab(label_refusal=500, error_in_envelope=envelope_only)
@@ -48,7 +48,7 @@ def test_a_label_that_always_fails_is_a_warning_and_no_failure(make_lab: Make, e
     assert "Not possible" in warned and count_posts(lab, "/labels") == 4
 
 
-@pytest.mark.parametrize("status", spread_variants(REFUSALS, 3))
+@pytest.mark.parametrize("status", spread_variants(REFUSALS, 6))
 def test_the_path_without_ops_is_used_where_rws_accepts_only_that(make_lab: Make, status: int) -> None:
     lab = make_lab(label_refusal=status, label_without_ops=True)
     calls = add_short(lab, range(3))
@@ -63,7 +63,7 @@ def test_the_path_without_ops_is_used_where_rws_accepts_only_that(make_lab: Make
     assert count_posts(lab, "/labels") == 5
 
 
-@pytest.mark.parametrize("status", [400, 404])
+@pytest.mark.parametrize("status", spread_variants([400, 404], 2))
 def test_a_missing_definition_is_created_whatever_the_text_of_the_refusal(make_lab: Make, status: int) -> None:
     lab = make_lab(label_definition=False, label_missing_answer=status)
     calls = add_short(lab, range(2))

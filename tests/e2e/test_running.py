@@ -27,6 +27,7 @@ from tests.support.muxer_runs import (
     write_config,
     write_slow_program,
 )
+from tests.support.tiers import spread_variants
 
 Make = Callable[..., Lab]
 TIMEOUT_SECONDS = 60
@@ -86,14 +87,18 @@ def test_program_that_does_not_run_is_reported(make_lab: Make, tmp_path: Path, p
 
 @pytest.mark.parametrize(
     ("program", "word", "message"),
-    [
-        ("ffmpeg", "libx264", "no libx264 encoder"),
-        ("ffmpeg", "transpose", "this ffmpeg lacks nosuchthing"),
-        ("ffmpeg", "ashowinfo", "this ffmpeg lacks nosuchthing"),
-        ("ffmpeg", "enc_time_base", "this ffmpeg lacks nosuchthing"),
-        ("ffprobe", "show_entries", "this ffprobe lacks nosuchthing"),
-    ],
+    spread_variants(
+        [
+            ("ffmpeg", "libx264", "no libx264 encoder"),
+            ("ffmpeg", "transpose", "this ffmpeg lacks nosuchthing"),
+            ("ffmpeg", "ashowinfo", "this ffmpeg lacks nosuchthing"),
+            ("ffmpeg", "enc_time_base", "this ffmpeg lacks nosuchthing"),
+            ("ffprobe", "show_entries", "this ffprobe lacks nosuchthing"),
+        ],
+        4,
+    ),
 )
+@pytest.mark.machine_ffmpeg
 def test_incomplete_build_is_refused_at_start(make_lab: Make, tmp_path: Path, program: str, word: str, message: str) -> None:
     build = write_lacking(tmp_path, program, word, "nosuchthing")
     config, log = write_config(make_lab(), **{f"processing__{program}": str(build)})
@@ -339,19 +344,22 @@ def test_environment_passwords_override_the_file(make_lab: Make) -> None:
 
 @pytest.mark.parametrize(
     "switches",
-    [
-        {"csrf": False, "bulk": False, "link_form": "next", "replacing_post": True, "label_definition": False},
-        {
-            "csrf_expires_after": 1,
-            "bulk": False,
-            "bulk_refusal": 405,
-            "label_definition": False,
-            "label_missing_answer": 400,
-        },
-        {"scroll_expires_once": True, "partial_code": False, "error_in_envelope": True, "replacing_post": True},
-        {"version": "8.5.201.13", "label_forbidden": True, "encryption_group": "missing", "link_form": "nextUri"},
-        {"version": "", "scroll_empty_first_page": False, "scroll_repeats_ids": False, "foreign_links": False},
-    ],
+    spread_variants(
+        [
+            {"csrf": False, "bulk": False, "link_form": "next", "replacing_post": True, "label_definition": False},
+            {
+                "csrf_expires_after": 1,
+                "bulk": False,
+                "bulk_refusal": 405,
+                "label_definition": False,
+                "label_missing_answer": 400,
+            },
+            {"scroll_expires_once": True, "partial_code": False, "error_in_envelope": True, "replacing_post": True},
+            {"version": "8.5.201.13", "label_forbidden": True, "encryption_group": "missing", "link_form": "nextUri"},
+            {"version": "", "scroll_empty_first_page": False, "scroll_repeats_ids": False, "foreign_links": False},
+        ],
+        3,
+    ),
     ids=lambda switches: ",".join(switches),
 )
 def test_every_server_deviation_is_tolerated(make_lab: Make, switches: dict[str, object]) -> None:

@@ -25,6 +25,7 @@ from tests.support.s3 import BUCKET, KEY, SECRET, S3Server
 from tests.support.s3_front import S3Request, SubstituteResponse, serve_front
 from tests.support.s3rver import S3rver
 from tests.support.swift import Swift
+from tests.support.tiers import spread_variants
 from tests.support.tls import HOST, pem_bundle, self_signed
 
 TIMEOUT_SECONDS = 60
@@ -148,7 +149,7 @@ def test_encrypted_sources_and_results_in_s3(make_site: Make) -> None:
     assert {key.rpartition("/")[2] for key in site.server.list_objects()} == known
 
 
-@pytest.mark.parametrize("store", ["s3rver, http", "moto"])
+@pytest.mark.parametrize("store", spread_variants(["s3rver, http", "moto"], 2))
 def test_mixed_call_is_muxed_next_to_its_screens(make_site: Make, store: str) -> None:
     site = make_site(store, SCREENS_ONLY, encryption_group="empty")
     (call,) = site.lab.add_case(Case.PLAIN)
@@ -161,6 +162,7 @@ def test_mixed_call_is_muxed_next_to_its_screens(make_site: Make, store: str) ->
     assert not list((webdav / "screens").iterdir()) and len(list((webdav / "calls").iterdir())) == 1
 
 
+@pytest.mark.long
 def test_a_superseded_file_is_deleted_in_s3(make_site: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     site = make_site("s3rver, http", BOTH, encryption_group="empty")
     monkeypatch.setattr(site.lab.site.media.bucket, "delete_object", lambda key: None)  # an RWS that does not delete files
@@ -195,6 +197,7 @@ def test_refused_keys_are_reported_and_nothing_is_lost(make_site: Make) -> None:
     assert site.find_problems(call) == []
 
 
+@pytest.mark.long
 def test_a_wrong_region_is_named_and_nothing_is_set_aside(make_site: Make) -> None:
     """On Swift the region is a word of the site. The first request for an encrypted recording is a HEAD, as its sources come
     from RCS; its response does not contain the cause of the refusal."""
@@ -212,6 +215,7 @@ def test_a_wrong_region_is_named_and_nothing_is_set_aside(make_site: Make) -> No
     assert code == 0 and json.loads(failed) == []
 
 
+@pytest.mark.long
 def test_correct_region_publishes_without_warnings(make_site: Make) -> None:
     site = make_site("swift", BOTH, encryption_group="certificates")
     calls = site.lab.add_cases([Case.PLAIN, Case.ENCRYPTED])
@@ -227,6 +231,7 @@ def test_correct_region_publishes_without_warnings(make_site: Make) -> None:
 DENIED = SubstituteResponse(403, "AccessDenied")
 
 
+@pytest.mark.long
 def test_keys_without_the_right_to_list_publish_everything(make_site: Make) -> None:
     site = make_site("moto", BOTH, encryption_group="certificates")
     calls = site.lab.add_cases([Case.PLAIN, Case.ENCRYPTED])
@@ -246,6 +251,7 @@ def test_keys_without_the_right_to_list_publish_everything(make_site: Make) -> N
     assert "lack the right s3:ListBucket" in complaint
 
 
+@pytest.mark.long
 def test_keys_that_may_not_upload_are_named_and_nothing_is_set_aside(make_site: Make) -> None:
     site = make_site("moto", BOTH, encryption_group="certificates")
     (call,) = site.lab.add_case(Case.ENCRYPTED)

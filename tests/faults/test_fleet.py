@@ -87,6 +87,7 @@ def write_slow_openssl(folder: Path) -> Path:
     return write_wrapper(folder / "openssl", "openssl", "*-encrypt*", "sleep 0.4")
 
 
+@pytest.mark.long
 def test_fleet_without_faults_muxes_everything(scene: FaultLab, vhost: VirtualHost) -> None:
     recordings = [scene.factory.add_recording(closed=number % 2 == 0) for number in range(6)]
     with FleetProcesses(scene.lab, vhost.url, "plain") as crew:
@@ -243,6 +244,7 @@ def test_network_between_poller_and_broker_fails(scene: FaultLab, vhost: Virtual
             check_recordings(scene, recordings, crew)
 
 
+@pytest.mark.long
 def test_two_pollers_on_one_queue(scene: FaultLab, vhost: VirtualHost) -> None:
     recordings = [scene.factory.add_recording(closed=False) for _ in range(4)]
     with FleetProcesses(scene.lab, vhost.url, "one") as one, FleetProcesses(scene.lab, vhost.url, "two") as two:

@@ -157,6 +157,7 @@ def test_task_that_kills_its_workers_is_set_aside(
         wait_until(lambda: not vhost.ready_count(f"{QUEUE}.XQ"), TIMEOUT_SECONDS, "the end of the dead letter", crew.log)
 
 
+@pytest.mark.long
 def test_duplicate_task_is_dropped(lab: Lab, copies: RecordingCopies, vhost: VirtualHost, tmp_path: Path) -> None:
     copies.add_copies()
     options = {"processing__ffmpeg": str(write_waiting(tmp_path, "ffmpeg", "*excerpts*")), "advanced__worker_threads": "1"}
@@ -184,6 +185,7 @@ def test_duplicate_task_is_dropped(lab: Lab, copies: RecordingCopies, vhost: Vir
         assert crew.run_json("status")["targets"] == {"done": 1} and sum(crew.muxed_counts.values()) == 1
 
 
+@pytest.mark.long
 def test_permanent_failures_are_tried_three_times(lab: Lab, copies: RecordingCopies, vhost: VirtualHost) -> None:
     (id,) = copies.add_copies()
     whole = copies.source.read_bytes()
@@ -224,6 +226,7 @@ def test_storage_outage_uses_no_attempts(lab: Lab, copies: RecordingCopies, vhos
     assert burnt <= 2 * 3 + 4
 
 
+@pytest.mark.long
 def test_the_newest_calls_are_muxed_first(lab: Lab, copies: RecordingCopies, vhost: VirtualHost) -> None:
     old = copies.add_copies(24, timedelta(days=2))
     options = {"fleet__max_queue": "10", "advanced__worker_threads": "1", "processing__window_past": "4320"}
@@ -277,6 +280,7 @@ def test_killed_poller_publishes_no_task_twice(
         assert crew.muxed_counts == dict.fromkeys(ids, 1)
 
 
+@pytest.mark.long
 def test_tasks_deleted_by_administrator_are_published_again(lab: Lab, copies: RecordingCopies, vhost: VirtualHost) -> None:
     with FleetProcesses(
         lab, vhost.url, "deleted", {**SHORT_DELAYS, "muxer.fleet.outstanding_orders.SETTLE_SECONDS": 2.0}

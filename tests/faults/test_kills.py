@@ -28,7 +28,7 @@ def victim(scene: FaultLab) -> Iterator[KillableMuxer]:
         yield victim
 
 
-@pytest.mark.parametrize("point", spread_variants(POINTS, 2))
+@pytest.mark.parametrize("point", spread_variants(POINTS, 4))
 def test_next_start_recovers_from_kill_at_every_point(scene: FaultLab, victim: KillableMuxer, point: str) -> None:
     scene.lab.switches = replace(scene.lab.switches, replacing_post=point in REPLACING_POINTS)
     victim.arm_point(point)

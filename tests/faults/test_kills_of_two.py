@@ -13,6 +13,7 @@ from tests.faults import outcome
 from tests.faults.fault_lab import FaultLab, run_instance, start_lab
 from tests.faults.kill_points import POINTS, REPLACING_POINTS, STEPS
 from tests.faults.killable_muxer import KILL_COUNT, SHORT_RUN_KILLS, KillableMuxer
+from tests.support.tiers import spread_variants
 
 # In the short form.
 SHARED_POINTS = (
@@ -42,7 +43,7 @@ def other(scene: FaultLab) -> Iterator[KillableMuxer]:
         yield other
 
 
-@pytest.mark.parametrize("point", POINTS if KILL_COUNT > SHORT_RUN_KILLS else SHARED_POINTS)
+@pytest.mark.parametrize("point", POINTS if KILL_COUNT > SHORT_RUN_KILLS else spread_variants(SHARED_POINTS, 4))
 def test_a_kill_of_one_of_two_instances_on_the_same_window(
     scene: FaultLab, victim: KillableMuxer, other: KillableMuxer, point: str
 ) -> None:

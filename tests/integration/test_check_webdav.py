@@ -17,6 +17,7 @@ from tests.support.apache import DIGEST, GENESYS_FOLDER, READ_ONLY, run_apache
 from tests.support.checklist import Checklist, ChecklistLine, run_check, write_check_config
 from tests.support.lighttpd import run_lighttpd
 from tests.support.nginx import run_nginx, run_tls_proxy
+from tests.support.tiers import spread_variants
 
 CHECK_PREFIX = "recording-muxer-check-"
 
@@ -76,7 +77,7 @@ def folder_line(found: Checklist) -> ChecklistLine:
     return line
 
 
-@pytest.mark.parametrize("name", SETUPS)
+@pytest.mark.parametrize("name", spread_variants(SETUPS, 2))
 def test_each_server_setup_is_reported(kept_lab: type[Lab], tmp_path: Path, name: str) -> None:
     setup = SETUPS[name]
     with setup.server() as server, kept_lab(tmp_path / "lab", dav=server) as lab:

@@ -26,6 +26,8 @@ from tests.support.media import MediaCache
 from tests.support.tiers import spread_variants
 from tests.support.tools import tested_tools
 
+pytestmark = pytest.mark.machine_ffmpeg
+
 T0 = datetime(2026, 3, 1, 9, 0, 0, tzinfo=UTC)
 CALL_SECONDS = 20.0
 WITH_B_FRAMES = ("-bf", "3", "-g", "40")
@@ -94,7 +96,7 @@ def mux_sources(folder: Path, audio: Path, screens: Sequence[MediaInput], **opti
 
 
 @pytest.mark.parametrize("encoding", HARD_ENCODINGS)
-@pytest.mark.parametrize("layout", spread_variants(LAYOUTS, 3))
+@pytest.mark.parametrize("layout", spread_variants(LAYOUTS, 6))
 def test_video_and_audio_are_in_sync_in_every_layout(tmp_path: Path, audio: Path, layout: str, encoding: str) -> None:
     parts = LAYOUTS[layout]
     screens = [create_screen(tmp_path, n, offset, seconds, ENCODINGS[encoding]) for n, (offset, seconds) in enumerate(parts)]

@@ -21,6 +21,8 @@ from tests.support import av_sync, media_kinds
 from tests.support.media_kinds import SIZE, T0, run_ffmpeg
 from tests.support.tools import tested_tools
 
+pytestmark = pytest.mark.machine_ffmpeg
+
 SECONDS = 3.0
 CUT_COUNT = 20
 SCREEN_NAME = "the agent's file"

@@ -22,6 +22,8 @@ from tests.support.media_kinds import AUDIO_KINDS, CALL_SECONDS, KINDS, SCREEN_S
 from tests.support.tiers import spread_variants
 from tests.support.tools import tested_tools
 
+pytestmark = pytest.mark.machine_ffmpeg
+
 Record = Callable[[str, object], None]
 FRAME_SECONDS = 0.1
 
@@ -83,7 +85,7 @@ def check_timing(
     assert all(abs(stream.seconds - seconds) <= FRAME_SECONDS for stream in av_sync.streams(result).values())
 
 
-@pytest.mark.parametrize("name", spread_variants(KINDS, 2))
+@pytest.mark.parametrize("name", spread_variants(KINDS, 5))
 def test_video_and_audio_are_in_sync_for_screens_of_every_kind(
     tmp_path: Path, audio: Path, bases: Callable[[int], list[Path]], record_property: Record, name: str
 ) -> None:
@@ -96,7 +98,7 @@ def test_video_and_audio_are_in_sync_for_screens_of_every_kind(
     check_timing(result.path, expected_sources(kind.fps, kind.skips), CALL_SECONDS, 1 / kind.fps, record_property, name)
 
 
-@pytest.mark.parametrize("name", spread_variants(AUDIO_KINDS, 2))
+@pytest.mark.parametrize("name", spread_variants(AUDIO_KINDS, 5))
 def test_video_and_audio_are_in_sync_for_calls_of_every_kind(
     tmp_path: Path, call: Path, bases: Callable[[int], list[Path]], record_property: Record, name: str
 ) -> None:

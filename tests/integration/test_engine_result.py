@@ -20,6 +20,8 @@ from tests.support import av_sync, media_kinds
 from tests.support.media_kinds import CALL_SECONDS, SIZE, T0, run_ffmpeg, run_program
 from tests.support.tools import tested_tools
 
+pytestmark = pytest.mark.machine_ffmpeg
+
 T = TypeVar("T")
 
 

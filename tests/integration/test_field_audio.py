@@ -30,6 +30,8 @@ from tests.support.tiers import spread_variants
 from tests.support.tones import SECONDS, join_files, make_tones
 from tests.support.tools import decoded_seconds, is_other_build, tested_tools
 
+pytestmark = pytest.mark.machine_ffmpeg
+
 T0 = datetime(2026, 3, 1, 9, 0, 0, tzinfo=UTC)
 ALL_TONES = tuple(range(SECONDS))
 BARE = ("-c:a", "libmp3lame", "-write_xing", "0", "-id3v2_version", "0")
@@ -201,7 +203,7 @@ def mux_call(folder: Path, call: Path, screen: Path, codec: str) -> MuxedFile:
 
 
 @pytest.mark.parametrize("codec", spread_variants(["copy", "aac"], 2))
-@pytest.mark.parametrize("name", spread_variants(KINDS, 3))
+@pytest.mark.parametrize("name", spread_variants(KINDS, 6))
 def test_every_second_of_a_call_is_heard(tmp_path: Path, screen: Path, name: str, codec: str) -> None:
     kind = KINDS[name]
     call = kind.make(tmp_path)

@@ -29,6 +29,8 @@ from tests.support.media_kinds import PLAIN, SIZE, T0, run_ffmpeg
 from tests.support.tiers import spread_variants
 from tests.support.tools import tested_tools
 
+pytestmark = pytest.mark.machine_ffmpeg
+
 SECONDS, SCREEN_SECONDS = 6.0, 4.0
 # Start of the screen on the call's axis: cut at its head; complete, with padding around it; cut at its tail.
 BEGINS = (-1.55, 0.35, 3.2)
@@ -85,7 +87,7 @@ def check_result(result: MuxedFile, path: Path, begin: float, name: str) -> None
     assert found == []
 
 
-@pytest.mark.parametrize("name", spread_variants(SCREENS, 4))
+@pytest.mark.parametrize("name", spread_variants(SCREENS, 9))
 def test_field_screen_matches_plain_ffmpeg(tmp_path: Path, audio: Path, base: Path, name: str) -> None:
     path = SCREENS[name](tmp_path, base)
     for begin in BEGINS:

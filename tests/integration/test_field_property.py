@@ -35,6 +35,8 @@ from tests.support.media_kinds import B_FRAMES, COPY, PLAIN, T0
 from tests.support.tiers import spread_variants
 from tests.support.tools import tested_tools
 
+pytestmark = pytest.mark.machine_ffmpeg
+
 SEEDS, FIRST = int(os.environ.get("FIELD_SEEDS", "12")), int(os.environ.get("FIELD_FIRST", "0"))
 SECONDS, SCREEN_SECONDS = 5.0, 3.0
 # Frames shown for less than this may be omitted (engine.MAX_FILLED_US).

@@ -22,6 +22,8 @@ from muxer.media.media_info import require_video
 from muxer.system.process import MAX_MEMORY_BYTES, Runner
 from tests.support.tools import tested_tools
 
+pytestmark = pytest.mark.machine_ffmpeg
+
 T0 = datetime(2026, 3, 1, 9, 0, 0, tzinfo=UTC)
 SECONDS = 2.0
 SECRET = "the-secret-of-another-tenant"

@@ -16,6 +16,8 @@ from muxer.system.process import Runner
 from tests.support.tiers import spread_variants
 from tests.support.tools import tested_tools
 
+pytestmark = pytest.mark.machine_ffmpeg
+
 START = datetime(2024, 1, 2, 10, 0, 0, tzinfo=UTC)
 SECONDS, RATE = 12, 10
 H264 = ["-c:v", "libx264", "-preset", "ultrafast", "-g", "20"]
@@ -90,7 +92,7 @@ def audible_seconds(path: Path) -> list[bool]:
 
 
 @pytest.mark.parametrize("arrival", GROWS)
-@pytest.mark.parametrize("part", spread_variants([0.0, 0.0005, 0.02, 0.3, 0.6, 0.97], 3))
+@pytest.mark.parametrize("part", spread_variants([0.0005, 0.0, 0.02, 0.3, 0.6, 0.97], 6))
 @pytest.mark.parametrize("name", [*SCREENS, "end.mp4"])
 def test_a_truncated_screen_that_may_grow_is_awaited(
     sources: Path, tmp_path: Path, name: str, part: float, arrival: Arrival
@@ -102,7 +104,7 @@ def test_a_truncated_screen_that_may_grow_is_awaited(
 
 
 @pytest.mark.parametrize("name", CALLS)
-@pytest.mark.parametrize("part", [0.0, 0.02, 0.5, 0.8])
+@pytest.mark.parametrize("part", spread_variants([0.0, 0.02, 0.5, 0.8], 2))
 def test_truncated_call_that_may_grow_is_awaited(sources: Path, tmp_path: Path, name: str, part: float) -> None:
     path = truncate_file(sources / name, tmp_path, part)
     with pytest.raises(MediaIncomplete, match=f"^{name}: the file is not complete yet"):

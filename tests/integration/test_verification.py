@@ -26,6 +26,8 @@ from tests.support.field_media import damaged_file, ffmpeg_steps
 from tests.support.media_kinds import B_FRAMES, PLAIN, SIZE, T0
 from tests.support.tools import tested_tools
 
+pytestmark = pytest.mark.machine_ffmpeg
+
 SECONDS = 6.0
 
 

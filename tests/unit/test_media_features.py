@@ -11,7 +11,7 @@ from muxer.media.ffmpeg_trial import find_keep_times, try_ffprobe
 from muxer.system.process import Runner
 from tests.support.fake_program import write_lacking
 
-pytestmark = pytest.mark.servers  # needs ffmpeg or openssl
+pytestmark = [pytest.mark.servers, pytest.mark.machine_ffmpeg]
 
 # A build without one feature: real ffmpeg without one argument.
 LACKING = {
