@@ -57,7 +57,7 @@ def _watch_service(method: F) -> F:
 
     @functools.wraps(method)
     def call_watched(self: ServiceSession, *args: Any, **kwargs: Any) -> Any:
-        with self.outages.call(self.service):
+        with self.circuit_breaker.call(self.service):
             return method(self, *args, **kwargs)
 
     return cast(F, call_watched)
@@ -78,11 +78,13 @@ class ServiceAccount:
 class ServiceSession:
     """Requests to one service, safe to use from any thread: each thread has its own connection, cookies and CSRF token."""
 
-    def __init__(self, account: ServiceAccount, stop: threading.Event, outages: CircuitBreaker | None = None) -> None:
+    def __init__(
+        self, account: ServiceAccount, stop: threading.Event, circuit_breaker: CircuitBreaker | None = None
+    ) -> None:
         self._account = account
         self._stop = stop
         self.service = account.service
-        self.outages = outages or CircuitBreaker()
+        self.circuit_breaker = circuit_breaker or CircuitBreaker()
         self._local = threading.local()
         self._tls = tls.client_context(account.trusted_ca)
         if not account.trusted_ca:
@@ -102,7 +104,7 @@ class ServiceSession:
                 http_response = self._send_and_read("GET", target)
                 content = parse_response(http_response, **kwargs)
                 if attempt > 1:
-                    self.outages.record_recovery(self.service)
+                    self.circuit_breaker.record_recovery(self.service)
                 return content, http_response.headers
             except ServiceUnavailable as error:
                 delay = step_delay(attempt, error.retry_after)

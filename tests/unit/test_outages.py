@@ -24,20 +24,20 @@ from muxer.net import circuit_breaker
 from muxer.net.circuit_breaker import FAILURE_THRESHOLD, INTERNAL_ERROR_THRESHOLD, CircuitBreaker
 
 
-def call_repeatedly(outages: CircuitBreaker, error: MuxerError | None, service: str = "RWS", times: int = 1) -> None:
+def call_repeatedly(breaker: CircuitBreaker, error: MuxerError | None, service: str = "RWS", times: int = 1) -> None:
     for _ in range(times):
-        with contextlib.suppress(MuxerError), outages.call(service):
+        with contextlib.suppress(MuxerError), breaker.call(service):
             if error is not None:
                 raise error
 
 
 def test_a_single_failure_is_not_an_outage() -> None:
-    outages = CircuitBreaker()
-    call_repeatedly(outages, ServiceUnavailable("no answer"), times=FAILURE_THRESHOLD - 1)
-    call_repeatedly(outages, None)
-    call_repeatedly(outages, ServiceUnavailable("no answer"), times=FAILURE_THRESHOLD - 1)
-    assert not outages.is_open("RWS")
-    assert outages.try_half_open(["RWS"])
+    breaker = CircuitBreaker()
+    call_repeatedly(breaker, ServiceUnavailable("no answer"), times=FAILURE_THRESHOLD - 1)
+    call_repeatedly(breaker, None)
+    call_repeatedly(breaker, ServiceUnavailable("no answer"), times=FAILURE_THRESHOLD - 1)
+    assert not breaker.is_open("RWS")
+    assert breaker.try_half_open(["RWS"])
 
 
 @pytest.mark.parametrize(
@@ -50,14 +50,14 @@ def test_a_single_failure_is_not_an_outage() -> None:
     ],
 )
 def test_failures_in_a_row_are_an_outage(error: MuxerError, enough: int) -> None:
-    outages = CircuitBreaker()
-    call_repeatedly(outages, error, times=enough - 1)
-    assert not outages.is_open("RWS")
-    call_repeatedly(outages, error)
-    assert outages.is_open("RWS")
-    assert not outages.try_half_open(["RWS"])
-    assert outages.is_any_blocked(["WebDAV http://dav", "RWS"])
-    assert outages.try_half_open(["RCS"]), "other services are available"
+    breaker = CircuitBreaker()
+    call_repeatedly(breaker, error, times=enough - 1)
+    assert not breaker.is_open("RWS")
+    call_repeatedly(breaker, error)
+    assert breaker.is_open("RWS")
+    assert not breaker.try_half_open(["RWS"])
+    assert breaker.is_any_blocked(["WebDAV http://dav", "RWS"])
+    assert breaker.try_half_open(["RCS"]), "other services are available"
 
 
 @pytest.mark.parametrize(
@@ -68,76 +68,76 @@ def test_an_error_of_one_recording_shows_that_the_service_is_available(
     error: MuxerError, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(circuit_breaker, "LOGIN_BACKOFF_SECONDS", 0.0)
-    outages = CircuitBreaker()
-    call_repeatedly(outages, AuthenticationFailed("wrong password"))
-    call_repeatedly(outages, error)
-    assert not outages.is_open("RWS")
+    breaker = CircuitBreaker()
+    call_repeatedly(breaker, AuthenticationFailed("wrong password"))
+    call_repeatedly(breaker, error)
+    assert not breaker.is_open("RWS")
 
 
 @pytest.mark.parametrize("error", [Stopped("stop"), MediaError("corrupt")])
 def test_errors_of_the_muxer_do_not_count_for_the_service(error: MuxerError) -> None:
-    outages = CircuitBreaker()
-    call_repeatedly(outages, error, times=50)
-    assert not outages.is_open("RWS")
-    call_repeatedly(outages, AuthenticationFailed("wrong password"))
-    call_repeatedly(outages, error)
-    assert outages.is_open("RWS")
+    breaker = CircuitBreaker()
+    call_repeatedly(breaker, error, times=50)
+    assert not breaker.is_open("RWS")
+    call_repeatedly(breaker, AuthenticationFailed("wrong password"))
+    call_repeatedly(breaker, error)
+    assert breaker.is_open("RWS")
 
 
 def test_one_recording_per_poll_tries_an_unavailable_service() -> None:
-    outages = CircuitBreaker()
-    call_repeatedly(outages, AuthenticationFailed("wrong password"))
-    outages.allow_trial()
-    assert not outages.is_any_blocked(["RWS"])
-    assert outages.try_half_open(["RWS"])
-    assert not outages.try_half_open(["RWS"]), "one trial is enough"
-    assert outages.is_any_blocked(["RWS"])
-    outages.allow_trial()
-    assert outages.try_half_open(["RWS"])
+    breaker = CircuitBreaker()
+    call_repeatedly(breaker, AuthenticationFailed("wrong password"))
+    breaker.allow_trial()
+    assert not breaker.is_any_blocked(["RWS"])
+    assert breaker.try_half_open(["RWS"])
+    assert not breaker.try_half_open(["RWS"]), "one trial is enough"
+    assert breaker.is_any_blocked(["RWS"])
+    breaker.allow_trial()
+    assert breaker.try_half_open(["RWS"])
 
 
 def test_a_recording_that_needs_two_services_waits_for_both() -> None:
-    outages = CircuitBreaker()
-    call_repeatedly(outages, AuthenticationFailed("wrong password"), "RWS")
-    call_repeatedly(outages, AuthenticationFailed("wrong password"), "RCS")
-    outages.allow_trial()
-    assert outages.try_half_open(["RCS"])
-    assert not outages.try_half_open(["RWS", "RCS"])
-    assert outages.try_half_open(["RWS"]), "a recording that could not start has not used up the trial"
+    breaker = CircuitBreaker()
+    call_repeatedly(breaker, AuthenticationFailed("wrong password"), "RWS")
+    call_repeatedly(breaker, AuthenticationFailed("wrong password"), "RCS")
+    breaker.allow_trial()
+    assert breaker.try_half_open(["RCS"])
+    assert not breaker.try_half_open(["RWS", "RCS"])
+    assert breaker.try_half_open(["RWS"]), "a recording that could not start has not used up the trial"
 
 
 def test_an_outage_is_logged_once_at_its_start_and_once_at_its_end(caplog: pytest.LogCaptureFixture) -> None:
-    outages = CircuitBreaker()
+    breaker = CircuitBreaker()
     for _ in range(20):
-        call_repeatedly(outages, ServiceUnavailable("no answer"), "RCS")
-    call_repeatedly(outages, None, "RCS", times=5)
+        call_repeatedly(breaker, ServiceUnavailable("no answer"), "RCS")
+    call_repeatedly(breaker, None, "RCS", times=5)
     assert [record.message.split(" ")[:3] for record in caplog.records] == [
         ["RCS", "is", "unavailable;"],
         ["RCS", "is", "available"],
     ]
-    assert outages.open_circuits() == {}
+    assert breaker.open_circuits() == {}
 
 
 def test_the_log_names_the_effect_of_an_outage(caplog: pytest.LogCaptureFixture) -> None:
-    for outages in (CircuitBreaker(), CircuitBreaker("no recording waits for it")):
-        call_repeatedly(outages, AuthenticationFailed("no"))
+    for breaker in (CircuitBreaker(), CircuitBreaker("no recording waits for it")):
+        call_repeatedly(breaker, AuthenticationFailed("no"))
     assert "recordings that need it are paused and resume automatically" in caplog.messages[0]
     assert caplog.messages[1].startswith("RWS is unavailable; no recording waits for it: ")
 
 
 def test_errors_contain_the_name_of_their_service() -> None:
-    outages = CircuitBreaker()
-    with pytest.raises(ServiceUnavailable) as met, outages.call("outer"), outages.call("inner"):
+    breaker = CircuitBreaker()
+    with pytest.raises(ServiceUnavailable) as met, breaker.call("outer"), breaker.call("inner"):
         raise ServiceUnavailable("no answer")
     assert met.value.service == "inner"
 
 
 def test_an_error_after_enough_retries_is_an_outage_at_once() -> None:
-    outages = CircuitBreaker()
+    breaker = CircuitBreaker()
     error = ServiceUnavailable("no answer")
     error.service = "RWS"
-    outages.trip(error)
-    assert outages.is_open("RWS")
+    breaker.trip(error)
+    assert breaker.is_open("RWS")
 
 
 def test_after_an_authentication_failure_nothing_is_sent_during_the_back_off(monkeypatch: pytest.MonkeyPatch) -> None:
