@@ -16,7 +16,7 @@ from muxer.gir.session import ServiceAccount, ServiceSession
 from muxer.media.engine import MediaEngine
 from muxer.media.ffmpeg import MediaTools
 from muxer.media.padding_cache import PaddingCache
-from muxer.net.circuit_breaker import RCS, RWS, CircuitBreaker
+from muxer.net.circuit_breaker import PAUSED_EFFECT, RCS, RWS, CircuitBreaker
 from muxer.net.step_retry import Repeater
 from muxer.pipeline.incomplete_sources import ArrivalTracker
 from muxer.pipeline.job import MAX_PARALLEL_FETCHES
@@ -32,6 +32,9 @@ from muxer.storage.webdav import WebdavStorage
 from muxer.system.process import Runner
 from muxer.system.thread_helpers import HelperThreads
 
+# The effect of an unavailable service on a migration, for the log message: nothing is paused there, attempts are limited.
+MIGRATION_EFFECT = "recordings that fail because of it are not retried later; run the migration again when it is available"
+
 
 def build_services(
     config: Config,
@@ -42,7 +45,7 @@ def build_services(
     circuit_breaker: CircuitBreaker | None = None,
 ) -> Services:
     """Return the services of `config`. Nothing is sent yet."""
-    advanced, circuit_breaker = config.advanced, circuit_breaker or CircuitBreaker()
+    advanced, circuit_breaker = config.advanced, circuit_breaker or CircuitBreaker(_outage_effect(config))
     rws = create_rws(config, stop, circuit_breaker)
     engine = MediaEngine(
         tools,
@@ -72,6 +75,10 @@ def build_services(
         helpers=HelperThreads(advanced.worker_threads, MAX_PARALLEL_FETCHES - 1, stop),
         stop=stop,
     )
+
+
+def _outage_effect(config: Config) -> str:
+    return MIGRATION_EFFECT if config.advanced.call_recording_query_string else PAUSED_EFFECT
 
 
 def create_arrival_tracker(config: Config) -> ArrivalTracker:

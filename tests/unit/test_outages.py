@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import threading
+from pathlib import Path
 
 import pytest
 
+from muxer.app.assembly import MIGRATION_EFFECT, build_services
 from muxer.errors import (
     AccessDenied,
     AuthenticationFailed,
@@ -20,8 +23,12 @@ from muxer.errors import (
     Stopped,
     StorageMisconfigured,
 )
+from muxer.media.ffmpeg import MediaTools
 from muxer.net import circuit_breaker
-from muxer.net.circuit_breaker import FAILURE_THRESHOLD, INTERNAL_ERROR_THRESHOLD, CircuitBreaker
+from muxer.net.circuit_breaker import FAILURE_THRESHOLD, INTERNAL_ERROR_THRESHOLD, PAUSED_EFFECT, CircuitBreaker
+from muxer.pipeline.workspace import Workspace, private_folder
+from muxer.system.process import Runner
+from tests.support.monitoring import create_sources
 
 
 def call_repeatedly(breaker: CircuitBreaker, error: MuxerError | None, service: str = "RWS", times: int = 1) -> None:
@@ -123,6 +130,19 @@ def test_the_log_names_the_effect_of_an_outage(caplog: pytest.LogCaptureFixture)
         call_repeatedly(breaker, AuthenticationFailed("no"))
     assert "recordings that need it are paused and resume automatically" in caplog.messages[0]
     assert caplog.messages[1].startswith("RWS is unavailable; no recording waits for it: ")
+
+
+def test_the_log_does_not_promise_that_a_migration_resumes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    effects = []
+    for query in ("", "startTime=1"):
+        config = create_sources(tmp_path, advanced__call_recording_query_string=query).config
+        workspace = Workspace(private_folder(tmp_path / "temp"), "single", 1)
+        services = build_services(config, MediaTools("ffmpeg", "ffprobe"), Runner(), workspace, threading.Event())
+        call_repeatedly(services.circuit_breaker, AuthenticationFailed("no"))
+        effects.append(caplog.messages[-1].split(": ")[0].removeprefix("RWS is unavailable; "))
+        services.helpers.close()
+        workspace.release_lock()
+    assert effects == [PAUSED_EFFECT, MIGRATION_EFFECT]
 
 
 def test_errors_contain_the_name_of_their_service() -> None:
