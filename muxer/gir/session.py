@@ -98,7 +98,10 @@ class ServiceSession:
     def get_with_headers(
         self, target: str, attempts: int = READ_ATTEMPTS, **kwargs: Any
     ) -> tuple[dict[str, Any], Mapping[str, str]]:
-        """Return the JSON object at `target`, like :meth:`get`, and the headers of the response."""
+        """Return the JSON object at `target`, like :meth:`get`, and the headers of the response.
+
+        Raises Stopped between two attempts, else the error of the last one.
+        """
         for attempt in range(1, attempts + 1):
             try:
                 http_response = self._send_and_read("GET", target)
@@ -120,6 +123,7 @@ class ServiceSession:
         """Send `body` as JSON once; return the response, empty when it is a text.
 
         A refused CSRF token is requested again by GET from the `csrf_sources` in turn, and the request is sent once more.
+        Raises the error of a failure, UnreadableResponse for a page of HTML.
         """
         http_response = self._send_and_read(method, path, body)
         if is_csrf_refusal(http_response):

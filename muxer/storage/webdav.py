@@ -126,7 +126,7 @@ class WebdavStorage:
         return self._upload_checked(path, location)
 
     def head(self, location: MediaLocation) -> ObjectInfo | None:
-        """Return length and tag of the file at `location`, None when it does not exist."""
+        """Return length and tag of the file at `location`, None when it does not exist. Raises ServiceUnavailable."""
         found = self._read_properties(location)
         if found is None or found.name != location.name:
             return None
