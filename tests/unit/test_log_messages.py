@@ -3,7 +3,8 @@
 A message in the code and a quotation on the page are compared as texts in which ``…`` stands for each part that varies:
 `%s`, `%.2f`, `{name}` in the code; `…`, `<error>` and a field such as `seconds=` on the page. A quotation explains a message
 when both can describe the same line and have more than half of the words of the message in common, or four. Conversely,
-each clause of a quotation must occur in a text of the code: by clause, because many lines are composed of two texts.
+each clause of a quotation must occur in a text of the code: by clause, because many lines are composed of two texts. Parts
+of the text that vary may stand for at most two fifths of its words, as for `HTTP 413`.
 """
 
 from __future__ import annotations
@@ -129,7 +130,7 @@ def fixed_words(text: str) -> list[str]:
 
 @cache
 def quoted_lines() -> list[str]:
-    """Return the quotations in the first column of the tables of lines, without fields, codes and types of errors."""
+    """Return the quotations in the first column of the tables."""
     quoted = []
     for row in PAGE.read_text(encoding="utf-8").splitlines():
         if row.startswith("|"):
@@ -138,6 +139,7 @@ def quoted_lines() -> list[str]:
 
 
 def normalise_quotation(text: str) -> str:
+    """Return a quotation without fields, and with `…` for codes and ``<error>``."""
     text = re.sub(r"MUX-\S+ ", f"{VARIES} ", text)
     return re.sub(r"<\w+>", VARIES, re.sub(r" \w+=\S*", "", text))
 
