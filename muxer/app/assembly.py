@@ -16,7 +16,7 @@ from muxer.gir.session import ServiceAccount, ServiceSession
 from muxer.media.engine import MediaEngine
 from muxer.media.ffmpeg import MediaTools
 from muxer.media.padding_cache import PaddingCache
-from muxer.net.circuit_breaker import RCS, RWS, CircuitBreaker
+from muxer.net.circuit_breaker import PAUSED_EFFECT, RCS, RWS, CircuitBreaker
 from muxer.net.step_retry import Repeater
 from muxer.pipeline.incomplete_sources import ArrivalTracker
 from muxer.pipeline.job import MAX_PARALLEL_FETCHES
@@ -32,6 +32,9 @@ from muxer.storage.webdav import WebdavStorage
 from muxer.system.process import Runner
 from muxer.system.thread_helpers import HelperThreads
 
+# The effect of an unavailable service on a migration, for the log message: nothing is paused there, attempts are limited.
+MIGRATION_EFFECT = "recordings that fail because of it are not retried later; run the migration again when it is available"
+
 
 def build_services(
     config: Config,
@@ -39,11 +42,11 @@ def build_services(
     runner: Runner,
     workspace: Workspace,
     stop: threading.Event,
-    outages: CircuitBreaker | None = None,
+    circuit_breaker: CircuitBreaker | None = None,
 ) -> Services:
     """Return the services of `config`. Nothing is sent yet."""
-    advanced, outages = config.advanced, outages or CircuitBreaker()
-    rws = create_rws(config, stop, outages)
+    advanced, circuit_breaker = config.advanced, circuit_breaker or CircuitBreaker(_outage_effect(config))
+    rws = create_rws(config, stop, circuit_breaker)
     engine = MediaEngine(
         tools,
         runner,
@@ -52,12 +55,12 @@ def build_services(
         audio_codec=advanced.audio_codec,
         paddings=PaddingCache(workspace.padding),
     )
-    stores = create_stores(config, workspace.instance_mark, workspace.uploading, stop, outages)
-    repeat, results = Repeater(outages, stop), _create_kept_results(config, workspace)
+    stores = create_stores(config, workspace.instance_mark, workspace.uploading, stop, circuit_breaker)
+    repeat, results = Repeater(circuit_breaker, stop), _create_kept_results(config, workspace)
     workspace.disk.spare = results.evict_oldest
     return Services(
         rws=rws,
-        rcs=create_rcs(config, stop, outages, rws.deviations),
+        rcs=create_rcs(config, stop, circuit_breaker, rws.deviations),
         stores=stores,
         engine=engine,
         encryptor=Encryptor(config.processing.openssl, runner),
@@ -67,11 +70,15 @@ def build_services(
         incoming=create_arrival_tracker(config),
         results=results,
         repeat=repeat,
-        outages=outages,
+        circuit_breaker=circuit_breaker,
         activity=Activity(),
         helpers=HelperThreads(advanced.worker_threads, MAX_PARALLEL_FETCHES - 1, stop),
         stop=stop,
     )
+
+
+def _outage_effect(config: Config) -> str:
+    return MIGRATION_EFFECT if config.advanced.call_recording_query_string else PAUSED_EFFECT
 
 
 def create_arrival_tracker(config: Config) -> ArrivalTracker:
@@ -93,21 +100,29 @@ def _create_kept_results(config: Config, workspace: Workspace) -> KeptResults:
     return KeptResults(workspace.kept, options)
 
 
-def create_rws(config: Config, stop: threading.Event, outages: CircuitBreaker) -> RwsClient:
+def create_rws(config: Config, stop: threading.Event, circuit_breaker: CircuitBreaker) -> RwsClient:
     """Return the client of RWS."""
     htcc = config.htcc
     account = ServiceAccount(RWS, htcc.base_uri, htcc.username, htcc.password, htcc.trusted_ca, htcc.rws_timeout)
-    return RwsClient(ServiceSession(account, stop, outages), htcc.contact_center_id)
+    return RwsClient(ServiceSession(account, stop, circuit_breaker), htcc.contact_center_id)
 
 
-def create_stores(config: Config, mark: str, uploading: Path, stop: threading.Event, outages: CircuitBreaker) -> Stores:
+def create_stores(
+    config: Config, mark: str, uploading: Path, stop: threading.Event, circuit_breaker: CircuitBreaker
+) -> Stores:
     """Return the storages. `mark` identifies the instance in temporary names, `uploading` is the folder of records."""
     return Stores(
         {
             WEBDAV: WebdavStorage(
-                config.webdav, mark, uploading, stop, outages, site_addresses(config), Repeater(outages, stop)
+                config.webdav,
+                mark,
+                uploading,
+                stop,
+                circuit_breaker,
+                site_addresses(config),
+                Repeater(circuit_breaker, stop),
             ),
-            S3: S3Storage(config.s3, uploading, stop, outages),
+            S3: S3Storage(config.s3, uploading, stop, circuit_breaker),
         }
     )
 
@@ -118,7 +133,7 @@ def site_addresses(config: Config) -> tuple[str, str]:
 
 
 def create_rcs(
-    config: Config, stop: threading.Event, outages: CircuitBreaker, deviations: DeviationLog | None = None
+    config: Config, stop: threading.Event, circuit_breaker: CircuitBreaker, deviations: DeviationLog | None = None
 ) -> RcsClient | None:
     """Return the client of RCS, None without `[rcs] base_uri`. It counts differences of the server in `deviations`."""
     rcs = config.rcs
@@ -127,4 +142,4 @@ def create_rcs(
     account = ServiceAccount(
         RCS, rcs_root(rcs.base_uri), rcs.username, rcs.password, rcs.trusted_ca, config.htcc.rws_timeout
     )
-    return RcsClient(ServiceSession(account, stop, outages), config.htcc.contact_center_id, deviations)
+    return RcsClient(ServiceSession(account, stop, circuit_breaker), config.htcc.contact_center_id, deviations)

@@ -61,7 +61,7 @@ class Daemon:
         self._services = services
         self._runner = runner
         self._stop = services.stop
-        self._outages = services.outages
+        self._circuit_breaker = services.circuit_breaker
         self._activity = services.activity
         self._state = StateFile(services.workspace.path / STATE_FILE, config.instance_name, Mask(config.secret_values))
         self._heartbeat = Heartbeat()
@@ -72,7 +72,11 @@ class Daemon:
         self._outcomes = OutcomeRecorder(self._journal, self._migration)
         self._fleet, self._executor = self._create_executor(job)
         self._poller = Poller(
-            config, services.rws, self._journal, self._outages, _HeartbeatPausingSink(self._executor, self._heartbeat)
+            config,
+            services.rws,
+            self._journal,
+            self._circuit_breaker,
+            _HeartbeatPausingSink(self._executor, self._heartbeat),
         )
         self._cleaner = TempFolderCleaner.from_config(config.processing, services.workspace)
         self._ended = False
@@ -89,10 +93,10 @@ class Daemon:
         if config.is_fleet:
             from muxer.fleet.executor import FleetPool
 
-            sinks = (self._journal, self._outcomes, services.activity, services.outages)
+            sinks = (self._journal, self._outcomes, services.activity, services.circuit_breaker)
             fleet = FleetPool(config.fleet, services.workspace.instance_mark, attempts, *sinks, self._stop)
             return fleet, fleet
-        processor = TargetProcessor(job, services.outages, services.activity, self._stop, self._outcomes)
+        processor = TargetProcessor(job, services.circuit_breaker, services.activity, self._stop, self._outcomes)
         threads, has_room = config.advanced.worker_threads, services.workspace.disk.has_room
         return None, ThreadExecutor(
             lambda target: processor.process_target(target, attempts), threads, self._stop, has_room, self._record_wanted
@@ -105,9 +109,9 @@ class Daemon:
         return ViewSources(
             config=self._config,
             activity=self._activity,
-            outages=self._outages,
+            circuit_breaker=self._circuit_breaker,
             disk=self._services.workspace.disk,
-            pulse=self._heartbeat,
+            heartbeat=self._heartbeat,
             journal=self._journal_path,
             is_journal_kept=lambda: self._journal.is_persistent,
             held=lambda: self._executor.target_count,
@@ -190,11 +194,11 @@ class Daemon:
         self._activity.record_poll_failure(format_error(error))
         self._activity.count_error(getattr(error, "service", ""), type(error).__name__)
         if isinstance(error, ServiceUnavailable | AccessDenied):
-            level = logging.DEBUG if self._outages.is_open(error.service) else logging.ERROR
+            level = logging.DEBUG if self._circuit_breaker.is_open(error.service) else logging.ERROR
             log.log(level, "the poll failed; retrying: %s", format_error(error))
             # Where requests fail at random, a failed poll counts as any other failure, unless RWS asks for a delay.
-            if error.retry_after is not None or not self._outages.is_flaky(error.service):
-                self._outages.trip(error)
+            if error.retry_after is not None or not self._circuit_breaker.is_flaky(error.service):
+                self._circuit_breaker.trip(error)
         elif isinstance(error, MuxerError):
             log.error("the poll failed; retrying: %s", format_error(error))
         else:
@@ -202,7 +206,7 @@ class Daemon:
 
     def _recover(self) -> None:
         """Finish what a dead process left unfinished in RWS and the storages, and read what an operator requeued."""
-        self._outages.allow_trial()
+        self._circuit_breaker.allow_trial()
         self._journal.reload_changes(epoch_now())
         recover_abandoned(self._services.workspace, self._services.workspace.path)
         self._services.recover_leftovers()
@@ -321,7 +325,7 @@ class Daemon:
         queued = max(0, self._executor.target_count - running)
         fleet_state = None if fleet is None else fleet_to_dict(fleet)
         self._state.write_state(
-            snapshot, queued, self._outages.open_circuits(), self._services.workspace.disk.has_room(), fleet_state
+            snapshot, queued, self._circuit_breaker.open_circuits(), self._services.workspace.disk.has_room(), fleet_state
         )
         if time.monotonic() >= self._sample_due:
             self._sample_due = time.monotonic() + SAMPLE_SECONDS

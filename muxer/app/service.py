@@ -96,7 +96,7 @@ def assemble_parts(
     checks: ProgramChecks | None,
     open_workspace: Callable[[], Workspace],
     stop: threading.Event,
-    breaker: CircuitBreaker | None = None,
+    circuit_breaker: CircuitBreaker | None = None,
     warnings: tuple[str, ...] = (),
 ) -> ServiceParts:
     """Wait for the `checks` (None: no program will run) and return the parts. Raises ConfigError."""
@@ -106,7 +106,7 @@ def assemble_parts(
 
     processing = config.processing
     tools = checks.wait_for_tools() if checks is not None else MediaTools(processing.ffmpeg, processing.ffprobe)
-    services = build_services(config, tools, runner, open_workspace(), stop, breaker)
+    services = build_services(config, tools, runner, open_workspace(), stop, circuit_breaker)
     return ServiceParts(config, runner, services, Job(services, JobOptions.from_config(config.advanced)), warnings)
 
 

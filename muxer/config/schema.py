@@ -10,6 +10,7 @@ import base64
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ class Option:
     parse: types.ValueType
     default: str
     doc: str
-    origin: str = "guide"
+    origin: str
     required: bool = False
     env: str | None = None
     secret: bool = False
@@ -32,10 +33,15 @@ class Option:
     command_line: bool = False
 
 
-def option_field(parse: types.ValueType, default: str, doc: str, value: Any = dataclasses.MISSING, **details: Any) -> Any:
+def _create_field(
+    origin: str, parse: types.ValueType, default: str, doc: str, value: Any = dataclasses.MISSING, **details: Any
+) -> Any:
     """Create a dataclass field with the description of an option. `value` is the default of the field."""
-    option = Option(parse, default, doc, **details)
+    option = Option(parse, default, doc, origin, **details)
     return dataclasses.field(default=value, metadata={"option": option}, repr=not option.secret)
+
+
+guide_option, own_option = partial(_create_field, "guide"), partial(_create_field, "ours")
 
 
 _CA_DOC = "TLS: true = CAs of the system, false = no checks, or the path of a PEM bundle"
@@ -46,40 +52,39 @@ _PROGRAM_DOC = "full path of the {0} executable; {0} alone = the one in thirdpar
 class HtccOptions:
     """The connection to Interaction Recording Web Services (RWS)."""
 
-    base_uri: str = option_field(types.parse_uri, "", "address of RWS, for example https://rws:8081", required=True)
-    contact_center_id: str = option_field(types.parse_text, "", "unique identifier of the contact center", required=True)
-    username: str = option_field(types.parse_text, "ops", "the ops account of RWS")
-    password: str = option_field(types.parse_text, "ops", "its password", env="HTCC_PASSWORD", secret=True)
-    trusted_ca: bool | Path = option_field(types.parse_trusted_ca, "false", _CA_DOC)
-    rws_timeout: int = option_field(types.IntegerType(30, 86_400), "30", "read timeout of RWS in seconds, >= 30")
+    base_uri: str = guide_option(types.parse_uri, "", "address of RWS, for example https://rws:8081", required=True)
+    contact_center_id: str = guide_option(types.parse_text, "", "unique identifier of the contact center", required=True)
+    username: str = guide_option(types.parse_text, "ops", "the ops account of RWS")
+    password: str = guide_option(types.parse_text, "ops", "its password", env="HTCC_PASSWORD", secret=True)
+    trusted_ca: bool | Path = guide_option(types.parse_trusted_ca, "false", _CA_DOC)
+    rws_timeout: int = guide_option(types.IntegerType(30, 86_400), "30", "read timeout of RWS in seconds, >= 30")
 
 
 @dataclass(frozen=True)
 class RcsOptions:
     """The connection to the Recording Crypto Server (RCS), needed only for encrypted recordings."""
 
-    base_uri: str | None = option_field(
+    base_uri: str | None = guide_option(
         types.optional_type(types.parse_uri), "", "address of RCS; empty = no encrypted recordings"
     )
-    username: str = option_field(types.parse_text, "", "contact center user with the media decrypt permission")
-    password: str = option_field(types.parse_text, "", "its password", env="RCS_PASSWORD", secret=True)
-    trusted_ca: bool | Path = option_field(types.parse_trusted_ca, "false", _CA_DOC)
+    username: str = guide_option(types.parse_text, "", "contact center user with the media decrypt permission")
+    password: str = guide_option(types.parse_text, "", "its password", env="RCS_PASSWORD", secret=True)
+    trusted_ca: bool | Path = guide_option(types.parse_trusted_ca, "false", _CA_DOC)
 
 
 @dataclass(frozen=True)
 class WebdavOptions:
     """The account for all WebDAV servers of the contact center's region."""
 
-    username: str = option_field(types.parse_text, "", "account with read and write access; empty = none")
-    password: str = option_field(types.parse_text, "", "its password", env="WEBDAV_PASSWORD", secret=True)
-    trusted_ca: bool | Path = option_field(types.parse_trusted_ca, "false", _CA_DOC)
-    hosts: tuple[str, ...] = option_field(
+    username: str = guide_option(types.parse_text, "", "account with read and write access; empty = none")
+    password: str = guide_option(types.parse_text, "", "its password", env="WEBDAV_PASSWORD", secret=True)
+    trusted_ca: bool | Path = guide_option(types.parse_trusted_ca, "false", _CA_DOC)
+    hosts: tuple[str, ...] = own_option(
         types.parse_hosts,
         "",
         "comma-separated list of the only WebDAV servers to connect to: host, host:port, *.domain, or * for any; "
         "empty = those of the site, see SECURITY.md",
         value=(),
-        origin="ours",
     )
 
 
@@ -87,60 +92,55 @@ class WebdavOptions:
 class S3Options:
     """S3 Premise: any S3-compatible store. For an empty value, boto3 uses its own configuration chain."""
 
-    endpoint_url: str | None = option_field(
-        types.optional_type(types.parse_uri), "", "address of the store; empty = AWS", origin="ours"
+    endpoint_url: str | None = own_option(types.optional_type(types.parse_uri), "", "address of the store; empty = AWS")
+    access_key_id: str = own_option(types.parse_text, "", "access key")
+    secret_access_key: str = own_option(types.parse_text, "", "secret key", env="S3_SECRET_ACCESS_KEY", secret=True)
+    region: str = own_option(types.parse_text, "", "signature region of the requests, see docs/s3.md")
+    addressing_style: str | None = own_option(
+        types.optional_type(types.ChoiceType(("path", "virtual", "auto"))), "", "path, virtual or auto"
     )
-    access_key_id: str = option_field(types.parse_text, "", "access key", origin="ours")
-    secret_access_key: str = option_field(
-        types.parse_text, "", "secret key", origin="ours", env="S3_SECRET_ACCESS_KEY", secret=True
-    )
-    region: str = option_field(types.parse_text, "", "signature region of the requests, see docs/s3.md", origin="ours")
-    addressing_style: str | None = option_field(
-        types.optional_type(types.ChoiceType(("path", "virtual", "auto"))), "", "path, virtual or auto", origin="ours"
-    )
-    trusted_ca: bool | Path | None = option_field(types.optional_type(types.parse_trusted_ca), "", _CA_DOC, origin="ours")
+    trusted_ca: bool | Path | None = own_option(types.optional_type(types.parse_trusted_ca), "", _CA_DOC)
 
 
 @dataclass(frozen=True)
 class ProcessingOptions:
     """The polled time window, the instance and its programs."""
 
-    ffmpeg: str = option_field(ProgramPath("ffmpeg", "ffmpeg"), "ffmpeg", _PROGRAM_DOC.format("ffmpeg", "ffmpeg"))
-    ffprobe: str = option_field(ProgramPath("ffprobe", "ffmpeg"), "ffprobe", _PROGRAM_DOC.format("ffprobe", "ffmpeg"))
-    openssl: str = option_field(ProgramPath("openssl", "openssl"), "openssl", _PROGRAM_DOC.format("openssl", "openssl"))
-    window_past: float = option_field(
+    ffmpeg: str = guide_option(ProgramPath("ffmpeg", "ffmpeg"), "ffmpeg", _PROGRAM_DOC.format("ffmpeg", "ffmpeg"))
+    ffprobe: str = guide_option(ProgramPath("ffprobe", "ffmpeg"), "ffprobe", _PROGRAM_DOC.format("ffprobe", "ffmpeg"))
+    openssl: str = guide_option(ProgramPath("openssl", "openssl"), "openssl", _PROGRAM_DOC.format("openssl", "openssl"))
+    window_past: float = guide_option(
         types.NumberType(above=0, maximum=5_256_000), "720", "start of the polled window, in minutes before now"
     )
-    window_past_older_than: float = option_field(
+    window_past_older_than: float = guide_option(
         types.NumberType(0, maximum=5_256_000), "0", "end of the polled window, in minutes before now"
     )
-    min_poll_interval: float = option_field(
+    min_poll_interval: float = guide_option(
         types.NumberType(0, maximum=10_080), "5", "minutes from the start of one poll to the next"
     )
-    temp_dir: Path | None = option_field(
+    temp_dir: Path | None = guide_option(
         types.optional_type(types.parse_folder), "", "existing folder for temporary files; empty = one below the system's"
     )
-    auto_clean_temp_folder: bool = option_field(types.parse_switch, "1", "1 = remove leftover files from temp_dir")
-    clean_temp_folder_timeout: int = option_field(
+    auto_clean_temp_folder: bool = guide_option(types.parse_switch, "1", "1 = remove leftover files from temp_dir")
+    clean_temp_folder_timeout: int = guide_option(
         types.IntegerType(-1), "43200", "seconds between two cleanups; -1 = when idle", aliases=("clean_temp_folder",)
     )
-    min_free_megabytes: int | None = option_field(
+    min_free_megabytes: int | None = own_option(
         types.optional_type(types.IntegerType(0)),
         "",
         "no new recording is started while less is free on the disk of temp_dir; empty = 1024, or 5 % of a smaller disk",
-        origin="ours",
     )
-    batch_read_screen_recording_metadata: bool = option_field(
+    batch_read_screen_recording_metadata: bool = guide_option(
         types.parse_switch, "1", "1 = read screen recordings in bulk, any other integer = one by one"
     )
-    query_slice_size: int = option_field(types.IntegerType(1, 100_000), "100", "call recordings per bulk query, > 0")
-    muxer_id: int = option_field(
+    query_slice_size: int = guide_option(types.IntegerType(1, 100_000), "100", "call recordings per bulk query, > 0")
+    muxer_id: int = guide_option(
         types.IntegerType(), "-1", "sharding: number of this instance from 0; -1 = off", command_line=True
     )
-    total_muxers: int = option_field(
+    total_muxers: int = guide_option(
         types.IntegerType(1), "1", "sharding: number of primary instances, backups not counted", command_line=True
     )
-    muxer_type: str = option_field(
+    muxer_type: str = guide_option(
         types.ChoiceType(("primary", "backup")), "primary", "sharding: primary or backup", command_line=True
     )
 
@@ -149,48 +149,45 @@ class ProcessingOptions:
 class AdvancedOptions:
     """How recordings are queried, muxed and labeled."""
 
-    worker_threads: int = option_field(
+    worker_threads: int = guide_option(
         types.IntegerType(1, 1000), "5", "number of recordings to process at the same time, > 0"
     )
-    pagination: int = option_field(types.IntegerType(1, 100_000), "100", "recordings per page of an RWS query, > 0")
-    max_overlap_allowed: float = option_field(
+    pagination: int = guide_option(types.IntegerType(1, 100_000), "100", "recordings per page of an RWS query, > 0")
+    max_overlap_allowed: float = guide_option(
         types.NumberType(0, maximum=86_400),
         "2",
         "seconds that two screen files of an agent may overlap before the earlier is truncated",
     )
-    video_padding_slice_length_ms: int = option_field(
+    video_padding_slice_length_ms: int = guide_option(
         types.IntegerType(1, 3_600_000), "5000", "length of one slice of padded video, milliseconds"
     )
-    mark_screen_recording_label: bool = option_field(types.parse_switch, "1", "1 = label the call recording screenRecording")
-    call_recording_extra_query_string: str = option_field(
+    mark_screen_recording_label: bool = guide_option(types.parse_switch, "1", "1 = label the call recording screenRecording")
+    call_recording_extra_query_string: str = guide_option(
         types.parse_extra_query,
         "",
         "additional query parameters, but not startTime, endTime, limit; empty = the built-in ones, disable = none",
     )
-    call_recording_query_string: str = option_field(
+    call_recording_query_string: str = guide_option(
         types.parse_query, "", "migration: process what this query finds, then exit"
     )
-    delete_superseded: bool = option_field(
+    delete_superseded: bool = own_option(
         types.parse_switch,
         "1",
         "1 = delete a muxed file when one with more screen files, or with other paused spans, replaces it",
-        origin="ours",
     )
-    blank_paused: bool = option_field(
+    blank_paused: bool = own_option(
         types.parse_switch,
         "0",
         "1 = black video while the recording of the call was paused; use the same value on all muxers of a site",
-        origin="ours",
     )
-    audio_codec: str = option_field(
-        types.ChoiceType(("copy", "aac")), "copy", "copy = keep the call's audio stream, aac = re-encode it", origin="ours"
+    audio_codec: str = own_option(
+        types.ChoiceType(("copy", "aac")), "copy", "copy = keep the call's audio stream, aac = re-encode it"
     )
-    incomplete_after: float = option_field(
+    incomplete_after: float = own_option(
         types.NumberType(0, maximum=525_600),
         "360",
         "minutes without growth after which an incomplete media file is muxed as it is; 0 = at once",
         value=360.0,
-        origin="ours",
     )
 
 
@@ -198,49 +195,40 @@ class AdvancedOptions:
 class LogfileOptions:
     """The log of this instance."""
 
-    logfile_path: Path | None = option_field(
+    logfile_path: Path | None = guide_option(
         types.optional_type(types.parse_folder), "", "existing folder for the log file; empty = the working directory"
     )
-    level: str = option_field(
-        types.ChoiceType(("debug", "info", "warning", "error")), "info", "debug, info, warning or error", origin="ours"
-    )
-    format: str = option_field(types.ChoiceType(("text", "json")), "text", "text or json", origin="ours")
-    max_bytes: int = option_field(
-        types.IntegerType(1), "10485760", "size in bytes at which the log file is rotated", origin="ours"
-    )
-    backup_count: int = option_field(types.IntegerType(1), "10", "number of rotated log files to keep", origin="ours")
+    level: str = own_option(types.ChoiceType(("debug", "info", "warning", "error")), "info", "debug, info, warning or error")
+    format: str = own_option(types.ChoiceType(("text", "json")), "text", "text or json")
+    max_bytes: int = own_option(types.IntegerType(1), "10485760", "size in bytes at which the log file is rotated")
+    backup_count: int = own_option(types.IntegerType(1), "10", "number of rotated log files to keep")
 
 
 @dataclass(frozen=True)
 class MonitoringOptions:
     """Metrics, health and the status page over HTTP, see [monitoring.md](monitoring.md)."""
 
-    http_address: str = option_field(
+    http_address: str = own_option(
         types.parse_text,
         "127.0.0.1",
         "address to listen on; one that other machines can reach (0.0.0.0 = all) requires all options below",
-        origin="ours",
     )
-    http_port: int = option_field(
-        types.IntegerType(0, 65_535), "0", "port to listen on, for example 9477; 0 = off", origin="ours"
+    http_port: int = own_option(types.IntegerType(0, 65_535), "0", "port to listen on, for example 9477; 0 = off")
+    username: str = own_option(
+        types.parse_text, "", "user name for HTTP Basic; empty = all users of this machine have access"
     )
-    username: str = option_field(
-        types.parse_text, "", "user name for HTTP Basic; empty = all users of this machine have access", origin="ours"
-    )
-    password: str = option_field(types.parse_text, "", "its password", origin="ours", env="MONITORING_PASSWORD", secret=True)
-    certificate: Path | None = option_field(
+    password: str = own_option(types.parse_text, "", "its password", env="MONITORING_PASSWORD", secret=True)
+    certificate: Path | None = own_option(
         types.optional_type(types.parse_certificate),
         "",
         "for https: path of a PEM file with the certificate of the server, then those of its authorities; empty = http",
         value=None,
-        origin="ours",
     )
-    key: Path | None = option_field(
+    key: Path | None = own_option(
         types.optional_type(types.parse_file),
         "",
         "path of the private key of the certificate, PEM without a password",
         value=None,
-        origin="ours",
     )
 
 
@@ -248,33 +236,26 @@ class MonitoringOptions:
 class FleetOptions:
     """Workers on any number of machines, which get their tasks from RabbitMQ, see [scaling.md](scaling.md)."""
 
-    mode: str = option_field(
+    mode: str = own_option(
         types.ChoiceType((fleet_options.LOCAL, fleet_options.BROKER)),
         fleet_options.LOCAL,
         "local = this process does the work, broker = it sends the work to workers through RabbitMQ",
-        origin="ours",
     )
-    broker_url: str = option_field(
+    broker_url: str = own_option(
         fleet_options.parse_broker_url,
         "",
         "amqps://user:password@host:5671/vhost; comma-separated for several nodes of a cluster",
-        origin="ours",
         env="FLEET_BROKER_URL",
         secret=True,
     )
-    queue: str = option_field(
-        fleet_options.parse_queue_name, "recording-muxer", "prefix of the names of all queues", origin="ours"
-    )
-    trusted_ca: bool | Path = option_field(types.parse_trusted_ca, "true", _CA_DOC, origin="ours")
-    prefetch: int = option_field(
+    queue: str = own_option(fleet_options.parse_queue_name, "recording-muxer", "prefix of the names of all queues")
+    trusted_ca: bool | Path = own_option(types.parse_trusted_ca, "true", _CA_DOC)
+    prefetch: int = own_option(
         types.IntegerType(1, 100),
         "1",
         "tasks that a worker holds for each thread, including the one in progress",
-        origin="ours",
     )
-    max_queue: int = option_field(
-        types.IntegerType(1, 1_000_000), "5000", "maximum number of tasks in the queues", origin="ours"
-    )
+    max_queue: int = own_option(types.IntegerType(1, 1_000_000), "5000", "maximum number of tasks in the queues")
 
 
 @dataclass(frozen=True)

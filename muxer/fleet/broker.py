@@ -28,14 +28,14 @@ class FleetBroker(RabbitmqBroker):
         self,
         fleet: FleetOptions,
         name: str,
-        outages: CircuitBreaker,
+        circuit_breaker: CircuitBreaker,
         middleware: Sequence[Middleware] = (),
         may_take: Callable[[], bool] = lambda: True,
     ) -> None:
         """Send nothing yet. `name` is that of the connections. `middleware` and `may_take` (a task, now) are for workers."""
         self._parameters = connection_parameters(fleet, name)
         super().__init__(confirm_delivery=True, parameters=self._parameters, middleware=list(middleware))
-        self._queue, self._outages, self._may_take = fleet.queue, outages, may_take
+        self._queue, self._circuit_breaker, self._may_take = fleet.queue, circuit_breaker, may_take
         self._consumer: OrderConsumer | None = None
 
     def declare_queue(self, queue_name: str, *, ensure: bool = False) -> None:
@@ -65,7 +65,7 @@ class FleetBroker(RabbitmqBroker):
 
     def send_message(self, message: Message[Any]) -> None:
         """Send a message and wait until RabbitMQ has stored it. Raises the errors of :func:`broker_call`."""
-        with broker_call(self._outages):
+        with broker_call(self._circuit_breaker):
             self.enqueue(message)
 
     def close_idle(self) -> None:

@@ -157,9 +157,9 @@ def count_if_exists(connection: Any, queue: str) -> int | None:
 
 
 @contextmanager
-def broker_call(outages: CircuitBreaker) -> Iterator[None]:
-    """Within this block, translate errors of the libraries and record them as failures of the broker in `outages`."""
-    with outages.call(BROKER, login_backoff=False), translate_errors():
+def broker_call(circuit_breaker: CircuitBreaker) -> Iterator[None]:
+    """Within this block, translate errors of the libraries and count them as failures of the broker."""
+    with circuit_breaker.call(BROKER, login_backoff=False), translate_errors():
         yield
 
 

@@ -45,13 +45,13 @@ class ControlConnection:
         self,
         fleet: FleetOptions,
         name: str,
-        outages: CircuitBreaker,
+        circuit_breaker: CircuitBreaker,
         opened: Callable[[Any], None],
         tick: Callable[[Any], None],
         tick_seconds: float,
     ) -> None:
         self._parameters, self._queue = connection_parameters(fleet, name), fleet.queue
-        self._outages, self._opened, self._tick, self._tick_seconds = outages, opened, tick, tick_seconds
+        self._circuit_breaker, self._opened, self._tick, self._tick_seconds = circuit_breaker, opened, tick, tick_seconds
         self._outbox: deque[Event] = deque(maxlen=MAX_OUTBOX_EVENTS)
         self._tasks: deque[tuple[Callable[[Any], Any], Future[Any]]] = deque()
         self._lock = threading.Lock()
@@ -123,7 +123,7 @@ class ControlConnection:
         connection = None
         try:
             # The broker counts as available only when tasks can be submitted.
-            with broker_call(self._outages):
+            with broker_call(self._circuit_breaker):
                 connection = open_connection(self._parameters)
                 channel = self._open_channel(connection)
                 self._last_loop = time.monotonic()
@@ -132,7 +132,7 @@ class ControlConnection:
             self._first_attempt.set()
             due = time.monotonic() + self._tick_seconds
             while not (self._closing.is_set() and not self._outbox):
-                with broker_call(self._outages):
+                with broker_call(self._circuit_breaker):
                     self._process_pending(connection, channel)
                     if time.monotonic() >= due:
                         due = time.monotonic() + self._tick_seconds

@@ -71,7 +71,7 @@ class FleetPool(TargetExecutor):
         journal: Journal,
         outcomes: OutcomeRecorder,
         activity: Activity,
-        outages: CircuitBreaker,
+        circuit_breaker: CircuitBreaker,
         stop: threading.Event,
     ) -> None:
         """`mark` identifies the event queue of this poller after a restart; more than one of `attempts`: a migration."""
@@ -80,9 +80,9 @@ class FleetPool(TargetExecutor):
         # A migration has a separate event queue, so that events for the poller wait for the poller.
         self._mark = f"{mark}.migration-{uuid.uuid4().hex[:8]}" if self._migrates else mark
         self._name = f"{socket.gethostname()}/poller/{self._mark}"
-        self._fleet, self._attempts, self._outages, self._stop = fleet, attempts, outages, stop
+        self._fleet, self._attempts, self._circuit_breaker, self._stop = fleet, attempts, circuit_breaker, stop
         self._events = EventHandler(self._name, self._migrates, journal, outcomes, activity)
-        self._broker = FleetBroker(fleet, self._name, outages)
+        self._broker = FleetBroker(fleet, self._name, circuit_breaker)
         self._chosen: list[tuple[float, int, TargetKey]] = []
         self._numbers = itertools.count()
         # The tasks in each queue, including those sent since the last check, and the number of all sent tasks.
@@ -90,7 +90,7 @@ class FleetPool(TargetExecutor):
         self._counting = threading.Lock()
         self._is_starved = False
         self._control = ControlConnection(
-            fleet, self._name, outages, self._subscribe_events, self._on_tick, QUEUE_POLL_INTERVAL
+            fleet, self._name, circuit_breaker, self._subscribe_events, self._on_tick, QUEUE_POLL_INTERVAL
         )
         self._control.start()
 
@@ -256,7 +256,7 @@ class FleetPool(TargetExecutor):
         channel.basic_ack(method.delivery_tag)
 
     def _poll_depths_now(self) -> None:
-        with broker_call(self._outages):
+        with broker_call(self._circuit_breaker):
             self._control.run_task(self._poll_queue_depths)
 
     def _poll_queue_depths(self, connection: Any) -> None:

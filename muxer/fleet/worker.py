@@ -65,13 +65,18 @@ class FleetWorker:
         self._name, self._mask = f"{socket.gethostname()}/{name}/{os.getpid()}", Mask(config.secret_values)
         self._locks = TargetLocks(fleet.queue)
         self._control = ControlConnection(
-            fleet, self._name, services.outages, self._locks.restore_locks, self._send_heartbeat, WORKER_HEARTBEAT_INTERVAL
+            fleet,
+            self._name,
+            services.circuit_breaker,
+            self._locks.restore_locks,
+            self._send_heartbeat,
+            WORKER_HEARTBEAT_INTERVAL,
         )
         self._acks = _AckMiddleware()
         self._reporter = EventReporter(self._control.send_event, self._name, self._mask, lambda: self._acks.message_id)
         job = Job(services, JobOptions.from_config(config.advanced))
-        self._work = TargetProcessor(job, services.outages, services.activity, self._stop, self._reporter)
-        self._broker = FleetBroker(fleet, self._name, services.outages, [self._acks], self._may_take)
+        self._work = TargetProcessor(job, services.circuit_breaker, services.activity, self._stop, self._reporter)
+        self._broker = FleetBroker(fleet, self._name, services.circuit_breaker, [self._acks], self._may_take)
         dramatiq.actor(broker=self._broker, queue_name=fleet.queue, actor_name=ACTOR, throws=_EXPECTED_ERRORS)(
             self._process_order
         )
@@ -100,7 +105,7 @@ class FleetWorker:
             and len(self._locks.locked_targets) < self._worker.queue_prefetch
             and self._control.is_connected
             and services.workspace.disk.has_room()
-            and not services.outages.is_any_blocked({RWS})
+            and not services.circuit_breaker.is_any_blocked({RWS})
         )
 
     def _process_order(self, **message: Any) -> None:
@@ -150,7 +155,7 @@ class FleetWorker:
 
     def _send_heartbeat(self, _connection: Any) -> None:
         snapshot = snapshot_json(self._services.activity.take_snapshot())
-        out = {name: self._mask(reason) for name, (_, reason) in self._services.outages.open_circuits().items()}
+        out = {name: self._mask(reason) for name, (_, reason) in self._services.circuit_breaker.open_circuits().items()}
         if not self._services.workspace.disk.has_room():
             out[DISK_SERVICE] = "its disk is nearly full, no new recording is started"
         details = {
@@ -168,7 +173,7 @@ class FleetWorker:
         """Recover the unfinished work of workers that died, and let one task try each unavailable service, once a minute."""
         services = self._services
         while True:
-            services.outages.allow_trial()
+            services.circuit_breaker.allow_trial()
             try:
                 recover_abandoned(services.workspace, services.workspace.path.parent)
                 services.recover_leftovers()
@@ -188,7 +193,9 @@ class FleetWorker:
         services = self._services
         snapshot = services.activity.take_snapshot()
         queued = max(0, len(self._broker.held_targets) - len(snapshot.running))
-        self._state.write_state(snapshot, queued, services.outages.open_circuits(), services.workspace.disk.has_room())
+        self._state.write_state(
+            snapshot, queued, services.circuit_breaker.open_circuits(), services.workspace.disk.has_room()
+        )
 
     def _shut_down(self) -> None:
         """Give running jobs a few seconds, then stop them; their tasks are requeued."""

@@ -275,7 +275,7 @@ class RwsClient(LabelClient):
             log.debug("%s: %s is deleted already", recording_id, media_id)
 
     def download_media(self, uri: str, path: Path) -> ReceivedLength:
-        """Stream the clear file at the mediaUri `uri` to `path` and return its length in bytes."""
+        """Stream the clear file at the mediaUri `uri` to `path` and return its length in bytes. Raises MediaNotFound."""
         try:
             return self._session.download_media(uri, path)
         except NotFound as error:

@@ -57,7 +57,7 @@ def _watch_service(method: F) -> F:
 
     @functools.wraps(method)
     def call_watched(self: ServiceSession, *args: Any, **kwargs: Any) -> Any:
-        with self.outages.call(self.service):
+        with self.circuit_breaker.call(self.service):
             return method(self, *args, **kwargs)
 
     return cast(F, call_watched)
@@ -78,11 +78,13 @@ class ServiceAccount:
 class ServiceSession:
     """Requests to one service, safe to use from any thread: each thread has its own connection, cookies and CSRF token."""
 
-    def __init__(self, account: ServiceAccount, stop: threading.Event, outages: CircuitBreaker | None = None) -> None:
+    def __init__(
+        self, account: ServiceAccount, stop: threading.Event, circuit_breaker: CircuitBreaker | None = None
+    ) -> None:
         self._account = account
         self._stop = stop
         self.service = account.service
-        self.outages = outages or CircuitBreaker()
+        self.circuit_breaker = circuit_breaker or CircuitBreaker()
         self._local = threading.local()
         self._tls = tls.client_context(account.trusted_ca)
         if not account.trusted_ca:
@@ -96,13 +98,16 @@ class ServiceSession:
     def get_with_headers(
         self, target: str, attempts: int = READ_ATTEMPTS, **kwargs: Any
     ) -> tuple[dict[str, Any], Mapping[str, str]]:
-        """Return the JSON object at `target`, like :meth:`get`, and the headers of the response."""
+        """Return the JSON object at `target`, like :meth:`get`, and the headers of the response.
+
+        Raises Stopped between two attempts, else the error of the last one.
+        """
         for attempt in range(1, attempts + 1):
             try:
                 http_response = self._send_and_read("GET", target)
                 content = parse_response(http_response, **kwargs)
                 if attempt > 1:
-                    self.outages.record_recovery(self.service)
+                    self.circuit_breaker.record_recovery(self.service)
                 return content, http_response.headers
             except ServiceUnavailable as error:
                 delay = step_delay(attempt, error.retry_after)
@@ -118,6 +123,7 @@ class ServiceSession:
         """Send `body` as JSON once; return the response, empty when it is a text.
 
         A refused CSRF token is requested again by GET from the `csrf_sources` in turn, and the request is sent once more.
+        Raises the error of a failure, UnreadableResponse for a page of HTML.
         """
         http_response = self._send_and_read(method, path, body)
         if is_csrf_refusal(http_response):

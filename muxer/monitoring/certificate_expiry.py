@@ -90,7 +90,7 @@ class ServerCertificates:
 
     def _responding_services(self) -> list[str]:
         """Return the services that have responded: the muxer sends nothing to a server that only metadata name."""
-        return [state.name for state in self._sources.outages.service_states() if state.last_success is not None]
+        return [state.name for state in self._sources.circuit_breaker.service_states() if state.last_success is not None]
 
     def _check_periodically(self) -> None:
         delay = FIRST_CHECK_DELAY

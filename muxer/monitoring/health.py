@@ -20,13 +20,13 @@ POLL_MARGIN_SECONDS = 120.0
 
 def liveness_problems(sources: ViewSources) -> tuple[str, ...]:
     """Return why the process should be restarted; empty when it is alive."""
-    pulse, now = sources.pulse, time.monotonic()
+    heartbeat, now = sources.heartbeat, time.monotonic()
     reasons = []
-    if now - pulse.ticked > MAX_LOOP_SECONDS:
-        reasons.append(f"the main loop has not run for {now - pulse.ticked:.0f} s")
+    if now - heartbeat.ticked > MAX_LOOP_SECONDS:
+        reasons.append(f"the main loop has not run for {now - heartbeat.ticked:.0f} s")
     # Read before the flag: the thread that stops waiting sets the time first.
-    since = now - pulse.polled
-    if not pulse.waits and since > max_poll_silence(sources.config.htcc.rws_timeout):
+    since = now - heartbeat.polled
+    if not heartbeat.waits and since > max_poll_silence(sources.config.htcc.rws_timeout):
         reasons.append(f"the poll has made no progress for {since:.0f} s")
     return tuple(reasons)
 
@@ -49,7 +49,9 @@ def readiness_problems(sources: ViewSources) -> tuple[str, ...]:
         reasons.append("the journal cannot be written: failures are kept in memory only")
     if not sources.is_migration:
         polls = sources.activity.take_snapshot().polls
-        reasons += map(sources.secret_mask, _poll_problems(polls, time.time(), sources.poll_interval, sources.pulse.is_busy))
+        reasons += map(
+            sources.secret_mask, _poll_problems(polls, time.time(), sources.poll_interval, sources.heartbeat.is_busy)
+        )
     return (*liveness_problems(sources), *reasons)
 
 

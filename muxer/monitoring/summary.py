@@ -44,6 +44,8 @@ def _outage_summary(view: StatusView) -> StatusSummary | None:
     verb, pronoun = ("is", "it") if len(down) == 1 else ("are", "them")
     title = f"{names} {verb} unavailable since {format_time(since)} UTC ({format_span(view.at - since)})"
     text = f"Recordings that need {pronoun} are paused and resume automatically. No recording is lost."
+    if view.is_migration:
+        text = "Recordings that fail because of this are not retried later. Run the migration again for them."
     return StatusSummary(BAD, title, text)
 
 

@@ -82,9 +82,9 @@ class ViewSources:
 
     config: Config
     activity: Activity
-    outages: CircuitBreaker
+    circuit_breaker: CircuitBreaker
     disk: TempDisk
-    pulse: Heartbeat
+    heartbeat: Heartbeat
     journal: Path | None
     is_journal_kept: Callable[[], bool]
     held: Callable[[], int]
@@ -132,7 +132,7 @@ def gather_status(sources: ViewSources) -> StatusView:
         hours=past.hours,
         samples=past.samples,
         interval_seconds=sources.poll_interval,
-        is_busy=sources.pulse.is_busy,
+        is_busy=sources.heartbeat.is_busy,
         is_migration=sources.is_migration,
         next_poll=snapshot.polls.next_due,
         disk=measured_space(sources.disk),
@@ -145,7 +145,7 @@ def known_services(sources: ViewSources) -> tuple[ServiceStatus, ...]:
     """Return the services that have been called, sorted by name."""
     return tuple(
         ServiceStatus(state.name, state.since is None, state.since, sources.secret_mask(state.reason), state.last_success)
-        for state in sources.outages.service_states()
+        for state in sources.circuit_breaker.service_states()
     )
 
 

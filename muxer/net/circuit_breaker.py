@@ -44,6 +44,9 @@ LOGIN_BACKOFF_SECONDS = 60.0
 # For this long after a request that succeeded only when it was repeated, a service counts as flaky.
 FLAKY_SECONDS = 600.0
 
+# What an outage means for the recordings, as logged.
+PAUSED_EFFECT = "recordings that need it are paused and resume automatically"
+
 _retried_in_place: contextvars.ContextVar[bool] = contextvars.ContextVar("retried_in_place", default=False)
 
 
@@ -68,7 +71,7 @@ class ServiceState:
 class CircuitBreaker:
     """The circuits of all services, by name. Safe to use from any thread."""
 
-    def __init__(self, effect: str = "recordings that need it are paused and resume automatically") -> None:
+    def __init__(self, effect: str = PAUSED_EFFECT) -> None:
         """`effect` is what an outage means for the recordings, as logged."""
         self._effect = effect
         self._lock = threading.Lock()

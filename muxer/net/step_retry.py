@@ -31,8 +31,8 @@ def call_once(_what: str, do: Callable[[], T]) -> T:
 class Repeater:
     """A :class:`Repeat` that tries up to four times while a service fails. Safe to use from any thread."""
 
-    def __init__(self, outages: CircuitBreaker, stop: threading.Event) -> None:
-        self._outages = outages
+    def __init__(self, circuit_breaker: CircuitBreaker, stop: threading.Event) -> None:
+        self._circuit_breaker = circuit_breaker
         self._stop = stop
 
     def __call__(self, what: str, do: Callable[[], T]) -> T:
@@ -40,10 +40,10 @@ class Repeater:
         number, failed = 1, ""
         while True:
             try:
-                with self._outages.ignore_quick_failures():
+                with self._circuit_breaker.ignore_quick_failures():
                     result = do()
                 if failed:
-                    self._outages.record_recovery(failed)
+                    self._circuit_breaker.record_recovery(failed)
                 return result
             except ServiceUnavailable as error:
                 delay = self._next_delay(error, number)
@@ -61,7 +61,7 @@ class Repeater:
     def _next_delay(self, error: ServiceUnavailable, number: int) -> float | None:
         """Return the seconds until the next try, after try `number` (from 1). Returns None when the step has failed."""
         # An error without a service summarizes failures that were retried already.
-        if error.is_given_up or not error.service or self._outages.is_open(error.service):
+        if error.is_given_up or not error.service or self._circuit_breaker.is_open(error.service):
             return None
         return step_delay(number, error.retry_after)
 
@@ -69,4 +69,4 @@ class Repeater:
         """Count the failure, and keep the steps around this one from retrying it again."""
         if not error.is_given_up:
             error.is_given_up = True
-            self._outages.count_failure(error)
+            self._circuit_breaker.count_failure(error)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 
-from muxer.errors import Code, LocalResourceError, ServiceUnavailable, Stopped
+from muxer.errors import Code, LocalResourceError, ServiceUnavailable, Stopped, UnreadableResponse
 from muxer.status import activity
 from muxer.system.files import open_private
 
@@ -105,6 +105,19 @@ def _check_room(length: int, folder: Path, source: str) -> None:
         raise LocalResourceError(
             f"{source} has {length} bytes, but only {usage.free} are free in {folder}", code=Code.DISK_FULL
         )
+
+
+def limit_body(
+    chunks: Iterable[bytes], what: str, max_bytes: int, deadline: float, stop: threading.Event
+) -> Iterator[bytes]:
+    """Yield the `chunks` of a response that is not media. Raises UnreadableResponse, and as :func:`check_progress`."""
+    length = 0
+    for chunk in chunks:
+        length += len(chunk)
+        if length > max_bytes:
+            raise UnreadableResponse(f"{what}: the response is longer than {max_bytes} bytes")
+        yield chunk
+        check_progress(deadline, what, stop)
 
 
 def check_progress(deadline: float, what: str, stop: threading.Event) -> None:

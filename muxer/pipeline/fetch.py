@@ -40,7 +40,10 @@ def check_arrival(services: Services, target: MuxTarget, fetched: Sequence[Fetch
 
 
 def fetch_source(services: Services, target: MuxTarget, media: MediaFile, path: Path) -> FetchedFile:
-    """Fetch one source: encrypted ones through RCS, others from their storage or through RWS, with retries."""
+    """Fetch one source: encrypted ones through RCS, others from their storage or through RWS, with retries.
+
+    Raises MetadataError without a start time or a location, else the error of the service.
+    """
     if media.start is None:
         raise MetadataError(f"{media.media_id} has no usable startTime", code=Code.NO_START_TIME)
     is_call, decrypted = media is target.audio, media.is_encrypted and services.rcs is not None

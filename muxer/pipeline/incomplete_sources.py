@@ -116,7 +116,7 @@ class ArrivalTracker:
 
     @contextmanager
     def track_muxing(self, recording_id: str, sources: Sequence[MediaInput]) -> Iterator[None]:
-        """Watch the muxing of `sources` in this block; when one is incomplete, the lengths of all are noted."""
+        """Watch the muxing of `sources`; when one is incomplete, note the lengths of all and raise MediaIncomplete."""
         try:
             yield
         except MediaIncomplete as error:

@@ -39,7 +39,7 @@ class Services:
     incoming: ArrivalTracker
     results: KeptResults
     repeat: Repeat
-    outages: CircuitBreaker
+    circuit_breaker: CircuitBreaker
     activity: Activity
     helpers: HelperThreads
     stop: threading.Event

@@ -60,11 +60,13 @@ class PollResult:
 class Poller:
     """Submits targets to `sink`. `pending` are recordings of the page, `skipped` those that RWS fails for."""
 
-    def __init__(self, config: Config, rws: RwsClient, journal: Journal, outages: CircuitBreaker, sink: TargetSink) -> None:
+    def __init__(
+        self, config: Config, rws: RwsClient, journal: Journal, circuit_breaker: CircuitBreaker, sink: TargetSink
+    ) -> None:
         self._config = config
         self._rws = rws
         self._journal = journal
-        self._outages = outages
+        self._circuit_breaker = circuit_breaker
         self._sink = sink
         self._warned = BoundedSet(MAX_WARNED_RECORDINGS)
         self._queries = PollQuery(config, rws)
@@ -182,7 +184,7 @@ class Poller:
     def _may_run(self, target: MuxTarget) -> bool:
         """Return whether a target may be tried now. During an outage it waits for a later poll; a migration has none."""
         migration = bool(self._config.advanced.call_recording_query_string)
-        blocked = not migration and self._outages.is_any_blocked(needed_services(target))
+        blocked = not migration and self._circuit_breaker.is_any_blocked(needed_services(target))
         return self._journal.may_run(target.file_name, epoch_now()) and not blocked
 
 

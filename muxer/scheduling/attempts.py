@@ -52,10 +52,10 @@ class TargetProcessor:
     """Processes targets. Safe to use from several threads."""
 
     def __init__(
-        self, job: Job, outages: CircuitBreaker, activity: Activity, stop: threading.Event, outcomes: OutcomeSink
+        self, job: Job, circuit_breaker: CircuitBreaker, activity: Activity, stop: threading.Event, outcomes: OutcomeSink
     ) -> None:
         self._job = job
-        self._outages = outages
+        self._circuit_breaker = circuit_breaker
         self._activity = activity
         self._stop = stop
         self._outcomes = outcomes
@@ -63,7 +63,7 @@ class TargetProcessor:
     def process_target(self, target: MuxTarget, attempts: int = 1) -> None:
         """Run the job of `target`, up to `attempts` times in a row (a migration), and record the outcome. Raises Stopped."""
         key = target_key(target)
-        if attempts == 1 and not self._outages.try_half_open(needed_services(target)):
+        if attempts == 1 and not self._circuit_breaker.try_half_open(needed_services(target)):
             self._outcomes.record_postponed(key)
             return
         self._outcomes.record_start(key)
@@ -71,7 +71,7 @@ class TargetProcessor:
 
     def find_and_process(self, key: TargetKey, attempts: int) -> None:
         """Read the target with this `key` from RWS and process it as process_target does."""
-        if attempts == 1 and not self._outages.try_half_open({RWS}):
+        if attempts == 1 and not self._circuit_breaker.try_half_open({RWS}):
             self._outcomes.record_postponed(key)
             return
         self._outcomes.record_start(key)
@@ -83,7 +83,7 @@ class TargetProcessor:
             target = self._job.find_target(key.recording, key.name)
         if target is None:
             return JobReport()
-        if attempts == 1 and not self._outages.try_half_open(needed_services(target)):
+        if attempts == 1 and not self._circuit_breaker.try_half_open(needed_services(target)):
             return None
         return self._run_job(target, fresh=True)
 
@@ -120,7 +120,11 @@ class TargetProcessor:
     def _record_failure(self, key: TargetKey, error: Exception, last: bool) -> bool:
         """Record a failed attempt. Returns whether to try again at once."""
         failure = classify_error(error)
-        if isinstance(error, ServiceUnavailable) and error.retry_after is None and self._outages.is_flaky(error.service):
+        if (
+            isinstance(error, ServiceUnavailable)
+            and error.retry_after is None
+            and self._circuit_breaker.is_flaky(error.service)
+        ):
             failure = replace(failure, retry_after=FLAKY_DELAY_SECONDS)
         self._activity.count_error(failure.service, failure.error)
         unexpected = None if isinstance(error, MuxerError) else error
@@ -128,7 +132,7 @@ class TargetProcessor:
 
     def _failure_log_level(self, error: Exception) -> int:
         """Return the level at which a failure is logged: an outage has its own line, and an incomplete file is no error."""
-        if isinstance(error, Transient) and self._outages.is_open(error.service):
+        if isinstance(error, Transient) and self._circuit_breaker.is_open(error.service):
             return logging.INFO
         if isinstance(error, MediaIncomplete) and error.warned_once:
             return logging.INFO

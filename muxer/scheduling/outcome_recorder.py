@@ -47,9 +47,9 @@ class OutcomeRecorder:
         if self._migration:
             with self._lock:
                 self.failures[key.name] = (key.recording, failure.text)
-        outcome = "set aside" if entry.retry_at is None else "failed, retried later"
+        message = "recording set aside: %s" if entry.retry_at is None else "recording failed, retried later: %s"
         fields = {"code": failure.code, "agent": key.agent, "file": key.name, "attempt": entry.attempts}
         fields |= {"worker": worker} if worker else {}
         with recording_context(key.recording):
-            log.log(level, "recording %s: %s", outcome, failure.text, extra={"fields": fields}, exc_info=error)
+            log.log(level, message, failure.text, extra={"fields": fields}, exc_info=error)
         return entry.retry_at is not None

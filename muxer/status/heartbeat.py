@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_current: contextvars.ContextVar[Heartbeat | None] = contextvars.ContextVar("pulse", default=None)
+_current: contextvars.ContextVar[Heartbeat | None] = contextvars.ContextVar("heartbeat", default=None)
 
 
 class Heartbeat:

@@ -69,10 +69,13 @@ class Storage(Protocol):
     """A store of media files. Every method raises only errors of :mod:`muxer.errors`."""
 
     def download_file(self, location: MediaLocation, path: Path) -> ReceivedLength:
-        """Stream the file to `path`, check its length and return it."""
+        """Stream the file to `path`, check its length and return it. Raises MediaNotFound when it does not exist."""
 
     def upload_file(self, path: Path, location: MediaLocation, may_replace: Callable[[], bool]) -> ObjectInfo:
-        """Upload a file whole or not at all. Before one is replaced, `may_replace` decides (else StoredByOtherMuxer)."""
+        """Upload a file whole or not at all. Before one is replaced, `may_replace` decides (else StoredByOtherMuxer).
+
+        Raises ServiceUnavailable when the storage does not contain the whole file afterwards.
+        """
 
     def head(self, location: MediaLocation) -> ObjectInfo | None:
         """Return length and tag of the file at `location`, None when it does not exist."""

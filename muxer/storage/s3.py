@@ -49,13 +49,17 @@ class S3Storage:
     """All buckets that media descriptors name, under one account. Safe to use from any thread."""
 
     def __init__(
-        self, options: schema.S3Options, uploading: Path, stop: threading.Event, outages: CircuitBreaker | None = None
+        self,
+        options: schema.S3Options,
+        uploading: Path,
+        stop: threading.Event,
+        circuit_breaker: CircuitBreaker | None = None,
     ) -> None:
         self._options = options
         self._intents = UploadIntents(uploading, S3)
         self._context = None if options.trusted_ca is None else tls.client_context(options.trusted_ca)
         self._stop = stop
-        self._outages = outages or CircuitBreaker()
+        self._circuit_breaker = circuit_breaker or CircuitBreaker()
         self._lock = threading.Lock()
         self._client: Any = None
         self._under_way = threading.local()
@@ -274,7 +278,7 @@ class S3Storage:
 
     @contextmanager
     def _guarded_request(self, method: str, location: MediaLocation) -> Iterator[None]:
-        with self._outages.call(location.service_name), self._translate_errors(method, location):
+        with self._circuit_breaker.call(location.service_name), self._translate_errors(method, location):
             yield
 
     @contextmanager

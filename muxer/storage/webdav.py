@@ -66,14 +66,14 @@ class WebdavStorage:
         instance: str,
         uploading: Path,
         stop: threading.Event,
-        outages: CircuitBreaker | None = None,
+        circuit_breaker: CircuitBreaker | None = None,
         site: Sequence[str] = (),
         repeat: Repeat = call_once,
     ) -> None:
         """`instance` marks unfinished uploads, `site` has the addresses of RWS and RCS, `repeat` calls each step."""
         self._stop = stop
         self._repeat = repeat
-        self._outages = outages or CircuitBreaker()
+        self._circuit_breaker = circuit_breaker or CircuitBreaker()
         self._instance = instance
         self._intents = UploadIntents(uploading, WEBDAV)
         self._options = options
@@ -126,7 +126,7 @@ class WebdavStorage:
         return self._upload_checked(path, location)
 
     def head(self, location: MediaLocation) -> ObjectInfo | None:
-        """Return length and tag of the file at `location`, None when it does not exist."""
+        """Return length and tag of the file at `location`, None when it does not exist. Raises ServiceUnavailable."""
         found = self._read_properties(location)
         if found is None or found.name != location.name:
             return None
@@ -344,7 +344,7 @@ class WebdavStorage:
         if self._unchecked and url.startswith("https:"):
             self._unchecked = False
             log.warning(UNCHECKED_TLS_TEXT.format("webdav"))
-        with self._outages.call(f"WebDAV {url_origin(url)}"), self._diagnosis.translate_errors(method, url):
+        with self._circuit_breaker.call(f"WebDAV {url_origin(url)}"), self._diagnosis.translate_errors(method, url):
             yield
 
 

@@ -11,7 +11,6 @@ import httpx
 import webdav4.client as webdav4
 
 from muxer import __version__
-from muxer.errors import UnreadableResponse
 from muxer.net import transfer
 from muxer.storage.webdav_login import WebdavAuth
 
@@ -64,17 +63,11 @@ class _LimitedBody(httpx.SyncByteStream):
     """A response body limited to `max_bytes` and :data:`MAX_WEBDAV_RESPONSE_SECONDS`."""
 
     def __init__(self, stream: Any, what: str, max_bytes: int, stop: threading.Event) -> None:
-        self._stream, self._what, self._max_bytes, self._stop = stream, what, max_bytes, stop
-        self._deadline = time.monotonic() + MAX_WEBDAV_RESPONSE_SECONDS
+        self._stream, deadline = stream, time.monotonic() + MAX_WEBDAV_RESPONSE_SECONDS
+        self._limited = transfer.limit_body(stream, what, max_bytes, deadline, stop)
 
     def __iter__(self) -> Iterator[bytes]:
-        length = 0
-        for piece in self._stream:
-            length += len(piece)
-            if length > self._max_bytes:
-                raise UnreadableResponse(f"{self._what}: the response is longer than {self._max_bytes} bytes")
-            yield piece
-            transfer.check_progress(self._deadline, self._what, self._stop)
+        return self._limited
 
     def close(self) -> None:
         self._stream.close()

@@ -75,11 +75,15 @@ def test_worker_without_lock_permission_reports_it(vhost: VirtualHost) -> None:
     connect_to_site(vhost.url)
     account, rights = f'<<"{vhost.name}">>', r'<<"^orders(\\.XQ|\\.today|\\.backlog)?$">>, <<".*">>, <<".*">>'
     vhost.node.evaluate_erlang(f'rabbit_auth_backend_internal:set_permissions({account}, {account}, {rights}, <<"test">>)')
-    outages = CircuitBreaker()
+    circuit_breaker = CircuitBreaker()
     for _ in range(FAILURE_THRESHOLD):
-        with pytest.raises(Forbidden, match=r"orders\.running"), broker_call(outages), vhost.open_channel() as channel:
+        with (
+            pytest.raises(Forbidden, match=r"orders\.running"),
+            broker_call(circuit_breaker),
+            vhost.open_channel() as channel,
+        ):
             TargetLocks("orders").restore_locks(channel.connection)
-    assert outages.is_open(BROKER)
+    assert circuit_breaker.is_open(BROKER)
 
 
 @pytest.mark.parametrize("secure", [False, True])

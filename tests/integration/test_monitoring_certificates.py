@@ -34,11 +34,11 @@ def test_server_certificates_are_reported_when_expired(tmp_path: Path) -> None:
         TlsFront("http://127.0.0.1:9", self_signed("other", "127.0.0.1", end=5)) as other,
     ):
         sources = create_sources(tmp_path, htcc__base_uri=rws.url, rcs__base_uri=rcs.url)
-        with sources.outages.call(f"WebDAV {dav.url}"):
+        with sources.circuit_breaker.call(f"WebDAV {dav.url}"):
             pass
         refused = AccessDenied("it is not of the site")
         refused.service = f"WebDAV {other.url}"
-        sources.outages.trip(refused)
+        sources.circuit_breaker.trip(refused)
         servers = ServerCertificates(sources, threading.Event())
         metrics = MuxerCollector(sources, servers.last_expiries)
         assert days_left(metrics) == {}

@@ -336,7 +336,7 @@ def test_readyz_reports_problems_as_text_and_json(open_port: Open) -> None:
     port, sources = open_port(htcc__password="top secret word")
     sources.activity.record_poll_success({}, 0.1, None)
     assert send_request(port, "/readyz").body == "ok\n"
-    sources.outages.trip(login_refusal("RWS", "RWS refuses the login top secret word"))
+    sources.circuit_breaker.trip(login_refusal("RWS", "RWS refuses the login top secret word"))
     reply = send_request(port, "/readyz")
     assert reply.status == 503 and reply.body.startswith("RWS is unavailable since ") and "the login ***" in reply.body
     assert readiness_reasons(port)[1] == reply.body.splitlines()

@@ -26,30 +26,32 @@ Make = Callable[..., Lab]
 MIGRATION = {"advanced__call_recording_query_string": "startTime=0"}
 
 
-def poller_of(lab: Lab, outages: CircuitBreaker, taken: list[MuxTarget], **options: str) -> Poller:
+def poller_of(lab: Lab, circuit_breaker: CircuitBreaker, taken: list[MuxTarget], **options: str) -> Poller:
     def take_target(target: MuxTarget) -> bool:
         taken.append(target)
         return True
 
-    return poller_for(lab, outages, FakeSink(take_target), **options)
+    return poller_for(lab, circuit_breaker, FakeSink(take_target), **options)
 
 
-def poller_for(lab: Lab, outages: CircuitBreaker, engine: TargetSink, **options: str) -> Poller:
+def poller_for(lab: Lab, circuit_breaker: CircuitBreaker, engine: TargetSink, **options: str) -> Poller:
     config = load_config(write_config(lab, **options), {}, {}).config
     user = lab.site.rws_account
     account = ServiceAccount("RWS", lab.rws_url, user.username, user.password, False, 30)
-    return Poller(config, RwsClient(ServiceSession(account, threading.Event()), lab.ccid), Journal(None), outages, engine)
+    return Poller(
+        config, RwsClient(ServiceSession(account, threading.Event()), lab.ccid), Journal(None), circuit_breaker, engine
+    )
 
 
 @pytest.mark.parametrize(("options", "submitted"), [({}, 0), (MIGRATION, 2)], ids=["poll", "migration"])
 def test_only_migration_takes_targets_during_outage(make_lab: Make, options: dict[str, str], submitted: int) -> None:
     """A later poll finds the target again; a migration has only one poll."""
-    lab, outages, taken = make_lab(), CircuitBreaker(), []
+    lab, circuit_breaker, taken = make_lab(), CircuitBreaker(), []
     add_short(lab, range(2))
     error = ServiceUnavailable("the storage is down")
     error.service = f"WebDAV {lab.dav_url}"
-    outages.trip(error)
-    result = poller_of(lab, outages, taken, **options).poll()
+    circuit_breaker.trip(error)
+    result = poller_of(lab, circuit_breaker, taken, **options).poll()
     assert (result.found, result.submitted, result.waiting) == (2, submitted, 2 - submitted)
     assert len(taken) == submitted
 

@@ -93,13 +93,13 @@ def test_missing_bucket_is_reported(server: S3Server, tmp_path: Path, size: int,
 
 
 def test_missing_bucket_affects_no_other_bucket(server: S3Server, tmp_path: Path) -> None:
-    outages = CircuitBreaker()
-    store = create_storage(server.url, outages=outages)
+    circuit_breaker = CircuitBreaker()
+    store = create_storage(server.url, circuit_breaker=circuit_breaker)
     for _ in range(FAILURE_THRESHOLD):
         with pytest.raises(ServiceUnavailable):
             store.download_file(s3_location("a.mp4", bucket="no-such-bucket"), tmp_path / "x")
-    assert list(outages.open_circuits()) == ["S3 bucket no-such-bucket"]
-    assert outages.try_half_open([s3_location("a.mp4").service_name])
+    assert list(circuit_breaker.open_circuits()) == ["S3 bucket no-such-bucket"]
+    assert circuit_breaker.try_half_open([s3_location("a.mp4").service_name])
 
 
 @pytest.mark.parametrize("bucket", ["no bucket at all", "a/b"])

@@ -95,15 +95,15 @@ def test_keys_without_the_right_to_list_store_and_delete(
 
 
 def test_missing_source_affects_no_other_without_list_permission(server: S3Server, tmp_path: Path) -> None:
-    outages = CircuitBreaker()
+    circuit_breaker = CircuitBreaker()
     with serve_front(without_list(server)) as url:
-        store = create_storage(url, outages=outages)
+        store = create_storage(url, circuit_breaker=circuit_breaker)
         for _ in range(FAILURE_THRESHOLD):
             with pytest.raises(
                 PathForbidden, match=r"lack the right s3:GetObject; or the object does not exist: without s3:ListBucket"
             ):
                 store.download_file(s3_location("late.mp4"), tmp_path / "x")
-    assert outages.open_circuits() == {}
+    assert circuit_breaker.open_circuits() == {}
 
 
 def test_missing_read_permission_is_not_reported_as_missing_object(tmp_path: Path) -> None:
@@ -159,18 +159,18 @@ def test_missing_permission_is_named(
 @pytest.mark.parametrize("code", ["", "InvalidAccessKeyId", "AccessDenied"])
 def test_refusal_of_one_bucket_affects_no_other(server: S3Server, tmp_path: Path, code: str) -> None:
     server.client.put_object(Bucket=OTHER_BUCKET, Key="screens/a.mp4", Body=b"x")
-    asked, outages = list[S3Request](), CircuitBreaker()
+    asked, circuit_breaker = list[S3Request](), CircuitBreaker()
     with serve_front(lambda one: SubstituteResponse(403, code) if one.path.startswith(f"/{BUCKET}") else None, asked) as url:
-        store = create_storage(url, outages=outages)
+        store = create_storage(url, circuit_breaker=circuit_breaker)
         for _ in range(FAILURE_THRESHOLD):
             with pytest.raises(AccessDenied):
                 store.upload_file(write_file(tmp_path / "source", b"x"), s3_location("a.mp4"), keep_stored)
         refused = len(asked)
         assert store.download_file(s3_location("a.mp4", OTHER_BUCKET), tmp_path / "x") == 1
         assert store.upload_file(tmp_path / "source", s3_location("b.mp4", OTHER_BUCKET), replace_stored).length == 1
-    assert len(asked) > refused and f"S3 bucket {OTHER_BUCKET}" not in outages.open_circuits()
+    assert len(asked) > refused and f"S3 bucket {OTHER_BUCKET}" not in circuit_breaker.open_circuits()
     if code != DENIED.code:  # keys that are refused are not sent again for a while
-        assert refused == 2 and f"S3 bucket {BUCKET}" in outages.open_circuits()
+        assert refused == 2 and f"S3 bucket {BUCKET}" in circuit_breaker.open_circuits()
 
 
 # ---- causes that only the response to a GET contains -------------------------------------------------

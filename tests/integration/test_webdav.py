@@ -158,10 +158,10 @@ def test_server_without_rename_gets_the_final_name(lab: Lab, tmp_path: Path, sta
 
 @pytest.mark.parametrize("method", ["GET", "PUT"])
 def test_forbidden_folder_does_not_make_its_server_unavailable(lab: Lab, tmp_path: Path, method: str) -> None:
-    outages, where = CircuitBreaker(), lab_place(lab, "a.mp4")
+    circuit_breaker, where = CircuitBreaker(), lab_place(lab, "a.mp4")
     user = lab.site.dav_account
     store = WebdavStorage(
-        WebdavOptions(user.username, user.password, False), "test", create_notes_folder(), threading.Event(), outages
+        WebdavOptions(user.username, user.password, False), "test", create_notes_folder(), threading.Event(), circuit_breaker
     )
     (tmp_path / "source").write_bytes(b"content")
     for _ in range(FAILURE_THRESHOLD):
@@ -171,7 +171,7 @@ def test_forbidden_folder_does_not_make_its_server_unavailable(lab: Lab, tmp_pat
                 store.download_file(where, tmp_path / "x")
             else:
                 store.upload_file(tmp_path / "source", where, lambda: False)
-    assert outages.open_circuits() == {}
+    assert circuit_breaker.open_circuits() == {}
 
 
 def test_truncated_response_body_is_detected(lab: Lab, tmp_path: Path) -> None:

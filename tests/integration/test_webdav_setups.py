@@ -67,11 +67,11 @@ def screens(guide: ExternalDav) -> Path:
 
 
 def create_storage(
-    server: ExternalDav, folder: Path, password: str = "", outages: CircuitBreaker | None = None
+    server: ExternalDav, folder: Path, password: str = "", breaker: CircuitBreaker | None = None
 ) -> WebdavStorage:
     (folder / "notes").mkdir(exist_ok=True)
     options = WebdavOptions(username=server.username, password=password or server.password, trusted_ca=False)
-    return WebdavStorage(options, "test", folder / "notes", threading.Event(), outages)
+    return WebdavStorage(options, "test", folder / "notes", threading.Event(), breaker)
 
 
 def of_lab(lab: Lab) -> ExternalDav:
@@ -190,16 +190,16 @@ LIMITED_SERVERS = {
 
 @pytest.mark.parametrize("option", LIMITED_SERVERS)
 def test_upload_limit_is_named(tmp_path: Path, source: Path, option: str) -> None:
-    outages = CircuitBreaker()
+    breaker = CircuitBreaker()
     with LIMITED_SERVERS[option]() as server:
-        store = create_storage(server, tmp_path, outages=outages)
+        store = create_storage(server, tmp_path, breaker=breaker)
         for _ in range(FAILURE_THRESHOLD):
             with pytest.raises(StorageMisconfigured, match=rf"413 to an upload of 2400000 bytes.*{option}") as caught:
                 store.upload_file(source, location_of(server, "large.mp4"), lambda: False)
         check_refusal(caught.value)
         source.write_bytes(b"small")
         store.upload_file(source, location_of(server, "small.mp4"), lambda: False)
-        assert stored_contents(server) == {"small.mp4": b"small"} and outages.open_circuits() == {}
+        assert stored_contents(server) == {"small.mp4": b"small"} and breaker.open_circuits() == {}
 
 
 def test_upload_limit_of_iis_is_named(make_lab: Make, tmp_path: Path, source: Path) -> None:
@@ -212,13 +212,13 @@ def test_upload_limit_of_iis_is_named(make_lab: Make, tmp_path: Path, source: Pa
 
 @pytest.mark.parametrize("status", [404, 409, 500])
 def test_a_missing_folder_is_named_whatever_the_status(make_lab: Make, tmp_path: Path, source: Path, status: int) -> None:
-    lab, outages = make_lab(), CircuitBreaker()
+    lab, breaker = make_lab(), CircuitBreaker()
     lab.store.fail_next("dav", "PUT", "/nowhere/", status, times=FAILURE_THRESHOLD)
-    store = create_storage(of_lab(lab), tmp_path, outages=outages)
+    store = create_storage(of_lab(lab), tmp_path, breaker=breaker)
     for _ in range(FAILURE_THRESHOLD):
         with pytest.raises(FolderMissing, match=rf"HTTP {status}; the folder does not exist, make it on the server"):
             store.upload_file(source, location_of(of_lab(lab), "a.mp4", "nowhere"), lambda: False)
-    assert outages.open_circuits() == {}
+    assert breaker.open_circuits() == {}
 
 
 @pytest.mark.parametrize("status", [409, 500])
@@ -290,8 +290,8 @@ def test_a_wrong_password_is_sent_once(tmp_path: Path, source: Path) -> None:
 
 def test_read_only_account_is_not_reported_as_wrong_password(tmp_path: Path, source: Path) -> None:
     with run_apache(more=READ_ONLY) as server:
-        outages = CircuitBreaker()
-        store, where = create_storage(server, tmp_path, outages=outages), location_of(server, "source.mp4")
+        breaker = CircuitBreaker()
+        store, where = create_storage(server, tmp_path, breaker=breaker), location_of(server, "source.mp4")
         (server.root / "screens" / "source.mp4").write_bytes(b"a source")
         for change in (
             lambda: store.upload_file(source, location_of(server, "new.mp4"), lambda: False),
@@ -301,7 +301,7 @@ def test_read_only_account_is_not_reported_as_wrong_password(tmp_path: Path, sou
                 change()
             check_refusal(caught.value)
             assert store.download_file(where, tmp_path / "x") == 8
-        assert outages.open_circuits() == {} and stored_contents(server) == {"source.mp4": b"a source"}
+        assert breaker.open_circuits() == {} and stored_contents(server) == {"source.mp4": b"a source"}
 
 
 @pytest.mark.parametrize("more", ["", READ_ONLY, READ_ONLY.replace("Require valid-user", "Require all granted")])

@@ -145,9 +145,9 @@ def recording_number(name: str) -> int:
 class InProcessSession(ServiceSession):
     """A session that calls the RWS of the lab without a network."""
 
-    def __init__(self, lab: Lab, stop: threading.Event, outages: CircuitBreaker) -> None:
+    def __init__(self, lab: Lab, stop: threading.Event, circuit_breaker: CircuitBreaker) -> None:
         user = lab.site.rws_account
-        super().__init__(ServiceAccount("RWS", lab.rws_url, user.username, user.password, False, 30), stop, outages)
+        super().__init__(ServiceAccount("RWS", lab.rws_url, user.username, user.password, False, 30), stop, circuit_breaker)
         self._login = base64.b64encode(f"{user.username}:{user.password}".encode()).decode()
         self._store, self._application = lab.site.store, LabRws(lab.site)
 
@@ -213,7 +213,7 @@ def create_daemon(
     runner, tools = Runner(), MediaTools("ffmpeg", "ffprobe")
     workspace = Workspace(config.processing.temp_dir, "single", 1)
     built = build_services(config, tools, runner, workspace, stop)
-    rws = RwsClient(InProcessSession(lab, stop, built.outages), lab.ccid)
+    rws = RwsClient(InProcessSession(lab, stop, built.circuit_breaker), lab.ccid)
     stores: Any = {WEBDAV: EmptyStorage(fetching)}
     engine: Any = FakeEngine(muxing)
     services = replace(built, rws=rws, stores=Stores(stores), engine=engine, publisher=Publisher(rws, workspace.publishing))

@@ -24,11 +24,11 @@ def populated_sources(folder: Path) -> ViewSources:
     sources = create_sources(folder, journal=_create_journal(folder / "journal.sqlite3"), **options)
     recipient = Certificate("recipient", pem_bundle(self_signed("recipient")).decode())
     _record_activity(sources.activity)
-    with sources.outages.call("RWS"):
+    with sources.circuit_breaker.call("RWS"):
         pass
     error = ServiceUnavailable("no answer")
     error.service = "S3 bucket calls"
-    sources.outages.trip(error)
+    sources.circuit_breaker.trip(error)
     return replace(sources, recipients=lambda: (recipient,))
 
 

@@ -66,12 +66,12 @@ def create_storage(
     url: str,
     stop: threading.Event | None = None,
     uploading: Path | None = None,
-    outages: CircuitBreaker | None = None,
+    circuit_breaker: CircuitBreaker | None = None,
     **options: Any,
 ) -> S3Storage:
     """Return the storage under test. Without a separate folder for intent records it uses a shared one."""
     given = UNSET | {"endpoint_url": url, "access_key_id": KEY, "secret_access_key": SECRET} | options
-    return S3Storage(S3Options(**given), uploading or Path(_NOTES.name), stop or threading.Event(), outages)
+    return S3Storage(S3Options(**given), uploading or Path(_NOTES.name), stop or threading.Event(), circuit_breaker)
 
 
 def s3_location(name: str, bucket: str = BUCKET) -> MediaLocation:

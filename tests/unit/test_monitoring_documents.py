@@ -106,7 +106,7 @@ def test_an_unbounded_number_of_services_has_a_bounded_number_of_series(tmp_path
     assert totals.errors[OTHERS, "Transient"] == 500 - MAX_NAMED_SERVICES
     sources = create_sources(tmp_path)
     for number in range(500):
-        with sources.outages.call(f"S3 bucket {number}"):
+        with sources.circuit_breaker.call(f"S3 bucket {number}"):
             pass
     exposition = MuxerCollector(sources).render_exposition("")[0].decode()
     assert exposition.count("muxer_service_last_success_timestamp_seconds{") == 50

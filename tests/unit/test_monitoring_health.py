@@ -43,7 +43,7 @@ def test_a_healthy_muxer_has_no_reasons(sources: ViewSources) -> None:
 def test_a_main_loop_that_hangs_is_dead(sources: ViewSources, monkeypatch: pytest.MonkeyPatch) -> None:
     advance_clock(monkeypatch, health.MAX_LOOP_SECONDS + 1)
     assert liveness_problems(sources) == ("the main loop has not run for 61 s",)
-    sources.pulse.ticked = health.time.monotonic()  # type: ignore[attr-defined]
+    sources.heartbeat.ticked = health.time.monotonic()  # type: ignore[attr-defined]
     assert liveness_problems(sources) == ()
 
 
@@ -52,30 +52,30 @@ def test_a_poll_that_hangs_is_dead_and_one_that_waits_or_sends_requests_is_not(
 ) -> None:
     limit = max_poll_silence(sources.config.htcc.rws_timeout)
     advance_clock(monkeypatch, limit + 1)
-    sources.pulse.ticked = health.time.monotonic()  # type: ignore[attr-defined]
+    sources.heartbeat.ticked = health.time.monotonic()  # type: ignore[attr-defined]
     [reason] = liveness_problems(sources)
     assert reason == f"the poll has made no progress for {limit + 1:.0f} s" and reason in readiness_problems(sources)
-    with sources.pulse.pause_while_waiting():
+    with sources.heartbeat.pause_while_waiting():
         assert liveness_problems(sources) == ()
-    sources.pulse.polled = health.time.monotonic() - 1  # type: ignore[attr-defined]
+    sources.heartbeat.polled = health.time.monotonic() - 1  # type: ignore[attr-defined]
     assert liveness_problems(sources) == ()
 
 
 def test_only_requests_of_the_polling_thread_count_as_heartbeat() -> None:
-    pulse, outages = Heartbeat(), CircuitBreaker()
-    pulse.polled = 0.0
+    heartbeat, circuit_breaker = Heartbeat(), CircuitBreaker()
+    heartbeat.polled = 0.0
 
     def call_service(adopted: bool) -> None:
         if adopted:
-            pulse.bind_thread()
-        with outages.call("RWS"):
+            heartbeat.bind_thread()
+        with circuit_breaker.call("RWS"):
             pass
 
     for adopted in (False, True):
         thread = threading.Thread(target=call_service, args=(adopted,))
         thread.start()
         thread.join()
-        assert bool(pulse.polled) == adopted
+        assert bool(heartbeat.polled) == adopted
     beat()
 
 
@@ -86,22 +86,22 @@ def test_a_muxer_that_never_polled_is_not_ready(tmp_path: Path) -> None:
     assert readiness_problems(sources) == (
         "no poll has succeeded yet; the last one failed: AuthenticationFailed: RWS refused ***",
     )
-    with sources.pulse.pause_while_waiting(for_workers=True):
+    with sources.heartbeat.pause_while_waiting(for_workers=True):
         assert readiness_problems(sources) == ()
-    with sources.pulse.pause_while_waiting():
+    with sources.heartbeat.pause_while_waiting():
         assert readiness_problems(sources) != ()
 
 
 def test_a_success_three_intervals_ago_is_too_old_unless_the_poll_waits_for_workers(
     sources: ViewSources, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with sources.pulse.pause_while_waiting():
+    with sources.heartbeat.pause_while_waiting():
         advance_clock(monkeypatch, 890)
-        sources.pulse.ticked = health.time.monotonic()  # type: ignore[attr-defined]
+        sources.heartbeat.ticked = health.time.monotonic()  # type: ignore[attr-defined]
         assert readiness_problems(sources) == ()
         advance_clock(monkeypatch, 910)
         assert readiness_problems(sources)[-1] == "no poll has succeeded for 910 s"
-    with sources.pulse.pause_while_waiting(for_workers=True):
+    with sources.heartbeat.pause_while_waiting(for_workers=True):
         assert readiness_problems(sources) == ()
 
 
@@ -109,12 +109,12 @@ def test_a_success_three_intervals_ago_is_too_old_unless_the_poll_waits_for_work
 def test_an_unavailable_service_is_a_reason_until_it_is_available_again(sources: ViewSources, name: str) -> None:
     error = ServiceUnavailable("no answer")
     error.service = name
-    sources.outages.trip(error)
+    sources.circuit_breaker.trip(error)
     [reason] = readiness_problems(sources)
     assert reason.startswith(f"{name} is unavailable since 20") and reason.endswith(
         "+00:00: MUX-201 ServiceUnavailable: no answer"
     )
-    with sources.outages.call(name):
+    with sources.circuit_breaker.call(name):
         pass
     assert readiness_problems(sources) == ()
 
@@ -127,7 +127,7 @@ def test_a_fleet_without_broker_or_workers_is_not_ready(sources: ViewSources) ->
     assert readiness_problems(abandoned) == ("no worker is running, and 1 muxed file waits for one",)
     error = ServiceUnavailable("no answer")
     error.service = BROKER
-    sources.outages.trip(error)
+    sources.circuit_breaker.trip(error)
     [reason] = readiness_problems(cut_off)
     assert reason.startswith("RabbitMQ is unavailable since 20"), "reported once"
 

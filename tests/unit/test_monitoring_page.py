@@ -60,6 +60,11 @@ def test_the_summary_is_the_most_serious_state(changes: dict, level: str, title:
     assert title in PageReader(render_status_page(view)).page_text
 
 
+def test_the_summary_of_an_outage_does_not_promise_that_a_migration_resumes() -> None:
+    assert "paused and resume" in summarize_view(muxer_view(services=(OUTAGE,))).text
+    assert "Run the migration again" in summarize_view(muxer_view(services=(OUTAGE,), is_migration=True)).text
+
+
 def test_the_good_summary_names_the_number_of_retries() -> None:
     assert "1 recording has failed and is retried" in summarize_view(muxer_view(counts={"retry": 1})).text
     assert "2 recordings have failed and are retried" in summarize_view(muxer_view(counts={"retry": 2})).text

@@ -6,14 +6,15 @@ import errno
 import shutil
 import stat
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from muxer.errors import LocalResourceError, ServiceUnavailable, Stopped
+from muxer.errors import LocalResourceError, ServiceUnavailable, Stopped, UnreadableResponse
 from muxer.net import transfer
-from muxer.net.transfer import receive_file, time_limit
+from muxer.net.transfer import limit_body, receive_file, time_limit
 from muxer.system.files import open_private
 from tests.support.disk import small_disk
 
@@ -121,3 +122,18 @@ def test_an_endless_body_uses_at_most_half_of_the_disk(
         with pytest.raises(LocalResourceError, match="are free"):
             receive_file(iter(lambda: bytes(1024), b""), folder / "file", expected=None, source="RWS", stop=stop)
         assert shutil.disk_usage(folder).free > 400_000
+
+
+def test_a_response_that_is_not_media_is_limited_in_size_and_time() -> None:
+    def read_body(max_bytes: int, seconds: float, stop: threading.Event) -> list[bytes]:
+        return list(limit_body(iter([b"ab", b"cd"]), "PROPFIND", max_bytes, time.monotonic() + seconds, stop))
+
+    stop = threading.Event()
+    assert read_body(4, 60, stop) == [b"ab", b"cd"]
+    with pytest.raises(UnreadableResponse, match="PROPFIND: the response is longer than 3 bytes"):
+        read_body(3, 60, stop)
+    with pytest.raises(ServiceUnavailable, match="took longer"):
+        read_body(4, -1, stop)
+    stop.set()
+    with pytest.raises(Stopped):
+        read_body(4, 60, stop)

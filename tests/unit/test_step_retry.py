@@ -59,14 +59,14 @@ class FlakyRequest:
     """A request that fails `times` times with `error` and counts how often it was sent."""
 
     def __init__(
-        self, outages: CircuitBreaker, error: Callable[[], MuxerError], times: int = 1000, service: str = "RCS"
+        self, breaker: CircuitBreaker, error: Callable[[], MuxerError], times: int = 1000, service: str = "RCS"
     ) -> None:
-        self._outages, self._error, self._times, self._service = outages, error, times, service
+        self._circuit_breaker, self._error, self._times, self._service = breaker, error, times, service
         self.sent = 0
 
     def __call__(self) -> str:
         self.sent += 1
-        with self._outages.call(self._service):
+        with self._circuit_breaker.call(self._service):
             if self.sent <= self._times:
                 raise self._error()
         return "done"
@@ -79,19 +79,19 @@ def unavailable_error(retry_after: float | None = None) -> ServiceUnavailable:
 @pytest.mark.parametrize("kind", [ServiceUnavailable, ServiceFailed, UnreadableResponse])
 @pytest.mark.parametrize("times", range(ATTEMPT_COUNT))
 def test_a_step_that_fails_three_times_succeeds_at_the_fourth(kind: type[ServiceUnavailable], times: int) -> None:
-    outages, stop = CircuitBreaker(), InstantStop()
-    request = FlakyRequest(outages, lambda: kind("x"), times)
-    assert Repeater(outages, stop)("fetch", request) == "done"
+    breaker, stop = CircuitBreaker(), InstantStop()
+    request = FlakyRequest(breaker, lambda: kind("x"), times)
+    assert Repeater(breaker, stop)("fetch", request) == "done"
     assert request.sent == times + 1
     assert all(0 < before < after for before, after in zip(stop.delays, stop.delays[1:], strict=False))
-    assert not outages.is_open("RCS")
+    assert not breaker.is_open("RCS")
 
 
 def test_the_fourth_failure_is_raised() -> None:
-    outages = CircuitBreaker()
-    request = FlakyRequest(outages, unavailable_error)
+    breaker = CircuitBreaker()
+    request = FlakyRequest(breaker, unavailable_error)
     with pytest.raises(ServiceUnavailable, match="503"):
-        Repeater(outages, InstantStop())("fetch", request)
+        Repeater(breaker, InstantStop())("fetch", request)
     assert request.sent == ATTEMPT_COUNT
 
 
@@ -113,132 +113,132 @@ def test_the_fourth_failure_is_raised() -> None:
     ],
 )
 def test_errors_that_a_retry_cannot_fix_are_raised_at_once(error: Exception) -> None:
-    outages, sent = CircuitBreaker(), []
+    breaker, sent = CircuitBreaker(), []
 
     def send_and_raise() -> None:
         sent.append(1)
         raise error
 
     with pytest.raises(type(error)):
-        Repeater(outages, InstantStop())("fetch", send_and_raise)
+        Repeater(breaker, InstantStop())("fetch", send_and_raise)
     assert len(sent) == 1
 
 
 def test_retry_after_is_honoured_up_to_a_limit() -> None:
-    outages, stop = CircuitBreaker(), InstantStop()
-    assert Repeater(outages, stop)("fetch", FlakyRequest(outages, lambda: unavailable_error(7.0), 1)) == "done"
+    breaker, stop = CircuitBreaker(), InstantStop()
+    assert Repeater(breaker, stop)("fetch", FlakyRequest(breaker, lambda: unavailable_error(7.0), 1)) == "done"
     assert 7.0 <= stop.delays[0] <= 7.0 * 1.2
-    request = FlakyRequest(outages, lambda: unavailable_error(retry_policy.MAX_STEP_DELAY_SECONDS + 1))
+    request = FlakyRequest(breaker, lambda: unavailable_error(retry_policy.MAX_STEP_DELAY_SECONDS + 1))
     with pytest.raises(ServiceUnavailable):
-        Repeater(outages, stop)("fetch", request)
+        Repeater(breaker, stop)("fetch", request)
     assert request.sent == 1
 
 
 def test_a_stop_ends_the_delay_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retry_policy, "STEP_DELAYS", (600.0,))
-    outages, stop = CircuitBreaker(), threading.Event()
-    request = FlakyRequest(outages, unavailable_error)
+    breaker, stop = CircuitBreaker(), threading.Event()
+    request = FlakyRequest(breaker, unavailable_error)
     threading.Timer(0.1, stop.set).start()
     with pytest.raises(Stopped):
-        Repeater(outages, stop)("fetch", request)
+        Repeater(breaker, stop)("fetch", request)
     assert request.sent == 1
 
 
 def test_one_failed_step_is_not_an_outage_and_several_are() -> None:
-    outages = CircuitBreaker()
+    breaker = CircuitBreaker()
     for number in range(FAILURE_THRESHOLD):
-        assert not outages.is_open("RCS"), number
+        assert not breaker.is_open("RCS"), number
         with pytest.raises(ServiceUnavailable):
-            Repeater(outages, InstantStop())("fetch", FlakyRequest(outages, unavailable_error))
-    assert outages.is_open("RCS")
+            Repeater(breaker, InstantStop())("fetch", FlakyRequest(breaker, unavailable_error))
+    assert breaker.is_open("RCS")
 
 
 def test_internal_errors_are_an_outage_only_when_there_are_many() -> None:
-    outages = CircuitBreaker()
+    breaker = CircuitBreaker()
     for number in range(INTERNAL_ERROR_THRESHOLD):
-        assert not outages.is_open("RCS"), number
+        assert not breaker.is_open("RCS"), number
         with pytest.raises(ServiceFailed):
-            Repeater(outages, InstantStop())("fetch", FlakyRequest(outages, lambda: ServiceFailed("500")))
-    assert outages.is_open("RCS")
+            Repeater(breaker, InstantStop())("fetch", FlakyRequest(breaker, lambda: ServiceFailed("500")))
+    assert breaker.is_open("RCS")
 
 
 def test_a_step_is_not_retried_while_its_service_is_unavailable() -> None:
-    outages = CircuitBreaker()
+    breaker = CircuitBreaker()
     error = unavailable_error()
     error.service = "RCS"
-    outages.trip(error)
-    request, other = FlakyRequest(outages, unavailable_error), FlakyRequest(outages, unavailable_error, service="RWS")
+    breaker.trip(error)
+    request, other = FlakyRequest(breaker, unavailable_error), FlakyRequest(breaker, unavailable_error, service="RWS")
     for value in (request, other):
         with pytest.raises(ServiceUnavailable):
-            Repeater(outages, InstantStop())("fetch", value)
+            Repeater(breaker, InstantStop())("fetch", value)
     assert (request.sent, other.sent) == (1, ATTEMPT_COUNT)
 
 
 def test_an_authentication_failure_counts_at_once_also_within_a_repeated_step() -> None:
-    outages = CircuitBreaker()
+    breaker = CircuitBreaker()
     with pytest.raises(AuthenticationFailed):
-        Repeater(outages, InstantStop())("fetch", FlakyRequest(outages, lambda: AuthenticationFailed("401")))
-    assert outages.is_open("RCS")
+        Repeater(breaker, InstantStop())("fetch", FlakyRequest(breaker, lambda: AuthenticationFailed("401")))
+    assert breaker.is_open("RCS")
 
 
 def test_a_service_that_never_responds_counts_at_every_try(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "QUICK_FAILURE_SECONDS", 0.0)
-    outages = CircuitBreaker()
-    request = FlakyRequest(outages, unavailable_error)
+    breaker = CircuitBreaker()
+    request = FlakyRequest(breaker, unavailable_error)
     with pytest.raises(ServiceUnavailable):
-        Repeater(outages, InstantStop())("fetch", request)
-    assert outages.is_open("RCS") and request.sent == FAILURE_THRESHOLD
+        Repeater(breaker, InstantStop())("fetch", request)
+    assert breaker.is_open("RCS") and request.sent == FAILURE_THRESHOLD
 
 
 def test_nested_steps_do_not_multiply_retries() -> None:
-    outages = CircuitBreaker()
-    inner, outer = Repeater(outages, InstantStop()), Repeater(outages, InstantStop())
-    request = FlakyRequest(outages, unavailable_error)
+    breaker = CircuitBreaker()
+    inner, outer = Repeater(breaker, InstantStop()), Repeater(breaker, InstantStop())
+    request = FlakyRequest(breaker, unavailable_error)
     with pytest.raises(ServiceUnavailable):
         outer("store", lambda: inner("upload", request))
     assert request.sent == ATTEMPT_COUNT
     with contextlib.suppress(ServiceUnavailable):
         outer("store", lambda: inner("upload", request))
-    assert not outages.is_open("RCS"), "each counts once"
+    assert not breaker.is_open("RCS"), "each counts once"
 
 
 def test_requests_that_fail_at_random_are_not_an_outage() -> None:
     """Half of them: each second request fails."""
-    outages = CircuitBreaker()
+    breaker = CircuitBreaker()
     for _ in range(50):
-        Repeater(outages, InstantStop())("fetch", FlakyRequest(outages, unavailable_error, times=2))
-    assert outages.begun == 0
+        Repeater(breaker, InstantStop())("fetch", FlakyRequest(breaker, unavailable_error, times=2))
+    assert breaker.begun == 0
 
 
 def test_a_service_that_others_use_meanwhile_is_not_declared_unavailable() -> None:
-    outages = CircuitBreaker()
+    breaker = CircuitBreaker()
     for is_used, error in ((True, unavailable_error()), (False, unavailable_error())):
-        with contextlib.suppress(ServiceUnavailable), outages.call("RWS"):
+        with contextlib.suppress(ServiceUnavailable), breaker.call("RWS"):
             if is_used:
                 time.sleep(0.01)
-                with outages.call("RWS"):
+                with breaker.call("RWS"):
                     pass
             raise error
-        outages.trip(error)
-        assert outages.is_open("RWS") is not is_used
+        breaker.trip(error)
+        assert breaker.is_open("RWS") is not is_used
 
 
 def test_a_service_whose_requests_succeed_only_when_repeated_counts_as_flaky(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    outages = CircuitBreaker()
-    Repeater(outages, InstantStop())("fetch", FlakyRequest(outages, unavailable_error, times=0))
-    assert not outages.is_flaky("RCS")
-    Repeater(outages, InstantStop())("fetch", FlakyRequest(outages, unavailable_error, times=1))
-    assert outages.is_flaky("RCS") and not outages.is_flaky("RWS")
+    breaker = CircuitBreaker()
+    Repeater(breaker, InstantStop())("fetch", FlakyRequest(breaker, unavailable_error, times=0))
+    assert not breaker.is_flaky("RCS")
+    Repeater(breaker, InstantStop())("fetch", FlakyRequest(breaker, unavailable_error, times=1))
+    assert breaker.is_flaky("RCS") and not breaker.is_flaky("RWS")
     monkeypatch.setattr(module, "FLAKY_SECONDS", 0.0)
-    assert not outages.is_flaky("RCS")
+    assert not breaker.is_flaky("RCS")
 
 
 def test_each_repeated_try_is_logged_and_counted(caplog: pytest.LogCaptureFixture) -> None:
-    outages, activity = CircuitBreaker(), Activity()
+    breaker, activity = CircuitBreaker(), Activity()
     with caplog.at_level(logging.INFO), activity.track_target("call", "alice", "x.mp4"):
-        Repeater(outages, InstantStop())("fetch of a.mp3", FlakyRequest(outages, unavailable_error, times=2))
+        Repeater(breaker, InstantStop())("fetch of a.mp3", FlakyRequest(breaker, unavailable_error, times=2))
     assert [record.message.split(";")[0] for record in caplog.records] == ["fetch of a.mp3 failed"] * 2
     fields = [record.__dict__["fields"] for record in caplog.records]
     assert [(field["step"], field["try"]) for field in fields] == [("fetch of a.mp3", 1), ("fetch of a.mp3", 2)]
@@ -289,10 +289,10 @@ def asking_to_wait(seconds: float) -> ServiceUnavailable:
 def test_when_requests_fail_at_random_the_next_attempt_is_soon(
     error: Callable[[], Transient], is_flaky: bool, wanted: float | None
 ) -> None:
-    outages, ledger, raised = CircuitBreaker(), FailureSink(), error()
+    breaker, ledger, raised = CircuitBreaker(), FailureSink(), error()
     raised.service = "RCS"
     if is_flaky:
-        outages.record_recovery("RCS")
-    work = TargetProcessor(cast(Job, FailingJob(raised)), outages, Activity(), threading.Event(), ledger)
+        breaker.record_recovery("RCS")
+    work = TargetProcessor(cast(Job, FailingJob(raised)), breaker, Activity(), threading.Event(), ledger)
     work.process_target(MuxTarget("call", "r1", "alice", MediaFile.from_json({}), ()))
     assert [failure.retry_after for failure in ledger.failures] == [wanted]
