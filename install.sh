@@ -175,7 +175,7 @@ run_pytest() { # name, arguments... -> the summary when all pass, everything whe
     local name=$1 log=$WORK/pytest.log
     shift
     if MUXER_TEST_STRICT=1 MUXER_RUNTIME_PYTHON=$ROOT/.venv/bin/python \
-        .venv-test/bin/python -m pytest -n 4 "$@" >"$log" 2>&1 </dev/null; then
+        .venv-test/bin/python -m pytest -n 5 "$@" >"$log" 2>&1 </dev/null; then
         say "$name: ok"
         if grep -q 'short test summary info' "$log"; then sed -n '/short test summary info/,$p' "$log"; else tail -n 1 "$log"; fi
         return 0
@@ -209,7 +209,7 @@ run_tests() {
     install_npm_packages "$ROOT/tests/s3rver"
     cd -- "$ROOT"
     if ((OFFLINE)); then export PIP_NO_INDEX=1 PIP_FIND_LINKS=file://${WHEELS// /%20}; fi # tests install, too
-    # pytest rewrites the assertions of a test file when it loads it. Done here, its four workers find that done.
+    # pytest rewrites the assertions of a test file when it loads it. Done here, its workers find that done.
     env -u PYTHONDONTWRITEBYTECODE .venv-test/bin/python -m pytest --collect-only -q >/dev/null 2>&1 </dev/null &
     local rewriting=$!
     .venv-test/bin/python -m tools.lint </dev/null || failed=1
