@@ -100,6 +100,7 @@ def run_on_terminal(*arguments: str, env: dict[str, str] | None = None) -> tuple
     return process.wait(TIMEOUT_SECONDS), shown.decode()
 
 
+@pytest.mark.machine_ffmpeg  # with a short path
 def test_check_draws_a_table_on_a_terminal(lab: Lab, tmp_path: Path) -> None:
     config = write_check_config(lab, tmp_path, htcc__password="wrong-password")
     code, shown = run_on_terminal("check", f"--config-file={config}")

@@ -64,6 +64,13 @@ class KillableMuxer:
         run_counters.KILLS.increase()
 
     def stop(self) -> None:
-        """Stop the muxer with SIGTERM."""
+        """Stop the muxer with SIGTERM, once it handles signals: it locks its temporary folder later than that."""
+        process, lock = self.muxer.process, self.temp / "muxer.lock"
+        wait_until(
+            lambda: process.poll() is not None or lock.read_text().startswith(f"process {process.pid} "),
+            TIMEOUT_SECONDS,
+            "the start",
+            self.log,
+        )
         with self.muxer:
             assert self.muxer.stop() == 0
