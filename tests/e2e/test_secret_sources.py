@@ -17,6 +17,7 @@ from lab.lab import Lab
 from muxer.config.keystore import CREDENTIAL_NAME, KEY_FILE, KEYSTORE_FILE
 from tests.support.bucket import MotoBucket
 from tests.support.daemon import PACKAGE, PYTHON, run_muxer
+from tests.support.tiers import spread_variants
 
 TIMEOUT_SECONDS = 60
 VARIABLES = {
@@ -167,7 +168,7 @@ BROKEN_KEYSTORES = {
 }
 
 
-@pytest.mark.parametrize("damage", BROKEN_KEYSTORES, ids=lambda damage: damage.__name__)
+@pytest.mark.parametrize("damage", spread_variants(BROKEN_KEYSTORES, 2), ids=lambda damage: damage.__name__)
 def test_unusable_keystore_ends_both_programs_with_code_2(tmp_path: Path, damage: Callable[[Path], None]) -> None:
     if damage is change_owner and os.geteuid() != 0:
         pytest.skip("only root can give a file to another account")

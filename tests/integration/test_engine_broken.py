@@ -19,6 +19,7 @@ from muxer.media.mp4.tracks import read_tracks
 from muxer.system.process import Runner
 from tests.support import av_sync, media_kinds
 from tests.support.media_kinds import SIZE, T0, run_ffmpeg
+from tests.support.tiers import spread_variants
 from tests.support.tools import tested_tools
 
 pytestmark = pytest.mark.machine_ffmpeg
@@ -157,7 +158,7 @@ def test_the_available_part_of_a_truncated_call_is_used(tmp_path: Path, audio: P
 
 
 @pytest.mark.parametrize("codec", ["copy", "aac"])
-@pytest.mark.parametrize("filling", [bytes(1), b"damaged"])
+@pytest.mark.parametrize("filling", spread_variants([b"damaged", bytes(1)], 2))
 def test_audio_after_damage_keeps_its_presentation_time(
     tmp_path: Path, screen: Path, caplog: pytest.LogCaptureFixture, filling: bytes, codec: str
 ) -> None:

@@ -124,7 +124,13 @@ def test_video_start_offset_is_kept(tmp_path: Path, screen: Path) -> None:
 
 
 @pytest.mark.parametrize("begin", [0, 1], ids=["a pause of the recorder", "cut from a longer recording"])
-@pytest.mark.parametrize("codec", [PLAIN, ("-c:v", "libx265", "-preset", "ultrafast", "-x265-params", "log-level=none")])
+@pytest.mark.parametrize(
+    "codec",
+    [
+        PLAIN,
+        pytest.param(("-c:v", "libx265", "-preset", "ultrafast", "-x265-params", "log-level=none"), marks=pytest.mark.long),
+    ],
+)
 def test_empty_edit_counts_where_the_metadata_allow_it(
     tmp_path: Path, screen: Path, codec: Sequence[str], begin: int
 ) -> None:

@@ -18,6 +18,7 @@ from muxer.media.padding_cache import MAX_SLICES, PaddingCache
 from muxer.system.process import Runner
 from tests.support import av_sync, media_kinds
 from tests.support.media_kinds import CALL_SECONDS, SIZE, T0, run_ffmpeg, run_program
+from tests.support.tiers import spread_variants
 from tests.support.tools import tested_tools
 
 pytestmark = pytest.mark.machine_ffmpeg
@@ -230,7 +231,7 @@ BREAKS: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
-@pytest.mark.parametrize("how", BREAKS)
+@pytest.mark.parametrize("how", spread_variants(BREAKS, 2))
 def test_broken_kept_slice_is_re_encoded(tmp_path: Path, audio: Path, screen: Path, how: str) -> None:
     kept = tmp_path / "kept"
     kept.mkdir()

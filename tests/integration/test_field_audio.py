@@ -266,7 +266,7 @@ def check_audio(call: Path, result: Path) -> None:
     check_encoded(tested_tools(), Runner(), source, result)
 
 
-@pytest.mark.parametrize("name", WRONG_FILTERS)
+@pytest.mark.parametrize("name", spread_variants(WRONG_FILTERS, 2))
 def test_result_that_differs_from_the_call_is_detected(tmp_path: Path, call: Path, name: str) -> None:
     run_ffmpeg("-i", call, "-c:a", "aac", right := tmp_path / "right.mp4")
     check_audio(call, right)

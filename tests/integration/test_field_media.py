@@ -123,7 +123,7 @@ TURNED_PAIRS = {
 }
 
 
-@pytest.mark.parametrize("name", TURNED_PAIRS)
+@pytest.mark.parametrize("name", spread_variants(TURNED_PAIRS, 2))
 def test_screens_of_different_rotation_are_shown_upright(tmp_path: Path, audio: Path, base: Path, name: str) -> None:
     paths = []
     for number, turn in enumerate(TURNED_PAIRS[name]):

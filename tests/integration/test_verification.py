@@ -24,6 +24,7 @@ from muxer.media.sample_spans import SampleSpan, build_sample_table
 from muxer.system.process import Runner
 from tests.support.field_media import damaged_file, ffmpeg_steps
 from tests.support.media_kinds import B_FRAMES, PLAIN, SIZE, T0
+from tests.support.tiers import spread_variants
 from tests.support.tools import tested_tools
 
 pytestmark = pytest.mark.machine_ffmpeg
@@ -163,7 +164,7 @@ ENCODED_WRONG = {
 }
 
 
-@pytest.mark.parametrize("name", ENCODED_WRONG)
+@pytest.mark.parametrize("name", spread_variants(ENCODED_WRONG, 2))
 def test_a_piece_encoded_from_other_frames_is_detected(
     tmp_path: Path, audio: Path, screen: Path, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
