@@ -109,7 +109,7 @@ def _desktop_input(seconds: int, fps: int) -> list[str]:
     """Return the input: a detailed still image, a clock, and a part that moves like a pointer."""
     width, height = SIZE
     still = f"testsrc2=s={width}x{height}:r={fps},trim=end_frame=1,loop=loop=-1:size=1,setpts=N/{fps}/TB"
-    moving = f"mandelbrot=s=160x120:r={fps},noise=alls=12:allf=t"
+    moving = f"mandelbrot=s=320x240:r={fps},noise=alls=20:allf=t"
     joined = f"{still}[still];{moving}[moving];[still][moving]overlay=x='400+mod(40*t,600)':y=300:shortest=0"
     return ["-f", "lavfi", "-i", joined, "-t", str(seconds)]
 
