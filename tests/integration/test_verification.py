@@ -203,10 +203,10 @@ def test_the_check_does_not_decode_what_precedes_a_join(muxed: verify.Expected) 
 
 @pytest.mark.parametrize(("options", "packets"), [(PLAIN, 3), (B_FRAMES, 9)], ids=["plain", "B-frames"])
 def test_the_end_is_not_read_from_its_keyframe_on(
-    tmp_path: Path, audio: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], packets: int
+    tmp_path: Path, audio: Path, screen: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], packets: int
 ) -> None:
-    # One keyframe in five seconds; with B-frames, the last packets are read from a little earlier on.
-    screen = ffmpeg_steps(("mp4", (*options, "-g", "50")))(tmp_path, folder / "base.mp4")
+    # One keyframe; B-frames follow the frame that is shown last, so that the packets are read from a little earlier on.
+    screen = ffmpeg_steps(("mp4", (*options, "-g", "50", "-frames:v", "49")))(tmp_path, screen)
     printed: list[bytes] = []
     real = Runner.run
 
@@ -215,7 +215,7 @@ def test_the_end_is_not_read_from_its_keyframe_on(
         return printed[-1]
 
     monkeypatch.setattr(Runner, "run", run_and_record)
-    assert mux_files(tmp_path, audio, (screen, 1.0)).reasons == ()
+    assert mux_files(tmp_path, audio, (screen, 1.1)).reasons == ()
     read = [stream for stream, _ in parse_frame_times(printed[-1].splitlines())]
     assert 1 <= read.count(1) <= packets
     assert read.count(2) >= 1

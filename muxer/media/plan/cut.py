@@ -37,7 +37,7 @@ class FrameIndex:
         times = array("q", (video.ticks_to_us(pts - first) for pts in video.packets.pts))
         self.shown = sorted_copy(times)
         self.reordered = self.shown is not times and self.shown != times
-        # How far the times of frames lie behind, and before, those of a file in which decoding order is showing order.
+        # How much earlier than it is shown a frame may be decoded: the delay of the whole file, and the lead of this frame.
         self.reordering_us = max(map(sub, self.shown, times)) + max(map(sub, times, self.shown)) if self.reordered else 0
         self.keys = list(compress(times, flags)) if is_increasing(times) else _clean_keyframes(times, flags)
         self._seekable = seekable
