@@ -103,8 +103,13 @@ def _square_pixel_filters(video: Video) -> list[str]:
 
 
 def parse_frame_times(printed: Iterable[bytes]) -> Iterator[tuple[int, int]]:
-    """Yield the stream and the presentation time of each frame in the output of ffmpeg's framecrc."""
+    """Yield the stream and the presentation time of each frame in the output of ffmpeg's framecrc, in ticks of 1/90000 s."""
+    scales: dict[int, tuple[int, int]] = {}
     for line in printed:
-        if line[:1].isdigit():
+        if line.startswith(b"#tb "):
+            stream, _, time_base = line[4:].partition(b":")
+            scales[int(stream)] = (Fraction(time_base.decode()) * TIMESCALE).as_integer_ratio()
+        elif line[:1].isdigit():
             stream, _, time = line.split(b",", 3)[:3]
-            yield int(stream), int(time)
+            up, down = scales[int(stream)]
+            yield int(stream), int(time) * up // down

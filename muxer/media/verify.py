@@ -122,6 +122,8 @@ def _check_tables(expected: Expected, video: Track, audio: Track, shown: array[i
 def _check_samples(expected: Expected, video: Track, audio: Track) -> None:
     sizes_of_both = (expected.samples.sizes, expected.plan.sources.audio.track.sizes)
     both = zip(("video", "audio"), (video, audio), sizes_of_both, expected.checksums, strict=True)
+    if list(video.sync or ()) != [number for number, key in enumerate(expected.samples.sync) if key]:
+        raise _mismatch_error("the keyframes are not those of the sources")
     for name, track, sizes, checksum in both:
         if track.sizes != sizes or _sample_checksum(expected.path, track) != checksum:
             raise _mismatch_error(f"the {name} samples are not those of the sources")
@@ -177,10 +179,10 @@ def _check_decoding(expected: Expected, table: SampleTable, runner: Runner) -> N
         decoded = len(frames.get(0, []))
         planned = f"{len(table.pts)} were planned"
         raise _mismatch_error(f"around the joins {decoded} frames are decoded where {planned}, or at other times")
-    last = max(expected.samples.pts)
-    if not any(abs(time + to_ticks(plan.check_from) - last) <= to_ticks(TIME_TOLERANCE_US) for time in frames.get(1, [])):
+    last = max(expected.samples.pts) - to_ticks(plan.check_from)
+    if not any(abs(time - last) <= to_ticks(TIME_TOLERANCE_US) for time in frames.get(1, [])):
         raise _mismatch_error("the last frame is not where it was planned")
-    if not frames.get(2):
+    if not (audio := frames.get(2)) or audio[-1] < last - to_ticks(MAX_PACKET_US):
         raise _mismatch_error("there is no audio at the end")
     files.remove_file(path)
 

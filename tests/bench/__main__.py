@@ -16,6 +16,7 @@ from muxer import __version__
 from muxer.app.program_checks import program_version
 from muxer.system.process import Runner
 from tests.bench import backlog, engine, failing_services, fleet, memory, pipeline, polling, scaling, simulation, start
+from tests.bench.inputs import PROGRAMS
 from tests.bench.measure import TABLE_HEADER, BenchSetting, Figure, format_row
 
 TOPICS = {
@@ -59,7 +60,7 @@ def _build_report(figures: dict[str, list[Figure]], quick: bool) -> dict[str, ob
             "cores": os.cpu_count(),
             "system": platform.platform(),
             "python": platform.python_version(),
-            "ffmpeg": program_version(Runner(), "ffmpeg", "-version"),
+            "ffmpeg": program_version(Runner(), PROGRAMS["ffmpeg"], "-version"),
         },
         "figures": {topic: [one.to_json() for one in several] for topic, several in figures.items()},
     }

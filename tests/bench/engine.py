@@ -14,13 +14,12 @@ from typing import IO, Any, TypeVar
 
 from muxer.media.analyze.arrival import MediaInput
 from muxer.media.engine import MediaEngine, MuxedFile
-from muxer.media.ffmpeg import MediaTools
-from muxer.media.ffmpeg_trial import find_keep_times
 from muxer.media.padding_cache import PaddingCache
 from muxer.system.process import Runner
 from tests.bench import inputs
-from tests.bench.inputs import FPS, QUIET, SIZE, START, Call
+from tests.bench.inputs import QUIET, SIZE, START, Call
 from tests.bench.measure import BenchSetting, Figure, ratio_figure, run_alternately, seconds_figure, time_action
+from tests.support.tools import tested_tools
 
 T = TypeVar("T")
 
@@ -59,6 +58,17 @@ def rendering_seconds(whole: float, runs: Sequence[tuple[str, float]]) -> float:
     return whole - sum(taken for what, taken in runs if what != MAKE)
 
 
+def run_bare_copy(audio: Path, screens: Sequence[Path], output: Path) -> None:
+    """Copy the inputs into one file with one ffmpeg, one screen file after the other, without gaps and checks."""
+    video: list[str | Path] = ["-i", screens[0]]
+    if len(screens) > 1:
+        listed = output.with_suffix(".ffconcat")
+        listed.write_text("".join(f"file '{screen}'\n" for screen in screens))
+        video = ["-f", "concat", "-safe", "0", "-i", listed]
+    streams = ["-map", "0:v", "-map", "1:a", "-c", "copy", *STRICT, "-movflags", "+faststart"]
+    inputs.run_command([*QUIET, *video, "-i", audio, *streams, output])
+
+
 class EngineBench:
     """One call, muxed in three ways; each method returns its duration in seconds."""
 
@@ -67,11 +77,10 @@ class EngineBench:
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self._runner = MeteredRunner()
-        tools = MediaTools("ffmpeg", "ffprobe", find_keep_times(Runner(), "ffmpeg"))
         paddings = folder / "padding"
         paddings.mkdir(exist_ok=True)
         self._engine = MediaEngine(
-            tools, self._runner, tolerance=2.0, slice_ms=5000, audio_codec="copy", paddings=PaddingCache(paddings)
+            tested_tools(), self._runner, tolerance=2.0, slice_ms=5000, audio_codec="copy", paddings=PaddingCache(paddings)
         )
         self.renderings: list[float] = []
         self.programs: Counter[str] = Counter()
@@ -97,20 +106,13 @@ class EngineBench:
 
     def mux_bare_copy(self) -> float:
         """Copy the same inputs one after the other, without gaps and checks."""
-        listed = self._folder / "list.ffconcat"
-        listed.write_text("".join(f"file '{one.path}'\n" for one in self._call.screens))
-        video = ["-i", self._call.screens[0].path]
-        if len(self._call.screens) > 1:
-            video = ["-f", "concat", "-safe", "0", "-i", listed]
-        streams = ["-map", "0:v", "-map", "1:a", "-c", "copy", *STRICT, "-movflags", "+faststart"]
-        return time_action(
-            lambda: inputs.run_command([*QUIET, *video, "-i", self._call.audio, *streams, self._folder / "bare.mp4"])  # type: ignore[list-item]
-        )
+        screens = [screen.path for screen in self._call.screens]
+        return time_action(lambda: run_bare_copy(self._call.audio, screens, self._folder / "bare.mp4"))
 
     def mux_filter_graph(self) -> float:
         """Mux with a filter graph, as is usual by hand: each screen over black, everything encoded."""
         width, height = SIZE
-        black = f"color=black:s={width}x{height}:r={FPS}:d={self._call.seconds}"
+        black = f"color=black:s={width}x{height}:r={self._call.quality.fps}:d={self._call.seconds}"
         command: list[str | Path] = [*QUIET, "-f", "lavfi", "-i", black]
         graph, below = [], "0:v"
         for number, one in enumerate(self._call.screens, 1):
@@ -129,19 +131,11 @@ class EngineBench:
 
 
 def measure(setting: BenchSetting) -> Iterator[Figure]:
-    """Measure ten-minute recordings: one screen over the whole call, and three screens with gaps."""
-    length, rounds = setting.pick_size(600, 4), setting.pick_size(7, 1)
-    layouts = {
-        "one screen": [(0, length)],
-        "three screens, gaps": [(length // 100, length // 3), (length // 2, length * 3 // 4), (length * 5 // 6, length)],
-    }
-    for name in setting.pick_size(list(layouts), ["three screens, gaps"]):
-        call = inputs.create_call(setting.folder, length, layouts[name])
-        bench = EngineBench(call, setting.folder / "engine")
+    """Measure calls of each keyframe distance, with one screen file over the whole call, and with three and gaps."""
+    for name, call in inputs.vary_calls(setting):
+        rounds, bench = setting.pick_size(7, 1), EngineBench(call, setting.folder / "engine")
         taken = run_alternately(rounds, bare=bench.mux_bare_copy, step=bench.mux_product)
         taken |= run_alternately(1, graph=bench.mux_filter_graph)
-        whole = sum(screen.path.stat().st_size for screen in call.screens) / 1e6
-        yield Figure(f"{name}: size of the screen files", whole, "MB")
         yield seconds_figure(f"{name}: bare copy", taken["bare"])
         yield ratio_figure(f"{name}: rendering / bare copy", bench.renderings, taken["bare"], at_most=1.3)
         yield ratio_figure(f"{name}: mux step / bare copy", taken["step"], taken["bare"], at_most=2.0)

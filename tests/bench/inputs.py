@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-QUIET = ("ffmpeg", "-nostdin", "-hide_banner", "-v", "error", "-y")
-FPS = 10
+from tests.bench.measure import BenchSetting
+from tests.support.tools import FOLDER_VARIABLE
+
+# The programs under test also create the media and do the bare work.
+PROGRAMS = {name: str(Path(os.environ.get(FOLDER_VARIABLE, ""), name)) for name in ("ffmpeg", "ffprobe")}
+QUIET = (PROGRAMS["ffmpeg"], "-nostdin", "-hide_banner", "-v", "error", "-y")
 SIZE = (1280, 720)
-# About 28 MB in ten minutes.
-KILOBITS = 350
-KEY_SECONDS = 5
 LOOPED_SECONDS = 60
 START = datetime(2024, 1, 2, 10, 0, 0, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Quality:
+    """The form of a screen file: kilobits a second, frames a second, and the seconds from keyframe to keyframe."""
+
+    kilobits: int
+    fps: int
+    key_seconds: int
+
+
+# About 28 MB in ten minutes.
+USUAL = Quality(kilobits=350, fps=10, key_seconds=5)
+# Seconds. Many recorders use the default of the encoder: 250 frames, with 5 frames a second every 50 seconds.
+KEY_DISTANCES = (1, 5, 50, 300)
 
 
 @dataclass(frozen=True)
@@ -34,19 +51,30 @@ class Screen:
 
 @dataclass(frozen=True)
 class Call:
-    """A call: its audio file, its length in seconds, and its screen files."""
+    """A call: its audio file, its length in seconds, its screen files, and their quality."""
 
     audio: Path
     seconds: int
     screens: tuple[Screen, ...]
+    quality: Quality
 
 
-def create_call(folder: Path, seconds: int, spans: Sequence[tuple[int, int]] = (), kilobits: int = KILOBITS) -> Call:
+def create_call(folder: Path, seconds: int, spans: Sequence[tuple[int, int]] = (), quality: Quality = USUAL) -> Call:
     """Create a call of `seconds` with screen files at `spans` (begin, end), by default one over the whole call. `folder`
     caches created files."""
     whole = tuple(spans) or ((0, seconds),)
-    screens = (Screen(create_screen(folder, end - begin, kilobits), begin, end - begin) for begin, end in whole)
-    return Call(create_audio(folder, seconds), seconds, tuple(screens))
+    screens = (Screen(create_screen(folder, end - begin, quality), begin, end - begin) for begin, end in whole)
+    return Call(create_audio(folder, seconds), seconds, tuple(screens), quality)
+
+
+def vary_calls(setting: BenchSetting) -> Iterator[tuple[str, Call]]:
+    """Yield a name and a call of five minutes for each keyframe distance, with one screen file and with three."""
+    length = setting.pick_size(300, 4)
+    three = [(length // 100, length // 3), (length // 2, length * 3 // 4), (length * 5 // 6, length)]
+    for distance in setting.pick_size(KEY_DISTANCES, KEY_DISTANCES[:1]):
+        quality = Quality(kilobits=960, fps=5, key_seconds=distance)
+        for name, spans in (("one screen", [(0, length)]), ("three screens", three)):
+            yield f"{name}, keyframes {distance} s", create_call(setting.folder, length, spans, quality)
 
 
 def run_command(command: Sequence[str | Path]) -> None:
@@ -63,29 +91,31 @@ def create_audio(folder: Path, seconds: int) -> Path:
     return path
 
 
-def create_screen(folder: Path, seconds: int, kilobits: int = KILOBITS) -> Path:
-    """Return a screen file of this length; a long one is a repeated file of a minute."""
-    path = folder / f"screen-{seconds}-{kilobits}.mp4"
+def create_screen(folder: Path, seconds: int, quality: Quality = USUAL) -> Path:
+    """Return a screen file of this length; a long one is a repeated file of a minute, or of the keyframe distance."""
+    path = folder / f"screen-{seconds}-{quality.kilobits}-{quality.fps}-{quality.key_seconds}.mp4"
+    looped = max(LOOPED_SECONDS, quality.key_seconds)
     if path.exists():
         return path
-    if seconds <= LOOPED_SECONDS:
-        run_command([*QUIET, *_desktop_input(seconds), *_codec_options(kilobits), path])
+    if seconds <= LOOPED_SECONDS or seconds == looped:
+        run_command([*QUIET, *_desktop_input(seconds, quality.fps), *_codec_options(quality), path])
         return path
-    base = create_screen(folder, LOOPED_SECONDS, kilobits)
+    base = create_screen(folder, looped, quality)
     run_command([*QUIET, "-stream_loop", "-1", "-i", base, "-t", str(seconds), "-c", "copy", path])
     return path
 
 
-def _desktop_input(seconds: int) -> list[str]:
+def _desktop_input(seconds: int, fps: int) -> list[str]:
     """Return the input: a detailed still image, a clock, and a part that moves like a pointer."""
     width, height = SIZE
-    still = f"testsrc2=s={width}x{height}:r={FPS},trim=end_frame=1,loop=loop=-1:size=1,setpts=N/{FPS}/TB"
-    moving = f"mandelbrot=s=160x120:r={FPS},noise=alls=12:allf=t"
+    still = f"testsrc2=s={width}x{height}:r={fps},trim=end_frame=1,loop=loop=-1:size=1,setpts=N/{fps}/TB"
+    moving = f"mandelbrot=s=320x240:r={fps},noise=alls=20:allf=t"
     joined = f"{still}[still];{moving}[moving];[still][moving]overlay=x='400+mod(40*t,600)':y=300:shortest=0"
     return ["-f", "lavfi", "-i", joined, "-t", str(seconds)]
 
 
-def _codec_options(kilobits: int) -> list[str]:
+def _codec_options(quality: Quality) -> list[str]:
+    rate, distance = f"{quality.kilobits}k", str(quality.key_seconds * quality.fps)
     codec = ["-c:v", "libx264", "-preset", "veryfast", "-bf", "0", "-pix_fmt", "yuv420p"]
-    rate = ["-b:v", f"{kilobits}k", "-maxrate", f"{kilobits}k", "-bufsize", f"{4 * kilobits}k"]
-    return [*codec, *rate, "-g", str(KEY_SECONDS * FPS), "-sc_threshold", "0"]
+    rates = ["-b:v", rate, "-maxrate", rate, "-bufsize", f"{4 * quality.kilobits}k"]
+    return [*codec, *rates, "-g", distance, "-keyint_min", distance, "-sc_threshold", "0"]

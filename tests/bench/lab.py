@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.dav import ExternalDav
-from tests.bench.inputs import Call
+from tests.bench.inputs import PROGRAMS, Call
 
 ROOT = Path(__file__).resolve().parents[2]
 CALL_DISTANCE = timedelta(hours=6)
@@ -72,7 +72,8 @@ class BenchLab:
         self.log_path.unlink(missing_ok=True)
         given = {name.replace("__", "."): str(value) for name, value in overrides.items()}
         path = self.folder / name
-        path.write_text(self._call_lab("config", overrides={"logfile.format": "json", **given})["text"])
+        usual = {"logfile.format": "json", **{f"processing.{name}": program for name, program in PROGRAMS.items()}}
+        path.write_text(self._call_lab("config", overrides={**usual, **given})["text"])
         return path
 
     def add_calls(self, calls: Sequence[Call], *, encrypted: bool = False) -> list[AddedRecording]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from tests.bench import inputs
 from tests.bench.lab import BenchLab, migration_query, running_lab
@@ -11,7 +12,7 @@ from tests.bench.processes import watch_memory
 from tests.support.daemon import MuxerProcess
 
 # An hour and a half of screen is one gigabyte: the highest bit rate for this image.
-KILOBITS = 2250
+QUALITY = replace(inputs.USUAL, kilobits=2250)
 RUN_SECONDS = 4 * 3600.0
 
 
@@ -20,7 +21,7 @@ def measure(setting: BenchSetting) -> Iterator[Figure]:
     peaks = {}
     with running_lab(setting.folder / "lab") as lab:
         for length in setting.pick_size((1350, 5400), (1, 2)):
-            call = inputs.create_call(setting.folder, length, kilobits=KILOBITS)
+            call = inputs.create_call(setting.folder, length, quality=QUALITY)
             size = call.screens[0].path.stat().st_size / 1e6
             peaks[size] = measure_peak(lab, [call])
     (small, least), (large, most) = peaks.items()

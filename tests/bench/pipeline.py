@@ -13,8 +13,8 @@ from tempfile import TemporaryDirectory
 
 from lab.dav import ExternalDav
 from tests.bench import inputs
-from tests.bench.engine import STRICT
-from tests.bench.inputs import QUIET, Call
+from tests.bench.engine import run_bare_copy
+from tests.bench.inputs import Call
 from tests.bench.lab import AddedRecording, BenchLab, migration_query, running_lab
 from tests.bench.measure import BenchSetting, Figure, ratio_figure, run_alternately, seconds_figure, time_action
 from tests.support.apache import run_apache
@@ -66,12 +66,12 @@ class PipelineBench:
             return taken
 
     def _transfer_bare(self, call: AddedRecording, folder: Path) -> None:
-        audio, video, out = (folder / f"{call.id}{suffix}" for suffix in (".mp3", ".mp4", "_out.mp4"))
+        audio, out = folder / call.audio, folder / f"{call.id}_out.mp4"
+        screens = [folder / screen for screen in call.screens]
         curl = ["curl", "--silent", "--fail", "--user", f"{self.dav.username}:{self.dav.password}"]
-        inputs.run_command([*curl, "--output", audio, f"{self.dav.url}/calls/{call.audio}"])
-        inputs.run_command([*curl, "--output", video, f"{self.dav.url}/screens/{call.screens[0]}"])
-        streams = ["-map", "0:v", "-map", "1:a", "-c", "copy", *STRICT, "-movflags", "+faststart"]
-        inputs.run_command([*QUIET, "-i", video, "-i", audio, *streams, out])
+        for path, collection in ((audio, "calls"), *((screen, "screens") for screen in screens)):
+            inputs.run_command([*curl, "--output", path, f"{self.dav.url}/{collection}/{path.name}"])
+        run_bare_copy(audio, screens, out)
         inputs.run_command(
             [*curl, "--output", folder / "answer", "--upload-file", out, f"{self.dav.url}/screens/{out.name}"]
         )
@@ -98,16 +98,16 @@ def pipeline_bench(folder: Path, calls: Sequence[Call], workers: int) -> Iterato
 
 
 def measure(setting: BenchSetting) -> Iterator[Figure]:
-    """Measure sixteen calls of five minutes, four at a time."""
-    count, length = setting.pick_size(16, 2), setting.pick_size(300, 2)
-    calls = [inputs.create_call(setting.folder, length)] * count
-    with pipeline_bench(setting.folder, calls, workers=4) as bench:
-        taken = run_alternately(setting.pick_size(3, 1), bare=bench.run_bare, muxer=bench.run_muxer)
+    """Measure sixteen calls of each keyframe distance, with one and with three screen files, four at a time."""
+    count, rounds = setting.pick_size(16, 2), setting.pick_size(5, 1)
+    for name, call in inputs.vary_calls(setting):
+        with pipeline_bench(setting.folder, [call] * count, workers=4) as bench:
+            taken = run_alternately(rounds, bare=bench.run_bare, muxer=bench.run_muxer)
         working = [whole - start for whole, start in zip(taken["muxer"], bench.startups, strict=True)]
-        yield seconds_figure(f"{count} calls: bare curl + ffmpeg + curl", taken["bare"])
-        yield ratio_figure(f"{count} calls: whole run / bare", taken["muxer"], taken["bare"], at_most=1.5)
-        yield ratio_figure(f"{count} calls: whole run from the first RWS request on / bare", working, taken["bare"])
-        yield ratio_figure("processor time, the muxer and its programs / bare", bench.cpu["muxer"], bench.cpu["bare"])
-        for service, number in bench.requests.items():
-            yield Figure(f"requests to {service} for a call", number / count)
-        yield Figure("processor seconds of the lab's RWS for a call", bench.lab_cpu / count, "s")
+        yield seconds_figure(f"{name}: {count} calls by curl, ffmpeg, curl (bare)", taken["bare"])
+        yield ratio_figure(f"{name}: whole run / bare", taken["muxer"], taken["bare"], at_most=1.5)
+        yield ratio_figure(f"{name}: from the first RWS request on / bare", working, taken["bare"], at_most=1.3)
+        yield ratio_figure(f"{name}: processor time / bare", bench.cpu["muxer"], bench.cpu["bare"])
+        requests = ", ".join(f"{number / count:.1f} to {service}" for service, number in bench.requests.items())
+        yield Figure(f"{name}: requests for a call ({requests})", sum(bench.requests.values()) / count)
+        yield Figure(f"{name}: processor seconds of the lab's RWS for a call", bench.lab_cpu / count, "s")

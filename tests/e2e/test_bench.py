@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from muxer.media.mp4 import read_tracks
+from tests.bench.inputs import Quality, create_screen
+from tests.support.tools import FOLDER_VARIABLE
 
 ROOT = Path(__file__).resolve().parents[2]
 # Without the fleet benchmarks, which take minutes: their parts have separate tests.
@@ -31,3 +36,15 @@ def test_benchmarks_run(tmp_path: Path) -> None:
         assert all(f"{topic:<9} {one['what']}" in done.stdout for one in several)
     whole = next(one for one in figures["polling"] if "requests" in one["what"])
     assert whole["value"] <= 2.0
+
+
+def test_screen_files_have_the_keyframe_distance(tmp_path: Path) -> None:
+    [video] = read_tracks(create_screen(tmp_path, 4, Quality(kilobits=200, fps=5, key_seconds=2)))
+    assert (len(video.sizes), list(video.sync or ())) == (20, [0, 10])
+
+
+def test_a_folder_chooses_the_programs_of_all_benchmarks(tmp_path: Path) -> None:
+    code = "from tests.bench.inputs import PROGRAMS, QUIET; print(*PROGRAMS.values(), QUIET[0])"
+    command, env = [sys.executable, "-c", code], {**os.environ, FOLDER_VARIABLE: str(tmp_path)}
+    printed = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=True).stdout
+    assert printed.split() == [f"{tmp_path}/ffmpeg", f"{tmp_path}/ffprobe", f"{tmp_path}/ffmpeg"]

@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,7 @@ from muxer.media import engine as engine_module
 from muxer.media import verify
 from muxer.media.analyze.arrival import MediaInput
 from muxer.media.engine import MediaEngine, MuxedFile
-from muxer.media.ffmpeg import MediaTools
+from muxer.media.ffmpeg import MediaTools, parse_frame_times
 from muxer.media.mp4.samples import SampleTable
 from muxer.media.mp4.tracks import read_tracks
 from muxer.media.sample_spans import SampleSpan, build_sample_table
@@ -102,6 +103,14 @@ def test_two_swapped_samples_are_detected(muxed: verify.Expected) -> None:
     content[begin:end] = content[middle:end] + content[begin:middle]
     muxed.path.write_bytes(content)
     assert "samples are not those of the sources" in check_error(muxed)
+
+
+def test_a_lost_keyframe_is_detected(muxed: verify.Expected) -> None:
+    content = bytearray(muxed.path.read_bytes())
+    last_entry = (at := content.index(b"stss")) + 12 + 4 * (int.from_bytes(content[at + 8 : at + 12], "big") - 1)
+    content[last_entry + 3] += 1
+    muxed.path.write_bytes(content)
+    assert "keyframes are not those of the sources" in check_error(muxed)
 
 
 def shift_copied(runs: Sequence[SampleSpan], length: int) -> SampleTable:
@@ -193,6 +202,26 @@ def test_the_check_does_not_decode_what_precedes_a_join(muxed: verify.Expected) 
     # Of the copied middle, twenty frames and more, three are decoded, and three of the padding; the head is encoded.
     row = verify.choose_excerpt_samples(muxed, read_tracks(muxed.path)[0])
     assert len(row.pts) == muxed.plan.parts[0].frames + 3 + 3
+
+
+@pytest.mark.parametrize(("options", "packets"), [(PLAIN, 3), (B_FRAMES, 9)], ids=["plain", "B-frames"])
+def test_the_end_is_not_read_from_its_keyframe_on(
+    tmp_path: Path, audio: Path, screen: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], packets: int
+) -> None:
+    # One keyframe; B-frames follow the frame that is shown last, so that the packets are read from a little earlier on.
+    screen = ffmpeg_steps(("mp4", (*options, "-g", "50", "-frames:v", "49")))(tmp_path, screen)
+    printed: list[bytes] = []
+    real = Runner.run
+
+    def run_and_record(self: Runner, command: Sequence[str | Path], **options: Any) -> bytes:
+        printed.append(real(self, command, **options))
+        return printed[-1]
+
+    monkeypatch.setattr(Runner, "run", run_and_record)
+    assert mux_files(tmp_path, audio, (screen, 1.1)).reasons == ()
+    read = [stream for stream, _ in parse_frame_times(printed[-1].splitlines())]
+    assert 1 <= read.count(1) <= packets
+    assert read.count(2) >= 1
 
 
 def test_damage_at_a_join_is_replaced_by_the_frame_before(

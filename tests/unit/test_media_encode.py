@@ -1,10 +1,11 @@
-"""The progress of an encoder, from its output."""
+"""What is read from the output of ffmpeg: the progress of an encoder, the times of frames."""
 
 from __future__ import annotations
 
 import pytest
 
 from muxer.media.encode import _report_progress
+from muxer.media.ffmpeg import parse_frame_times
 from muxer.status.activity import Activity
 
 
@@ -41,3 +42,14 @@ def test_progress_is_reported() -> None:
         seen: list[int] = []
         _report_progress(1000, (seen.append(activity.take_snapshot().running[0].done) or line for line in lines))
     assert seen == [0, 400]
+
+
+def test_frame_times_are_read_in_the_time_base_of_their_stream() -> None:
+    printed = [
+        b"#software: Lavf",
+        b"#tb 0: 1/90000",
+        b"#tb 1: 1/8000",
+        b"0, -90, 180, 9000, 472, 0xc7",
+        b"1, 576, 576, 9, 4, 0x1",
+    ]
+    assert list(parse_frame_times(printed)) == [(0, 180), (1, 6480)]

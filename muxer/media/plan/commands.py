@@ -95,15 +95,18 @@ def frame_command(
 def check_command(
     tools: MediaTools, excerpts: Path, muxed: Path, from_us: int, frames: Sequence[int] = (), size: tuple[int, int] = (2, 2)
 ) -> list[str]:
-    """Return the command that decodes the excerpts, and the audio from `from_us` on; writes `frames` as yuv420p."""
+    """Return the command that decodes the excerpts, and the audio from `from_us` on; writes `frames` as yuv420p.
+
+    Of the video of the muxed file, only the packets from `from_us` on are read: not all from the keyframe before it on.
+    """
     # One thread is the fastest for a few frames. Our index contains all that ffmpeg would otherwise decode the first frames
     # for. The loop filter only smooths frames; it is skipped when none is compared.
     strict = ["-noautorotate", "-err_detect", "explode", "-threads", "1", "-nofind_stream_info"]
     command = [tools.ffmpeg, *QUIET_OPTIONS, "-xerror", *strict, *(() if frames else ("-skip_loop_filter", "all"))]
-    command += [*input_options(excerpts), *strict, "-ss", format_seconds(from_us), *input_options(muxed)]
+    command += [*input_options(excerpts), *strict, "-seek2any", "1", "-ss", format_seconds(from_us), *input_options(muxed)]
     # Only times are checked: frames are passed on uncoded, and not buffered until the other streams catch up.
-    times = [*tools.keep_times, "-enc_time_base:v", f"1:{TIMESCALE}", "-c:v:0", "wrapped_avframe", "-c:v:1", "copy"]
-    command += ["-map", "0:v:0", "-map", "1:v:0", "-map", "1:a:0"]
+    times = [*tools.keep_times, "-enc_time_base:v", f"1:{TIMESCALE}", "-c:v:0", "wrapped_avframe"]
+    command += ["-map", "0:v:0", "-map", "1:v:0", "-map", "1:a:0", "-c:v:1", "copy", "-copyinkf:v:1"]
     command += [*times, "-max_interleave_delta", "1", "-f", "framecrc", "-"]
     if not frames:
         return command

@@ -10,6 +10,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, compress
+from operator import sub
 
 from muxer.media.media_info import TIME_TOLERANCE_US, Video
 from muxer.media.mp4 import is_increasing, sorted_copy
@@ -36,6 +37,8 @@ class FrameIndex:
         times = array("q", (video.ticks_to_us(pts - first) for pts in video.packets.pts))
         self.shown = sorted_copy(times)
         self.reordered = self.shown is not times and self.shown != times
+        # How much earlier than it is shown a frame may be decoded: the delay of the whole file, and the lead of this frame.
+        self.reordering_us = max(map(sub, self.shown, times)) + max(map(sub, times, self.shown)) if self.reordered else 0
         self.keys = list(compress(times, flags)) if is_increasing(times) else _clean_keyframes(times, flags)
         self._seekable = seekable
         self._frame = video.frame_us

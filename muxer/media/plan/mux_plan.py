@@ -175,7 +175,9 @@ def build_plan(sources: AnalyzedSources, tools: MediaTools, folder: Path, *, lon
         if part.clip is not None and part.cut is not None and part.reason is not None
     }
     padding = tuple(padding_command(tools, target, slice_frames, folder / PADDING))
-    end_us = max(0, _last_frame_us(parts, indices, target, slice_frames) - TIME_TOLERANCE_US)
+    # ffmpeg finds a packet by its decoding time: with B-frames that of the last frame is earlier.
+    early = max(index.reordering_us for index in indices.values()) + TIME_TOLERANCE_US
+    end_us = max(0, _last_frame_us(parts, indices, target, slice_frames) - early)
     checks = plan_frame_checks(parts, indices)
     numbers, size = [frame.number for frame in checks], comparison_size(target)
     check = tuple(check_command(tools, folder / EXCERPTS, folder / MUXED, end_us, numbers, size))
