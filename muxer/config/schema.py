@@ -117,6 +117,12 @@ class ProcessingOptions:
     min_poll_interval: float = option_field(
         types.NumberType(0, maximum=10_080), "5", "minutes from the start of one poll to the next"
     )
+    poll_whole_window: bool = option_field(
+        types.parse_switch,
+        "0",
+        "1 = every poll reads the whole window; 0 = older calls are read less often, see docs/running.md",
+        origin="ours",
+    )
     temp_dir: Path | None = option_field(
         types.optional_type(types.parse_folder), "", "existing folder for temporary files; empty = one below the system's"
     )

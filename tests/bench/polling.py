@@ -43,7 +43,7 @@ def _measure_polls(folder: Path, count: int) -> PollCost:
     plain = {"scroll_empty_first_page": False, "scroll_repeats_ids": False}
     with running_lab(folder / "lab", **plain) as lab:
         lab.add_finished(count, HOURS)
-        config = lab.write_config(processing__min_poll_interval="0.01")
+        config = lab.write_config(processing__min_poll_interval="0.01", processing__poll_whole_window="1")
         with MuxerProcess(config) as muxer:
             pid = muxer.process.pid
             _wait_for_polls(lab, 1, count)

@@ -65,6 +65,7 @@ def test_no_problems(site: CheckLab) -> None:
     assert found.all_of("skipped") == []
     assert "libx264" in found.line_of("ffmpeg").found
     assert "2 call recordings" in found.line_of("RWS window").found
+    assert found.line_of("polls").found.startswith("every 3 s over the last 1 h of the window, every 51 min over the whole")
     assert "in bulk: 2 of the first 2" in found.line_of("RWS screen recordings").found
     assert "RCS plays" in found.line_of("RCS decrypt permission").found
     assert "writing not checked" in found.line_of(f"WebDAV folder {site.lab.dav_url}/screens/").found
