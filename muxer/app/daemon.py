@@ -343,6 +343,7 @@ class Daemon:
             self._executor.wait_for_running(CANCEL_SECONDS)
         self._runner.cancel_all()
         self._services.helpers.close()
+        self._poller.close()
         if self._migration and not self._ended:
             self._print_result(
                 f"migration stopped before its end, start it again for the rest: {progress_text(self._migration_progress())}"

@@ -159,6 +159,9 @@ class AdvancedOptions:
         types.IntegerType(1, 1000), "5", "number of recordings to process at the same time, > 0"
     )
     pagination: int = option_field(types.IntegerType(1, 100_000), "100", "recordings per page of an RWS query, > 0")
+    concurrent_queries: int = option_field(
+        types.IntegerType(1, 32), "4", "maximum number of queries that a poll sends to RWS at a time", origin="ours"
+    )
     max_overlap_allowed: float = option_field(
         types.NumberType(0, maximum=86_400),
         "2",

@@ -7,19 +7,21 @@ several passes, newest calls first. Older calls whose targets are due for a retr
 from __future__ import annotations
 
 import logging
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from muxer.config.schema import Config
 from muxer.errors import MetadataError, MuxerError, QueryIncomplete, RequestRejected
-from muxer.gir.models import CallRecording
+from muxer.gir.models import CallRecording, ScreenRecording
 from muxer.gir.rws import RwsClient, warn_skipped
 from muxer.gir.targets import MuxTarget, select_targets
 from muxer.journal.journal import Journal, epoch_now
 from muxer.log.setup import recording_context
 from muxer.net.circuit_breaker import CircuitBreaker
 from muxer.pipeline.job import needed_services
+from muxer.polling.lookahead import LookAhead
 from muxer.polling.open_calls import UNREAD, OpenCall, OpenCalls, OpenTarget
 from muxer.polling.poll_query import PollQuery
 from muxer.polling.schedule import PollSchedule
@@ -35,7 +37,7 @@ MAX_WARNED_RECORDINGS = 100_000
 MAX_SEEN_RECORDINGS = 1_000_000
 # Older calls that a poll reads by their ids; for more of them it looks back further. Of those that need a service that is
 # unavailable, a few are enough to try it.
-MAX_SINGLE_READS, MAX_TRIAL_READS = 500, 20
+MAX_SINGLE_READS, MAX_TRIAL_READS, SINGLE_READS_AT_A_TIME = 500, 20, 20
 # When the clock is changed by more than this, calls seem older or younger than they are: the whole window is read.
 MAX_CLOCK_CHANGE_SECONDS = 60.0
 
@@ -98,9 +100,20 @@ class Poller:
         # Recordings of the newest pass that have no screen recording yet.
         self._without_screen: set[str] = set()
         self._newest_at = 0.0
+        self._ahead = LookAhead(config.advanced.concurrent_queries)
+        # Counts of two threads: one reads recordings, another processes them.
+        self._counting, self._read, self._processed = threading.Lock(), 0, 0
         self.result = PollResult()
-        self.pending = 0
         self.skipped: dict[str, str] = {}
+
+    @property
+    def pending(self) -> int:
+        """The number of recordings that were read and are not processed yet."""
+        return self._read - self._processed
+
+    def close(self) -> None:
+        """Let the threads of the queries end."""
+        self._ahead.close()
 
     def poll(self) -> PollResult:
         """Go once through the query, as far back as is due. Raises the errors of RwsClient and the sink, QueryIncomplete at
@@ -133,7 +146,8 @@ class Poller:
 
     def _begin_poll(self, started: float) -> tuple[float, list[OpenCall]]:
         """Return how far back the poll looks, and the older calls that it reads by their ids."""
-        self.result, self.pending, self.skipped, self._without_screen = PollResult(), 0, {}, set()
+        self.result, self.skipped, self._without_screen = PollResult(), {}, set()
+        self._read = self._processed = 0
         self._sink.begin_poll()
         if self._migrates:
             return self._schedule.whole, []
@@ -187,17 +201,17 @@ class Poller:
 
     def _read_open_calls(self, due: Sequence[OpenCall]) -> None:
         """Read calls by their ids, and submit their targets."""
-        size = self._config.processing.query_slice_size
+        slices = (due[begin : begin + SINGLE_READS_AT_A_TIME] for begin in range(0, len(due), SINGLE_READS_AT_A_TIME))
         try:
-            for begin in range(0, len(due), size):
-                calls = [call for one in due[begin : begin + size] if (call := self._read_open_call(one)) is not None]
-                self.result.found += len(calls)
-                self.result.ours += len(calls)
-                self.pending += len(calls)
-                if calls:
-                    self._process_slice(calls, newest=False)
+            for _, (calls, screens) in self._ahead.read_slices(slices, self._fetch_open_calls):
+                self._count_read(len(calls), len(calls), len(calls))
+                self._process_slice(calls, screens, newest=False)
         finally:
             self._flush_sink()
+
+    def _fetch_open_calls(self, due: Sequence[OpenCall]) -> tuple[list[CallRecording], dict[str, ScreenRecording]]:
+        calls = [call for one in due if (call := self._read_open_call(one)) is not None]
+        return calls, self._fetch_screens(calls)
 
     def _read_open_call(self, known: OpenCall) -> CallRecording | None:
         try:
@@ -222,9 +236,9 @@ class Poller:
         """Go once through the last `reach` seconds; the `newest` are read again in between (None: this is the first)."""
         started = time.monotonic()
         try:
-            for calls in _split_pages(self._read_own_calls(reach, newest is None), self._config.processing.query_slice_size):
-                if calls:
-                    self._process_slice(calls, newest is None)
+            slices = _split_pages(self._read_own_calls(reach, newest is None), self._config.processing.query_slice_size)
+            for calls, screens in self._ahead.read_slices(slices, self._fetch_screens):
+                self._process_slice(calls, screens, newest is None)
                 if self._sink.needs_targets_now:
                     self._flush_sink()
                 if newest is not None and time.monotonic() - self._newest_at > self._interval:
@@ -246,16 +260,22 @@ class Poller:
         for page in self._rws.read_call_recordings(self._queries.build_query((self._older_than + reach) / 60)):
             new = page if self._seen is None else [call for call in page if self._seen.add(call.id)]
             ours = [call for call in new if is_mine(self._config.processing, call.id)]
-            self.result.found += len(new)
-            self.result.ours += len(ours)
             retried = [call for call in page if call.id in self._without_screen] if newest else []
-            self.pending += len(ours) + len(retried)
+            self._count_read(len(new), len(ours), len(ours) + len(retried))
             yield [*retried, *ours]
 
-    def _process_slice(self, calls: Sequence[CallRecording], newest: bool) -> None:
-        result, bulk = self.result, self._config.processing.batch_read_screen_recording_metadata
-        screens = self._rws.fetch_screen_recordings([call.id for call in calls], bulk, self._skip_recording)
-        advanced = self._config.advanced
+    def _count_read(self, found: int, ours: int, read: int) -> None:
+        with self._counting:
+            self.result.found += found
+            self.result.ours += ours
+            self._read += read
+
+    def _fetch_screens(self, calls: Sequence[CallRecording]) -> dict[str, ScreenRecording]:
+        bulk = self._config.processing.batch_read_screen_recording_metadata
+        return self._rws.fetch_screen_recordings([call.id for call in calls], bulk, self._skip_recording) if calls else {}
+
+    def _process_slice(self, calls: Sequence[CallRecording], screens: Mapping[str, ScreenRecording], newest: bool) -> None:
+        result, advanced = self.result, self._config.advanced
         for call in calls:
             selection = select_targets(
                 call,
@@ -277,7 +297,7 @@ class Poller:
                 self._record_open(call, selection.targets, is_read=not skipped)
             for target in selection.targets:
                 self._submit_target(target, result)
-            self.pending -= 1
+            self._processed += 1
 
     def _record_open(self, call: CallRecording, targets: Sequence[MuxTarget], *, is_read: bool) -> None:
         starts = [media.start.timestamp() for media in call.audio if media.start is not None]

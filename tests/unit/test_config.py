@@ -66,6 +66,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "advanced": {
         "worker_threads": 5,
         "pagination": 100,
+        "concurrent_queries": 4,
         "max_overlap_allowed": 2,
         "video_padding_slice_length_ms": 5000,
         "mark_screen_recording_label": True,
@@ -504,6 +505,7 @@ def test_the_guide_lists_all_options_except_ours() -> None:
         "processing.min_free_megabytes",
         "processing.poll_whole_window",
         "webdav.hosts",
+        "advanced.concurrent_queries",
         "advanced.delete_superseded",
         "advanced.blank_paused",
         "advanced.audio_codec",
