@@ -76,6 +76,12 @@ def test_no_problems(site: CheckLab) -> None:
     assert places == sorted(places)
 
 
+def test_a_page_that_is_too_large_for_rws_is_a_warning(site: CheckLab) -> None:
+    site.lab.store.fail_next("rws", "GET", "limit=1000", 400, body=b'{"statusCode": 2}')
+    line = site.run_checks(advanced__pagination="1000").line_of("RWS pages")
+    assert line.status == "warning" and "asks for 500 until" in line.found
+
+
 def test_passwords_in_readable_file_are_a_warning(site: CheckLab, monkeypatch: pytest.MonkeyPatch) -> None:
     config = write_check_config(site.lab, site.folder)
     found = run_check(config).line_of("passwords in the file")
