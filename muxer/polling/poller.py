@@ -24,7 +24,7 @@ from muxer.pipeline.job import needed_services
 from muxer.polling.lookahead import LookAhead
 from muxer.polling.open_calls import UNREAD, OpenCall, OpenCalls, OpenTarget
 from muxer.polling.poll_query import PollQuery
-from muxer.polling.schedule import PollSchedule
+from muxer.polling.schedule import PollSchedule, next_newest_pass
 from muxer.polling.sharding import is_mine
 from muxer.scheduling.executor import TargetSink
 from muxer.system.bounded_set import BoundedSet
@@ -93,13 +93,11 @@ class Poller:
         self._older_than, self._interval = processing.window_past_older_than * 60, processing.min_poll_interval * 60
         self._schedule = PollSchedule.from_options(processing)
         self._open = OpenCalls()
-        # Whether a poll may take longer than the interval: then it reads the newest calls first.
-        self._is_slow = True
         self._clock_offset: float | None = None
         self._seen: BoundedSet | None = None
-        # Recordings of the newest pass that have no screen recording yet.
+        # Recordings of the newest calls that have no screen recording yet.
         self._without_screen: set[str] = set()
-        self._newest_at = 0.0
+        self._newest_due = 0.0
         self._ahead = LookAhead(config.advanced.concurrent_queries)
         # Counts of two threads: one reads recordings, another processes them.
         self._counting, self._read, self._processed = threading.Lock(), 0, 0
@@ -121,7 +119,7 @@ class Poller:
         incomplete = None
         started = time.monotonic()
         reach, due = self._begin_poll(started)
-        passes = self._schedule.passes_within(reach) if self._is_slow and not self._migrates else [reach]
+        passes = [reach] if self._migrates else self._schedule.plan_passes(reach)
         self._seen = BoundedSet(MAX_SEEN_RECORDINGS) if len(passes) > 1 else None
         for number, length in enumerate(passes):
             try:
@@ -137,7 +135,7 @@ class Poller:
         self._include_older(due)
         if incomplete is not None:
             raise incomplete
-        self._is_slow = time.monotonic() - started > self._interval
+        self._schedule.record_duration(self.result.reach, time.monotonic() - started)
         return self.result
 
     def seconds_to_whole(self) -> float:
@@ -160,7 +158,7 @@ class Poller:
             self._schedule.reset()
         self._open.forget_older(epoch_now() - self._older_than - self._schedule.whole)
         reach = self._schedule.due_reach(started)
-        if reach > self._schedule.shortest and not self._is_slow and self._is_closed(self._schedule.shortest):
+        if reach > self._schedule.shortest and self._is_closed(self._schedule.shortest):
             reach = self._schedule.shortest
         reach, due = self._plan_retries(reach)
         if reach >= self._schedule.whole:
@@ -241,14 +239,14 @@ class Poller:
                 self._process_slice(calls, screens, newest is None)
                 if self._sink.needs_targets_now:
                     self._flush_sink()
-                if newest is not None and time.monotonic() - self._newest_at > self._interval:
+                if newest is not None and time.monotonic() > self._newest_due:
                     self._run_pass(newest, None)
         finally:
             # Targets found before RWS failed are not requested again.
             self._flush_sink()
         self._schedule.record_pass(reach, started)
         if newest is None:
-            self._newest_at = time.monotonic()
+            self._newest_due = next_newest_pass(started, time.monotonic(), self._interval)
 
     def _flush_sink(self) -> None:
         accepted = self._sink.flush()
@@ -291,7 +289,7 @@ class Poller:
             result.skipped += skipped
             result.without_screen += lacks_screen - (call.id in self._without_screen)
             self._without_screen.discard(call.id)
-            if lacks_screen and newest and self._seen is not None:
+            if lacks_screen and self._seen is not None and self._may_read_again(call, newest):
                 self._without_screen.add(call.id)
             if not self._migrates:
                 self._record_open(call, selection.targets, is_read=not skipped)
@@ -299,10 +297,13 @@ class Poller:
                 self._submit_target(target, result)
             self._processed += 1
 
+    def _may_read_again(self, call: CallRecording, newest: bool) -> bool:
+        """Whether this poll may read a call again: it was in the newest pass, or will be in the next one."""
+        return newest or _first_start(call) >= self._oldest_start(self._schedule.shortest)
+
     def _record_open(self, call: CallRecording, targets: Sequence[MuxTarget], *, is_read: bool) -> None:
-        starts = [media.start.timestamp() for media in call.audio if media.start is not None]
         wanted = [OpenTarget(one.file_name, needed_services(one)) for one in targets if one.needs_work]
-        self._open.record_call(OpenCall(call.id, min(starts, default=epoch_now()), tuple(wanted) if is_read else (UNREAD,)))
+        self._open.record_call(OpenCall(call.id, _first_start(call), tuple(wanted) if is_read else (UNREAD,)))
 
     def _skip_recording(self, recording_id: str, error: Exception) -> None:
         warn_skipped(recording_id, error)
@@ -327,6 +328,11 @@ class Poller:
         """Return whether a target may be tried now. During an outage it waits for a later poll; a migration has none."""
         blocked = not self._migrates and self._outages.is_any_blocked(needed_services(target))
         return self._journal.may_run(target.file_name, epoch_now()) and not blocked
+
+
+def _first_start(call: CallRecording) -> float:
+    """Return when the first audio of a call began, in epoch seconds; now if that is unknown."""
+    return min((media.start.timestamp() for media in call.audio if media.start is not None), default=epoch_now())
 
 
 def _split_pages(pages: Iterator[list[CallRecording]], size: int) -> Iterator[Sequence[CallRecording]]:

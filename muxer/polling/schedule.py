@@ -49,6 +49,8 @@ class PollSchedule:
         self.reaches = plan_reaches(window, interval)
         self._interval, self._always_whole = interval, always_whole
         self._read: dict[float, float] = {}
+        # The longest reach that a poll has read within half of an interval.
+        self._quick_reach = 0.0
 
     @classmethod
     def from_options(cls, processing: ProcessingOptions) -> PollSchedule:
@@ -72,9 +74,16 @@ class PollSchedule:
             return self.whole
         return max((one.seconds for one in self.reaches if self._due_in(one, now) <= 0), default=self.shortest)
 
-    def passes_within(self, reach: float) -> list[float]:
-        """Return the reaches up to `reach`, the shortest first: the newest calls are read before older ones."""
-        return [*(one.seconds for one in self.reaches if one.seconds < reach), reach]
+    def plan_passes(self, reach: float) -> list[float]:
+        """Return the passes of a poll over `reach`. One that may be long reads the newest calls first."""
+        shorter = (one.seconds for one in self.reaches if one.seconds < reach)
+        return [reach] if reach <= self._quick_reach else [*shorter, reach]
+
+    def record_duration(self, reach: float, seconds: float) -> None:
+        """Record how long a poll over `reach` took."""
+        shorter = max((one.seconds for one in self.reaches if one.seconds < reach), default=0.0)
+        is_quick = seconds <= self._interval / 2
+        self._quick_reach = max(self._quick_reach, reach) if is_quick else min(self._quick_reach, shorter)
 
     def record_pass(self, reach: float, started: float) -> None:
         """Record that a pass over `reach`, which began at `started`, was read to its end. It covers the shorter ones."""
@@ -94,3 +103,8 @@ class PollSchedule:
         """Return the time until a reach is due. Polls come at intervals: half of one decides which of two is nearer."""
         read = self._read.get(reach.seconds)
         return 0.0 if read is None else read + reach.period - self._interval / 2 - now
+
+
+def next_newest_pass(started: float, ended: float, interval: float) -> float:
+    """Return when a long poll reads the newest calls again: after an interval, but half of one is left for older calls."""
+    return max(started + interval, ended + interval / 2)

@@ -65,11 +65,13 @@ def test_results_keep_the_order_of_the_slices(ahead: LookAhead) -> None:
 
 
 def test_as_many_queries_as_allowed_run_at_a_time(ahead: LookAhead) -> None:
-    queries, together = Counter(), threading.Barrier(LIMIT - 1)
+    queries, together = Counter(), threading.Event()
 
     def fetch(_: list[int]) -> None:
         with queries:
-            together.wait(WAIT_SECONDS)
+            if queries.running >= LIMIT - 1:
+                together.set()
+            assert together.wait(WAIT_SECONDS)
 
     list(ahead.read_slices(slices_of(3 * (LIMIT - 1), queries), fetch))
     assert LIMIT - 1 <= queries.maximum <= LIMIT and queries.running == 0

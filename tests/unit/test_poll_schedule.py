@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from muxer.polling.schedule import PollSchedule, plan_reaches
+from muxer.polling.schedule import PollSchedule, next_newest_pass, plan_reaches
 
 HOUR = 3600.0
 
@@ -68,9 +68,24 @@ def test_a_reset_makes_the_whole_window_due() -> None:
     assert schedule.due_reach(1) == schedule.whole
 
 
-def test_passes_grow_to_the_reach_that_is_due() -> None:
+def test_only_a_poll_that_may_be_long_reads_the_newest_calls_first() -> None:
     schedule = PollSchedule(12 * HOUR, 300)
-    assert [one / 60 for one in schedule.passes_within(400 * 60)] == [100, 200, 400]
+
+    def passes(minutes: float) -> list[float]:
+        return [one / 60 for one in schedule.plan_passes(minutes * 60)]
+
+    assert passes(720) == [100, 200, 400, 720]
+    schedule.record_duration(400 * 60, 149)
+    assert passes(400) == [400] and passes(720) == [100, 200, 400, 720]
+    schedule.record_duration(400 * 60, 151)
+    assert passes(400) == [100, 200, 400] and passes(200) == [200]
+    schedule.record_duration(720 * 60, 10)
+    assert passes(720) == [720]
+
+
+def test_a_long_poll_reads_the_newest_calls_again_without_starving_older_ones() -> None:
+    assert next_newest_pass(1000, 1100, 300) == 1300
+    assert next_newest_pass(1000, 1500, 300) == 1650
 
 
 @given(st.floats(0.5, 30), st.floats(60, 1440), st.floats(0, 1), st.floats(0, 300))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from math import ceil
 from typing import Protocol
 
-from muxer.polling.schedule import PollSchedule
+from muxer.polling.schedule import PollSchedule, next_newest_pass
 from tests.bench.simulated.costs import POLL_CPU
 from tests.bench.simulated.day import Day
 
@@ -115,12 +115,12 @@ class SimulatedPoller:
 
     def __init__(self, window: PollWindow, day: Day, page_seconds: float, site: PollSite) -> None:
         self._window, self._day, self._page_seconds, self._site = window, day, page_seconds, site
-        self._schedule, self._is_slow, self._rejected = window.create_schedule(), True, 0.0
+        self._schedule, self._rejected = window.create_schedule(), 0.0
         self._number = 0
         self._met: set[int] = set()
         self._bare: set[int] = set()
         self._found: list[int] = []
-        self._newest_at = 0.0
+        self._newest_due = self._newest_read = 0.0
         self._is_starved = False
         self.polls: list[float] = []
 
@@ -142,7 +142,7 @@ class SimulatedPoller:
         started, before = self._site.now, None
         reach = max(self._schedule.due_reach(started), self._rejected)
         self._rejected = 0.0
-        passes = self._schedule.passes_within(reach) if self._is_slow else [reach]
+        passes = self._schedule.plan_passes(reach)
         first = self._window.limit_reach(passes[0])
         for length in passes:
             if before is not None and self._site.is_closed(before.past):
@@ -154,7 +154,7 @@ class SimulatedPoller:
             self._schedule.record_pass(length, began)
             self._rejected = length if self._is_starved else self._rejected
             before = part
-        self._is_slow = self._site.now - started > self._window.interval
+        self._schedule.record_duration(reach, self._site.now - started)
 
     def _pass(self, reach: PollWindow, known: int, newest: PollWindow | None) -> Iterator[float]:
         """Read a window, and the newest calls again after each poll interval. Publish tasks for what was
@@ -164,7 +164,7 @@ class SimulatedPoller:
         self._site.record_requests(cost.pages + cost.slices, cost.seconds)
         left, read, requests = self._positions(reach, started), 0.0, cost.pages + cost.slices
         while read < 1.0:
-            due = self._newest_at + self._window.interval - self._site.now if newest else cost.seconds
+            due = self._newest_due - self._site.now if newest else cost.seconds
             # There is at least one slice between two reads of the newest calls.
             part = min(1.0 - read, max(min(due, CHECK_INTERVAL) / cost.seconds, 2 / requests))
             yield part * cost.seconds
@@ -172,8 +172,8 @@ class SimulatedPoller:
             self._read_until(left, read if read < 1.0 - 1e-9 else 1.0, newest is None)
             if self._found and self._site.needs_work():
                 self._publish_found()
-            if newest and read < 1.0 and self._site.now - self._newest_at >= self._window.interval:
-                last = self._newest_at
+            if newest and read < 1.0 and self._site.now >= self._newest_due:
+                last = self._newest_read
                 length = newest.count_recordings(self._day, self._site.now)
                 ended = replace(newest, past=newest.older_than + self._site.now - last).count_recordings(
                     self._day, self._site.now
@@ -181,7 +181,8 @@ class SimulatedPoller:
                 yield from self._pass(newest, length - ended - len(self._bare), None)
         self._publish_found()
         if newest is None:
-            self._newest_at = self._site.now
+            self._newest_read = started
+            self._newest_due = next_newest_pass(started, self._site.now, self._window.interval)
 
     def _publish_found(self) -> None:
         self._is_starved |= not self._site.order_recordings(self._found)
@@ -202,7 +203,7 @@ class SimulatedPoller:
                 continue
             if ready[recording] <= now:
                 self._found.append(recording)
-            elif newest:
+            elif newest or self._day.start[recording] >= now - self._window.older_than - self._schedule.shortest:
                 self._bare.add(recording)
                 continue
             self._bare.discard(recording)
