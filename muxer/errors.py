@@ -73,6 +73,8 @@ class MuxerError(Exception):
 
     code: Code
     usual_code: ClassVar[Code] = Code.UNEXPECTED
+    # A response was too long, or took too long: a query for fewer recordings may work.
+    is_too_long = has_timed_out = False
 
     def __init__(self, message: str, *, code: Code | None = None) -> None:
         super().__init__(message)

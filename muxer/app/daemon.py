@@ -187,7 +187,10 @@ class Daemon:
             return error
         seconds = time.monotonic() - started
         self._activity.record_poll_success(result.summary_counts, seconds, result.oldest_open)
-        log.info("poll done", extra={"fields": {**result.summary_counts, "seconds": round(seconds, 3)}})
+        whole_in = self._poller.seconds_to_whole()
+        self._activity.record_reach(result.reach, is_whole=result.is_whole, seconds_to_whole=whole_in)
+        fields = {**result.summary_counts, "reach_minutes": round(result.reach / 60, 1), "seconds": round(seconds, 3)}
+        log.info("poll done", extra={"fields": fields})
         return None
 
     def _record_poll_failure(self, error: Exception) -> None:
@@ -344,6 +347,7 @@ class Daemon:
             self._executor.wait_for_running(CANCEL_SECONDS)
         self._runner.cancel_all()
         self._services.helpers.close()
+        self._poller.close()
         if self._migration and not self._ended:
             self._print_result(
                 f"migration stopped before its end, start it again for the rest: {progress_text(self._migration_progress())}"
@@ -366,6 +370,9 @@ class _HeartbeatPausingSink(TargetSink):
     def submit(self, target: MuxTarget) -> bool:
         with self._heartbeat.pause_while_waiting(for_workers=True):
             return self._executor.submit(target)
+
+    def holds(self, name: str) -> bool:
+        return self._executor.holds(name)
 
     def mark_finished(self, target: MuxTarget) -> None:
         self._executor.mark_finished(target)

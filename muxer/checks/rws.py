@@ -23,7 +23,9 @@ from muxer.gir.session import csrf_header
 from muxer.net.circuit_breaker import RWS, CircuitBreaker
 from muxer.polling import window
 from muxer.polling.poll_query import PollQuery
+from muxer.polling.schedule import PollSchedule
 from muxer.polling.sharding import effective_shard, is_mine
+from muxer.status.formatting import format_span
 
 # Requirement of the Genesys guide.
 MIN_RWS_VERSION = (8, 5, 205, 32)
@@ -153,6 +155,8 @@ class RwsChecks:
             yield warning_finding(WINDOW_CHECK, text, self._empty_window_advice())
             return
         yield passed_finding(WINDOW_CHECK, text)
+        if not self._config.advanced.call_recording_query_string:
+            yield passed_finding("polls", self._polls_text())
         mine = effective_shard(self._config.processing)
         if mine is not None:
             share = f"{ours} of {found} belong to shard {mine} of {self._config.processing.total_muxers}"
@@ -185,8 +189,19 @@ class RwsChecks:
         seen = self.rws_client.deviations.first_texts
         advice = "the muxer reads them in a slower way: see docs/gir-api.md, section 9, and report it"
         yield from (failed_finding(PAGES_CHECK, seen[kind], advice) for kind in PAGING_DEVIATIONS if kind in seen)
+        if Deviation.SMALLER_PAGES in seen:
+            yield warning_finding(PAGES_CHECK, seen[Deviation.SMALLER_PAGES], "no recording is lost: follow the text")
         if self._incomplete:
             yield failed_finding(PAGES_CHECK, self._incomplete, "recordings are missed: follow the text, and report it")
+
+    def _polls_text(self) -> str:
+        """Return how often a poll reads which part of the window."""
+        schedule = PollSchedule.from_options(self._config.processing)
+        first, last, interval = schedule.reaches[0], schedule.reaches[-1], self._config.processing.min_poll_interval * 60
+        if self._config.processing.poll_whole_window or len(schedule.reaches) == 1:
+            return f"every {format_span(interval)} over the whole window"
+        newest = f"every {format_span(interval)} over the last {format_span(first.seconds)} of the window"
+        return f"{newest}, every {format_span(last.period)} over the whole window, see docs/running.md"
 
     def _window_text(self) -> str:
         if self._config.advanced.call_recording_query_string:

@@ -149,11 +149,16 @@ def _poll_lines(state: dict[str, Any], now: float) -> list[str]:
     else:
         result = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in polls["result"].items() if count)
         ended, took = format_ago(polls["last_success"], now), format_span(polls["seconds"])
-        last = f"last poll: {ended}, took {took}: {result or 'found nothing'}"
+        reach = f", calls of the last {format_span(polls['reach'])}" if polls["reach"] else ""
+        last = f"last poll: {ended}, took {took}{reach}: {result or 'found nothing'}"
     lines = [last]
     if polls.get("next_due"):
         due = polls["next_due"]
         lines.append(f"next poll: {format_ago(due, now) if due > now + 1 else 'now'}")
+    if polls["whole_due"] is not None:
+        read, due = polls["whole_success"], polls["whole_due"]
+        done = f"read {format_ago(read, now)}" if read is not None else "not read yet"
+        lines.append(f"whole window: {done}, due {format_ago(due, now) if due > now + 1 else 'at the next poll'}")
     if polls["oldest_open"] is not None:
         start = polls["oldest_open"]
         lines.append(f"oldest call without its muxed file: started {format_datetime(start)}, {format_ago(start, now)}")

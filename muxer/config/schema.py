@@ -118,6 +118,11 @@ class ProcessingOptions:
     min_poll_interval: float = guide_option(
         types.NumberType(0, maximum=10_080), "5", "minutes from the start of one poll to the next"
     )
+    poll_whole_window: bool = own_option(
+        types.parse_switch,
+        "0",
+        "1 = every poll reads the whole window; 0 = older calls are read less often, see docs/running.md",
+    )
     temp_dir: Path | None = guide_option(
         types.optional_type(types.parse_folder), "", "existing folder for temporary files; empty = one below the system's"
     )
@@ -153,6 +158,9 @@ class AdvancedOptions:
         types.IntegerType(1, 1000), "5", "number of recordings to process at the same time, > 0"
     )
     pagination: int = guide_option(types.IntegerType(1, 100_000), "100", "recordings per page of an RWS query, > 0")
+    concurrent_queries: int = own_option(
+        types.IntegerType(1, 32), "4", "maximum number of queries that a poll sends to RWS at a time"
+    )
     max_overlap_allowed: float = guide_option(
         types.NumberType(0, maximum=86_400),
         "2",

@@ -112,6 +112,10 @@ class FleetPool(TargetExecutor):
             self._is_starved = True
         return False
 
+    def holds(self, name: str) -> bool:
+        """Return whether a target is outstanding, or done since this poll started."""
+        return self._events.is_taken(name)
+
     def mark_finished(self, target: MuxTarget) -> None:
         """Record that a poll has found a target done."""
         self._events.record_finished(target.file_name)

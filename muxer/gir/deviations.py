@@ -16,6 +16,7 @@ class Deviation(StrEnum):
     NO_LINK = "page without link"
     PAGE_REFUSED = "page refused"
     EMPTY_SCAN = "empty scan page"
+    SMALLER_PAGES = "smaller pages"
     NO_BULK = "no bulk query"
     BULK_IGNORES_IDS = "bulk query ignores ids"
     RCS_PATHS = "second paths of RCS"

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Iterable, Iterator, Mapping
+from itertools import islice
 
-from muxer.errors import Forbidden, QueryIncomplete, RequestRejected, ServiceFailed, ServiceUnavailable
+from muxer.errors import Forbidden, MuxerError, QueryIncomplete, RequestRejected, ServiceFailed, ServiceUnavailable
 from muxer.gir.deviations import Deviation, DeviationLog
 from muxer.gir.links import LINK_CONTAINERS, describe_keys, is_scan_query, query_parameter, with_parameters, without_scan
 from muxer.gir.models import Json, parse_time, to_microseconds
+from muxer.gir.page_size import DEFAULT_LIMIT, MAX_LIMIT, SmallerPage, reduce_limit
 from muxer.gir.paging import MAX_REMEMBERED_IDS, FetchPage, PageWalk
 from muxer.gir.sweep import SweepWindow, WindowSweep
 from muxer.system.bounded_set import BoundedSet
 
-DEFAULT_LIMIT = 100
 # A page of such a length may have been cut off by a limit of the server, whatever `limit` asked for: 100 by gir-api, the
 # others are our decision. Smaller ones are frequent by chance, and each costs more requests.
 SERVER_LIMITS = frozenset((50, 100, 200, 250, 500, 1000))
@@ -48,17 +49,20 @@ class RecordingListing:
         self._linked: set[bool] = set()
         self._scans = True
         self._refusals = 0
+        # The largest page to ask for.
+        self._max_limit = MAX_LIMIT
+        # Whether two small pages have shown no link either.
+        self._shows_no_link = False
         # Whether RWS accepts a larger limit than that of the query; None until it was asked.
         self._accepts_more: bool | None = None
 
     def read_pages(self, url: str) -> Iterator[RawRecordings]:
         """Yield the raw recordings of a query page by page, each id once. Raises QueryIncomplete after the last page."""
         seen = BoundedSet(MAX_REMEMBERED_IDS)
-        walk = PageWalk(self._fetch, url if self._scans else without_scan(url), seen)
-        is_refused = yield from self._read_walk(walk)
+        walk, is_refused = yield from self._read_query(url if self._scans else without_scan(url), seen)
         if is_scan_query(walk.first) and not (walk.has_recordings or True in self._linked):
-            scan, walk = walk, PageWalk(self._fetch, without_scan(url), seen)
-            is_refused = yield from self._read_walk(walk)
+            scan = walk
+            walk, is_refused = yield from self._read_query(without_scan(url), seen)
             if walk.recordings:
                 self._scans = False
                 self._deviations.record_deviation(Deviation.EMPTY_SCAN, _describe_empty_scan(scan))
@@ -70,12 +74,36 @@ class RecordingListing:
         if is_refused or self._may_be_cut(walk):
             yield from self._sweep_windows(walk, seen, is_refused=is_refused)
 
+    def _read_query(self, url: str, seen: BoundedSet) -> Generator[RawRecordings, None, tuple[PageWalk, bool]]:
+        """Yield the pages of a query, smaller ones when RWS does not return them. Returns the walk, and as _read_walk."""
+        limit, smaller = _page_limit(url), None
+        while True:
+            limit = min(limit, self._max_limit)
+            walk = PageWalk(self._fetch, url if limit == _page_limit(url) else with_parameters(url, limit=limit), seen)
+            try:
+                is_refused = yield from self._read_walk(walk)
+            except MuxerError as error:
+                smaller = reduce_limit(limit, error, walk.number)
+                if smaller is None:
+                    raise
+                limit = smaller.limit
+                continue
+            if smaller is not None:
+                self._keep_limit(smaller, _page_limit(url))
+            return walk, is_refused
+
+    def _keep_limit(self, smaller: SmallerPage, asked: int) -> None:
+        self._max_limit = smaller.later
+        what = f"RWS does not return {asked} call recordings on a page: {smaller.cause}"
+        advice = f"the muxer asks for {smaller.later} until it is restarted; set [advanced] pagination to that"
+        self._deviations.record_deviation(Deviation.SMALLER_PAGES, f"{what}; {advice}")
+
     def _read_walk(self, walk: PageWalk) -> Generator[RawRecordings, None, bool]:
         """Yield the pages of a walk. Returns True when it ended at a page that RWS refuses again and again."""
         try:
             yield from walk
         except (*PAGE_REFUSALS, ServiceUnavailable) as error:
-            if not walk.number:
+            if not walk.number or error.is_too_long:
                 raise
             walk.refusal = str(error)
             asked = getattr(error, "retry_after", None)
@@ -93,8 +121,23 @@ class RecordingListing:
         return False
 
     def _may_be_cut(self, walk: PageWalk) -> bool:
-        is_understood = walk.has_link or is_scan_query(walk.first) in self._linked
-        return _is_full(walk) and (walk.went_round or not is_understood)
+        if not walk.went_round and (walk.has_link or is_scan_query(walk.first) in self._linked):
+            return False
+        # A server may have any limit below a large one that was asked for.
+        return _is_full(walk) or (len(walk.recordings) >= DEFAULT_LIMIT and not self._links_small_pages(walk.first))
+
+    def _links_small_pages(self, url: str) -> bool:
+        """Return whether RWS links the pages of a query when they are small: then a large page without a link is the end."""
+        if not self._shows_no_link:
+            probe = PageWalk(self._fetch_once, with_parameters(url, limit=DEFAULT_LIMIT // 2))
+            try:
+                is_linked = sum(1 for _ in islice(probe, 2)) > 1
+            except MuxerError:
+                return False
+            if is_linked:
+                self._linked.add(is_scan_query(url))
+            self._shows_no_link = not is_linked
+        return is_scan_query(url) in self._linked
 
     def _sweep_windows(self, walk: PageWalk, seen: BoundedSet, *, is_refused: bool) -> Iterator[RawRecordings]:
         """Yield what a query finds besides its `walk`, in time windows, with a larger limit than before."""

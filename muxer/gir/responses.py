@@ -38,6 +38,7 @@ _SERVER_ERROR_CODES = (4, 12, 13, 14, 15, 16, 17)
 _RETRYABLE_STATUSES = (408, 425, 429)
 # Not implemented: a retry does not help.
 _NOT_IMPLEMENTED = 501
+_TIMEOUT_STATUSES = (408, 504)
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def parse_response(
     """
     if sum(map(response.body.count, (b",", b"[", b"{"))) > MAX_JSON_VALUES:
         limit = f"the response has more than {MAX_JSON_VALUES} values"
-        raise RequestRejected(f"{response.what}: {limit}; a smaller [advanced] pagination may help")
+        raise too_long_error(f"{response.what}: {limit}")
     content = _json_object(response.body)
     code, message = _status_code(content), str((content or {}).get("statusMessage") or "")[:500]
     if not 200 <= response.status < 300 or code not in accepted:
@@ -83,14 +84,25 @@ def response_error(response: HttpResponse, code: int, message: str) -> MuxerErro
     if status == 403 or code in _FORBIDDEN_CODES:
         return Forbidden(text)
     if status == 413:
-        return AccessDenied(f"{text}; the server, or a proxy before it, limits the size of a request; raise it there")
+        denied = AccessDenied(f"{text}; the server, or a proxy before it, limits the size of a request; raise it there")
+        denied.is_too_long = True
+        return denied
     if status == _NOT_IMPLEMENTED:
         return RequestRejected(text, status, code)
     if status == 500 or (status < 300 and code in _SERVER_ERROR_CODES):
         return ServiceFailed(text, retry_after(response.headers))
     if status >= 500 or status in _RETRYABLE_STATUSES or code in _SERVER_ERROR_CODES or status < 200:
-        return ServiceUnavailable(text, retry_after(response.headers))
+        error = ServiceUnavailable(text, retry_after(response.headers))
+        error.has_timed_out = status in _TIMEOUT_STATUSES
+        return error
     return RequestRejected(text, status, code)
+
+
+def too_long_error(text: str) -> RequestRejected:
+    """Return the error of a response that is longer than a limit of the muxer."""
+    error = RequestRejected(f"{text}; a smaller [advanced] pagination may help")
+    error.is_too_long = True
+    return error
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

@@ -91,7 +91,7 @@ class RwsClient(LabelClient):
         self._screens = f"internal-api/{contact_center}/screen-recordings"
         self._settings = f"{self._ops}/settings/screen-recording-encryption"
         self._listing = RecordingListing(self._fetch_page, self.deviations, partial(self._fetch_page, attempts=1))
-        self._bulk = True
+        self._bulk, self._ignores_ids = True, False
         # The greatest number of recordings in a bulk response that single reads have confirmed.
         self._confirmed = 0
         self._version_warned = False
@@ -160,6 +160,8 @@ class RwsClient(LabelClient):
             except (RequestRejected, Forbidden) as error:
                 self._leave_bulk(Deviation.NO_BULK, f"RWS has no bulk query of screen recordings ({error})")
             else:
+                if self._ignores_ids:  # as another thread has found meanwhile
+                    break
                 if not self._bulk or self._is_understood(slice_, screens, streak):
                     found += screens
                     remaining = remaining[len(slice_) :]
@@ -187,6 +189,7 @@ class RwsClient(LabelClient):
         what = "returns others than those requested"
         if shown <= wanted:
             what = "leaves out some that exist, or their media"
+        self._ignores_ids = True
         self._leave_bulk(Deviation.BULK_IGNORES_IDS, f"the bulk query of screen recordings {what}: RWS ignores its ids")
         return False
 

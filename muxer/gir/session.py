@@ -24,7 +24,14 @@ from requests.auth import HTTPBasicAuth
 
 from muxer import __version__
 from muxer.errors import Code, RequestRejected, ServiceUnavailable, Stopped, UnreadableResponse
-from muxer.gir.responses import HttpResponse, is_csrf_refusal, is_message_type, parse_response, response_error
+from muxer.gir.responses import (
+    HttpResponse,
+    is_csrf_refusal,
+    is_message_type,
+    parse_response,
+    response_error,
+    too_long_error,
+)
 from muxer.journal.retry_policy import step_delay
 from muxer.net import header_timeout, tls, transfer
 from muxer.net.circuit_breaker import CircuitBreaker
@@ -240,7 +247,7 @@ class ServiceSession:
                 transfer.check_progress(deadline, what, self._stop)
                 if len(body) > MAX_JSON_BYTES:
                     limit = f"the response is longer than {MAX_JSON_BYTES} bytes"
-                    raise RequestRejected(f"{what}: {limit}; a smaller [advanced] pagination may help")
+                    raise too_long_error(f"{what}: {limit}")
         return HttpResponse(what, response.status_code, response.headers, bytes(body))
 
     def _redirect_target(self, url: str, location: str) -> str:
@@ -323,9 +330,17 @@ def _translate_errors(what: str) -> Iterator[None]:
     except requests.exceptions.SSLError as error:
         raise ServiceUnavailable(f"{what}: TLS failed: {_innermost_reason(error)}", code=Code.TLS) from error
     except requests.exceptions.Timeout as error:
-        raise ServiceUnavailable(f"{what}: no response within the time limit") from error
+        raise _timeout_error(f"{what}: no response within the time limit") from error
+    except urllib3.exceptions.TimeoutError as error:
+        raise _timeout_error(f"{what}: {_innermost_reason(error)}") from error
     except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError) as error:
         raise ServiceUnavailable(f"{what}: {_innermost_reason(error)}") from error
+
+
+def _timeout_error(text: str) -> ServiceUnavailable:
+    error = ServiceUnavailable(text)
+    error.has_timed_out = True
+    return error
 
 
 def _innermost_reason(error: BaseException) -> str:

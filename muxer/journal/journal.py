@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 # The oldest failed targets are forgotten first.
 MAX_FAILURES_IN_MEMORY = 100_000
+MAX_DONE_IN_MEMORY = 100_000
 # For how long finished targets stay readable, and how many at most.
 MAX_TARGET_AGE_SECONDS = 7 * 86_400.0
 MAX_DONE_TARGETS = 200_000
@@ -99,6 +100,8 @@ class Journal:
         self._mask = mask or Mask()
         self._left = left
         self._failures: OrderedDict[str, FailureRecord] = OrderedDict()
+        # The latest targets that were muxed since the start.
+        self._done: OrderedDict[str, None] = OrderedDict()
         # Rows that could not be written yet, by target name.
         self._unwritten: OrderedDict[str, dict[str, object]] = OrderedDict()
         self._database: sqlite3.Connection | None = None
@@ -115,6 +118,11 @@ class Journal:
             return True
         # A clock that was set back must not keep a target waiting.
         return entry.retry_at is not None and not now < entry.retry_at < now + 2 * MAX_DELAY_SECONDS
+
+    def is_done(self, name: str) -> bool:
+        """Whether the target `name` was muxed since the start, as far as that is remembered."""
+        with self._lock:
+            return name in self._done
 
     def record_wanted(self, key: TargetKey, now: float) -> None:
         """Record that a target waits for a worker."""
@@ -145,10 +153,17 @@ class Journal:
                 return [(TargetKey(*key), at, str(json.loads(facts).get("message", ""))) for *key, at, facts in rows]
         return []
 
-    def record_done(self, key: TargetKey, now: float, facts: Mapping[str, object]) -> None:
-        """Record that a target is done, with the fields of its log line, and forget its failures."""
+    def record_done(self, key: TargetKey, now: float, facts: Mapping[str, object], *, is_muxed: bool = False) -> None:
+        """Record that a target is done, with the fields of its log line, and forget its failures.
+
+        One that is not muxed may have changed sources, so that only RWS knows whether its call is done.
+        """
         with self._lock:
             self._failures.pop(key.name, None)
+            if is_muxed:
+                self._done[key.name] = None
+            if len(self._done) > MAX_DONE_IN_MEMORY:
+                self._done.popitem(last=False)
             self._write_target(key, DONE, None, now, json.dumps(facts, default=str))
 
     def record_failure(self, key: TargetKey, error: Exception | Failure, now: float) -> FailureRecord:
@@ -156,6 +171,7 @@ class Journal:
         failure = error if isinstance(error, Failure) else classify_error(error)
         with self._lock:
             earlier = self._failures.pop(key.name, None)
+            self._done.pop(key.name, None)
             earlier = earlier or FailureRecord(0, 0, now, "", "", "")
             entry = self._failures[key.name] = next_record(failure, self._storable_reason(failure.reason), earlier, now)
             if len(self._failures) > MAX_FAILURES_IN_MEMORY:

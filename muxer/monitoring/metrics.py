@@ -127,8 +127,14 @@ def poll_metrics(polls: PollStatistics, now: float) -> Iterator[Metric]:
     yield labelled_gauge("muxer_last_poll_recordings", help_text, ["kind"], recordings)
     help_text = "Muxed files in the last successful poll, by what had to be done."
     yield labelled_gauge("muxer_last_poll_targets", help_text, ["kind"], single_label(_poll_counts(polls, TARGET_LABELS)))
+    if polls.reach is not None:
+        help_text = "How much of the window the last successful poll read, from the end of the window."
+        yield gauge_metric("muxer_last_poll_reach_seconds", help_text, polls.reach)
+    if polls.whole_success is not None:
+        help_text = "When the last poll that read the whole window succeeded."
+        yield gauge_metric("muxer_last_whole_window_timestamp_seconds", help_text, polls.whole_success)
     age = 0.0 if polls.oldest_open is None else max(0.0, now - polls.oldest_open)
-    help_text = "Age of the oldest call without its muxed file in the last successful poll; 0 = there is none."
+    help_text = "Age of the oldest known call without its muxed file, after the last successful poll; 0 = there is none."
     yield gauge_metric("muxer_oldest_unmuxed_age_seconds", help_text, age)
 
 

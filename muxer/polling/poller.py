@@ -1,27 +1,31 @@
 """One poll: reads the call recordings of a query page by page, selects those of this instance, and submits their targets.
 
-Memory does not grow with the window. A fleet goes through it in several passes, newest calls first.
+Memory does not grow with the window. The schedule decides how far back a poll looks. A long poll goes through its reach in
+several passes, newest calls first. Older calls whose targets are due for a retry are read by their ids.
 """
 
 from __future__ import annotations
 
 import logging
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from muxer.config.schema import Config
-from muxer.errors import MuxerError, QueryIncomplete
-from muxer.gir.models import CallRecording
+from muxer.errors import MetadataError, MuxerError, QueryIncomplete, RequestRejected
+from muxer.gir.models import CallRecording, ScreenRecording
 from muxer.gir.rws import RwsClient, warn_skipped
 from muxer.gir.targets import MuxTarget, select_targets
 from muxer.journal.journal import Journal, epoch_now
 from muxer.log.setup import recording_context
 from muxer.net.circuit_breaker import CircuitBreaker
 from muxer.pipeline.job import needed_services
+from muxer.polling.lookahead import LookAhead
+from muxer.polling.open_calls import UNREAD, OpenCall, OpenCalls, OpenTarget
 from muxer.polling.poll_query import PollQuery
+from muxer.polling.schedule import PollSchedule, next_newest_pass
 from muxer.polling.sharding import is_mine
-from muxer.polling.window import plan_passes
 from muxer.scheduling.executor import TargetSink
 from muxer.system.bounded_set import BoundedSet
 
@@ -31,11 +35,20 @@ log = logging.getLogger(__name__)
 MAX_WARNED_RECORDINGS = 100_000
 # Recordings that a later pass of the same poll recognises; more are only read and counted twice.
 MAX_SEEN_RECORDINGS = 1_000_000
+# Older calls that a poll reads by their ids; for more of them it looks back further. Of those that need a service that is
+# unavailable, a few are enough to try it.
+MAX_SINGLE_READS, MAX_TRIAL_READS, SINGLE_READS_AT_A_TIME = 500, 20, 20
+# When the clock is changed by more than this, calls seem older or younger than they are: the whole window is read.
+MAX_CLOCK_CHANGE_SECONDS = 60.0
 
 
 @dataclass
 class PollResult:
-    """The counts of a poll. `oldest_open` is the start of the oldest call whose target needs work, in epoch seconds."""
+    """The counts of a poll over the last `reach` seconds of the window, the whole one when `is_whole`.
+
+    `waiting` includes the known targets of older calls. `oldest_open` is the start of the oldest call whose target needs
+    work, in epoch seconds.
+    """
 
     found: int = 0
     ours: int = 0
@@ -45,16 +58,23 @@ class PollResult:
     submitted: int = 0
     waiting: int = 0
     oldest_open: float | None = None
+    reach: float = 0.0
+    is_whole: bool = True
 
     @property
     def summary_counts(self) -> dict[str, int]:
-        """Everything but `oldest_open`."""
-        return {name: value for name, value in vars(self).items() if name != "oldest_open"}
+        """The numbers of recordings and targets."""
+        return {name: value for name, value in vars(self).items() if name not in ("oldest_open", "reach", "is_whole")}
 
     @property
     def target_count(self) -> int:
         """The number of targets that the poll found."""
         return self.already_done + self.submitted + self.waiting
+
+    def include_oldest(self, start: float | None) -> None:
+        """Note that a call that began at `start` needs work."""
+        if start is not None:
+            self.oldest_open = min(start, self.oldest_open or start)
 
 
 class Poller:
@@ -70,76 +90,192 @@ class Poller:
         self._sink = sink
         self._warned = BoundedSet(MAX_WARNED_RECORDINGS)
         self._queries = PollQuery(config, rws)
+        processing = config.processing
+        self._migrates = bool(config.advanced.call_recording_query_string)
+        self._older_than, self._interval = processing.window_past_older_than * 60, processing.min_poll_interval * 60
+        self._schedule = PollSchedule.from_options(processing)
+        self._open = OpenCalls()
+        self._clock_offset: float | None = None
         self._seen: BoundedSet | None = None
-        # Recordings of the newest pass that have no screen recording yet.
+        # Recordings of the newest calls that have no screen recording yet.
         self._without_screen: set[str] = set()
-        self._newest_at = 0.0
+        self._newest_due = 0.0
+        self._ahead = LookAhead(config.advanced.concurrent_queries)
+        # Counts of two threads: one reads recordings, another processes them.
+        self._counting, self._read, self._processed = threading.Lock(), 0, 0
         self.result = PollResult()
-        self.pending = 0
         self.skipped: dict[str, str] = {}
 
+    @property
+    def pending(self) -> int:
+        """The number of recordings that were read and are not processed yet."""
+        return self._read - self._processed
+
+    def close(self) -> None:
+        """Let the threads of the queries end."""
+        self._ahead.close()
+
     def poll(self) -> PollResult:
-        """Go once through the window or query. Raises the errors of RwsClient and the sink, QueryIncomplete at the end."""
+        """Go once through the query, as far back as is due. Raises the errors of RwsClient and the sink, QueryIncomplete at
+        the end."""
         incomplete = None
-        self.result, self.pending, self.skipped, self._without_screen = PollResult(), 0, {}, set()
-        self._sink.begin_poll()
-        reaches = self._pass_lengths()
-        self._seen = BoundedSet(MAX_SEEN_RECORDINGS) if len(reaches) > 1 else None
-        for number, reach in enumerate(reaches):
+        started = time.monotonic()
+        reach, due = self._begin_poll(started)
+        passes = [reach] if self._migrates else self._schedule.plan_passes(reach)
+        self._seen = BoundedSet(MAX_SEEN_RECORDINGS) if len(passes) > 1 else None
+        for number, length in enumerate(passes):
             try:
-                self._run_pass(reach, reaches[0] if number else None)
+                self._run_pass(length, passes[0] if number else None)
             except QueryIncomplete as error:
                 incomplete = error
-            if number + 1 < len(reaches) and self._sink.rejects_older_than(reach):
+            self.result.reach, self.result.is_whole = length, length >= self._schedule.whole
+            if due and not number:
+                self._read_open_calls(due)
+            if number + 1 < len(passes) and self._is_closed(length):
                 log.info("the queues are full; older calls are read by a later poll")
                 break
+        self._include_older(due)
         if incomplete is not None:
             raise incomplete
+        self._schedule.record_duration(self.result.reach, time.monotonic() - started)
         return self.result
 
-    def _run_pass(self, reach: float, newest: float | None) -> None:
-        """Go once through the last `reach` minutes; the `newest` are read again in between (None: this is the first)."""
-        interval = self._config.processing.min_poll_interval * 60
+    def seconds_to_whole(self) -> float:
+        """Return the time until a poll reads the whole window."""
+        return self._schedule.seconds_to_whole(time.monotonic())
+
+    def _begin_poll(self, started: float) -> tuple[float, list[OpenCall]]:
+        """Return how far back the poll looks, and the older calls that it reads by their ids."""
+        self.result, self.skipped, self._without_screen = PollResult(), {}, set()
+        self._read = self._processed = 0
+        self._sink.begin_poll()
+        if self._migrates:
+            return self._schedule.whole, []
+        offset = epoch_now() - started
+        if self._clock_offset is not None and abs(offset - self._clock_offset) > MAX_CLOCK_CHANGE_SECONDS:
+            log.warning("the clock was changed by %.0f s; the whole window is read", offset - self._clock_offset)
+            self._schedule.reset()
+        self._clock_offset = offset
+        if self._open.is_full:
+            self._schedule.reset()
+        self._open.forget_older(epoch_now() - self._older_than - self._schedule.whole)
+        reach = self._schedule.due_reach(started)
+        if reach > self._schedule.shortest and self._is_closed(self._schedule.shortest):
+            reach = self._schedule.shortest
+        reach, due = self._plan_retries(reach)
+        if reach >= self._schedule.whole:
+            self._open.clear()
+        return reach, due
+
+    def _plan_retries(self, reach: float) -> tuple[float, list[OpenCall]]:
+        """Return the older calls with targets that may be tried now, and `reach`, longer when there are many of them."""
+        if reach < self._schedule.whole and self._is_closed(self._schedule.shortest):
+            return reach, []
+        out = self._circuit_breaker.open_circuits().keys()
+        due = self._open.find_older(self._oldest_start(reach), self._is_due)
+        trials = [call.id for call in due if any(out & target.services for target in call.targets)]
+        waiting = set(trials[MAX_TRIAL_READS:])
+        due = [call for call in due if call.id not in waiting]
+        if len(due) <= MAX_SINGLE_READS:
+            return reach, due
+        longer = (one.seconds for one in self._schedule.reaches if self._oldest_start(one.seconds) <= due[-1].start)
+        return next(longer, self._schedule.whole), []
+
+    def _is_due(self, target: OpenTarget) -> bool:
+        return (
+            not self._journal.is_done(target.name)
+            and not self._sink.holds(target.name)
+            and self._journal.may_run(target.name, epoch_now())
+            and not self._circuit_breaker.is_any_blocked(target.services)
+        )
+
+    def _is_open(self, target: OpenTarget) -> bool:
+        return target is not UNREAD and not self._journal.is_done(target.name)
+
+    def _is_closed(self, reach: float) -> bool:
+        """Whether targets of calls older than `reach` are currently rejected."""
+        return self._sink.rejects_older_than((self._older_than + reach) / 60)
+
+    def _oldest_start(self, reach: float) -> float:
+        return epoch_now() - self._older_than - reach
+
+    def _read_open_calls(self, due: Sequence[OpenCall]) -> None:
+        """Read calls by their ids, and submit their targets."""
+        slices = (due[begin : begin + SINGLE_READS_AT_A_TIME] for begin in range(0, len(due), SINGLE_READS_AT_A_TIME))
         try:
-            for calls in _split_pages(self._read_own_calls(reach, newest is None), self._config.processing.query_slice_size):
-                if calls:
-                    self._process_slice(calls, newest is None)
+            for _, (calls, screens) in self._ahead.read_slices(slices, self._fetch_open_calls):
+                self._count_read(len(calls), len(calls), len(calls))
+                self._process_slice(calls, screens, newest=False)
+        finally:
+            self._flush_sink()
+
+    def _fetch_open_calls(self, due: Sequence[OpenCall]) -> tuple[list[CallRecording], dict[str, ScreenRecording]]:
+        calls = [call for one in due if (call := self._read_open_call(one)) is not None]
+        return calls, self._fetch_screens(calls)
+
+    def _read_open_call(self, known: OpenCall) -> CallRecording | None:
+        try:
+            call = self._rws.fetch_call_recording(known.id)
+        except (RequestRejected, MetadataError) as error:
+            log.warning("the call recording %s cannot be read: %s", known.id, error)
+            return None
+        if call is None:
+            self._open.forget_call(known.id)
+        return call
+
+    def _include_older(self, read: Sequence[OpenCall]) -> None:
+        """Add the targets of older calls, which this poll has not looked at, to its result."""
+        if not self.result.is_whole:
+            waiting, oldest = self._open.count_targets(
+                self._oldest_start(self.result.reach), self._is_open, {one.id for one in read}
+            )
+            self.result.waiting += waiting
+            self.result.include_oldest(oldest)
+
+    def _run_pass(self, reach: float, newest: float | None) -> None:
+        """Go once through the last `reach` seconds; the `newest` are read again in between (None: this is the first)."""
+        started = time.monotonic()
+        try:
+            slices = _split_pages(self._read_own_calls(reach, newest is None), self._config.processing.query_slice_size)
+            for calls, screens in self._ahead.read_slices(slices, self._fetch_screens):
+                self._process_slice(calls, screens, newest is None)
                 if self._sink.needs_targets_now:
                     self._flush_sink()
-                if newest is not None and time.monotonic() - self._newest_at > interval:
+                if newest is not None and time.monotonic() > self._newest_due:
                     self._run_pass(newest, None)
         finally:
             # Targets found before RWS failed are not requested again.
             self._flush_sink()
+        self._schedule.record_pass(reach, started)
         if newest is None:
-            self._newest_at = time.monotonic()
+            self._newest_due = next_newest_pass(started, time.monotonic(), self._interval)
 
     def _flush_sink(self) -> None:
         accepted = self._sink.flush()
         self.result.submitted += accepted
         self.result.waiting -= accepted
 
-    def _pass_lengths(self) -> list[float]:
-        processing = self._config.processing
-        if self._config.is_fleet and not self._config.advanced.call_recording_query_string:
-            return plan_passes(processing.window_past, processing.window_past_older_than)
-        return [processing.window_past]
-
     def _read_own_calls(self, reach: float, newest: bool) -> Iterator[list[CallRecording]]:
         """Yield the recordings of this instance by page, those without a screen again for the `newest` pass."""
-        for page in self._rws.read_call_recordings(self._queries.build_query(reach)):
+        for page in self._rws.read_call_recordings(self._queries.build_query((self._older_than + reach) / 60)):
             new = page if self._seen is None else [call for call in page if self._seen.add(call.id)]
             ours = [call for call in new if is_mine(self._config.processing, call.id)]
-            self.result.found += len(new)
-            self.result.ours += len(ours)
             retried = [call for call in page if call.id in self._without_screen] if newest else []
-            self.pending += len(ours) + len(retried)
+            self._count_read(len(new), len(ours), len(ours) + len(retried))
             yield [*retried, *ours]
 
-    def _process_slice(self, calls: Sequence[CallRecording], newest: bool) -> None:
-        result, bulk = self.result, self._config.processing.batch_read_screen_recording_metadata
-        screens = self._rws.fetch_screen_recordings([call.id for call in calls], bulk, self._skip_recording)
-        advanced = self._config.advanced
+    def _count_read(self, found: int, ours: int, read: int) -> None:
+        with self._counting:
+            self.result.found += found
+            self.result.ours += ours
+            self._read += read
+
+    def _fetch_screens(self, calls: Sequence[CallRecording]) -> dict[str, ScreenRecording]:
+        bulk = self._config.processing.batch_read_screen_recording_metadata
+        return self._rws.fetch_screen_recordings([call.id for call in calls], bulk, self._skip_recording) if calls else {}
+
+    def _process_slice(self, calls: Sequence[CallRecording], screens: Mapping[str, ScreenRecording], newest: bool) -> None:
+        result, advanced = self.result, self._config.advanced
         for call in calls:
             selection = select_targets(
                 call,
@@ -155,11 +291,21 @@ class Poller:
             result.skipped += skipped
             result.without_screen += lacks_screen - (call.id in self._without_screen)
             self._without_screen.discard(call.id)
-            if lacks_screen and newest and self._seen is not None:
+            if lacks_screen and self._seen is not None and self._may_read_again(call, newest):
                 self._without_screen.add(call.id)
+            if not self._migrates:
+                self._record_open(call, selection.targets, is_read=not skipped)
             for target in selection.targets:
                 self._submit_target(target, result)
-            self.pending -= 1
+            self._processed += 1
+
+    def _may_read_again(self, call: CallRecording, newest: bool) -> bool:
+        """Whether this poll may read a call again: it was in the newest pass, or will be in the next one."""
+        return newest or _first_start(call) >= self._oldest_start(self._schedule.shortest)
+
+    def _record_open(self, call: CallRecording, targets: Sequence[MuxTarget], *, is_read: bool) -> None:
+        wanted = [OpenTarget(one.file_name, needed_services(one)) for one in targets if one.needs_work]
+        self._open.record_call(OpenCall(call.id, _first_start(call), tuple(wanted) if is_read else (UNREAD,)))
 
     def _skip_recording(self, recording_id: str, error: Exception) -> None:
         warn_skipped(recording_id, error)
@@ -174,8 +320,7 @@ class Poller:
             result.already_done += 1
             self._sink.mark_finished(target)
             return
-        if (start := target.audio.start) is not None:
-            result.oldest_open = min(start.timestamp(), result.oldest_open or start.timestamp())
+        result.include_oldest(None if target.audio.start is None else target.audio.start.timestamp())
         if self._may_run(target) and self._sink.submit(target):
             result.submitted += 1
         else:
@@ -183,9 +328,13 @@ class Poller:
 
     def _may_run(self, target: MuxTarget) -> bool:
         """Return whether a target may be tried now. During an outage it waits for a later poll; a migration has none."""
-        migration = bool(self._config.advanced.call_recording_query_string)
-        blocked = not migration and self._circuit_breaker.is_any_blocked(needed_services(target))
+        blocked = not self._migrates and self._circuit_breaker.is_any_blocked(needed_services(target))
         return self._journal.may_run(target.file_name, epoch_now()) and not blocked
+
+
+def _first_start(call: CallRecording) -> float:
+    """Return when the first audio of a call began, in epoch seconds; now if that is unknown."""
+    return min((media.start.timestamp() for media in call.audio if media.start is not None), default=epoch_now())
 
 
 def _split_pages(pages: Iterator[list[CallRecording]], size: int) -> Iterator[Sequence[CallRecording]]:

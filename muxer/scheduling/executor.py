@@ -30,6 +30,10 @@ class TargetSink(ABC):
     def submit(self, target: MuxTarget) -> bool:
         """Accept `target`; False when it is queued, running or waits. Raises Stopped, and ServiceUnavailable."""
 
+    def holds(self, name: str) -> bool:
+        """Return whether the target with this file `name` is queued or running."""
+        return False
+
     def mark_finished(self, target: MuxTarget) -> None:  # noqa: B027 - most have nothing to do
         """Note that the poll has found nothing left to do for `target`."""
 
@@ -107,7 +111,7 @@ class ThreadExecutor(TargetExecutor):
 
     def submit(self, target: MuxTarget) -> bool:
         """Queue `target`, once there is room; False when it is queued or running already. Raises Stopped."""
-        if self._is_known(target):
+        if self.holds(target.file_name):
             return False
         if not self._wait_for_capacity():
             raise Stopped("stopped before the recording was started")
@@ -124,6 +128,11 @@ class ThreadExecutor(TargetExecutor):
             except queue.Full:
                 continue
         raise Stopped("stopped before the recording was started")
+
+    def holds(self, name: str) -> bool:
+        """Return whether a target is queued or running."""
+        with self._lock:
+            return name in self._taken
 
     @property
     def target_count(self) -> int:
@@ -152,10 +161,6 @@ class ThreadExecutor(TargetExecutor):
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
         return not any(thread.is_alive() for thread in self._threads)
-
-    def _is_known(self, target: MuxTarget) -> bool:
-        with self._lock:
-            return target.file_name in self._taken
 
     def _wait_for_capacity(self) -> bool:
         while not self._stop.is_set():

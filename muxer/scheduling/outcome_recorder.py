@@ -34,7 +34,7 @@ class OutcomeRecorder:
 
     def record_done(self, key: TargetKey, outcome: str, facts: Mapping[str, Any]) -> None:
         """Record that a target needs no more work."""
-        self._journal.record_done(key, epoch_now(), facts)
+        self._journal.record_done(key, epoch_now(), facts, is_muxed=outcome == MUXED)
         with self._lock:
             self.failures.pop(key.name, None)
             self.muxed += outcome == MUXED

@@ -59,7 +59,8 @@ class DurationHistogram:
 class PollStatistics:
     """The polls so far. `seconds`, `result`: of the last successful one; `next_due` None: a poll runs.
 
-    `oldest_open` is the start of the oldest call without its muxed file in the last complete poll.
+    `oldest_open` is the start of the oldest call without its muxed file. `reach`: how many seconds of the window that poll
+    read; `whole_success`: when a poll that read the whole window ended; `whole_due`: when the next one does so.
     """
 
     succeeded: int = 0
@@ -71,6 +72,9 @@ class PollStatistics:
     error: str = ""
     oldest_open: float | None = None
     next_due: float | None = None
+    reach: float | None = None
+    whole_success: float | None = None
+    whole_due: float | None = None
 
 
 @dataclass
@@ -169,6 +173,14 @@ class Activity:
                 earlier.succeeded + 1, earlier.failed, earlier.begun, time.time(), seconds, dict(result)
             )
             self._polls.oldest_open = oldest_open
+            self._polls.whole_success = earlier.whole_success
+
+    def record_reach(self, reach: float, *, is_whole: bool, seconds_to_whole: float) -> None:
+        """Record how far the last successful poll went back, and when the next one reads the whole window."""
+        with self._lock:
+            self._polls.reach, self._polls.whole_due = reach, time.time() + seconds_to_whole
+            if is_whole:
+                self._polls.whole_success = self._polls.last_success
 
     def record_poll_failure(self, error: str) -> None:
         """Record why a poll failed."""

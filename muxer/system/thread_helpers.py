@@ -1,4 +1,4 @@
-"""Threads, with their own HTTP sessions, that run tasks of one recording; the worker itself runs tasks, too."""
+"""Threads, with their own HTTP sessions: for tasks of one recording, which its worker runs too, and for single tasks."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from typing import Any, Generic, TypeVar
 
 from muxer.errors import Stopped
@@ -44,6 +45,42 @@ class HelperThreads:
     def _run_batches(self) -> None:
         while (batch := self._calls.get()) is not None:
             batch.run_tasks()
+
+
+class TaskThreads:
+    """Up to `count` daemon threads that run one task each. They are started when they are first needed."""
+
+    def __init__(self, name: str, count: int) -> None:
+        self._name, self._count = name, count
+        self._tasks: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._threads: list[threading.Thread] = []
+
+    def start_task(self, task: Callable[[], T]) -> Future[T]:
+        """Run a task in the context of the caller; the future has its result or its error."""
+        future: Future[T] = Future()
+        context = contextvars.copy_context()
+        self._tasks.put(lambda: _run_into(future, lambda: context.run(task)))
+        if len(self._threads) < self._count:
+            name = f"{self._name}-{len(self._threads)}"
+            self._threads.append(threading.Thread(target=self._run_tasks, name=name, daemon=True))
+            self._threads[-1].start()
+        return future
+
+    def close(self) -> None:
+        """Let the threads end after their current tasks."""
+        for _ in self._threads:
+            self._tasks.put(None)
+
+    def _run_tasks(self) -> None:
+        while (run_task := self._tasks.get()) is not None:
+            run_task()
+
+
+def _run_into(future: Future[T], task: Callable[[], T]) -> None:
+    try:
+        future.set_result(task())
+    except BaseException as error:
+        future.set_exception(error)
 
 
 class _Batch(Generic[T]):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from functools import cache, partial
 
 from muxer.fleet.consumer import MAX_POLL_INTERVAL
 from muxer.fleet.priority_queues import PRIORITY_QUEUES
 from tests.bench.measure import BenchSetting, Figure
-from tests.bench.simulated.costs import Costs
+from tests.bench.simulated.costs import RWS_REQUESTS, Costs
 from tests.bench.simulated.day import DAY, HOUR, Day, generate_day
 from tests.bench.simulated.fleet import PERIOD_SECONDS, SimulatedFleet, Simulation
 from tests.bench.simulated.polling import PollWindow
@@ -20,18 +21,21 @@ ENOUGH_WORKERS = 50
 # The number of times per second that an idle worker checks every queue.
 CHECKS_PER_SECOND = 1 / MAX_POLL_INTERVAL
 WHOLE_WINDOW = 12 * HOUR
-SPLIT_WINDOWS = (PollWindow(HOUR), PollWindow(WHOLE_WINDOW, HOUR))
-FOUR_WINDOWS = (
-    PollWindow(HOUR / 2),
-    PollWindow(2 * HOUR, HOUR / 2),
-    PollWindow(6 * HOUR, 2 * HOUR),
-    PollWindow(WHOLE_WINDOW, 6 * HOUR),
+# The options of the polls: pagination and concurrent_queries.
+ONE_POLLER = PollWindow(page=1000, queries=4)
+SPLIT_WINDOWS = (replace(ONE_POLLER, past=HOUR), replace(ONE_POLLER, older_than=HOUR))
+FOUR_WINDOWS = tuple(
+    replace(ONE_POLLER, past=past * HOUR, older_than=older * HOUR) for older, past in ((0, 0.5), (0.5, 2), (2, 6), (6, 12))
 )
-FLEETS = {f"{count} workers": SimulatedFleet(count) for count in WORKERS} | {
-    "max_queue 50,000": SimulatedFleet(ENOUGH_WORKERS, max_queue=50_000),
+SHARDS = tuple(replace(ONE_POLLER, shards=4, shard=one) for one in range(4))
+FLEETS = {f"{count} workers": SimulatedFleet(count, (ONE_POLLER,)) for count in WORKERS} | {
+    "max_queue 50,000": SimulatedFleet(ENOUGH_WORKERS, (ONE_POLLER,), max_queue=50_000),
+    "pagination 100": SimulatedFleet(ENOUGH_WORKERS, (replace(ONE_POLLER, page=100),)),
+    "poll_whole_window 1": SimulatedFleet(ENOUGH_WORKERS, (replace(ONE_POLLER, whole=True),)),
+    "pagination 100, one query at a time": SimulatedFleet(ENOUGH_WORKERS, (PollWindow(),)),
     "two pollers, 0-1-12 h": SimulatedFleet(ENOUGH_WORKERS, SPLIT_WINDOWS),
     "four pollers, 0-0.5-2-6-12 h": SimulatedFleet(ENOUGH_WORKERS, FOUR_WINDOWS),
-    "four pollers, a shard each": SimulatedFleet(ENOUGH_WORKERS, tuple(PollWindow(shards=4, shard=one) for one in range(4))),
+    "four pollers, a shard each": SimulatedFleet(ENOUGH_WORKERS, SHARDS),
     "start at noon, two pollers": SimulatedFleet(ENOUGH_WORKERS, SPLIT_WINDOWS, begin=WHOLE_WINDOW),
     "start at noon, two pollers, 500 workers": SimulatedFleet(WORKERS[-1], SPLIT_WINDOWS, begin=WHOLE_WINDOW),
 }
@@ -62,6 +66,7 @@ def _simulate_fleet(count: int, name: str) -> list[Figure]:
         _percentile_figure(f"{name}: from screen file to muxed file", [one / 60 for one in seen.delays], "min"),
         Figure(f"{name}: all done, hours after midnight", (seen.finished - DAY) / HOUR, "h"),
         Figure(f"{name}: most messages that wait", workers.deepest),
+        Figure(f"{name}: RWS requests of polls", sum(seen.rws.values()) - RWS_REQUESTS * len(seen.delays)),
         Figure(f"{name}: longest poll", max(max(poller.polls) for poller in done.pollers), "s"),
         Figure(f"{name}: RWS requests a second, busiest 10 min", max(seen.rws.values()) / PERIOD_SECONDS),
         Figure(f"{name}: storage, a second, busiest 10 min", max(seen.bytes.values()) / PERIOD_SECONDS / 1e6, "MB"),

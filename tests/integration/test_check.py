@@ -65,6 +65,7 @@ def test_no_problems(site: CheckLab) -> None:
     assert found.all_of("skipped") == []
     assert "libx264" in found.line_of("ffmpeg").found
     assert "2 call recordings" in found.line_of("RWS window").found
+    assert found.line_of("polls").found.startswith("every 3 s over the last 1 h of the window, every 51 min over the whole")
     assert "in bulk: 2 of the first 2" in found.line_of("RWS screen recordings").found
     assert "RCS plays" in found.line_of("RCS decrypt permission").found
     assert "writing not checked" in found.line_of(f"WebDAV folder {site.lab.dav_url}/screens/").found
@@ -73,6 +74,12 @@ def test_no_problems(site: CheckLab) -> None:
     areas = ("configuration", "ffmpeg", "temp_dir", "RWS login", "RWS window", "RCS login", "WebDAV", "encryption")
     places = [next(i for i, one in enumerate(order) if one.startswith(area)) for area in areas]
     assert places == sorted(places)
+
+
+def test_a_page_that_is_too_large_for_rws_is_a_warning(site: CheckLab) -> None:
+    site.lab.store.fail_next("rws", "GET", "limit=1000", 400, body=b'{"statusCode": 2}')
+    line = site.run_checks(advanced__pagination="1000").line_of("RWS pages")
+    assert line.status == "warning" and "asks for 500 until" in line.found
 
 
 def test_passwords_in_readable_file_are_a_warning(site: CheckLab, monkeypatch: pytest.MonkeyPatch) -> None:

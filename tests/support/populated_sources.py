@@ -42,6 +42,7 @@ def _record_activity(done: activity.Activity) -> None:
     done.record_poll_success(
         {"found": 3, "ours": 3, "without_screen": 1, "already_done": 1, "waiting": 1}, 0.25, epoch_now() - 1000
     )
+    done.record_reach(6000, is_whole=True, seconds_to_whole=2250)
     done.record_poll_failure("ServiceUnavailable: no answer")
     done.count_error("RWS", "ServiceUnavailable")
     done.count_bytes(activity.FETCHED, "RWS", 500)

@@ -53,6 +53,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "window_past": 720,
         "window_past_older_than": 0,
         "min_poll_interval": 5,
+        "poll_whole_window": False,
         "temp_dir": None,
         "auto_clean_temp_folder": True,
         "clean_temp_folder_timeout": 43200,
@@ -65,6 +66,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "advanced": {
         "worker_threads": 5,
         "pagination": 100,
+        "concurrent_queries": 4,
         "max_overlap_allowed": 2,
         "video_padding_slice_length_ms": 5000,
         "mark_screen_recording_label": True,
@@ -501,7 +503,9 @@ def test_the_guide_lists_all_options_except_ours() -> None:
     ours = {f"{section}.{name}" for section, name, option in all_options() if option.origin == "ours"}
     assert {our for our in ours if not our.startswith(("s3.", "monitoring.", "fleet."))} == {
         "processing.min_free_megabytes",
+        "processing.poll_whole_window",
         "webdav.hosts",
+        "advanced.concurrent_queries",
         "advanced.delete_superseded",
         "advanced.blank_paused",
         "advanced.audio_codec",

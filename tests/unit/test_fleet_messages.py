@@ -23,7 +23,6 @@ from muxer.fleet.priority_queues import (
     queue_names,
 )
 from muxer.journal.retry_policy import RetryPolicy, classify_error
-from muxer.polling.window import plan_passes
 
 ORDER = Order("call-1", "call-1_0123456789abcdef0123_muxed.mp4", 4)
 
@@ -127,10 +126,3 @@ def test_more_tasks_are_wanted_only_when_all_fit(max_queue: int, depths: list[in
     assert not has_room_everywhere(depths, max_queue) or all(
         free_capacity(lane, depths, max_queue) for lane in range(len(PRIORITY_QUEUES))
     )
-
-
-def test_a_poll_starts_with_the_newest_hour() -> None:
-    assert plan_passes(720, 0) == [60, 240, 720]
-    assert plan_passes(30, 0) == [30]
-    assert plan_passes(60, 0) == [60]
-    assert plan_passes(2880, 1440) == [1500, 1680, 2400, 2880]

@@ -12,7 +12,7 @@ import pytest
 from muxer.monitoring.certificate_expiry import CertificateExpiries
 from muxer.monitoring.metrics import MuxerCollector, poll_metrics, total_metrics
 from muxer.monitoring.view import ViewSources, gather_status
-from muxer.status.activity import DURATION_BUCKETS, DurationHistogram, WorkTotals
+from muxer.status.activity import DURATION_BUCKETS, Activity, DurationHistogram, WorkTotals
 from tests.support.fleet_views import NOW, fleet_view, worker_view
 from tests.support.monitoring import create_certificate, create_sources, parse_samples
 from tests.support.populated_sources import populated_sources
@@ -34,6 +34,9 @@ def test_everything_that_was_counted_is_exported(tmp_path: Path) -> None:
     assert found['muxer_errors_total{service="RWS",type="ServiceUnavailable"}'] == 1
     assert found['muxer_polls_total{result="succeeded"}'] == found['muxer_polls_total{result="failed"}'] == 1
     assert found['muxer_last_poll_recordings{kind="found"}'] == 3 and found['muxer_last_poll_targets{kind="waiting"}'] == 1
+    assert found["muxer_last_poll_reach_seconds"] == 6000
+    whole = found["muxer_last_whole_window_timestamp_seconds"]
+    assert whole == found["muxer_last_successful_poll_timestamp_seconds"]
     assert 1000 <= found["muxer_oldest_unmuxed_age_seconds"] < 1100
     assert found['muxer_service_up{service="RWS"}'] == 1 and found['muxer_service_up{service="S3 bucket calls"}'] == 0
     assert found["muxer_outages_total"] == 1
@@ -166,3 +169,13 @@ def test_the_view_contains_the_data_of_the_journal(tmp_path: Path) -> None:
     assert (now_hour.muxed, now_hour.failed, now_hour.media_seconds, now_hour.bytes) == (1, 1, 60.0, 1000)
     assert [service.name for service in view.services if not service.up] == ["S3 bucket calls"] and view.warnings == ()
     assert view.disk is not None and view.disk.reserved == 1 << 20
+
+
+def test_a_poll_of_the_newest_calls_keeps_the_time_of_the_whole_window() -> None:
+    done = Activity()
+    for is_whole in (True, False):
+        done.record_poll_success({"found": 1}, 0.1, None)
+        done.record_reach(600.0, is_whole=is_whole, seconds_to_whole=60.0)
+    polls = done.take_snapshot().polls
+    assert polls.last_success is not None and polls.whole_success is not None and polls.whole_due is not None
+    assert polls.whole_success < polls.last_success < polls.whole_due and polls.reach == 600

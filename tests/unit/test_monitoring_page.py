@@ -27,6 +27,13 @@ HOSTILE = (
 )
 
 
+def test_the_page_shows_when_the_whole_window_is_read() -> None:
+    polls = poll_counts(whole_success=NOW - 600, whole_due=NOW + 1800)
+    assert (
+        "Whole window 10 min ago read again in 30 min" in PageReader(render_status_page(muxer_view(polls=polls))).page_text
+    )
+
+
 def poll_counts(**changes: object) -> PollStatistics:
     return replace(muxer_view().snapshot.polls, **changes)
 

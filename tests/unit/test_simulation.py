@@ -13,7 +13,7 @@ from tests.bench.simulated.costs import Costs, source_bytes
 from tests.bench.simulated.day import DAY, HOUR, HOURLY_PROFILE, MEAN_SECONDS, Day, generate_day
 from tests.bench.simulated.events import EventLoop
 from tests.bench.simulated.fleet import DONE, LEFT, SimulatedFleet, Simulation
-from tests.bench.simulated.polling import PAGE_SIZE, PollWindow, SimulatedPoller, pass_cost
+from tests.bench.simulated.polling import SLICE_SIZE, PollWindow, SimulatedPoller, pass_cost
 from tests.bench.simulated.queues import SimulatedWorkers, queue_of_age
 
 
@@ -137,11 +137,11 @@ def test_a_job_lasts_as_long_as_its_steps_or_its_wait_for_shared_resources() -> 
 def test_a_pass_reads_its_window_and_shards_read_all_pages() -> None:
     assert pass_cost(PollWindow(), 1000, 0, 0.2).seconds == pytest.approx(20 * 0.2 + 0.16)
     assert (pass_cost(PollWindow(), 1000, 700, 0.2).pages, pass_cost(PollWindow(), 1000, 700, 0.2).slices) == (
-        1000 / PAGE_SIZE,
+        1000 / SLICE_SIZE,
         3,
     )
     assert (pass_cost(PollWindow(shards=4), 1000, 0, 0.2).pages, pass_cost(PollWindow(shards=4), 1000, 0, 0.2).slices) == (
-        1000 / PAGE_SIZE,
+        1000 / SLICE_SIZE,
         3,
     )
 
@@ -212,6 +212,6 @@ def test_a_long_pass_is_interrupted_for_the_newest_calls(small: Day) -> None:
         _run_polls(small, PollWindow(), 10_000),
         _run_polls(small, PollWindow(interval=60.0), 10_000, page_seconds=10.0),
     )
-    assert len(quick.orders) == 3 < len(slow.orders)  # an hour, four hours, twelve hours
+    assert len(quick.orders) == 4 < len(slow.orders)  # 100, 200, 400 minutes, twelve hours
     began = [max((small.start[item] for item in several), default=0.0) for several in slow.orders]
     assert max(began[2:-1]) > began[0]  # a call that started after the first pass

@@ -155,3 +155,28 @@ def test_without_a_fleet_folders_of_workers_are_ignored(
     create_sources(tmp_path, processing__temp_dir=temp)
     code, shown = run_status(temp, capsys)
     assert code == 1 and "  ! no instance runs with " in shown and "worker-0" not in shown
+
+
+@pytest.mark.parametrize(
+    ("changes", "lines"),
+    [
+        ({}, []),
+        ({"whole_due": 1}, ["whole window: not read yet, due at the next poll"]),
+        ({"reach": 6000, "whole_success": -600, "whole_due": 1800}, ["whole window: read 10 min ago, due in 30 min"]),
+    ],
+)
+def test_status_shows_when_the_whole_window_is_read(
+    temp: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    changes: dict[str, int],
+    lines: list[str],
+) -> None:
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now)
+    at = {name: value if name == "reach" else now + value for name, value in changes.items()}
+    write_poller(temp, fleet_view(), polls=asdict(PollStatistics(succeeded=1, last_success=now, seconds=2, **at)))
+    shown = run_status(temp, capsys)[1].splitlines()
+    assert [line for line in shown if line.startswith("whole window")] == lines
+    assert ("last poll: just now, took 2 s, calls of the last 1 h 40 min: found nothing" in shown) == ("reach" in changes)
+    assert run_status_json(temp, capsys)[1]["state"]["polls"]["whole_due"] == at.get("whole_due")
