@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -92,6 +93,8 @@ class RwsClient(LabelClient):
         self._settings = f"{self._ops}/settings/screen-recording-encryption"
         self._listing = RecordingListing(self._fetch_page, self.deviations, partial(self._fetch_page, attempts=1))
         self._bulk, self._ignores_ids = True, False
+        # The first bulk query is sent alone: its response shows whether others follow.
+        self._first_bulk, self._has_tried_bulk = threading.Lock(), False
         # The greatest number of recordings in a bulk response that single reads have confirmed.
         self._confirmed = 0
         self._version_warned = False
@@ -149,6 +152,14 @@ class RwsClient(LabelClient):
         self, ids: Sequence[str], bulk: bool = True, skip: SkipCallback = warn_skipped
     ) -> dict[str, ScreenRecording]:
         """Return the existing screen recordings of calls by id. `skip` is called for each that RWS fails for."""
+        if self._has_tried_bulk or not bulk:
+            return self._fetch_slices(ids, bulk, skip)
+        with self._first_bulk:
+            screens = self._fetch_slices(ids, bulk, skip)
+            self._has_tried_bulk = True
+        return screens
+
+    def _fetch_slices(self, ids: Sequence[str], bulk: bool, skip: SkipCallback) -> dict[str, ScreenRecording]:
         found: list[ScreenRecording] = []
         streak = _FailureStreak(skip)
         odd = [one for one in ids if not _fits_bulk_query(one)]

@@ -230,6 +230,7 @@ def test_a_signal_ends_the_command_and_leaves_nothing(lab: Lab, number: int, cod
     assert temp_files(lab) == [] and stored_muxed_files(lab) == set() and muxed_entries(lab, PLAIN) == []
 
 
+@pytest.mark.machine_ffmpeg  # the static one is too fast for a bar of its step
 def test_terminal_shows_a_bar_for_each_step_and_the_result(lab: Lab, config: Path) -> None:
     code, written = commands.run_on_terminal(100, config, "mux", PLAIN)
     assert code == 0

@@ -24,7 +24,6 @@ from muxer.scheduling.executor import TargetSink
 
 FIRST_WALL_SECONDS = 1_700_000_000.0
 DAV = "http://dav.example.com"
-PAGE_SIZE = 100
 
 
 @dataclass(frozen=True)
@@ -68,6 +67,7 @@ class ClockedRws:
     single: list[str] = field(default_factory=list)
     muxed: set[str] = field(default_factory=set)
     broken: set[str] = field(default_factory=set)
+    page_size: int = 100
 
     def read_call_recordings(self, query: str) -> Iterator[list[CallRecording]]:
         """Yield the calls of a query by page."""
@@ -83,9 +83,9 @@ class ClockedRws:
             and self.clock.wall_of(one.start + one.length) <= end
             and one.known <= self.clock.minutes
         ]
-        self.pages += max(1, -(-len(found) // PAGE_SIZE))
-        for begin in range(0, len(found), PAGE_SIZE):
-            yield [self._call(one) for one in found[begin : begin + PAGE_SIZE]]
+        self.pages += max(1, -(-len(found) // self.page_size))
+        for begin in range(0, len(found), self.page_size):
+            yield [self._call(one) for one in found[begin : begin + self.page_size]]
 
     def fetch_call_recording(self, recording_id: str) -> CallRecording | None:
         """Return one call."""

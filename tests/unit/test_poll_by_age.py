@@ -63,11 +63,12 @@ def test_it_is_found_within_a_tenth_of_its_age(
 
 
 def test_polls_need_a_third_of_the_requests(polls: Polls) -> None:
-    """Two calls a minute, all done: the first poll reads the newest calls first and is not counted."""
+    """A call every five minutes, all done: the first poll reads the newest calls first and is not counted."""
     requests = []
     for whole in ("1", "0"):
-        run = polls(processing__poll_whole_window=whole)
-        run.rws.muxed |= {run.add_call(start / 2, 0.4) for start in range(-1440, 640)}
+        run = polls(processing__poll_whole_window=whole, processing__query_slice_size="10")
+        run.rws.page_size = 10
+        run.rws.muxed |= {run.add_call(5.0 * start, 0.4) for start in range(-144, 64)}
         run.poll_once()
         run.rws.pages = run.rws.slices = 0
         run.poll_until(5 * HOUR + 25)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -202,6 +203,8 @@ def test_a_slice_is_read_one_by_one_when_another_thread_finds_that_rws_ignores_i
         is_nested = False
 
         def get(self, target: str, **_: object) -> dict:
+            if "?ids=zeroth" in target:
+                return {"recordings": [{"id": "zeroth", "mediaFiles": [media]}]}
             if "?ids=" not in target:
                 return {"recording": {"id": target.rpartition("/")[2], "mediaFiles": [media]}}
             if Session.is_nested:
@@ -211,5 +214,30 @@ def test_a_slice_is_read_one_by_one_when_another_thread_finds_that_rws_ignores_i
             return {"recordings": [{"id": "first", "mediaFiles": [media]}]}
 
     client = RwsClient(Session(), "cc")
+    client.fetch_screen_recordings(["zeroth"])  # the first bulk query is sent alone
     assert set(client.fetch_screen_recordings(["first", "second"])) == {"first", "second"}
     assert not client.reads_in_bulk
+
+
+def test_the_first_bulk_query_is_sent_alone() -> None:
+    """Others follow only when its response shows that RWS reads the ids."""
+    others_wait, bulk_queries = threading.Barrier(LIMIT), []
+
+    class Session:
+        def get(self, target: str, **_: object) -> dict:
+            name = target.rpartition("/")[2].rpartition("=")[2]
+            if "?ids=" not in target:
+                return {"recording": {"id": name, "mediaFiles": []}}
+            bulk_queries.append(name)
+            return {"recordings": [{"id": "never asked for", "mediaFiles": [{"mediaId": "a.mp4", "type": "video/mp4"}]}]}
+
+    client = RwsClient(Session(), "cc")
+
+    def fetch(name: str) -> list[str]:
+        others_wait.wait(WAIT_SECONDS)
+        return list(client.fetch_screen_recordings([name]))
+
+    names = [f"r{number}" for number in range(LIMIT)]
+    with ThreadPoolExecutor(LIMIT) as threads:
+        assert list(threads.map(fetch, names)) == [[name] for name in names]
+    assert len(bulk_queries) == 1
