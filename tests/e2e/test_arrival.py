@@ -260,6 +260,7 @@ def test_commands_report_awaited_files(lab: Lab, tmp_path: Path) -> None:
     assert 4 < av_sync.streams(output)["audio"].seconds < 8
 
 
+@pytest.mark.long
 def test_migration_uses_old_file_as_is_and_awaits_new_file(lab: Lab) -> None:
     old, new = add_short(lab, [0, 1], plan=PLAN)
     for call, age in ((old, 86_400), (new, 0)):

@@ -193,6 +193,7 @@ def test_fleet_packages_are_installed_on_request_and_kept(installation: tuple[Pa
     assert not lock.exists() and subprocess.run(look, capture_output=True, check=False).returncode == 1
 
 
+@pytest.mark.long
 def test_version_that_does_not_start_is_not_installed(installation: tuple[Path, Path]) -> None:
     source, prefix = installation
     before = read_tree(prefix)
@@ -411,6 +412,7 @@ def test_apt_failure_without_network_is_reported(source: Path, tmp_path: Path) -
     assert "Check that this machine reaches its package repositories" in result.stderr
 
 
+@pytest.mark.long
 def test_pip_failure_without_network_is_reported(source: Path, tmp_path: Path) -> None:
     prefix = tmp_path / "prefix"
     unreachable = {"PIP_INDEX_URL": "http://127.0.0.1:9/", "PIP_RETRIES": "0", "PIP_NO_CACHE_DIR": "1"}

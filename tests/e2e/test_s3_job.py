@@ -179,6 +179,7 @@ def test_a_superseded_file_is_deleted_in_s3(make_site: Make, monkeypatch: pytest
     assert second["mediaId"] != first["mediaId"] and f"screens/{second['mediaId']}" in site.server.list_objects()
 
 
+@pytest.mark.long
 def test_refused_keys_are_reported_and_nothing_is_lost(make_site: Make) -> None:
     site = make_site("s3rver, http", SCREENS_ONLY, encryption_group="empty")
     (call,) = site.lab.add_case(Case.PLAIN)

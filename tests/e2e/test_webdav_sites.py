@@ -19,6 +19,7 @@ from tests.support.calls import add_short, log_of, muxed_entries, stored_muxed, 
 from tests.support.daemon import FAST_RETRY, MuxerProcess, log_lines, run_muxer, wait_until
 from tests.support.lighttpd import run_lighttpd
 from tests.support.nginx import run_nginx, run_tls_proxy
+from tests.support.tiers import spread_variants
 
 TIMEOUT_SECONDS = 60
 MIGRATION = {"advanced__call_recording_query_string": "startTime=0"}
@@ -65,7 +66,7 @@ def make_site(kept_lab: type[Lab], tmp_path: Path) -> Iterator[Callable[[Serve],
         yield create_site
 
 
-@pytest.mark.parametrize("name", ACCEPTED)
+@pytest.mark.parametrize("name", spread_variants(ACCEPTED, 2))
 def test_recordings_are_published(make_site: Callable[[Serve], WebdavLab], name: str) -> None:
     site = make_site(ACCEPTED[name])
     config = write_config(site.lab, **MIGRATION)

@@ -174,6 +174,7 @@ def test_broker_restart_and_kill_during_work(scene: FaultLab, vhost: VirtualHost
     assert [message[:21] for message in messages] == ["RabbitMQ is unavailab", "RabbitMQ is available"] * 2
 
 
+@pytest.mark.long
 def test_network_between_worker_and_broker_fails(scene: FaultLab, vhost: VirtualHost, tmp_path: Path) -> None:
     """The task of a disconnected worker goes to another, and the first one finds its work done; a worker that reconnects at
     once finishes the task itself, and the other leaves it."""

@@ -208,6 +208,7 @@ def test_permanent_failures_are_tried_three_times(lab: Lab, copies: RecordingCop
         copies.source.write_bytes(whole)
 
 
+@pytest.mark.long
 def test_storage_outage_uses_no_attempts(lab: Lab, copies: RecordingCopies, vhost: VirtualHost) -> None:
     with FleetProcesses(lab, vhost.url, "outage", SHORT_DELAYS, advanced__worker_threads="1") as crew:
         crew.start_poller(), crew.start_workers(2)

@@ -146,14 +146,17 @@ def test_only_necessary_parts_are_re_encoded(tmp_path: Path, audio: Path) -> Non
 
 @pytest.mark.parametrize(
     "kinds",
-    [
-        [{"size": (640, 360)}, {"size": (800, 600)}],
-        [{"size": (640, 360)}, {"extra": ("-vf", "scale=641:361", "-pix_fmt", "yuv444p")}],
-        [{"extra": WITHOUT_B_FRAMES}, {"extra": ("-c:v", "mpeg4", "-q:v", "2")}],
-        [{"extra": WITHOUT_B_FRAMES}, {"extra": ("-video_track_timescale", "1000")}],
-        [{"extra": WITHOUT_B_FRAMES}, {"fps": 5}],
-        [{"extra": ("-profile:v", "baseline")}, {"extra": ("-profile:v", "high")}],
-    ],
+    spread_variants(
+        [
+            [{"size": (640, 360)}, {"size": (800, 600)}],
+            [{"size": (640, 360)}, {"extra": ("-vf", "scale=641:361", "-pix_fmt", "yuv444p")}],
+            [{"extra": WITHOUT_B_FRAMES}, {"extra": ("-c:v", "mpeg4", "-q:v", "2")}],
+            [{"extra": WITHOUT_B_FRAMES}, {"extra": ("-video_track_timescale", "1000")}],
+            [{"extra": WITHOUT_B_FRAMES}, {"fps": 5}],
+            [{"extra": ("-profile:v", "baseline")}, {"extra": ("-profile:v", "high")}],
+        ],
+        3,
+    ),
     ids=["size", "odd size and yuv444", "codec", "time base", "frame rate", "profile"],
 )
 def test_unequal_clips_are_placed_on_one_canvas(tmp_path: Path, audio: Path, kinds: list[dict[str, object]]) -> None:
