@@ -104,7 +104,7 @@ class Problem:
 
 
 class ConfigError(MuxerError):
-    """The configuration cannot be used: exit code 2. Holds all problems, warnings (`notes`), and the valid part of [logfile]."""
+    """The configuration cannot be used: exit code 2. Holds all problems, warnings (`notes`), the valid part of [logfile]."""
 
     usual_code = Code.CONFIGURATION
 
