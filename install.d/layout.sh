@@ -44,6 +44,9 @@ check_prefix() { # DIR
     if ! mkdir -p -- "$dir" 2>/dev/null || [[ ! -w $dir ]]; then
         fail "$EXIT_USAGE" "$dir cannot be written by $(id -un). Choose another folder, or run this as its owner."
     fi
+    if [[ -e $dir/package/setup ]]; then
+        fail "$EXIT_USAGE" "$dir is of a deb or rpm package. Upgrade or remove it with the package manager."
+    fi
     if [[ -e $dir/venv && ! -L $dir/venv ]]; then
         fail "$EXIT_USAGE" "$dir/venv is there and not of this script's making. Move it away, or choose another folder."
     fi

@@ -267,3 +267,10 @@ def test_a_folder_that_is_no_installation_is_not_touched(tmp_path: Path, folder:
     result = run_installer("--uninstall", tmp_path / folder, "--purge")
     assert result.returncode == 2 and "is no installation by this script" in result.stderr
     assert (tmp_path / "not installed" / "muxer").is_dir() and not (tmp_path / "does not exist").exists()
+
+
+def test_the_installation_of_a_package_is_not_touched(tmp_path: Path) -> None:
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "setup").touch()
+    refused = run_installer("--prefix", tmp_path)
+    assert refused.returncode == 2 and f"{tmp_path} is of a deb or rpm package" in refused.stderr
