@@ -159,7 +159,9 @@ install_npm_packages() { # folder with a lock file; npm is that of .venv-test
 }
 
 ensure() { # suffix of the lock file, parts... -> all there, or exit 3
-    if ((OFFLINE)); then ensure_offline "$@"; else ensure_parts "${@:2}"; fi
+    local parts=("${@:2}")
+    if ((LONG)); then parts+=(dpkg rpm); fi # the long tests build packages
+    if ((OFFLINE)); then ensure_offline "$1" "${parts[@]}"; else ensure_parts "${parts[@]}"; fi
 }
 
 # ---- this folder, demo and tests -------------------------------------------------------------------

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # Part of install.sh: the system packages. What is there, what is missing, and how this distribution brings it.
 # A "part" is one of: python, venv (Python is there, its venv module is not), ffmpeg, openssl, apache, swift, nginx, lighttpd,
-# chromium, firefox, promtool, rabbitmq.
+# chromium, firefox, promtool, rabbitmq, dpkg, rpm.
 
 PYTHON=''    # --python: the Python to use
 FOR_OTHERS=0 # 1: --prefix: what root installs, another account runs
@@ -117,6 +117,8 @@ has_with_module() { # program of /usr/sbin, its WebDAV module below a folder of 
 
 has_chromium() { works chromium --version || works chromium-browser --version; }
 has_promtool() { works promtool --version; }
+has_dpkg() { works command -v dpkg-deb; }
+has_rpm() { works command -v rpmbuild; }
 has_rabbitmq() { [[ -x $RABBITMQ ]] && works command -v erl; }
 has_firefox() { works firefox-esr --version || works firefox --version; }
 
@@ -212,6 +214,8 @@ wanted() { # part -> in words
         firefox) say 'Firefox (for the tests)' ;;
         promtool) say 'promtool of Prometheus, on PATH (for the tests)' ;;
         rabbitmq) say 'RabbitMQ (for the tests)' ;;
+        dpkg) say 'dpkg-deb (for the long tests)' ;;
+        rpm) say 'rpmbuild (for the long tests)' ;;
     esac
 }
 
@@ -246,6 +250,7 @@ redhat_choices() { # part -> the packages that bring it, the preferred one first
         swift) say python3-swift ;;
         promtool) say golang-github-prometheus ;;
         rabbitmq) say rabbitmq-server ;;
+        rpm) say rpm-build ;;
         *) say "$1" ;;
     esac
 }

@@ -13,7 +13,7 @@ fail() { # exit code, message
     exit "$1"
 }
 
-# shellcheck source=../install.d/layout.sh
+# shellcheck source=install.d/layout.sh
 . "$ROOT/install.d/layout.sh"
 # shellcheck disable=SC2034 # stage() reads it
 FLEET=1
@@ -56,7 +56,7 @@ build_deb() { # payload, output folder
     say /etc/recording-muxer/muxer.cfg >"$1/DEBIAN/conffiles"
     say 'interest-noawait /usr/bin/python3' >"$1/DEBIAN/triggers"
     (cd -- "$1" && find opt usr -type f -exec md5sum {} + >DEBIAN/md5sums)
-    dpkg-deb -Zgzip --build --root-owner-group "$1" "$2" >/dev/null
+    dpkg-deb -Zgzip -z1 --build --root-owner-group "$1" "$2" >/dev/null
     rm -rf -- "$1/DEBIAN"
 }
 
@@ -64,11 +64,11 @@ build_rpm() { # payload, output folder, work folder
     fill_in "$ROOT/tools/packages/recording-muxer.spec" >"$3/recording-muxer.spec"
     rpmbuild -bb --quiet --define "_topdir $3/rpm" --define "_rpmdir $2" --define '_rpmfilename %{NAME}-%{VERSION}-%{RELEASE}.%{ARCH}.rpm' \
         --define "payload $1" --define "scripts $ROOT/tools/packages" --define '_build_id_links none' \
-        --define '_binary_payload w6.gzdio' "$3/recording-muxer.spec"
+        --define '_binary_payload w1.gzdio' "$3/recording-muxer.spec"
 }
 
 main() {
-    local output work tool
+    local output tool
     [[ $# == 1 ]] || fail 2 'usage: tools/packages.sh OUTPUT_FOLDER'
     for tool in dpkg-deb rpmbuild; do
         command -v "$tool" >/dev/null || fail 3 "$tool is missing: apt-get install dpkg rpm"
@@ -76,7 +76,7 @@ main() {
     mkdir -p -- "$1"
     output=$(realpath -- "$1")
     work=$(mktemp -d)
-    trap "rm -rf -- '$work'" EXIT
+    trap 'rm -rf -- "$work"' EXIT
     cd -- "$ROOT"
     VERSION=$(version_in "$ROOT")
     SUMMARY=$(sed -n 's/^description = "\(.*\)"$/\1/p' pyproject.toml)

@@ -140,6 +140,16 @@ def test_wrong_usage(arguments: tuple[str, ...], message: str) -> None:
     assert result.returncode == 2 and message in result.stderr
 
 
+def test_only_the_long_tests_need_the_tools_that_build_packages(machine: FakeMachine, tmp_path: Path) -> None:
+    source = copy_source(tmp_path / "source")
+    fake_python(machine.bin / "python3", "it")
+    machine.add_program("apt-get", 'echo "$*" >>"$LOG"')
+    machine.run_installer("--test", source=source)
+    assert "rabbitmq-server\n" in machine.logged_calls()
+    machine.run_installer("--test", "--long", source=source)
+    assert machine.logged_calls().endswith(" rabbitmq-server dpkg rpm\n")
+
+
 # ---- a muxer that runs -------------------------------------------------------------------------------
 
 

@@ -134,6 +134,16 @@ def run_service(machine: OverlayMachine) -> str:
     return log.read_text()
 
 
+def test_the_packages_name_what_they_need(packages: dict[str, Path]) -> None:
+    control = subprocess.run(["dpkg-deb", "-f", packages["deb"]], capture_output=True, text=True, check=True).stdout
+    assert f"\nVersion: {__version__}\n" in control
+    assert "\nDepends: python3 (>= 3.11), python3-venv, ffmpeg (>= 7:4.2), openssl (>= 1.1.1), passwd\n" in control
+    needed = subprocess.run(["rpm", "-qpR", packages["rpm"]], capture_output=True, text=True, check=True).stdout.splitlines()
+    assert {"(python3 >= 3.11 or python3.12 or python3.11)", "ffmpeg", "openssl >= 1.1.1", "shadow-utils"} <= {*needed}
+    listed = subprocess.run(["rpm", "-qpc", packages["rpm"]], capture_output=True, text=True, check=True).stdout
+    assert listed == f"{CONFIG}\n"
+
+
 @pytest.mark.parametrize("manager", MANAGERS, ids=lambda manager: manager.kind)
 def test_a_package_is_installed_upgraded_and_removed(
     machine: OverlayMachine, packages: dict[str, Path], next_packages: dict[str, Path], manager: Manager
@@ -167,16 +177,6 @@ def test_a_package_is_installed_upgraded_and_removed(
     assert machine.path(manager.kept_config).read_text() == text and keystore.exists()
     assert machine.path(STATE).is_dir() and machine.path(f"{LOGS}/recording-muxer-single.log").exists()
     assert machine.run("getent", "passwd", "recording-muxer").stdout
-
-
-def test_the_packages_name_what_they_need(packages: dict[str, Path]) -> None:
-    control = subprocess.run(["dpkg-deb", "-f", packages["deb"]], capture_output=True, text=True, check=True).stdout
-    assert f"\nVersion: {__version__}\n" in control
-    assert "\nDepends: python3 (>= 3.11), python3-venv, ffmpeg (>= 7:4.2), openssl (>= 1.1.1), passwd\n" in control
-    needed = subprocess.run(["rpm", "-qpR", packages["rpm"]], capture_output=True, text=True, check=True).stdout.splitlines()
-    assert {"(python3 >= 3.11 or python3.12 or python3.11)", "ffmpeg", "openssl >= 1.1.1", "shadow-utils"} <= {*needed}
-    listed = subprocess.run(["rpm", "-qpc", packages["rpm"]], capture_output=True, text=True, check=True).stdout
-    assert listed == f"{CONFIG}\n"
 
 
 def test_the_deb_package_follows_a_new_python_and_its_purge_leaves_nothing(
