@@ -137,6 +137,7 @@ class Daemon:
         body = self._run_migration if self._migration else self._poll_forever
         thread = threading.Thread(target=self._run_poll_thread, args=(body,), name="poller", daemon=True)
         thread.start()
+        self._write_state()
         due = time.monotonic() + PROGRESS_INTERVAL
         while not self._stop.wait(TICK_INTERVAL):
             self._heartbeat.record_tick()
