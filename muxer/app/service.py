@@ -6,15 +6,15 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from muxer import __version__
 from muxer.app.program_checks import ProgramChecks
 from muxer.config import LoadedConfig
-from muxer.config.schema import Config, LogfileOptions
+from muxer.config.schema import FILE_OUTPUT, Config, LogfileOptions
 from muxer.errors import ConfigError, Problem
 from muxer.log import setup
 from muxer.log.outputs import describe_output, is_on_stderr
@@ -138,10 +138,7 @@ def open_log(config: Config, name: str) -> None:
 def report_config_error(error: ConfigError, logging_works: bool = False) -> int:
     """Write what is wrong with the configuration to stderr and to the log. Returns the exit code."""
     if not logging_works:
-        try:
-            setup.set_up_logging(_usable_logfile(error.logfile), "single", ())
-        except (OSError, ConfigError):
-            logging.getLogger().addHandler(logging.NullHandler())
+        _open_log_for_errors(error)
     _write_line(f"The Recording Muxer cannot start ({error.code}):")
     for problem in error.problems:
         _write_line(f"  {problem}")
@@ -163,8 +160,15 @@ def exit_process(code: int) -> int:
     return code
 
 
-def _usable_logfile(values: Mapping[str, Any]) -> LogfileOptions:
-    """Return where to report a wrong configuration: `values` are the valid values of [logfile]."""
-    used = {name: values[name] for name in ("logfile_path", "output", "syslog_address") if name in values}
+def _open_log_for_errors(error: ConfigError) -> None:
+    """Log to the output that a wrong configuration names. Where that cannot be used, log to a file or not at all."""
     default = LogfileOptions(logfile_path=None, level="info", format="text", max_bytes=10485760, backup_count=10)
-    return replace(default, **used)
+    used = {name: error.logfile[name] for name in ("logfile_path", "output", "syslog_address") if name in error.logfile}
+    chosen = replace(default, **used)
+    for options in (chosen,) if chosen.output == FILE_OUTPUT else (chosen, default):
+        try:
+            setup.set_up_logging(options, "single", ())
+        except (OSError, ConfigError):
+            continue
+        return
+    logging.getLogger().addHandler(logging.NullHandler())

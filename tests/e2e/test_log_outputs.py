@@ -86,6 +86,13 @@ def test_refusal_to_start_is_written_to_the_chosen_output(make_lab: Make, tmp_pa
     assert "CRITICAL" in line
 
 
+def test_refusal_goes_to_a_file_when_the_chosen_output_cannot_be_used(make_lab: Make, tmp_path: Path) -> None:
+    options = {"logfile__syslog_address": "/no/such/socket", "advanced__pagination": "many"}
+    done = run_muxer(configure_output(make_lab(), "syslog", **options), seconds=TIMEOUT_SECONDS, cwd=tmp_path)
+    assert done.process.returncode == 2 and "[advanced] pagination = 'many'" in done.err
+    assert "[advanced] pagination = 'many'" in (tmp_path / "recording-muxer-single.log").read_text()
+
+
 def test_journal_gets_each_line_with_its_priority(make_lab: Make, tmp_path: Path) -> None:
     lab = make_lab()
     (call,) = lab.add_case(Case.PLAIN)
