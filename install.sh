@@ -9,7 +9,7 @@
 #   MUXER_BUILDS       which tests run with other builds of ffmpeg (--test --long only): few (default), all or none
 set -euo pipefail
 
-readonly EXIT_FAILED=1 EXIT_USAGE=2 EXIT_MISSING=3
+readonly EXIT_FAILED=1 EXIT_USAGE=2 EXIT_MISSING=3 EXIT_RUNNING=4
 ROOT=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd -P)
 WORK='' # temporary folder of this run: the logs of the quiet steps
 LONG=0  # 1: --long
@@ -20,10 +20,15 @@ LONG=0  # 1: --long
 . "$ROOT/install.d/layout.sh"
 # shellcheck source=install.d/offline.sh
 . "$ROOT/install.d/offline.sh"
+# shellcheck source=install.d/running.sh
+. "$ROOT/install.d/running.sh"
+# shellcheck source=install.d/uninstall.sh
+. "$ROOT/install.d/uninstall.sh"
 
 usage() {
     cat <<'END'
-Usage: ./install.sh --demo | --test [--long] | --prefix DIR [--fleet] [--offline]
+Usage: ./install.sh --demo | --test [--long] | --prefix DIR [--fleet] [--offline] [--python PATH] [--yes]
+       ./install.sh --uninstall DIR [--purge] [--yes]
        ./install.sh --offline | --help
 
   --demo        Install what is missing, then run the muxer on an embedded lab. Needs no server and no
@@ -34,6 +39,11 @@ Usage: ./install.sh --demo | --test [--long] | --prefix DIR [--fleet] [--offline
                 in DIR. muxer.cfg, logs and all your other files stay as they are.
   --fleet       With --prefix: also the packages of a fleet ([fleet] mode = broker). An upgrade keeps them without
                 this option; to remove them, delete DIR/thirdparty/requirements-fleet.txt before it.
+  --python PATH With --prefix: the Python to use. Without it: that of the system, else the first on PATH.
+  --uninstall DIR
+                Remove the installation in DIR. Configuration, logs and all your other files stay.
+  --purge       With --uninstall: remove all of DIR, with all your files in it.
+  --yes         With --prefix and --uninstall: go on although a muxer runs from DIR.
   --offline     Use no network: Python packages come from thirdparty/wheels/, and what is missing is listed,
                 not installed. Alone, it prepares this folder and prints the command that starts the muxer.
   --help        This page.
@@ -43,7 +53,8 @@ Red Hat family it installs what is missing as root, or through sudo. Builds in t
 thirdparty/openssl/ take precedence over the programs on PATH. Python packages come from thirdparty/wheels/ if it has
 any (thirdparty/fetch.py downloads them), otherwise from the registry.
 
-Exit codes: 0 done, 1 a check or the demo failed, 2 wrong usage, 3 something is missing (the message names it).
+Exit codes: 0 done, 1 a check or the demo failed, 2 wrong usage, 3 something is missing (the message names it),
+4 a muxer runs from DIR.
 END
 }
 
@@ -148,7 +159,9 @@ install_npm_packages() { # folder with a lock file; npm is that of .venv-test
 }
 
 ensure() { # suffix of the lock file, parts... -> all there, or exit 3
-    if ((OFFLINE)); then ensure_offline "$@"; else ensure_parts "${@:2}"; fi
+    local parts=("${@:2}")
+    if ((LONG)); then parts+=(dpkg rpm); fi # the long tests build packages
+    if ((OFFLINE)); then ensure_offline "$1" "${parts[@]}"; else ensure_parts "${parts[@]}"; fi
 }
 
 # ---- this folder, demo and tests -------------------------------------------------------------------
@@ -230,21 +243,32 @@ run_tests() {
 # ---- command line ----------------------------------------------------------------------------------
 
 main() {
-    local action='' dir=''
+    local action='' dir='' python=''
     while (($#)); do
         case $1 in
-            --demo | --test | --prefix | --prefix=*)
+            --demo | --test | --prefix | --prefix=* | --uninstall | --uninstall=*)
                 if [[ -n $action ]]; then usage_error "$action and ${1%%=*}: one at a time, please."; fi
                 action=${1%%=*}
                 case $1 in
-                    --prefix)
+                    --prefix | --uninstall)
                         dir=${2:-}
                         if (($# > 1)); then shift; fi
                         ;;
-                    --prefix=*) dir=${1#*=} ;;
+                    --prefix=* | --uninstall=*) dir=${1#*=} ;;
                 esac
-                if [[ $action == --prefix && (-z $dir || $dir == -*) ]]; then usage_error '--prefix needs a folder.'; fi
+                if [[ $action == --[pu]* && (-z $dir || $dir == -*) ]]; then usage_error "$action needs a folder."; fi
                 ;;
+            --python | --python=*)
+                if [[ $1 == --python ]]; then
+                    python=${2:-}
+                    if (($# > 1)); then shift; fi
+                else
+                    python=${1#*=}
+                fi
+                if [[ -z $python || $python == -* ]]; then usage_error '--python needs the path of a Python.'; fi
+                ;;
+            --yes) YES=1 ;;
+            --purge) PURGE=1 ;;
             --long) LONG=1 ;;
             --offline) OFFLINE=1 ;;
             --fleet) FLEET=1 ;;
@@ -257,12 +281,17 @@ main() {
         shift
     done
     if ((FLEET)) && [[ $action != --prefix ]]; then usage_error '--fleet goes with --prefix DIR.'; fi
+    if [[ -n $python && $action != --prefix ]]; then usage_error '--python goes with --prefix DIR.'; fi
+    if ((PURGE)) && [[ $action != --uninstall ]]; then usage_error '--purge goes with --uninstall DIR.'; fi
+    if ((YES)) && [[ $action != --[pu]* ]]; then usage_error '--yes goes with --prefix DIR or --uninstall DIR.'; fi
     if ((LONG)) && [[ $action != --test ]]; then usage_error '--long goes with --test.'; fi
     if [[ -z $action ]] && ! ((OFFLINE)); then
         usage
         exit 0
     fi
     unset PYTHONPATH PYTHONHOME
+    if [[ -n $python ]]; then check_python "$python"; fi
+    if [[ $action == --prefix ]]; then FOR_OTHERS=1; fi
     WORK=$(mktemp -d)
     trap cleanup EXIT
     trap 'exit 130' INT
@@ -271,6 +300,7 @@ main() {
         --demo) run_demo ;;
         --test) run_tests ;;
         --prefix) run_prefix "$dir" ;;
+        --uninstall) run_uninstall "$dir" ;;
         '') run_here ;;
     esac
 }

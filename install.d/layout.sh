@@ -29,6 +29,7 @@ stage() { # staging folder
     done
     cp -p -- "$ROOT/install.d/recording-muxer" "$staging/"
     find "$staging" -name __pycache__ -prune -exec rm -rf -- {} +
+    chmod -R u=rwX,go=rX -- "$staging" # whatever the umask of those who unpacked the source
 }
 
 list_files() { (cd -- "$1" && find . -type f -printf '%P\n' | LC_ALL=C sort); }
@@ -42,6 +43,9 @@ check_prefix() { # DIR
     if [[ -e $dir && ! -d $dir ]]; then fail "$EXIT_USAGE" "$dir is not a folder."; fi
     if ! mkdir -p -- "$dir" 2>/dev/null || [[ ! -w $dir ]]; then
         fail "$EXIT_USAGE" "$dir cannot be written by $(id -un). Choose another folder, or run this as its owner."
+    fi
+    if [[ -e $dir/package/setup ]]; then
+        fail "$EXIT_USAGE" "$dir is of a deb or rpm package. Upgrade or remove it with the package manager."
     fi
     if [[ -e $dir/venv && ! -L $dir/venv ]]; then
         fail "$EXIT_USAGE" "$dir/venv is there and not of this script's making. Move it away, or choose another folder."
@@ -163,14 +167,46 @@ remove_stale() { # DIR, staging folder: what an earlier version shipped and this
     mv -f -- "$staging/files" "$dir/.installed"
 }
 
+version_in() { # folder with muxer/ -> its version, or nothing
+    if [[ -f $1/muxer/__init__.py ]]; then sed -n 's/^__version__ = "\(.*\)"$/\1/p' "$1/muxer/__init__.py"; fi
+}
+
+describe_change() { # version that is there or nothing, new version -> in words
+    local newest
+    newest=$(printf '%s\n' "$1" "$2" | sort -V | tail -n 1)
+    if [[ -z $1 ]]; then
+        say "Installing the muxer $2"
+    elif [[ $1 == "$2" ]]; then
+        say "Installing the muxer $2 again"
+    elif [[ $newest == "$2" ]]; then
+        say "Upgrading the muxer from $1 to $2"
+    else
+        say "Going back from muxer $1 to $2"
+    fi
+}
+
+warn_closed() { # python, DIR: a service of another account could not run them
+    local python=$1 dir=$2 closed
+    if [[ $(id -u) != 0 ]]; then return 0; fi
+    closed=$(closed_to_others "$python")
+    if [[ -n $closed ]]; then
+        say "Warning: other accounts cannot use $closed. A service that does not run as root cannot start $python:" \
+            'install the Python of the system, or name one with --python.'
+    fi
+    closed=$(closed_to_others "$python" "$dir")
+    if [[ -n $closed ]]; then say "Warning: other accounts cannot use $closed. A service that does not run as root cannot start $dir."; fi
+}
+
 run_prefix() { # DIR
-    local dir file suffix=''
+    local dir file suffix='' python
+    umask 022 # another account runs what root installs
     dir=$(realpath -m -- "$1") # absolute, without symbolic links as far as it exists
     if [[ -f $dir/thirdparty/requirements-fleet.txt ]]; then FLEET=1; fi # an upgrade takes nothing away
     for file in muxer/muxer_process.py muxer.cfg.sample thirdparty/requirements.txt thirdparty/requirements-fleet.txt; do
         [[ -f $ROOT/$file ]] || fail "$EXIT_MISSING" "$ROOT/$file is missing: this is no complete copy of the source."
     done
     check_prefix "$dir"
+    confirm_stopped "$dir" replaced
     STAGING=$dir/.staging
     rm -rf -- "$STAGING"
     mkdir -p -- "$STAGING/new" "$STAGING/old"
@@ -186,9 +222,11 @@ run_prefix() { # DIR
         ensure_parts python
         prefix_tools "$dir"
     fi
-    prefix_venv "$dir" "$(find_python)"
+    python=$(find_python)
+    warn_closed "$python" "$dir"
+    prefix_venv "$dir" "$python"
     try_new "$dir" "$STAGING"
-    say "Installing the muxer: $dir"
+    say "$(describe_change "$(version_in "$dir")" "$(version_in "$ROOT")"): $dir"
     stage_builds "$dir" "$STAGING"
     keep_old "$dir" "$STAGING"
     swap "$dir" "$STAGING"

@@ -1,13 +1,15 @@
 # shellcheck shell=bash
 # Part of install.sh: the system packages. What is there, what is missing, and how this distribution brings it.
 # A "part" is one of: python, venv (Python is there, its venv module is not), ffmpeg, openssl, apache, swift, nginx, lighttpd,
-# chromium, firefox, promtool, rabbitmq.
+# chromium, firefox, promtool, rabbitmq, dpkg, rpm.
 
+PYTHON=''    # --python: the Python to use
+FOR_OTHERS=0 # 1: --prefix: what root installs, another account runs
 readonly MIN_OPENSSL=1.1.1
 OS_RELEASE=${MUXER_OS_RELEASE:-/etc/os-release}
 POLICY=${MUXER_POLICY_RC_D:-/usr/sbin/policy-rc.d} # what it says decides whether Debian's packages start their services
 MODULES=${MUXER_MODULES:-/usr/lib} # where the modules of nginx and lighttpd are, which their programs do not tell
-SYSTEM_PYTHON=${MUXER_SYSTEM_PYTHON:-/usr/bin/python3} # for which Debian packages Swift
+SYSTEM_PYTHON=${MUXER_SYSTEM_PYTHON:-/usr/bin/python3} # the one of --prefix; and for which Debian packages Swift
 RABBITMQ=${MUXER_RABBITMQ:-/usr/lib/rabbitmq/bin/rabbitmq-server} # as the tests start it; the one on PATH asks who starts it
 ROOT_PREFIX=() # what to put before a command so that root runs it
 
@@ -115,25 +117,58 @@ has_with_module() { # program of /usr/sbin, its WebDAV module below a folder of 
 
 has_chromium() { works chromium --version || works chromium-browser --version; }
 has_promtool() { works promtool --version; }
+has_dpkg() { works command -v dpkg-deb; }
+has_rpm() { works command -v rpmbuild; }
 has_rabbitmq() { [[ -x $RABBITMQ ]] && works command -v erl; }
 has_firefox() { works firefox-esr --version || works firefox --version; }
 
 python_is_new() { works "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; }
 python_has_venv() { works "$1" -c 'import ensurepip, venv'; }
 
-find_python() { # the best Python there is: complete, else one that only lacks venv, else nothing
-    local name path incomplete=''
-    for name in python3 python3.13 python3.12 python3.11 python3.14; do
-        while read -r path; do
-            python_is_new "$path" || continue
-            if python_has_venv "$path"; then
-                say "$path"
-                return
-            fi
+closed_to_others() { # python, paths... -> the first folder that keeps other accounts from this Python, or from the paths
+    "$1" - "${@:2}" 2>/dev/null <<'END'
+import os, stat, sys, sysconfig
+for path in sys.argv[1:] or (sys.executable, sysconfig.get_path("stdlib")):
+    path, closed = os.path.realpath(path), ""
+    while path != "/":
+        if os.path.exists(path) and not os.stat(path).st_mode & stat.S_IXOTH:
+            closed = path
+        path = os.path.dirname(path)
+    if closed:
+        sys.exit(print(closed))
+END
+}
+
+python_candidates() { # for an installation, which another account may run, the Python of the system goes first
+    local name
+    if ((FOR_OTHERS)) && [[ -x $SYSTEM_PYTHON ]]; then say "$SYSTEM_PYTHON"; fi
+    for name in python3 python3.13 python3.12 python3.11 python3.14; do type -aP "$name" || true; done
+}
+
+find_python() { # --python, else the best there is: complete, else one that lacks venv, else one that others cannot run
+    local path incomplete='' closed=''
+    if [[ -n $PYTHON ]]; then
+        say "$PYTHON"
+        return
+    fi
+    while read -r path; do
+        python_is_new "$path" || continue
+        if ! python_has_venv "$path"; then
             incomplete=${incomplete:-$path}
-        done < <(type -aP "$name")
-    done
-    say "$incomplete"
+        elif ((FOR_OTHERS)) && [[ $(id -u) == 0 && -n $(closed_to_others "$path") ]]; then
+            closed=${closed:-$path}
+        else
+            say "$path"
+            return
+        fi
+    done < <(python_candidates)
+    say "${incomplete:-$closed}"
+}
+
+check_python() { # the argument of --python
+    PYTHON=$(type -P -- "$1") || fail "$EXIT_USAGE" "--python: $1 is no program."
+    python_is_new "$PYTHON" || fail "$EXIT_USAGE" "--python: $PYTHON is no Python 3.11 or later."
+    python_has_venv "$PYTHON" || fail "$EXIT_MISSING" "--python: $PYTHON has no venv module."
 }
 
 python_version() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])'; }
@@ -179,6 +214,8 @@ wanted() { # part -> in words
         firefox) say 'Firefox (for the tests)' ;;
         promtool) say 'promtool of Prometheus, on PATH (for the tests)' ;;
         rabbitmq) say 'RabbitMQ (for the tests)' ;;
+        dpkg) say 'dpkg-deb (for the long tests)' ;;
+        rpm) say 'rpmbuild (for the long tests)' ;;
     esac
 }
 
@@ -213,6 +250,7 @@ redhat_choices() { # part -> the packages that bring it, the preferred one first
         swift) say python3-swift ;;
         promtool) say golang-github-prometheus ;;
         rabbitmq) say rabbitmq-server ;;
+        rpm) say rpm-build ;;
         *) say "$1" ;;
     esac
 }

@@ -5,11 +5,10 @@ The default :class:`Code` depends on the type; the code that raises an error wit
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class Code(StrEnum):
@@ -105,14 +104,16 @@ class Problem:
 
 
 class ConfigError(MuxerError):
-    """The configuration cannot be used: exit code 2. Holds every problem, warnings (`notes`), and a usable log folder."""
+    """The configuration cannot be used: exit code 2. Holds all problems, warnings (`notes`), the valid part of [logfile]."""
 
     usual_code = Code.CONFIGURATION
 
-    def __init__(self, problems: Sequence[Problem], log_folder: Path | None = None, notes: Sequence[str] = ()) -> None:
+    def __init__(
+        self, problems: Sequence[Problem], logfile: Mapping[str, Any] | None = None, notes: Sequence[str] = ()
+    ) -> None:
         super().__init__("; ".join(str(problem) for problem in problems))
         self.problems = tuple(problems)
-        self.log_folder = log_folder
+        self.logfile = logfile or {}
         self.notes = tuple(notes)
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the archives of a release in dist/: tools/release.sh [--no-checks]
+# Builds the archives and the deb and rpm packages of a release in dist/: tools/release.sh [--no-checks]
 # The version is that of muxer/__init__.py; CHANGELOG.md must have a section for it, and nothing may be uncommitted.
 set -euo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
@@ -20,6 +20,13 @@ name=recording-muxer-$version
 mkdir -p dist
 git archive --format=tar.gz --prefix="$name/" -o "dist/$name.tar.gz" HEAD
 git archive --format=zip --prefix="$name/" -o "dist/$name.zip" HEAD
-(cd dist && sha256sum "$name.tar.gz" "$name.zip" >"$name.sha256")
+# Packages from what is in the archive, whatever else is in this folder.
+export_folder=$(mktemp -d)
+trap 'rm -rf -- "$export_folder"' EXIT
+tar -xzf "dist/$name.tar.gz" -C "$export_folder"
+"$export_folder/$name/tools/packages.sh" dist
+cd dist
+files=("$name.tar.gz" "$name.zip" recording-muxer[_-]"$version"[_-]*.deb recording-muxer-"$version"-*.rpm)
+sha256sum "${files[@]}" >"$name.sha256"
 git tag -a "v$version" -m "Recording Muxer $version"
-printf 'dist/%s\n' "$name.tar.gz" "$name.zip" "$name.sha256"
+printf 'dist/%s\n' "${files[@]}" "$name.sha256"

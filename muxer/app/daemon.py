@@ -19,6 +19,7 @@ from muxer.gir.targets import MuxTarget
 from muxer.journal.journal import JOURNAL_FILE, QUEUED, WANTED, BacklogSample, Journal, epoch_now
 from muxer.journal.retry_policy import MAX_POLL_DELAY_SECONDS, poll_delay
 from muxer.log import terminal
+from muxer.log.outputs import describe_output, is_on_stderr
 from muxer.log.setup import escape_control
 from muxer.pipeline.job import Job
 from muxer.pipeline.services import Services
@@ -63,7 +64,12 @@ class Daemon:
         self._stop = services.stop
         self._circuit_breaker = services.circuit_breaker
         self._activity = services.activity
-        self._state = StateFile(services.workspace.path / STATE_FILE, config.instance_name, Mask(config.secret_values))
+        self._state = StateFile(
+            services.workspace.path / STATE_FILE,
+            config.instance_name,
+            Mask(config.secret_values),
+            describe_output(config.logfile, config.instance_name),
+        )
         self._heartbeat = Heartbeat()
         self._migration = bool(config.advanced.call_recording_query_string)
         # A migration tries everything that its query finds, also what failed before.
@@ -131,6 +137,7 @@ class Daemon:
         body = self._run_migration if self._migration else self._poll_forever
         thread = threading.Thread(target=self._run_poll_thread, args=(body,), name="poller", daemon=True)
         thread.start()
+        self._write_state()
         due = time.monotonic() + PROGRESS_INTERVAL
         while not self._stop.wait(TICK_INTERVAL):
             self._heartbeat.record_tick()
@@ -266,8 +273,7 @@ class Daemon:
 
     def _print_result(self, text: str, failed: str = "") -> None:
         log.info("%s", text)
-        sys.stdout.write(f"{text}{failed}\n")
-        sys.stdout.flush()
+        terminal.write_text(sys.stdout, f"{text}{failed}\n")
 
     def _migration_progress(self) -> MigrationStatus:
         """Return the progress. Targets that this run neither muxed nor failed, and that are not open, were done already: a
@@ -294,9 +300,8 @@ class Daemon:
             return due
         line = progress_text(self._migration_progress())
         log.info("migration in progress: %s", line)
-        if not sys.stderr.isatty():
-            sys.stderr.write(f"migration in progress: {line}\n")
-            sys.stderr.flush()
+        if not sys.stderr.isatty() and not is_on_stderr():
+            terminal.write_text(sys.stderr, f"migration in progress: {line}\n")
         return due + PROGRESS_INTERVAL
 
     def _record_wanted(self, target: MuxTarget) -> None:

@@ -7,18 +7,21 @@ import os
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from muxer import __version__
 from muxer.app.program_checks import ProgramChecks
 from muxer.config import LoadedConfig
-from muxer.config.schema import Config, LogfileOptions
+from muxer.config.schema import FILE_OUTPUT, Config, LogfileOptions
 from muxer.errors import ConfigError, Problem
 from muxer.log import setup
+from muxer.log.outputs import describe_output, is_on_stderr
+from muxer.log.reopen import watch_log
+from muxer.log.terminal import write_text
 from muxer.net.circuit_breaker import CircuitBreaker
-from muxer.system.exit_codes import EXIT_CONFIG, EXIT_FAILED, handle_signals
+from muxer.system.exit_codes import EXIT_CONFIG, EXIT_FAILED, handle_signals, ignore_hangup
 from muxer.system.process import Runner
 
 if TYPE_CHECKING:
@@ -53,13 +56,15 @@ def run_service(
     opens its temporary folder. `body` does the work.
     """
     set_umask()
+    ignore_hangup()
     logging_works = False
     try:
         loaded = load()
         name, open_workspace = claim(loaded.config)
-        log_path = open_log(loaded.config, name)
+        open_log(loaded.config, name)
         logging_works = True
-        code = body(name, _start_parts(loaded, name, open_workspace, log_path, needs_programs))
+        with watch_log():
+            code = body(name, _start_parts(loaded, name, open_workspace, needs_programs))
     except ConfigError as error:
         return report_config_error(error, logging_works)
     except Exception:
@@ -72,21 +77,19 @@ def _start_parts(
     loaded: LoadedConfig,
     name: str,
     open_workspace: Callable[[], Workspace],
-    log_path: Path,
     needs_programs: Callable[[Config], bool],
 ) -> ServiceParts:
     config = loaded.config
     log.info("Recording Muxer %s starts as %s, process %d", __version__, name, os.getpid())
     for warning in loaded.warnings:
         log.warning("%s", warning)
-        sys.stderr.write(f"warning: {warning}\n")
+        _write_line(f"warning: {warning}")
     runner, stop = Runner(config.processing.openssl), threading.Event()
     handle_signals(stop)
     checks = ProgramChecks(config.processing, runner) if needs_programs(config) else None
     parts = assemble_parts(config, runner, checks, open_workspace, stop, warnings=loaded.warnings)
     log.info("temporary files are in %s", parts.services.workspace.path)
-    sys.stderr.write(f"Recording Muxer {__version__} runs as {name}; log file: {log_path}\n")
-    sys.stderr.flush()
+    _write_line(f"Recording Muxer {__version__} runs as {name}; {describe_output(config.logfile, name)}")
     return parts
 
 
@@ -117,10 +120,16 @@ def set_umask() -> None:
         sys.stderr = sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
 
 
-def open_log(config: Config, name: str) -> Path:
-    """Start to log as the instance or worker `name`. Returns the path of the log file. Raises ConfigError."""
+def _write_line(line: str) -> None:
+    """Write a line to stderr, unless the log is there and has it already."""
+    if not is_on_stderr():
+        write_text(sys.stderr, f"{line}\n")
+
+
+def open_log(config: Config, name: str) -> None:
+    """Start to log as the instance or worker `name`. Raises ConfigError."""
     try:
-        return setup.set_up_logging(config.logfile, name, config.secret_values)
+        setup.set_up_logging(config.logfile, name, config.secret_values)
     except OSError as error:
         what = f"the log file cannot be written: {error.filename or ''}: {error.strerror or error}"
         raise ConfigError([Problem("[logfile] logfile_path", what)]) from error
@@ -129,16 +138,13 @@ def open_log(config: Config, name: str) -> Path:
 def report_config_error(error: ConfigError, logging_works: bool = False) -> int:
     """Write what is wrong with the configuration to stderr and to the log. Returns the exit code."""
     if not logging_works:
-        try:
-            setup.set_up_logging(_default_logfile(error.log_folder), "single", ())
-        except (OSError, ConfigError):
-            logging.getLogger().addHandler(logging.NullHandler())
-    sys.stderr.write(f"The Recording Muxer cannot start ({error.code}):\n")
+        _open_log_for_errors(error)
+    _write_line(f"The Recording Muxer cannot start ({error.code}):")
     for problem in error.problems:
-        sys.stderr.write(f"  {problem}\n")
+        _write_line(f"  {problem}")
         log.critical("cannot start: %s %s", error.code, problem)
     for note in error.notes:
-        sys.stderr.write(f"  (note) {note}\n")
+        _write_line(f"  (note) {note}")
         log.warning("%s", note)
     logging.shutdown()
     return EXIT_CONFIG
@@ -147,10 +153,22 @@ def report_config_error(error: ConfigError, logging_works: bool = False) -> int:
 def exit_process(code: int) -> int:
     """Close the log and return `code`. Ends the process at once when a thread still hangs in a request."""
     logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        write_text(stream, "")  # Python ends with another code when what is left for a closed terminal fails.
     if threading.active_count() > 1:
         os._exit(code)
     return code
 
 
-def _default_logfile(folder: Path | None) -> LogfileOptions:
-    return LogfileOptions(logfile_path=folder, level="info", format="text", max_bytes=10485760, backup_count=10)
+def _open_log_for_errors(error: ConfigError) -> None:
+    """Log to the output that a wrong configuration names. Where that cannot be used, log to a file or not at all."""
+    default = LogfileOptions(logfile_path=None, level="info", format="text", max_bytes=10485760, backup_count=10)
+    used = {name: error.logfile[name] for name in ("logfile_path", "output", "syslog_address") if name in error.logfile}
+    chosen = replace(default, **used)
+    for options in (chosen,) if chosen.output == FILE_OUTPUT else (chosen, default):
+        try:
+            setup.set_up_logging(options, "single", ())
+        except (OSError, ConfigError):
+            continue
+        return
+    logging.getLogger().addHandler(logging.NullHandler())

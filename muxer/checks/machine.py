@@ -13,10 +13,10 @@ from pathlib import Path
 
 from muxer.app.program_checks import find_keep_times, program_problem, program_version, try_ffprobe
 from muxer.checks.checklist import Check, Finding, failed_finding, passed_finding, warning_finding
-from muxer.config.schema import Config
+from muxer.config.schema import FILE_OUTPUT, Config
 from muxer.errors import MuxerError
 from muxer.log.log_file import lock_path
-from muxer.log.setup import log_path_for
+from muxer.log.outputs import describe_output, find_output_problem, log_path_for
 from muxer.pipeline.disk_space import MEGABYTE, TempDisk, is_short, reserved_bytes
 from muxer.pipeline.workspace import LOCK_FILE, temp_folder_for
 from muxer.status import state_file
@@ -45,7 +45,7 @@ class MachineChecks:
         yield Check("temp_dir", self._check_temp_dir, temp)
         yield Check("lock", self._check_lock, (*temp, "temp_dir"))
         yield Check("free space", self._check_room, (*temp, "temp_dir", "[processing] min_free_megabytes"))
-        yield Check("logfile_path", self._check_log_folder, ("[logfile] logfile_path",))
+        yield Check("logfile_path", self._check_log, ("[logfile] logfile_path",))
 
     def _check_program(self, name: str) -> Iterator[Finding]:
         path = getattr(self._config.processing, name)
@@ -74,6 +74,15 @@ class MachineChecks:
         else:
             advice = "create a folder that only the account of the muxer can use, and set [processing] temp_dir to it"
             yield failed_finding("temp_dir", f"cannot create {self._temp}", advice)
+
+    def _check_log(self) -> Iterator[Finding]:
+        logfile = self._config.logfile
+        if logfile.output == FILE_OUTPUT:
+            yield from self._check_log_folder()
+        elif problem := find_output_problem(logfile):
+            yield failed_finding("log output", str(problem), "set [logfile] output to one that this machine has")
+        else:
+            yield passed_finding("log output", describe_output(logfile, self._config.instance_name))
 
     def _check_log_folder(self) -> Iterator[Finding]:
         path = log_path_for(self._config.logfile, self._config.instance_name)

@@ -11,7 +11,7 @@ from muxer import __version__
 from muxer.app.cli import run_muxer
 from muxer.config.file import did_you_mean
 from muxer.log.setup import escape_control
-from muxer.system.exit_codes import EXIT_CONFIG, EXIT_OK
+from muxer.system.exit_codes import EXIT_CONFIG, EXIT_OK, ignore_hangup
 
 # The module whose `main` runs the command, and what the command does.
 COMMANDS = {
@@ -59,6 +59,8 @@ def _run_command(module_name: str, argv: Sequence[str]) -> int:
             raise
         sys.stderr.write("The lab is not part of this installation. Run it from the source folder: python -m lab\n")
         return EXIT_CONFIG
+    if not module_name.startswith("lab."):
+        ignore_hangup()
     return int(module.main(argv))
 
 

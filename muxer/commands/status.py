@@ -27,9 +27,10 @@ from muxer.commands._shared.running_instance import (
     instance_problems,
     process_problems,
 )
-from muxer.config.schema import Config
+from muxer.config.schema import FILE_OUTPUT, Config
 from muxer.journal import history
 from muxer.journal.history import HOUR_SECONDS, JournalHistory
+from muxer.log.outputs import describe_output
 from muxer.log.setup import escape_control
 from muxer.status.error_help import help_for
 from muxer.status.fleet_status import fleet_from_dict
@@ -57,7 +58,7 @@ def _run_status(arguments: argparse.Namespace) -> int:
         if arguments.watch and sys.stdout.isatty():
             sys.stdout.write("\x1b[H\x1b[2J")
         if arguments.json:
-            show_json(_status_facts(view))
+            show_json(_status_facts(config, view))
         else:
             _print_status(config, view)
         if not arguments.watch:
@@ -94,10 +95,11 @@ def _gather_status(config: Config) -> _StatusView:
     return _StatusView(instance, workers, past, (*of_instance, *of_workers), history.count_by_code(instance.journal_path))
 
 
-def _status_facts(view: _StatusView) -> dict[str, Any]:
+def _status_facts(config: Config, view: _StatusView) -> dict[str, Any]:
     workers = [{"name": worker.folder.name, "standing": worker.standing, "state": worker.state} for worker in view.workers]
     return {
         "standing": view.instance.standing,
+        "log": _log_text(config, view.instance),
         "trouble": list(view.problems),
         "state": view.instance.state,
         "workers": workers,
@@ -116,6 +118,8 @@ def _print_status(config: Config, view: _StatusView) -> None:
     if state is not None:
         write(f", version {state['version']}, process {state['pid']}, started {format_ago(state['started'], now)}")
     write("\n")
+    if not view.has_workers_only:
+        write(f"{escape_control(_log_text(config, view.instance))}\n")
     for problem in view.problems:
         write(f"  ! {escape_control(problem)}\n")
     if state is not None:
@@ -129,6 +133,15 @@ def _print_status(config: Config, view: _StatusView) -> None:
         rows = [(str(count), code, kind) for code, kind, count in view.codes[:MAX_REASONS]]
         show_table(("files", "code", "state"), rows, "failures; `failed` lists them, `retry` requeues them")
     show_remedies(view.remedy_codes)
+
+
+def _log_text(config: Config, instance: RunningInstance) -> str:
+    """Return where the log is. Without a folder in the configuration, only a running instance knows that."""
+    if instance.state is not None and instance.state.get("log"):
+        return str(instance.state["log"])
+    if config.logfile.output == FILE_OUTPUT and config.logfile.logfile_path is None:
+        return "log file: in the working directory of the muxer"
+    return describe_output(config.logfile, config.instance_name)
 
 
 def _print_work(config: Config, state: dict[str, Any], now: float) -> None:

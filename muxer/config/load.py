@@ -11,7 +11,7 @@ from muxer.config import fleet_options, monitoring_address
 from muxer.config.file import GivenOption, did_you_mean, read_file
 from muxer.config.keystore import open_keystore
 from muxer.config.query_string import DISABLED, KNOWN_PARAMETERS, parameter_names, repair_extra_query
-from muxer.config.schema import SECTIONS, AdvancedOptions, Config, Option, all_options
+from muxer.config.schema import FILE_OUTPUT, SECTIONS, AdvancedOptions, Config, Option, all_options
 from muxer.errors import ConfigError, Problem
 from muxer.system.masking import URL_CREDENTIALS
 
@@ -71,7 +71,7 @@ def load_config(path: Path, command_line: Mapping[str, str], environ: Mapping[st
     """
     reading = inspect_config(path, command_line, environ)
     if reading.problems:
-        raise ConfigError(reading.problems, reading.values["logfile"].get("logfile_path"), reading.warnings)
+        raise ConfigError(reading.problems, reading.values["logfile"], reading.warnings)
     return LoadedConfig(reading.config, tuple(reading.warnings), reading.origins)
 
 
@@ -89,6 +89,7 @@ def inspect_config(path: Path, command_line: Mapping[str, str], environ: Mapping
         text, origin = _option_text(option, name, file.get(section, {}).get(name), password, command_line, environ)
         reading.origins[section, name] = origin
         _store_value(reading, (section, name), option, text)
+    _skip_unused_log_folder(reading)
     _find_contradictions(reading)
     reading.problems += monitoring_address.find_contradictions(reading.values["monitoring"])
     reading.problems += fleet_options.find_problems(reading.values["fleet"])
@@ -168,6 +169,13 @@ def _parse_value(option: Option, text: str) -> Any:
 def _printable_value(text: str) -> str:
     """Return the part of a value that may be logged: a second line may be an option, an address may hold credentials."""
     return URL_CREDENTIALS.sub("***@", text.splitlines()[0])
+
+
+def _skip_unused_log_folder(reading: ConfigReading) -> None:
+    """Drop the problem of a log folder that no log file is written to."""
+    if reading.values["logfile"].get("output", FILE_OUTPUT) != FILE_OUTPUT:
+        reading.values["logfile"].setdefault("logfile_path", None)
+        reading.problems = [one for one in reading.problems if not one.where.startswith("[logfile] logfile_path")]
 
 
 def _find_contradictions(reading: ConfigReading) -> None:

@@ -44,6 +44,15 @@ def _create_field(
 guide_option, own_option = partial(_create_field, "guide"), partial(_create_field, "ours")
 
 
+# Values of [logfile] output.
+FILE_OUTPUT, STDERR_OUTPUT, JOURNALD_OUTPUT, SYSLOG_OUTPUT, EVENTLOG_OUTPUT = LOG_OUTPUTS = (
+    "file",
+    "stderr",
+    "journald",
+    "syslog",
+    "eventlog",
+)
+
 _CA_DOC = "TLS: true = CAs of the system, false = no checks, or the path of a PEM bundle"
 _PROGRAM_DOC = "full path of the {0} executable; {0} alone = the one in thirdparty/{1}/, or on the PATH"
 
@@ -208,8 +217,22 @@ class LogfileOptions:
     )
     level: str = own_option(types.ChoiceType(("debug", "info", "warning", "error")), "info", "debug, info, warning or error")
     format: str = own_option(types.ChoiceType(("text", "json")), "text", "text or json")
-    max_bytes: int = own_option(types.IntegerType(1), "10485760", "size in bytes at which the log file is rotated")
+    max_bytes: int = own_option(
+        types.IntegerType(0), "10485760", "size in bytes at which the log file is rotated; 0 = another program rotates it"
+    )
     backup_count: int = own_option(types.IntegerType(1), "10", "number of rotated log files to keep")
+    output: str = own_option(
+        types.ChoiceType(LOG_OUTPUTS),
+        FILE_OUTPUT,
+        "file, stderr, journald (systemd), syslog or eventlog (Windows); the three options of files are for file only",
+        value=FILE_OUTPUT,
+    )
+    syslog_address: str = own_option(
+        types.parse_syslog_address,
+        "/dev/log",
+        "for output = syslog: path of the socket of the syslog service, or host:port for UDP",
+        value="/dev/log",
+    )
 
 
 @dataclass(frozen=True)

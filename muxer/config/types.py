@@ -99,6 +99,19 @@ class NumberType:
         return number
 
 
+def parse_syslog_address(value: str) -> str:
+    """Return the absolute path of a socket, or ``host:port``, unchanged."""
+    if value.startswith("/"):
+        return value
+    try:
+        parts = urlsplit(f"//{value}")
+        if parts.hostname and parts.port and parts.netloc == value and "@" not in value:
+            return value
+    except ValueError:
+        pass
+    raise ValueError("must be an absolute path, such as /dev/log, or host:port")
+
+
 def parse_query(value: str) -> str:
     """Check query parameters in the form of the guide, ``name=value[&name=value...]``, and return them unchanged."""
     pairs = [pair.partition("=") for pair in value.lstrip("?").split("&") if pair.strip()]

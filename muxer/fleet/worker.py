@@ -29,6 +29,7 @@ from muxer.fleet.events import Event
 from muxer.fleet.locks import TargetLocks
 from muxer.fleet.orders import Order
 from muxer.journal.journal import TargetKey
+from muxer.log.outputs import describe_output
 from muxer.net.circuit_breaker import RWS
 from muxer.pipeline.job import Job, JobOptions
 from muxer.pipeline.services import Services
@@ -82,7 +83,9 @@ class FleetWorker:
         )
         self._worker = Worker(self._broker, queues={fleet.queue}, worker_threads=threads)
         self._worker.queue_prefetch = threads * fleet.prefetch
-        self._state = StateFile(services.workspace.path / STATE_FILE, name, self._mask)
+        self._state = StateFile(
+            services.workspace.path / STATE_FILE, name, self._mask, describe_output(config.logfile, name)
+        )
         self._cleaner = TempFolderCleaner.from_config(config.processing, services.workspace)
 
     def run(self) -> None:

@@ -1,21 +1,18 @@
-"""Sets up the log: one rotated file per instance, text or JSON, each line with its recording, secrets masked."""
+"""Sets up the log: its output, text or JSON, each line with its recording, secrets masked."""
 
 from __future__ import annotations
 
 import contextvars
 import json
 import logging
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from muxer.config.schema import LogfileOptions
-from muxer.log.log_file import RotatingLogFile
-from muxer.log.terminal import TerminalHandler
+from muxer.log.outputs import open_output
 from muxer.system.masking import Mask
 
 # Longer ids are cut, so that metadata cannot fill the log.
@@ -33,29 +30,19 @@ def recording_context(recording_id: str) -> Iterator[None]:
         _recording.reset(token)
 
 
-def log_path_for(options: LogfileOptions, instance: str) -> Path:
-    """Return the path of the log file."""
-    return (options.logfile_path or Path.cwd()).absolute() / f"recording-muxer-{instance}.log"
-
-
-def set_up_logging(options: LogfileOptions, instance: str, secrets: Sequence[str]) -> Path:
-    """Start to log, also to a terminal; return the path of the log file. Raises ConfigError when it is taken, OSError."""
-    path = log_path_for(options, instance)
+def set_up_logging(options: LogfileOptions, instance: str, secrets: Sequence[str]) -> None:
+    """Start to log, also to a terminal. Raises ConfigError when the output cannot be used, OSError."""
     formatter = _JsonFormatter(secrets) if options.format == "json" else _TextFormatter(secrets)
     root = logging.getLogger()
     for handler in list(root.handlers):
         root.removeHandler(handler)
         handler.close()
-    handlers: list[logging.Handler] = [RotatingLogFile(path, options.max_bytes, options.backup_count)]
-    if sys.stderr.isatty():
-        handlers.append(TerminalHandler())
-    for handler in handlers:
+    for handler in open_output(options, instance):
         handler.setFormatter(formatter)
         root.addHandler(handler)
     # Libraries log addresses and more at their lower levels.
     root.setLevel(logging.WARNING)
     logging.getLogger("muxer").setLevel(options.level.upper())
-    return path
 
 
 class _Formatter(logging.Formatter, ABC):

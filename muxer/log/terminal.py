@@ -19,18 +19,27 @@ def terminal_width() -> int:
     return (width or DEFAULT_TERMINAL_COLUMNS) - 1
 
 
+def write_text(stream: TextIO, text: str) -> None:
+    """Write `text` to stdout or stderr. When that fails, because its terminal was closed, all further text is dropped."""
+    try:
+        stream.write(text)
+        stream.flush()
+    except OSError:
+        with open(os.devnull, "wb") as nothing:  # noqa: PTH123
+            os.dup2(nothing.fileno(), stream.fileno())
+
+
 def show_progress_line(line: str, end: str = "") -> None:
     """Replace the progress line. Does nothing when stderr is not a terminal."""
     if sys.stderr.isatty():
         width = terminal_width()
-        sys.stderr.write(f"\r{line[:width]:<{width}}{end}")
-        sys.stderr.flush()
+        write_text(sys.stderr, f"\r{line[:width]:<{width}}{end}")
 
 
 class TerminalHandler(logging.StreamHandler[TextIO]):
     """Writes log lines over the progress line."""
 
-    def emit(self, record: logging.LogRecord) -> None:
-        """Clear the progress line and write the record."""
-        show_progress_line("", "\r")
-        super().emit(record)
+    def format(self, record: logging.LogRecord) -> str:
+        """Put before the record what clears the progress line: in one piece, because other threads write too."""
+        clearing = f"\r{'':<{terminal_width()}}\r" if self.stream.isatty() else ""
+        return f"{clearing}{super().format(record)}"

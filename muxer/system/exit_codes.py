@@ -13,6 +13,12 @@ EXIT_SOME_FAILED = 4
 EXIT_KILLED = 130
 
 
+def ignore_hangup() -> None:
+    """Let SIGHUP, which a closed terminal sends, do nothing. Programs that are started do not inherit that."""
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, lambda _number, _frame: None)
+
+
 def handle_signals(stop: threading.Event) -> None:
     """Set `stop` at the first signal, and end the process at once at the second."""
 

@@ -76,7 +76,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "blank_paused": False,
         "audio_codec": "copy",
     },
-    "logfile": {"logfile_path": None, "level": "info", "format": "text", "max_bytes": 10485760, "backup_count": 10},
+    "logfile": {"logfile_path": None, "level": "info", "format": "text", "max_bytes": 10485760, "backup_count": 10}
+    | {"output": "file", "syslog_address": "/dev/log"},
 }
 
 
@@ -116,6 +117,9 @@ def test_the_programs_default_to_their_names_on_the_path(loaded: Load) -> None:
         ("advanced", "mark_screen_recording_label", "0", False),
         ("advanced", "audio_codec", "AAC", "aac"),
         ("logfile", "format", "JSON", "json"),
+        ("logfile", "output", "Journald", "journald"),
+        ("logfile", "syslog_address", "[fd00::1]:514", "[fd00::1]:514"),
+        ("logfile", "max_bytes", "0", 0),
         ("logfile", "level", "DEBUG", "debug"),
         ("s3", "endpoint_url", "http://minio:9000", "http://minio:9000"),
         ("s3", "addressing-style", "path", "path"),
@@ -160,6 +164,9 @@ def test_a_value_is_read(loaded: Load, section: str, option: str, value: str, re
         ("logfile", "format", "xml", "text, json"),
         ("logfile", "level", "loud", "debug"),
         ("logfile", "max_bytes", "10MB", "whole number"),
+        ("logfile", "output", "kafka", "file, stderr, journald, syslog, eventlog"),
+        ("logfile", "syslog_address", "loghost", "/dev/log, or host:port"),
+        ("logfile", "syslog_address", "udp://loghost:514", "/dev/log, or host:port"),
     ],
 )
 def test_a_problem_names_section_option_value_and_the_valid_values(
@@ -514,6 +521,8 @@ def test_the_guide_lists_all_options_except_ours() -> None:
         "logfile.format",
         "logfile.max_bytes",
         "logfile.backup_count",
+        "logfile.output",
+        "logfile.syslog_address",
     }
 
 

@@ -180,8 +180,11 @@ def test_the_journal_keeps_any_reason_without_secrets(tmp_path: Path) -> None:
 @pytest.mark.parametrize("form", ["json", "text"])
 def test_any_text_becomes_one_line_of_the_log(tmp_path: Path, form: str) -> None:
     from muxer.config.schema import LogfileOptions
+    from muxer.log.outputs import log_path_for
 
-    path = setup.set_up_logging(LogfileOptions(tmp_path, "debug", form, 1_000_000, 1), "single", ())
+    options = LogfileOptions(tmp_path, "debug", form, 1_000_000, 1)
+    setup.set_up_logging(options, "single", ())
+    path = log_path_for(options, "single")
     with setup.recording_context("C\x1b[2J" + "x" * 10_000):
         forged = f"{LONE_SURROGATE}\r\n2026-01-01T00:00:00.000Z ERROR forged"
         logging.getLogger("muxer").error("%s", forged, extra={"fields": {"a": LONE_SURROGATE}})

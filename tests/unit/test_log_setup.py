@@ -15,6 +15,7 @@ import pytest
 
 from muxer.config.schema import LogfileOptions
 from muxer.log import setup
+from muxer.log.outputs import log_path_for
 
 log = logging.getLogger("muxer.test")
 Lines = Callable[[], list[str]]
@@ -30,7 +31,9 @@ def set_up(tmp_path: Path) -> Iterator[Callable[..., Lines]]:
     def create_log(
         form: str = "text", *secrets: str, level: str = "debug", max_bytes: int = 10_000_000, count: int = 3
     ) -> Lines:
-        path = setup.set_up_logging(LogfileOptions(tmp_path, level, form, max_bytes, count), "single", secrets)
+        options = LogfileOptions(tmp_path, level, form, max_bytes, count)
+        setup.set_up_logging(options, "single", secrets)
+        path = log_path_for(options, "single")
         return lambda: path.read_text(encoding="utf-8").split("\n")[:-1]
 
     yield create_log
@@ -47,8 +50,8 @@ SetUp = Callable[..., Lines]
 
 def test_each_instance_has_a_separate_log_file(tmp_path: Path, set_up: SetUp) -> None:
     set_up()
-    path = setup.set_up_logging(LogfileOptions(tmp_path, "info", "text", 1000, 1), "backup-2", ())
-    assert path == tmp_path / "recording-muxer-backup-2.log"
+    setup.set_up_logging(LogfileOptions(tmp_path, "info", "text", 1000, 1), "backup-2", ())
+    assert (tmp_path / "recording-muxer-backup-2.log").is_file()
 
 
 def test_without_a_folder_the_file_is_in_the_working_directory(
@@ -56,7 +59,9 @@ def test_without_a_folder_the_file_is_in_the_working_directory(
 ) -> None:
     set_up()
     monkeypatch.chdir(tmp_path)
-    assert setup.set_up_logging(LogfileOptions(None, "info", "text", 1000, 1), "single", ()).parent == tmp_path
+    (tmp_path / "recording-muxer-single.log").unlink()
+    setup.set_up_logging(LogfileOptions(None, "info", "text", 1000, 1), "single", ())
+    assert (tmp_path / "recording-muxer-single.log").is_file()
 
 
 @FORMATS

@@ -64,13 +64,17 @@ def test_a_worker_is_started_by_a_command_of_the_package_with_the_one_configurat
 )
 def test_the_unit_is_not_restarted_after_errors_that_a_restart_cannot_fix(path: Path, codes: tuple[int, ...]) -> None:
     unit = read_settings(path)
-    assert unit["Restart"] == ["on-failure"]
+    assert unit["Restart"] == ["always"] and unit["StartLimitIntervalSec"] == ["0"]
     assert unit["RestartPreventExitStatus"] == [" ".join(map(str, codes))]
 
 
 def test_systemd_waits_longer_than_the_muxer_needs_and_leaves_its_programs_to_it(unit: dict[str, list[str]]) -> None:
     assert unit["KillMode"] == ["mixed"]
     assert float(unit["TimeoutStopSec"][0]) > 10 > GRACE_SECONDS + CANCEL_SECONDS
+
+
+def test_a_reload_reopens_the_log(unit: dict[str, list[str]]) -> None:
+    assert unit["ExecReload"] == ["/bin/kill -HUP $MAINPID"]
 
 
 def test_the_credential_is_the_one_that_the_keystore_looks_for(unit: dict[str, list[str]]) -> None:
