@@ -173,9 +173,10 @@ def test_interrupted_migration_is_finished_by_second_run(make_lab: Make, hard: b
     assert stored_muxed(lab) == sorted(muxed_entries(lab, call.id)[0]["mediaId"] for call in calls)
 
 
+@pytest.mark.machine_ffmpeg  # slow enough for more than one bar
 def test_terminal_shows_progress_bar_and_complete_log_lines(make_lab: Make) -> None:
     lab = make_lab()
-    add_short(lab, range(4))
+    add_short(lab, range(9))
     config = write_config(lab, **EVERYTHING, advanced__worker_threads="1", logfile__format="text")
     screen, terminal = pty.openpty()
     command = [PYTHON, "muxer_process.py", f"--config-file={config}"]
@@ -183,11 +184,11 @@ def test_terminal_shows_progress_bar_and_complete_log_lines(make_lab: Make) -> N
     os.close(terminal)
     shown = _read_terminal(screen)
     out, _ = process.communicate(timeout=TIMEOUT_SECONDS)
-    assert process.returncode == 0 and parse_counts(out.decode()) == (4, 4, 0, 0, 0)
-    bars = re.findall(r"\r\[([#.]{20})\] (\d) of 4 recordings(?: found so far)?,", shown)
+    assert process.returncode == 0 and parse_counts(out.decode()) == (9, 9, 0, 0, 0)
+    bars = re.findall(r"\r\[([#.]{20})\] (\d) of 9 recordings(?: found so far)?,", shown)
     assert len(bars) >= 2 and bars == sorted(bars, key=lambda one: one[1])
-    assert all(cells == f"{'#' * (5 * int(done)):.<20}" for cells, done in bars)
-    assert bars[0][1] < bars[-1][1] == "4"
+    assert all(cells == f"{'#' * (20 * int(done) // 9):.<20}" for cells, done in bars)
+    assert bars[0][1] < bars[-1][1] == "9"
     lines = [one.rstrip("\r").rpartition("\r")[2] for one in shown.split("\n")]
     shown_lines, kept = [line for line in lines if line.startswith("20")], log_of(config).read_text().splitlines()
     # Two threads may write to terminal and file in a different order; lines of one recording come from one thread.
