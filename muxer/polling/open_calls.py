@@ -30,15 +30,17 @@ class OpenCall:
 
 
 class OpenCalls:
-    """The open calls by id, at most :data:`MAX_OPEN_CALLS`. `is_full`: some were left out since the last call of `clear`."""
+    """The open calls by id, at most :data:`MAX_OPEN_CALLS`. `is_full`: some were left out since `begin_whole`."""
 
     def __init__(self) -> None:
         self._calls: dict[str, OpenCall] = {}
+        # The calls that were not read since `begin_whole`.
+        self._unread: set[str] = set()
         self.is_full = False
 
     def record_call(self, call: OpenCall) -> None:
         """Record what a call needs, which may be nothing any more."""
-        self._calls.pop(call.id, None)
+        self.forget_call(call.id)
         if not call.targets:
             return
         if len(self._calls) < MAX_OPEN_CALLS:
@@ -49,14 +51,21 @@ class OpenCalls:
     def forget_call(self, recording_id: str) -> None:
         """Forget a call that no longer exists."""
         self._calls.pop(recording_id, None)
+        self._unread.discard(recording_id)
 
     def forget_older(self, start: float) -> None:
         """Forget the calls that began before `start`: they have left the window."""
         self._calls = {one.id: one for one in self._calls.values() if one.start >= start}
 
-    def clear(self) -> None:
-        """Forget all calls, before the whole window is read."""
-        self._calls, self.is_full = {}, False
+    def begin_whole(self) -> None:
+        """Note that the whole window will be read. The calls stay known: full queues or an error may end the poll early."""
+        self._unread, self.is_full = set(self._calls), False
+
+    def end_whole(self) -> None:
+        """Forget the calls that the whole window does not have any more."""
+        for one in self._unread:
+            self._calls.pop(one, None)
+        self._unread = set()
 
     def find_older(self, start: float, is_wanted: Callable[[OpenTarget], bool]) -> list[OpenCall]:
         """Return the calls that began before `start` and have a target for which `is_wanted` is true, the newest first."""

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from muxer.config.schema import Config
-from muxer.errors import MetadataError, MuxerError, QueryIncomplete, RequestRejected
+from muxer.errors import Forbidden, MetadataError, MuxerError, QueryIncomplete, RequestRejected, ServiceFailed
 from muxer.gir.models import CallRecording, ScreenRecording
 from muxer.gir.rws import RwsClient, warn_skipped
 from muxer.gir.targets import MuxTarget, select_targets
@@ -37,7 +37,9 @@ MAX_WARNED_RECORDINGS = 100_000
 MAX_SEEN_RECORDINGS = 1_000_000
 # Older calls that a poll reads by their ids; for more of them it looks back further. Of those that need a service that is
 # unavailable, a few are enough to try it.
-MAX_SINGLE_READS, MAX_TRIAL_READS, SINGLE_READS_AT_A_TIME = 500, 20, 20
+MAX_SINGLE_READS, MAX_TRIAL_READS = 500, 20
+# Of more recordings at a time that RWS fails for, and no others between them, RwsClient concludes an outage.
+SINGLE_READS_AT_A_TIME = 3
 # When the clock is changed by more than this, calls seem older or younger than they are: the whole window is read.
 MAX_CLOCK_CHANGE_SECONDS = 60.0
 
@@ -100,6 +102,7 @@ class Poller:
         # Recordings of the newest calls that have no screen recording yet.
         self._without_screen: set[str] = set()
         self._newest_due = 0.0
+        self._incomplete: QueryIncomplete | None = None
         self._ahead = LookAhead(config.advanced.concurrent_queries)
         # Counts of two threads: one reads recordings, another processes them.
         self._counting, self._read, self._processed = threading.Lock(), 0, 0
@@ -118,16 +121,12 @@ class Poller:
     def poll(self) -> PollResult:
         """Go once through the query, as far back as is due. Raises the errors of RwsClient and the sink, QueryIncomplete at
         the end."""
-        incomplete = None
         started = time.monotonic()
         reach, due = self._begin_poll(started)
         passes = [reach] if self._migrates else self._schedule.plan_passes(reach)
         self._seen = BoundedSet(MAX_SEEN_RECORDINGS) if len(passes) > 1 else None
         for number, length in enumerate(passes):
-            try:
-                self._run_pass(length, passes[0] if number else None)
-            except QueryIncomplete as error:
-                incomplete = error
+            self._run_pass(length, passes[0] if number else None)
             self.result.reach, self.result.is_whole = length, length >= self._schedule.whole
             if due and not number:
                 self._read_open_calls(due)
@@ -135,9 +134,11 @@ class Poller:
                 log.info("the queues are full; older calls are read by a later poll")
                 break
         self._include_older(due)
-        if incomplete is not None:
-            raise incomplete
         self._schedule.record_duration(self.result.reach, time.monotonic() - started)
+        if self._incomplete is not None:
+            raise self._incomplete
+        if self.result.is_whole:
+            self._open.end_whole()
         return self.result
 
     def seconds_to_whole(self) -> float:
@@ -148,6 +149,7 @@ class Poller:
         """Return how far back the poll looks, and the older calls that it reads by their ids."""
         self.result, self.skipped, self._without_screen = PollResult(), {}, set()
         self._read = self._processed = 0
+        self._incomplete = None
         self._sink.begin_poll()
         if self._migrates:
             return self._schedule.whole, []
@@ -164,7 +166,7 @@ class Poller:
             reach = self._schedule.shortest
         reach, due = self._plan_retries(reach)
         if reach >= self._schedule.whole:
-            self._open.clear()
+            self._open.begin_whole()
         return reach, due
 
     def _plan_retries(self, reach: float) -> tuple[float, list[OpenCall]]:
@@ -216,7 +218,7 @@ class Poller:
     def _read_open_call(self, known: OpenCall) -> CallRecording | None:
         try:
             call = self._rws.fetch_call_recording(known.id)
-        except (RequestRejected, MetadataError) as error:
+        except (RequestRejected, MetadataError, ServiceFailed, Forbidden) as error:
             log.warning("the call recording %s cannot be read: %s", known.id, error)
             return None
         if call is None:
@@ -234,7 +236,7 @@ class Poller:
 
     def _run_pass(self, reach: float, newest: float | None) -> None:
         """Go once through the last `reach` seconds; the `newest` are read again in between (None: this is the first)."""
-        started = time.monotonic()
+        started, incomplete = time.monotonic(), None
         try:
             slices = _split_pages(self._read_own_calls(reach, newest is None), self._config.processing.query_slice_size)
             for calls, screens in self._ahead.read_slices(slices, self._fetch_screens):
@@ -243,10 +245,14 @@ class Poller:
                     self._flush_sink()
                 if newest is not None and time.monotonic() > self._newest_due:
                     self._run_pass(newest, None)
+        except QueryIncomplete as error:
+            # All that RWS returns was processed: older calls are read, too, and the poll fails at its end.
+            self._incomplete = incomplete = error
         finally:
             # Targets found before RWS failed are not requested again.
             self._flush_sink()
-        self._schedule.record_pass(reach, started)
+        if incomplete is None:
+            self._schedule.record_pass(reach, started)
         if newest is None:
             self._newest_due = next_newest_pass(started, time.monotonic(), self._interval)
 

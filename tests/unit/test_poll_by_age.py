@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from muxer.errors import MediaError, MediaNotFound, QueryIncomplete, ServiceUnavailable
+from muxer.errors import Forbidden, MediaError, MediaNotFound, MuxerError, QueryIncomplete, ServiceFailed, ServiceUnavailable
+from muxer.gir.models import CallRecording
+from muxer.gir.rws import RwsClient
 from muxer.polling import open_calls, poller
 from muxer.polling.sharding import shard_of
 from muxer.scheduling.attempts import target_key
@@ -289,3 +292,84 @@ def test_nothing_is_read_by_its_id_in_a_migration(polls: Polls) -> None:
     fail(run, call, MediaNotFound("not there yet"))
     run.poll_once()
     assert run.rws.single == [] and len(run.rws.queries) == 2
+
+
+def test_older_calls_are_read_although_each_query_is_incomplete(polls: Polls, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The newest calls are read again within a pass over older ones, which must not end for that."""
+    run = polls()
+    run.clock.minutes, run.rws.page_size = 1, 1
+    calls = [run.add_call(-hours * HOUR) for hours in (0.5, 1, 3, 5, 9, 11)]
+    read = run.rws.read_call_recordings
+
+    def read_incomplete(query: str) -> Iterator[list[CallRecording]]:
+        yield from read(query)
+        raise QueryIncomplete("cut")
+
+    monkeypatch.setattr(run.rws, "read_call_recordings", read_incomplete)
+    with pytest.raises(QueryIncomplete):
+        run.poll_once()
+    assert {call for call, _ in run.sink.submitted} == set(calls)
+    # Nothing is known to be read, but the polls are quick: one pass is enough.
+    run.rws.queries.clear()
+    with pytest.raises(QueryIncomplete):
+        run.poll_once()
+    assert [round(past) for past, _ in run.rws.queries] == [12 * HOUR]
+
+
+def test_older_recordings_that_rws_fails_for_are_no_outage(polls: Polls, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are read by their ids, without others between them that RWS does not fail for."""
+
+    class Session:
+        def get(self, _: str, **options: Any) -> dict[str, Any]:
+            raise ServiceFailed("500")
+
+    run = polls()
+    for _ in range(25):
+        run.rws.broken.add(run.add_call(-6 * HOUR))
+    run.poll_once()
+    client = RwsClient(Session(), "cc")  # type: ignore[arg-type]
+    monkeypatch.setattr(run.rws, "fetch_screen_recordings", client.fetch_screen_recordings)
+    short = run.poll_once()
+    assert (short.skipped, short.is_whole) == (25, False)
+
+
+@pytest.mark.parametrize("error", [ServiceFailed("500"), Forbidden("403")])
+def test_one_call_that_rws_does_not_return_by_its_id_does_not_fail_the_poll(
+    polls: Polls, monkeypatch: pytest.MonkeyPatch, error: MuxerError
+) -> None:
+    run = polls()
+    bad, good = run.add_call(-6 * HOUR), run.add_call(-7 * HOUR)
+    run.poll_once()
+    for call in (bad, good):
+        fail(run, call, MediaNotFound("not there yet"))
+    fetch = run.rws.fetch_call_recording
+
+    def fetch_or_fail(recording_id: str) -> CallRecording | None:
+        if recording_id == bad:
+            raise error
+        return fetch(recording_id)
+
+    monkeypatch.setattr(run.rws, "fetch_call_recording", fetch_or_fail)
+    assert not run.poll_once().is_whole
+    assert [call for call, _ in run.sink.submitted].count(good) == 2
+
+
+def test_the_backlog_includes_older_calls_although_full_queues_end_the_poll(
+    polls: Polls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = polls(**LAYOUTS["fleet"])
+    run.add_call(-6 * HOUR)
+    run.poll_until(40)
+    # The queues become full during the pass over the newest calls.
+    read = run.rws.read_call_recordings
+
+    def read_and_fill(query: str) -> Iterator[list[CallRecording]]:
+        run.sink.is_closed = True
+        return read(query)
+
+    monkeypatch.setattr(run.poller._schedule, "_quick_reach", 0.0)
+    monkeypatch.setattr(run.rws, "read_call_recordings", read_and_fill)
+    for _ in range(2):
+        result = run.poll_once()
+        assert (result.waiting, result.oldest_open) == (1, pytest.approx(run.clock.wall_of(-6 * HOUR)))
+        assert not result.is_whole
