@@ -89,8 +89,14 @@ class LabelClient(ABC):
         try:
             if not self._post_after_definition(recording_id):
                 self._post_to_documented_path(recording_id, refusal)
-        finally:
+        except LABEL_REFUSALS:
             self._has_tried_all = True
+            raise
+        except MuxerError:
+            # An outage does not show what RWS accepts: all is tried again.
+            self._label_path = self._ops
+            raise
+        self._has_tried_all = True
 
     def _post_after_definition(self, recording_id: str) -> bool:
         try:

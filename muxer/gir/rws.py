@@ -152,12 +152,15 @@ class RwsClient(LabelClient):
         self, ids: Sequence[str], bulk: bool = True, skip: SkipCallback = warn_skipped
     ) -> dict[str, ScreenRecording]:
         """Return the existing screen recordings of calls by id. `skip` is called for each that RWS fails for."""
-        if self._has_tried_bulk or not bulk:
-            return self._fetch_slices(ids, bulk, skip)
-        with self._first_bulk:
-            screens = self._fetch_slices(ids, bulk, skip)
-            self._has_tried_bulk = True
-        return screens
+        if bulk and not self._has_tried_bulk:
+            with self._first_bulk:
+                if not self._has_tried_bulk:
+                    try:
+                        return self._fetch_slices(ids, bulk, skip)
+                    finally:
+                        # After an error, too: during an outage the others must not wait for one timeout after the other.
+                        self._has_tried_bulk = True
+        return self._fetch_slices(ids, bulk, skip)
 
     def _fetch_slices(self, ids: Sequence[str], bulk: bool, skip: SkipCallback) -> dict[str, ScreenRecording]:
         found: list[ScreenRecording] = []

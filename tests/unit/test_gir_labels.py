@@ -6,9 +6,11 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from muxer.errors import NotFound
+import pytest
+
+from muxer.errors import NotFound, ServiceUnavailable
 from muxer.gir.deviations import DeviationLog
-from muxer.gir.labels import LabelClient
+from muxer.gir.labels import DOCUMENTED_PATH, LabelClient
 
 WORKERS = 2
 
@@ -50,3 +52,27 @@ def test_workers_refused_at_the_same_time_are_all_labelled() -> None:
         assert list(workers.map(rws.label_recording, ("r1", "r2"))) == [True, True]
     assert sorted(rws.labelled) == ["r1", "r2"] and rws.definitions == 1
     assert rws.wants_label("r3") and not rws.deviations.first_texts
+
+
+class RefusingOps(LabelClient):
+    """A client of an RWS that refuses the path with `ops`, and is unavailable for the first label at the documented one."""
+
+    def __init__(self) -> None:
+        super().__init__("api/v2/ops/contact-centers/cc", DeviationLog(), 100)
+        self.refuses_ops, self.documented = True, 0
+
+    def _send_json(self, method: str, path: str, body: Any = None) -> object:
+        if not path.startswith(f"{DOCUMENTED_PATH}/recordings"):
+            if self.refuses_ops:
+                raise NotFound("refused")
+            return {}
+        self.documented += 1
+        raise ServiceUnavailable("down") if self.documented == 1 else NotFound("no such path")
+
+
+def test_an_outage_does_not_decide_which_path_labels_use() -> None:
+    rws = RefusingOps()
+    with pytest.raises(ServiceUnavailable):
+        rws.add_label("r1")
+    rws.refuses_ops = False
+    assert rws.add_label("r1") and rws.documented == 1

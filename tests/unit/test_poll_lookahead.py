@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from muxer.errors import AuthenticationFailed
 from muxer.gir.rws import RwsClient
 from muxer.polling.lookahead import LookAhead
 from tests.support.clocked_polls import ClockedPolls
@@ -241,3 +242,24 @@ def test_the_first_bulk_query_is_sent_alone() -> None:
     with ThreadPoolExecutor(LIMIT) as threads:
         assert list(threads.map(fetch, names)) == [[name] for name in names]
     assert len(bulk_queries) == 1
+
+
+def test_after_a_first_bulk_query_that_failed_others_are_sent_together() -> None:
+    """Else each of them waits for the timeouts of those before it."""
+    together, bulk_queries = threading.Barrier(LIMIT), []
+
+    class Session:
+        def get(self, target: str, **_: object) -> dict:
+            bulk_queries.append(target)
+            if len(bulk_queries) == 1:
+                raise AuthenticationFailed("401")
+            together.wait(WAIT_SECONDS)
+            return {"recordings": [{"id": target.rpartition("=")[2], "mediaFiles": [{"mediaId": "a.mp4"}]}]}
+
+    client = RwsClient(Session(), "cc")
+    with pytest.raises(AuthenticationFailed):
+        client.fetch_screen_recordings(["r"])
+    names = [f"r{number}" for number in range(LIMIT)]
+    with ThreadPoolExecutor(LIMIT) as threads:
+        found = threads.map(client.fetch_screen_recordings, [[name] for name in names])
+        assert [list(one) for one in found] == [[name] for name in names]
