@@ -59,11 +59,11 @@ class TaskThreads:
         """Run a task in the context of the caller; the future has its result or its error."""
         future: Future[T] = Future()
         context = contextvars.copy_context()
-        self._tasks.put(lambda: _run_into(future, lambda: context.run(task)))
         if len(self._threads) < self._count:
-            name = f"{self._name}-{len(self._threads)}"
-            self._threads.append(threading.Thread(target=self._run_tasks, name=name, daemon=True))
-            self._threads[-1].start()
+            thread = threading.Thread(target=self._run_tasks, name=f"{self._name}-{len(self._threads)}", daemon=True)
+            thread.start()  # fails when the system has no more threads; nothing may wait for this one then
+            self._threads.append(thread)
+        self._tasks.put(lambda: _run_into(future, lambda: context.run(task)))
         return future
 
     def close(self) -> None:

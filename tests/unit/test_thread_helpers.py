@@ -10,7 +10,7 @@ import pytest
 
 from muxer.errors import ServiceUnavailable, Stopped
 from muxer.log import setup
-from muxer.system.thread_helpers import HelperThreads
+from muxer.system.thread_helpers import HelperThreads, TaskThreads
 
 TIMEOUT_SECONDS = 20.0
 
@@ -149,3 +149,18 @@ def test_helpers_end_when_they_are_closed(make: Make) -> None:
     for thread in ours:
         thread.join(TIMEOUT_SECONDS)
     assert not any(thread.is_alive() for thread in ours)
+
+
+def test_tasks_run_when_threads_can_be_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread that the system refuses is not counted; else the tasks would wait for it without end."""
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    threads = TaskThreads("query", 1)
+    with monkeypatch.context() as refused:
+        refused.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError):
+            threads.start_task(lambda: pytest.fail("the caller has given up"))
+    assert threads.start_task(lambda: "done").result(TIMEOUT_SECONDS) == "done"
+    threads.close()
