@@ -327,7 +327,7 @@ def test_older_recordings_that_rws_fails_for_are_no_outage(polls: Polls, monkeyp
     for _ in range(25):
         run.rws.broken.add(run.add_call(-6 * HOUR))
     run.poll_once()
-    client = RwsClient(Session(), "cc")  # type: ignore[arg-type]
+    client = RwsClient(Session(), "cc")
     monkeypatch.setattr(run.rws, "fetch_screen_recordings", client.fetch_screen_recordings)
     short = run.poll_once()
     assert (short.skipped, short.is_whole) == (25, False)
