@@ -59,7 +59,8 @@ def _poll_problems(polls: PollStatistics, now: float, interval: float, is_busy: 
     error = f"; the last one failed: {polls.error}" if polls.error and polls.failed else ""
     if polls.last_success is None:
         return [] if is_busy else [f"no poll has succeeded yet{error}"]
-    late = overdue_seconds(polls.last_success, polls.seconds, now, interval, is_busy=is_busy)
+    took = max(polls.seconds, polls.whole_seconds)
+    late = overdue_seconds(polls.last_success, took, now, interval, is_busy=is_busy)
     return [] if late is None else [f"no poll has succeeded for {late:.0f} s{error}"]
 
 

@@ -79,7 +79,8 @@ def _poll_summary(view: StatusView) -> StatusSummary | None:
             BAD, "The last poll failed", f"{since}The next one follows automatically. {redact(polls.error)}"
         )
     last = view.snapshot.started if polls.last_success is None else polls.last_success
-    late = overdue_seconds(last, polls.seconds, view.at, view.interval_seconds, is_busy=view.is_busy)
+    took = max(polls.seconds, polls.whole_seconds)
+    late = overdue_seconds(last, took, view.at, view.interval_seconds, is_busy=view.is_busy)
     if late is not None:
         return StatusSummary(BAD, f"No poll has ended for {format_span(late)}", "The log contains the reason.")
     return StatusSummary(NOTE, "Starting", "The first poll has not ended yet.") if polls.last_success is None else None

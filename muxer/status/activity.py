@@ -60,7 +60,8 @@ class PollStatistics:
     """The polls so far. `seconds`, `result`: of the last successful one; `next_due` None: a poll runs.
 
     `oldest_open` is the start of the oldest call without its muxed file. `reach`: how many seconds of the window that poll
-    read; `whole_success`: when a poll that read the whole window ended; `whole_due`: when the next one does so.
+    read; `whole_success`: when a poll that read the whole window ended, after `whole_seconds`; `whole_due`: when the next
+    one does so.
     """
 
     succeeded: int = 0
@@ -75,6 +76,7 @@ class PollStatistics:
     reach: float | None = None
     whole_success: float | None = None
     whole_due: float | None = None
+    whole_seconds: float = 0.0
 
 
 @dataclass
@@ -173,14 +175,14 @@ class Activity:
                 earlier.succeeded + 1, earlier.failed, earlier.begun, time.time(), seconds, dict(result)
             )
             self._polls.oldest_open = oldest_open
-            self._polls.whole_success = earlier.whole_success
+            self._polls.whole_success, self._polls.whole_seconds = earlier.whole_success, earlier.whole_seconds
 
     def record_reach(self, reach: float, *, is_whole: bool, seconds_to_whole: float) -> None:
         """Record how far the last successful poll went back, and when the next one reads the whole window."""
         with self._lock:
             self._polls.reach, self._polls.whole_due = reach, time.time() + seconds_to_whole
             if is_whole:
-                self._polls.whole_success = self._polls.last_success
+                self._polls.whole_success, self._polls.whole_seconds = self._polls.last_success, self._polls.seconds
 
     def record_poll_failure(self, error: str) -> None:
         """Record why a poll failed."""

@@ -98,7 +98,7 @@ def _is_complete(state: object) -> bool:
         return False
     assert isinstance(state, dict)
     return (
-        _has_fields(state["polls"], {"result": dict, "seconds": _NUMBER, "error": str})
+        _has_fields(state["polls"], {"result": dict, "seconds": _NUMBER, "whole_seconds": _NUMBER, "error": str})
         and state["polls"].keys() >= vars(PollStatistics()).keys()
         and _has_fields(state["totals"], {"outcomes": dict})
         and all(_has_fields(job, _RUNNING_FIELDS) for job in state["running"])

@@ -145,3 +145,17 @@ def test_a_short_disk_and_a_journal_that_is_not_kept_are_reasons(
 
 def test_a_migration_cannot_have_late_polls(tmp_path: Path) -> None:
     assert readiness_problems(create_sources(tmp_path, advanced__call_recording_query_string="limit=1")) == ()
+
+
+def test_a_poll_over_the_whole_window_may_take_as_long_as_the_last_one(
+    sources: ViewSources, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Polls of the newest calls in between are short: their duration says nothing about it."""
+    for seconds, is_whole in ((4000.0, True), (2.0, False)):
+        sources.activity.record_poll_success({}, seconds, None)
+        sources.activity.record_reach(600.0, is_whole=is_whole, seconds_to_whole=0.0)
+    with sources.heartbeat.pause_while_waiting():
+        for seconds, expected in ((4890, ()), (4910, ("no poll has succeeded for 4910 s",))):
+            advance_clock(monkeypatch, seconds)
+            sources.heartbeat.ticked = health.time.monotonic()  # type: ignore[attr-defined]
+            assert readiness_problems(sources) == expected

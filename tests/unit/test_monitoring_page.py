@@ -72,6 +72,10 @@ def test_the_summary_of_an_outage_does_not_promise_that_a_migration_resumes() ->
     assert "Run the migration again" in summarize_view(muxer_view(services=(OUTAGE,), is_migration=True)).text
 
 
+def test_the_summary_expects_a_poll_over_the_whole_window_to_be_long() -> None:
+    assert summarize_view(muxer_view(polls=replace(LATE_POLLS, whole_seconds=2500.0))).title == "Working"
+
+
 def test_the_good_summary_names_the_number_of_retries() -> None:
     assert "1 recording has failed and is retried" in summarize_view(muxer_view(counts={"retry": 1})).text
     assert "2 recordings have failed and are retried" in summarize_view(muxer_view(counts={"retry": 2})).text

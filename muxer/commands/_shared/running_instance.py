@@ -94,7 +94,8 @@ def _poll_problems(state: dict[str, Any], config: Config, is_fleet: bool) -> lis
     polls, interval = state["polls"], config.processing.min_poll_interval * 60
     last = state["started"] if polls["last_success"] is None else polls["last_success"]
     is_busy = state["queued"] > 0 and not is_fleet
-    late = overdue_seconds(last, polls["seconds"], time.time(), interval, is_busy=is_busy)
+    took = max(polls["seconds"], polls["whole_seconds"])
+    late = overdue_seconds(last, took, time.time(), interval, is_busy=is_busy)
     error = f": {polls['error']}" if polls["error"] else ""
     return [] if late is None else [f"no poll has succeeded for {late:.0f} s{error}"]
 
