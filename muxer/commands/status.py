@@ -162,7 +162,7 @@ def _poll_lines(state: dict[str, Any], now: float) -> list[str]:
     else:
         result = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in polls["result"].items() if count)
         ended, took = format_ago(polls["last_success"], now), format_span(polls["seconds"])
-        reach = f", calls of the last {format_span(polls['reach'])}" if polls["reach"] else ""
+        reach = f", read the last {format_span(polls['reach'])} of the window" if polls["reach"] else ""
         last = f"last poll: {ended}, took {took}{reach}: {result or 'found nothing'}"
     lines = [last]
     if polls.get("next_due"):
