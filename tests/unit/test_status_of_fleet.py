@@ -178,5 +178,7 @@ def test_status_shows_when_the_whole_window_is_read(
     write_poller(temp, fleet_view(), polls=asdict(PollStatistics(succeeded=1, last_success=now, seconds=2, **at)))
     shown = run_status(temp, capsys)[1].splitlines()
     assert [line for line in shown if line.startswith("whole window")] == lines
-    assert ("last poll: just now, took 2 s, read the last 1 h 40 min of the window: found nothing" in shown) == ("reach" in changes)
+    assert ("last poll: just now, took 2 s, read the last 1 h 40 min of the window: found nothing" in shown) == (
+        "reach" in changes
+    )
     assert run_status_json(temp, capsys)[1]["state"]["polls"]["whole_due"] == at.get("whole_due")
