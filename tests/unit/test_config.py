@@ -77,6 +77,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "audio_codec": "copy",
     },
     "logfile": {"logfile_path": None, "level": "info", "format": "text", "max_bytes": 10485760, "backup_count": 10},
+    "alerts": {"command": None, "service_minutes": 10},
 }
 
 
@@ -514,6 +515,8 @@ def test_the_guide_lists_all_options_except_ours() -> None:
         "logfile.format",
         "logfile.max_bytes",
         "logfile.backup_count",
+        "alerts.command",
+        "alerts.service_minutes",
     }
 
 
@@ -549,4 +552,5 @@ def test_each_instance_has_its_own_name(loaded: Load, lines: str, name: str) -> 
 
 
 def test_the_sections_match_the_specification() -> None:
-    assert list(SECTIONS) == ["htcc", "rcs", "webdav", "s3", "processing", "advanced", "logfile", "monitoring", "fleet"]
+    assert list(SECTIONS)[:7] == ["htcc", "rcs", "webdav", "s3", "processing", "advanced", "logfile"]
+    assert list(SECTIONS)[7:] == ["monitoring", "alerts", "fleet"]
