@@ -119,7 +119,7 @@ class AlertHook:
         while (event := self._events.get()) is not None:
             try:
                 self._call_program(event)
-            except MuxerError as error:
+            except (MuxerError, OSError) as error:
                 self._log_failure(error)
             except Exception:
                 log.exception("an alert failed with an unexpected error")
@@ -148,10 +148,13 @@ class AlertHook:
             "host": self._host,
             "code": event.code,
             "text": self._mask_text(event.text, event.names),
-            **{name: self._sources.secret_mask(one) if isinstance(one, str) else one for name, one in event.subject.items()},
+            **{name: self._mask_subject(one) if isinstance(one, str) else one for name, one in event.subject.items()},
             "lost": lost,
         }
         return json.dumps(content, ensure_ascii=False).encode(errors="backslashreplace") + b"\n"
+
+    def _mask_subject(self, text: str) -> str:
+        return self._sources.secret_mask(text)[:MAX_TEXT_LENGTH]
 
     def _mask_text(self, text: str, names: Iterable[str]) -> str:
         """Return a text without secrets and people, shortened."""
@@ -162,7 +165,7 @@ class AlertHook:
         people.collect_names(plain)
         return secrets(people.mask_text(plain))[:MAX_TEXT_LENGTH]
 
-    def _log_failure(self, error: MuxerError) -> None:
+    def _log_failure(self, error: Exception) -> None:
         if not self._stop.is_set() and time.monotonic() >= self._next_log:
             self._next_log = time.monotonic() + FAILURE_LOG_INTERVAL
             log.warning(
