@@ -23,6 +23,7 @@ pytestmark = pytest.mark.long
 IMAGE, ACCOUNT = "recording-muxer", 10001
 STATE_FOLDER, CONFIG_FOLDER = "/var/lib/recording-muxer", "/etc/recording-muxer"
 TIMEOUT_SECONDS = 120
+PLANTED = "a-password-of-the-source-folder"
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,10 @@ def builder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ContainerBuild
     folder = tmp_path_factory.mktemp("containers")
     built = ContainerBuilder(folder)
     try:
-        built.build_image(copy_context(folder / "context"), IMAGE)
+        context = copy_context(folder / "context")
+        for name in ("muxer.cfg", "muxer/muxer.cfg", "muxer/muxer.keystore"):
+            (context / name).write_text(PLANTED)
+        built.build_image(context, IMAGE)
         yield built
     finally:
         built.remove_all()
@@ -99,7 +103,10 @@ def test_the_image_has_the_packages_of_a_fleet(builder: ContainerBuilder, settin
     assert code == 0 and f"Recording Muxer {__version__}" in shown
     python = "/opt/recording-muxer/venv/bin/python"
     assert run_in_container(builder, container, [python, "-c", "import pika, dramatiq"], {})[0] == 0
-    code, shown = run_in_container(
-        builder, container, ["find", "/", "-xdev", "-name", "*.keystore", "-o", "-name", "muxer.cfg"], {}
-    )
-    assert not shown.strip(), "no configuration in the image"
+
+
+def test_no_configuration_of_the_source_folder_is_in_the_image(builder: ContainerBuilder) -> None:
+    container = builder.call("from", "--pull-never", IMAGE)
+    search = ["grep", "--recursive", "--files-with-matches", PLANTED, "/opt/recording-muxer", CONFIG_FOLDER]
+    code, shown = run_in_container(builder, container, search, {})
+    assert code == 1 and "/opt/" not in shown, shown
