@@ -111,18 +111,17 @@ def _archive_path(output: str | None, instance: str, now: datetime) -> Path:
 def _write_archive(target: Path, files: dict[str, bytes]) -> int:
     """Create the archive, private and only if it does not exist; return its size. Removes it when that fails."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-    with os.fdopen(os.open(target, flags, 0o600), "wb") as file:
-        try:
-            with tarfile.open(fileobj=file, mode="w:gz") as archive:
-                for name, content in files.items():
-                    member = tarfile.TarInfo(f"support-bundle/{name}")
-                    member.size, member.mode, member.mtime = len(content), 0o600, int(time.time())
-                    archive.addfile(member, io.BytesIO(content))
-            file.flush()
-            return target.stat().st_size
-        except BaseException:
-            target.unlink(missing_ok=True)
-            raise
+    descriptor = os.open(target, flags, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file, tarfile.open(fileobj=file, mode="w:gz") as archive:
+            for name, content in files.items():
+                member = tarfile.TarInfo(f"support-bundle/{name}")
+                member.size, member.mode, member.mtime = len(content), 0o600, int(time.time())
+                archive.addfile(member, io.BytesIO(content))
+    except BaseException:
+        target.unlink(missing_ok=True)
+        raise
+    return target.stat().st_size
 
 
 class _Bundle:

@@ -20,6 +20,7 @@ from lab.service import ServiceAccount
 from tests.support.calls import add_short, screen_file
 from tests.support.commands import run_in_process, run_subprocess
 from tests.support.daemon import FAST_RETRY, MuxerProcess, log_lines, wait_until
+from tests.support.disk import small_disk
 from tests.support.muxer_runs import labelled_ids, write_config
 
 TIMEOUT_SECONDS = 90
@@ -152,6 +153,13 @@ def test_an_archive_is_not_overwritten(lab: Lab, tmp_path: Path) -> None:
     assert "not included: failed.json: there is no journal at" in err and "not included: log files" in err
     code, _, err = run_in_process(config, "support-bundle", "--no-check", "--output=/proc/none/x.tar.gz")
     assert code == 1 and "cannot write /proc/none/x.tar.gz" in err
+
+
+def test_on_a_full_disk_no_part_of_an_archive_remains(lab: Lab, tmp_path: Path) -> None:
+    config, _ = write_config(lab)
+    with small_disk(tmp_path / "disk", "4k") as disk:
+        code, _, err = run_in_process(config, "support-bundle", "--no-check", f"--output={disk}")
+        assert code == 1 and "cannot write" in err and list(disk.iterdir()) == []
 
 
 @pytest.mark.parametrize("text", ["[processing]\nwindow_past = zero\nnumber = 089 55501234\n", "window_past = 1\n", None])
