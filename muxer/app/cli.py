@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -14,6 +14,7 @@ from muxer.app.service import ServiceParts, run_service
 from muxer.config import LoadedConfig, load_config
 from muxer.config.schema import Config
 from muxer.errors import ConfigError, Problem
+from muxer.system.exit_codes import EXIT_SOME_FAILED
 
 if TYPE_CHECKING:
     from muxer.app.daemon import Daemon
@@ -47,8 +48,11 @@ def _run_daemon(_name: str, parts: ServiceParts) -> int:
     from muxer.app.daemon import Daemon
 
     daemon = Daemon(parts.config, parts.services, parts.job, parts.runner)
-    with _monitoring_port(daemon, parts):
-        return daemon.run()
+    with _monitoring_port(daemon, parts), _alert_hook(daemon, parts) as report_migration:
+        code = daemon.run()
+        if code == EXIT_SOME_FAILED:
+            report_migration(daemon.outcomes.failures.values())
+        return code
 
 
 @contextmanager
@@ -65,6 +69,23 @@ def _monitoring_port(daemon: Daemon, parts: ServiceParts) -> Iterator[None]:
         yield
     finally:
         server.stop()
+
+
+@contextmanager
+def _alert_hook(daemon: Daemon, parts: ServiceParts) -> Iterator[Callable[[Iterable[tuple[str, str]]], None]]:
+    """Call `[alerts] command` for the events in this block, if one is configured; yield how to report a migration."""
+    if parts.config.alerts.command is None:
+        yield lambda failures: None
+        return
+    from muxer.app.alert_hook import AlertHook
+
+    hook = AlertHook(daemon.create_view_sources(parts.warnings))
+    daemon.outcomes.on_set_aside = hook.report_set_aside
+    hook.start()
+    try:
+        yield hook.report_migration
+    finally:
+        hook.close()
 
 
 def _fix_split_option(argv: Sequence[str]) -> list[str]:

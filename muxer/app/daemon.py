@@ -75,7 +75,7 @@ class Daemon:
         # A migration tries everything that its query finds, also what failed before.
         self._journal_path = None if self._migration else services.workspace.path / JOURNAL_FILE
         self._journal = Journal(self._journal_path, Mask(config.secret_values), QUEUED if config.is_fleet else WANTED)
-        self._outcomes = OutcomeRecorder(self._journal, self._migration)
+        self.outcomes = OutcomeRecorder(self._journal, self._migration)
         self._fleet, self._executor = self._create_executor(job)
         self._poller = Poller(
             config,
@@ -99,10 +99,10 @@ class Daemon:
         if config.is_fleet:
             from muxer.fleet.executor import FleetPool
 
-            sinks = (self._journal, self._outcomes, services.activity, services.circuit_breaker)
+            sinks = (self._journal, self.outcomes, services.activity, services.circuit_breaker)
             fleet = FleetPool(config.fleet, services.workspace.instance_mark, attempts, *sinks, self._stop)
             return fleet, fleet
-        processor = TargetProcessor(job, services.circuit_breaker, services.activity, self._stop, self._outcomes)
+        processor = TargetProcessor(job, services.circuit_breaker, services.activity, self._stop, self.outcomes)
         threads, has_room = config.advanced.worker_threads, services.workspace.disk.has_room
         return None, ThreadExecutor(
             lambda target: processor.process_target(target, attempts), threads, self._stop, has_room, self._record_wanted
@@ -265,7 +265,7 @@ class Daemon:
         """Report the result of the migration in the log and on stdout. Returns the number of failed recordings."""
         status = self._migration_progress()
         terminal.show_progress_line(progress_bar(status), "\n")
-        for recording_id, reason in (*self._outcomes.failures.values(), *self._poller.skipped.items()):
+        for recording_id, reason in (*self.outcomes.failures.values(), *self._poller.skipped.items()):
             log.error("failed: %s: %s", recording_id, reason)
         failed = f": {', '.join(map(escape_control, status.failed))}" if status.failed else ""
         self._print_result(f"{what}: {summary_text(status)}", failed)
@@ -278,7 +278,7 @@ class Daemon:
     def _migration_progress(self) -> MigrationStatus:
         """Return the progress. Targets that this run neither muxed nor failed, and that are not open, were done already: a
         query that is read again finds the files of this run."""
-        result, muxed, failed = self._poller.result, self._outcomes.muxed, dict(self._outcomes.failures)
+        result, muxed, failed = self._poller.result, self.outcomes.muxed, dict(self.outcomes.failures)
         skipped = self._poller.skipped
         return MigrationStatus(
             found=result.found,

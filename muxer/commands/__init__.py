@@ -22,6 +22,7 @@ COMMANDS = {
     "retry": ("muxer.commands.retry", "requeue failed recordings"),
     "plan": ("muxer.commands.plan", "show how a call recording would be muxed, and the commands; writes nothing"),
     "mux": ("muxer.commands.mux", "mux a call recording now and show the progress"),
+    "support-bundle": ("muxer.commands.support_bundle", "write one archive for support, without secrets and names"),
     "worker": ("muxer.commands.worker", "run a worker of the fleet, which takes its tasks from RabbitMQ"),
     "lab": ("lab.serve", "run a small GIR on this machine, to try options without touching production"),
     "demo": ("lab.demo", "run the muxer on the lab, from recordings to muxed files, and print a table"),
@@ -69,8 +70,8 @@ def _usage_text() -> str:
         [
             "usage: python -m muxer COMMAND …, also recording-muxer COMMAND …; COMMAND --help shows its options",
             "",
-            f"  {'run':<8}run the muxer itself, as muxer_process.py does",
-            *(f"  {name:<8}{summary}" for name, (_, summary) in COMMANDS.items()),
+            f"  {'run':<15}run the muxer itself, as muxer_process.py does",
+            *(f"  {name:<15}{summary}" for name, (_, summary) in COMMANDS.items()),
             "",
             "  --version, --help",
             "",

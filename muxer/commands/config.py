@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from muxer.commands._shared.common import create_parser, exit_code_of, load_configuration, show_json, show_table
 from muxer.config import LoadedConfig, types
 from muxer.config.load import DEFAULT, default_value
-from muxer.config.schema import Option, all_options
+from muxer.config.schema import Config, Option, all_options
 from muxer.system.masking import URL_CREDENTIALS
 
 MASKED_TEXT = "********"
@@ -38,7 +38,8 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _print_settings(loaded: LoadedConfig, changed: bool, as_json: bool) -> int:
-    rows = [setting for setting in effective_settings(loaded) if setting.changed or not changed]
+    settings = effective_settings(loaded.config, loaded.origins)
+    rows = [setting for setting in settings if setting.changed or not changed]
     if as_json:
         show_json({"settings": [asdict(setting) for setting in rows], "warnings": loaded.warnings})
         return 0
@@ -50,11 +51,11 @@ def _print_settings(loaded: LoadedConfig, changed: bool, as_json: bool) -> int:
     return 0
 
 
-def effective_settings(loaded: LoadedConfig) -> Iterator[Setting]:
-    """Yield every option in the order of the sample file."""
+def effective_settings(config: Config, origins: Mapping[tuple[str, str], str]) -> Iterator[Setting]:
+    """Yield every option in the order of the sample file. One without origin, in an unreadable file, has its default."""
     for section, name, option in all_options():
-        value = getattr(getattr(loaded.config, section), name)
-        origin = loaded.origins[section, name]
+        value = getattr(getattr(config, section), name)
+        origin = origins.get((section, name), DEFAULT)
         shown = _masked_secret(value, origin) if option.secret else option_text(option, value)
         yield Setting(section, name, shown, origin, origin != DEFAULT and value != default_value(option))
 

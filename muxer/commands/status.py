@@ -54,11 +54,11 @@ def main(argv: Sequence[str]) -> int:
 def _run_status(arguments: argparse.Namespace) -> int:
     config = load_configuration(arguments).config
     while True:
-        view = _gather_status(config)
+        view = gather_status(config)
         if arguments.watch and sys.stdout.isatty():
             sys.stdout.write("\x1b[H\x1b[2J")
         if arguments.json:
-            show_json(_status_facts(config, view))
+            show_json(status_facts(config, view))
         else:
             _print_status(config, view)
         if not arguments.watch:
@@ -68,7 +68,7 @@ def _run_status(arguments: argparse.Namespace) -> int:
 
 
 @dataclass(frozen=True)
-class _StatusView:
+class StatusView:
     """The instance, its journal and problems. `workers`: those here, without an instance. `codes`: code, state, count."""
 
     instance: RunningInstance
@@ -86,16 +86,18 @@ class _StatusView:
         return {code for code, _, _ in self.codes[:MAX_REASONS]} | set(_CODE.findall(" ".join(self.problems)))
 
 
-def _gather_status(config: Config) -> _StatusView:
+def gather_status(config: Config) -> StatusView:
+    """Read the state of the instance, or of the workers on this machine."""
     instance = find_instance(config)
     workers = () if instance.standing == RUNS else find_local_workers(config)
     of_workers = [f"{worker.folder.name}: {problem}" for worker in workers for problem in process_problems(worker)]
     of_instance = [] if instance.state is None and workers else instance_problems(instance, config)
     past = history.read_history(instance.journal_path if instance.journal_path.exists() else None, time.time())
-    return _StatusView(instance, workers, past, (*of_instance, *of_workers), history.count_by_code(instance.journal_path))
+    return StatusView(instance, workers, past, (*of_instance, *of_workers), history.count_by_code(instance.journal_path))
 
 
-def _status_facts(config: Config, view: _StatusView) -> dict[str, Any]:
+def status_facts(config: Config, view: StatusView) -> dict[str, Any]:
+    """Return the state in its JSON form."""
     workers = [{"name": worker.folder.name, "standing": worker.standing, "state": worker.state} for worker in view.workers]
     return {
         "standing": view.instance.standing,
@@ -111,7 +113,7 @@ def _status_facts(config: Config, view: _StatusView) -> dict[str, Any]:
     }
 
 
-def _print_status(config: Config, view: _StatusView) -> None:
+def _print_status(config: Config, view: StatusView) -> None:
     write = sys.stdout.write
     state, now = view.instance.state, time.time()
     write(f"{config.instance_name}: {'only workers on this machine' if view.has_workers_only else view.instance.standing}")

@@ -264,6 +264,24 @@ class MonitoringOptions:
 
 
 @dataclass(frozen=True)
+class AlertOptions:
+    """A program that is called when something needs an administrator, see [alerts.md](alerts.md)."""
+
+    command: Path | None = own_option(
+        types.optional_type(types.parse_program),
+        "",
+        "path of a program to call, without arguments: it gets each event as JSON on stdin; empty = none",
+        value=None,
+    )
+    service_minutes: float = own_option(
+        types.NumberType(0, maximum=10_080),
+        "10",
+        "call it when a service has been unavailable for this many minutes",
+        value=10.0,
+    )
+
+
+@dataclass(frozen=True)
 class FleetOptions:
     """Workers on any number of machines, which get their tasks from RabbitMQ, see [scaling.md](scaling.md)."""
 
@@ -301,6 +319,7 @@ class Config:
     advanced: AdvancedOptions
     logfile: LogfileOptions
     monitoring: MonitoringOptions
+    alerts: AlertOptions
     fleet: FleetOptions
 
     @property
@@ -338,6 +357,7 @@ SECTIONS: dict[str, type[Any]] = {
     "advanced": AdvancedOptions,
     "logfile": LogfileOptions,
     "monitoring": MonitoringOptions,
+    "alerts": AlertOptions,
     "fleet": FleetOptions,
 }
 

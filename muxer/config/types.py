@@ -179,6 +179,14 @@ def parse_file(value: str) -> Path:
     return path
 
 
+def parse_program(value: str) -> Path:
+    """Parse the path of an executable file; return it absolute."""
+    path = Path(value).absolute()
+    if not (path.is_file() and os.access(path, os.X_OK)):
+        raise ValueError("must be the path of a program that this process may execute, without arguments")
+    return path
+
+
 def parse_folder(value: str) -> Path:
     """Parse the path of an existing, writable folder; return it absolute."""
     path = Path(value).absolute()

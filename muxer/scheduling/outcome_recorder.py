@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from muxer.journal.journal import Journal, TargetKey, epoch_now
@@ -24,6 +24,8 @@ class OutcomeRecorder:
         self._lock = threading.Lock()
         self.muxed = 0
         self.failures: dict[str, tuple[str, str]] = {}
+        # Called for each recording that is set aside, except in a migration; must return at once.
+        self.on_set_aside: Callable[[TargetKey, Failure], None] = lambda key, failure: None
 
     def record_start(self, key: TargetKey) -> None:
         """Record that a worker has started a target."""
@@ -52,4 +54,6 @@ class OutcomeRecorder:
         fields |= {"worker": worker} if worker else {}
         with recording_context(key.recording):
             log.log(level, message, failure.text, extra={"fields": fields}, exc_info=error)
+        if entry.retry_at is None and not self._migration:
+            self.on_set_aside(key, failure)
         return entry.retry_at is not None

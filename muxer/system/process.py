@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TypeVar
@@ -159,17 +159,20 @@ class Runner:
         cwd: Path | None = None,
         complaint: str | None = None,
         hear: Callable[[bytes], bool] | None = None,
+        stdin: IO[bytes] | int = subprocess.DEVNULL,
+        variables: Mapping[str, str] | None = None,
     ) -> T:
         """Like :meth:`run`, but `consume` the output while the program runs; return its result.
 
         `hear` gets each line of the error output, in another thread; it returns True for a line that is not kept.
+        `variables` are added to the environment.
         """
         arguments = [str(part) for part in command]
         log.debug("running: %s", " ".join(arguments))
         if (commands := _recorded.get()) is not None:
             commands.append(tuple(arguments))
         with _ErrorOutput(hear) as errors:
-            process = self._start_program(arguments, errors.target, cwd)
+            process = self._start_program(arguments, errors.target, cwd, stdin, variables or {})
             errors.start_reading(process)
             expired = threading.Event()
             timer = threading.Timer(timeout, _kill_at_timeout, (process, expired))
@@ -198,18 +201,25 @@ class Runner:
         for process in running:
             process.kill_all()
 
-    def _start_program(self, arguments: list[str], errors: IO[bytes] | int, cwd: Path | None) -> _Program:
+    def _start_program(
+        self,
+        arguments: list[str],
+        errors: IO[bytes] | int,
+        cwd: Path | None,
+        stdin: IO[bytes] | int,
+        variables: Mapping[str, str],
+    ) -> _Program:
         with self._lock:
             if self._cancelled:
                 raise Stopped(f"not started, the process stops: {arguments[0]}")
             try:
                 process = _Program(
                     arguments,
-                    stdin=subprocess.DEVNULL,
+                    stdin=stdin,
                     stdout=subprocess.PIPE,
                     stderr=errors,
                     cwd=cwd,
-                    env=self._program_environment(arguments[0]),
+                    env={**self._program_environment(arguments[0]), **variables},
                     preexec_fn=_child_setup(os.getpid()) if _LINUX else None,
                     process_group=0 if os.name == "posix" else None,
                     creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta, timezone
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO, Any, TypeVar
 
 import pytest
 
@@ -37,14 +37,10 @@ class CountingRunner(Runner):
         self,
         command: Sequence[str | Path],
         consume: Callable[[IO[bytes]], T],
-        *,
-        timeout: float,
-        cwd: Path | None = None,
-        complaint: str | None = None,
-        hear: Callable[[bytes], bool] | None = None,
+        **options: Any,
     ) -> T:
         self.commands.append([str(part) for part in command])
-        return super().run_streaming(command, consume, timeout=timeout, cwd=cwd, complaint=complaint, hear=hear)
+        return super().run_streaming(command, consume, **options)
 
     @property
     def command_kinds(self) -> list[str]:

@@ -78,6 +78,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "logfile": {"logfile_path": None, "level": "info", "format": "text", "max_bytes": 10485760, "backup_count": 10}
     | {"output": "file", "syslog_address": "/dev/log"},
+    "alerts": {"command": None, "service_minutes": 10},
 }
 
 
@@ -523,6 +524,8 @@ def test_the_guide_lists_all_options_except_ours() -> None:
         "logfile.backup_count",
         "logfile.output",
         "logfile.syslog_address",
+        "alerts.command",
+        "alerts.service_minutes",
     }
 
 
@@ -558,4 +561,5 @@ def test_each_instance_has_its_own_name(loaded: Load, lines: str, name: str) -> 
 
 
 def test_the_sections_match_the_specification() -> None:
-    assert list(SECTIONS) == ["htcc", "rcs", "webdav", "s3", "processing", "advanced", "logfile", "monitoring", "fleet"]
+    assert list(SECTIONS)[:7] == ["htcc", "rcs", "webdav", "s3", "processing", "advanced", "logfile"]
+    assert list(SECTIONS)[7:] == ["monitoring", "alerts", "fleet"]

@@ -14,7 +14,7 @@ from muxer.commands import COMMANDS
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("docs/**/*.md"), *ROOT.glob("*.md"), *ROOT.glob("thirdparty/*.md")])
 # A command in the documentation, up to the end of its line or code span.
-COMMAND = re.compile(r"(?:recording-muxer|python -m muxer) ([a-z]+)\b([^`\n]*)")
+COMMAND = re.compile(r"(?:recording-muxer|python -m muxer) ([a-z]+(?:-[a-z]+)*)\b([^`\n]*)")
 
 
 @pytest.fixture(scope="module")
