@@ -14,7 +14,16 @@ from typing import TYPE_CHECKING
 
 from muxer.app.migration_report import MigrationStatus, QueryAttempts, progress_bar, progress_text, summary_text
 from muxer.config.schema import Config
-from muxer.errors import AccessDenied, MuxerError, QueryIncomplete, ServiceUnavailable, Stopped, Transient, format_error
+from muxer.errors import (
+    AccessDenied,
+    MuxerError,
+    QueryIncomplete,
+    ServiceUnavailable,
+    Stopped,
+    Transient,
+    UnknownContactCenter,
+    format_error,
+)
 from muxer.gir.targets import MuxTarget
 from muxer.journal.journal import JOURNAL_FILE, QUEUED, WANTED, BacklogSample, Journal, epoch_now
 from muxer.journal.retry_policy import MAX_POLL_DELAY_SECONDS, poll_delay
@@ -126,8 +135,9 @@ class Daemon:
 
     def run(self) -> int:
         """Run until a signal, or until the migration ends. Returns the exit code."""
-        # Before the first poll: a killed process leaves media in clear.
+        # Before the first poll: a killed process leaves media in clear, and `status` finds this one at once.
         self._clean_temp_folder()
+        self._write_state()
         body = self._run_migration if self._migration else self._poll_forever
         thread = threading.Thread(target=self._run_poll_thread, args=(body,), name="poller", daemon=True)
         thread.start()
@@ -225,8 +235,8 @@ class Daemon:
             return
         self._ended = True
         if problem is not None:
-            log.error("the query failed: %s", problem)
-            self._report_summary(f"migration not complete, [advanced] call_recording_query_string failed: {problem}")
+            log.error("the query failed: %s", reason := format_error(problem))
+            self._report_summary(f"migration not complete, [advanced] call_recording_query_string failed: {reason}")
             self._exit_code = EXIT_SOME_FAILED
         else:
             failed = self._report_summary("migration done")
@@ -242,6 +252,8 @@ class Daemon:
                 return None
             except Stopped:
                 return None
+            except UnknownContactCenter as error:
+                return error
             except Transient as error:
                 if query_attempts.record_failure(self._poller.result.found):
                     return QueryIncomplete(
@@ -327,9 +339,8 @@ class Daemon:
         running = len(snapshot.running) if fleet is None else fleet.running
         queued = max(0, self._executor.target_count - running)
         fleet_state = None if fleet is None else fleet_to_dict(fleet)
-        self._state.write_state(
-            snapshot, queued, self._circuit_breaker.open_circuits(), self._services.workspace.disk.has_room(), fleet_state
-        )
+        out, has_room = self._circuit_breaker.service_states(), self._services.workspace.disk.has_room()
+        self._state.write_state(snapshot, queued, out, has_room, fleet_state)
         if time.monotonic() >= self._sample_due:
             self._sample_due = time.monotonic() + SAMPLE_SECONDS
             waiting = snapshot.polls.result.get("waiting", 0)

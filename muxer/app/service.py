@@ -17,7 +17,6 @@ from muxer.config import LoadedConfig
 from muxer.config.schema import Config, LogfileOptions
 from muxer.errors import ConfigError, Problem
 from muxer.log import setup
-from muxer.net.circuit_breaker import CircuitBreaker
 from muxer.system.exit_codes import EXIT_CONFIG, EXIT_FAILED, handle_signals
 from muxer.system.process import Runner
 
@@ -96,16 +95,20 @@ def assemble_parts(
     checks: ProgramChecks | None,
     open_workspace: Callable[[], Workspace],
     stop: threading.Event,
-    circuit_breaker: CircuitBreaker | None = None,
+    effect: str = "",
     warnings: tuple[str, ...] = (),
 ) -> ServiceParts:
-    """Wait for the `checks` (None: no program will run) and return the parts. Raises ConfigError."""
-    from muxer.app.assembly import build_services
+    """Wait for the `checks` (None: no program will run) and return the parts. Raises ConfigError.
+
+    `effect` is what an outage means for the recordings, empty for that of the muxer.
+    """
+    from muxer.app.assembly import build_services, create_circuit_breaker
     from muxer.media.ffmpeg import MediaTools
     from muxer.pipeline.job import Job, JobOptions
 
     processing = config.processing
     tools = checks.wait_for_tools() if checks is not None else MediaTools(processing.ffmpeg, processing.ffprobe)
+    circuit_breaker = create_circuit_breaker(config, effect) if effect else None
     services = build_services(config, tools, runner, open_workspace(), stop, circuit_breaker)
     return ServiceParts(config, runner, services, Job(services, JobOptions.from_config(config.advanced)), warnings)
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from muxer.checks.advice import advice_for
 from muxer.errors import MuxerError
+from muxer.status.advice import advice_for
 
 CHECK_TIMEOUT_SECONDS = 30.0
 

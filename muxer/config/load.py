@@ -61,7 +61,7 @@ class ConfigReading:
         for section, name, option in all_options():
             if not self.has_value(section, name):
                 values[section][name] = default_value(option)
-        return Config(**{section: cls(**values[section]) for section, cls in SECTIONS.items()})
+        return Config(**{section: cls(**values[section]) for section, cls in SECTIONS.items()}, origins=self.origins)
 
 
 def load_config(path: Path, command_line: Mapping[str, str], environ: Mapping[str, str]) -> LoadedConfig:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -279,6 +279,8 @@ class Config:
     logfile: LogfileOptions
     monitoring: MonitoringOptions
     fleet: FleetOptions
+    # Where each value comes from, by section and option.
+    origins: Mapping[tuple[str, str], str] = dataclasses.field(default_factory=dict, compare=False, repr=False)
 
     @property
     def is_sharded(self) -> bool:

@@ -134,6 +134,12 @@ HELP_BY_CODE: dict[Code, ErrorHelp] = {
         "The message names the setting. Change it on the server, then run `check --write`. No recording is set aside meanwhile.",
         _BACKS_OFF,
     ),
+    Code.UNKNOWN_CENTER: ErrorHelp(
+        "RWS does not know the contact center: it responds with 404 to the query of the call recordings",
+        "A misspelt `[htcc] contact_center_id`; `[htcc] base_uri` with a wrong path, or the address of another server",
+        "Correct `[htcc] contact_center_id` and restart the muxer. If it is right, correct `[htcc] base_uri`: `check` shows what responds there.",
+        _BACKS_OFF,
+    ),
     Code.MEDIA_NOT_FOUND: ErrorHelp(
         "A media file does not exist at the location in its metadata",
         "It is still being uploaded, or was deleted",

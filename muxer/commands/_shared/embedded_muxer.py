@@ -16,7 +16,6 @@ from muxer.commands._shared.common import load_configuration
 from muxer.commands._shared.progress_display import ProgressDisplay, open_display
 from muxer.errors import Code, MuxerError, Stopped, format_error
 from muxer.log.setup import escape_control
-from muxer.net.circuit_breaker import CircuitBreaker
 from muxer.pipeline.services import Services
 from muxer.pipeline.shared_temp import command_workspace
 from muxer.status.error_help import help_for
@@ -65,7 +64,7 @@ def run_command(arguments: argparse.Namespace, body: Callable[[ServiceParts], Ou
     runner = Runner(config.processing.openssl)
     checks = ProgramChecks(config.processing, runner)
     with command_workspace(config) as workspace, open_display(mask, steps=steps) as display:
-        parts = assemble_parts(config, runner, checks, lambda: workspace, stop, CircuitBreaker(OUTAGE_EFFECT))
+        parts = assemble_parts(config, runner, checks, lambda: workspace, stop, OUTAGE_EFFECT)
         running = _CommandThread(body, parts)
         _show_progress(running, parts.services, display)
         hangs = not _end_running(running, runner, parts.services)
