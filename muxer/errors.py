@@ -103,9 +103,16 @@ class Problem:
 
     where: str
     what: str
+    # The origin of the value, such as its line in the file; empty when there is none.
+    origin: str = ""
 
     def __str__(self) -> str:
         return f"{self.where}: {self.what}"
+
+    @property
+    def full_text(self) -> str:
+        """The text with the origin of the value."""
+        return f"{self}{f' ({self.origin})' if self.origin else ''}"
 
 
 class ConfigError(MuxerError):

@@ -138,8 +138,8 @@ def report_config_error(error: ConfigError, logging_works: bool = False) -> int:
             logging.getLogger().addHandler(logging.NullHandler())
     sys.stderr.write(f"The Recording Muxer cannot start ({error.code}):\n")
     for problem in error.problems:
-        sys.stderr.write(f"  {problem}\n")
-        log.critical("cannot start: %s %s", error.code, problem)
+        sys.stderr.write(f"  {problem.full_text}\n")
+        log.critical("cannot start: %s %s", error.code, problem.full_text)
     for note in error.notes:
         sys.stderr.write(f"  (note) {note}\n")
         log.warning("%s", note)

@@ -44,7 +44,7 @@ class RcsChecks:
         if self._config.rcs.base_uri is None:
             yield Check("RCS", self._check_need, needs[:1])
             return
-        yield from self.server.create_checks(needs)
+        yield from self.server.create_checks(("[rcs] base_uri", "[rcs] trusted_ca"))
         way = (*needs, "RCS address", "RCS TLS")
         yield Check("RCS version", self._check_version, way, "rcs")
         yield Check(LOGIN, self._check_login, (*way, "RCS version"), "rcs")

@@ -64,7 +64,7 @@ class RwsChecks:
 
     def create_checks(self) -> Iterator[Check]:
         """Yield the checks in the order of their dependencies."""
-        yield from self.server.create_checks(HTCC_OPTIONS)
+        yield from self.server.create_checks(("[htcc] base_uri", "[htcc] trusted_ca"))
         way = ("RWS address", "RWS TLS")
         yield Check("RWS version", self._check_version, (*HTCC_OPTIONS, *way), "htcc")
         there = (*HTCC_OPTIONS, *way, "RWS version")

@@ -21,6 +21,7 @@ from muxer.checks.rws import RwsChecks
 from muxer.checks.storages import StorageChecks
 from muxer.config import ConfigReading
 from muxer.config.ca_bundle import read_certificates
+from muxer.config.keystore import KEYSTORE_FILE
 from muxer.config.load import DEFAULT, FILE
 from muxer.config.schema import SECTIONS, all_options
 from muxer.errors import EncryptionMissing, Problem
@@ -98,6 +99,8 @@ class CheckSuite:
 
     def _correction_advice(self, problem: Problem) -> str:
         named = re.match(r"\[(\w+)\] (\w+)", problem.where)
+        if problem.where.startswith(str(self._path.parent / KEYSTORE_FILE)):  # or its key
+            return "follow the text, then run check again"
         origin = self._reading.origins.get((named[1], named[2]), "") if named else ""
         place = origin if origin and not origin.startswith((FILE, DEFAULT)) else str(self._path)
         line = origin.removeprefix(FILE) if origin.startswith(FILE) else ""

@@ -47,7 +47,9 @@ def _run_check(arguments: argparse.Namespace) -> int:
     stop = threading.Event()
     with tempfile.TemporaryDirectory(prefix="recording-muxer-check-", ignore_cleanup_errors=True) as scratch:
         checks = CheckSuite(reading, path, Path(scratch), arguments.write, stop).create_checks()
-        findings = _mask_findings(run_checks(checks, unusable_options(reading)), Mask(reading.config.secret_values))
+        reasons = {f"[{section}] {name}": reason for (section, name), reason in reading.unknown.items()}
+        found = run_checks(checks, unusable_options(reading), reasons)
+        findings = _mask_findings(found, Mask(reading.config.secret_values))
         shown = _print_findings(findings, arguments.json)
         stop.set()
     code = exit_code_for(reading, shown)

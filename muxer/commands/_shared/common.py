@@ -43,7 +43,7 @@ def exit_code_of(body: Callable[[], int]) -> int:
         return body()
     except ConfigError as error:
         for problem in error.problems:
-            sys.stderr.write(f"{problem}\n")
+            sys.stderr.write(f"{problem.full_text}\n")
         for note in error.notes:
             sys.stderr.write(f"(note) {note}\n")
         return EXIT_CONFIG
