@@ -51,6 +51,7 @@ class Code(StrEnum):
     BAD_DESCRIPTOR = "MUX-314"
     NO_OVERLAP = "MUX-315"
     TOO_MUCH = "MUX-316"
+    NO_SCREEN = "MUX-317"
     MEDIA = "MUX-321"
     EMPTY_FILE = "MUX-322"
     NO_MEDIA = "MUX-323"

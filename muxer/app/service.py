@@ -6,14 +6,16 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from muxer import __version__
 from muxer.app.program_checks import ProgramChecks
 from muxer.config import LoadedConfig
+from muxer.config.load import locate_problems
 from muxer.config.schema import Config, LogfileOptions
 from muxer.errors import ConfigError, Problem
 from muxer.log import setup
@@ -53,14 +55,16 @@ def run_service(
     """
     set_umask()
     logging_works = False
+    origins: Mapping[tuple[str, str], str] = {}
     try:
         loaded = load()
+        origins = loaded.config.origins
         name, open_workspace = claim(loaded.config)
         log_path = open_log(loaded.config, name)
         logging_works = True
         code = body(name, _start_parts(loaded, name, open_workspace, log_path, needs_programs))
     except ConfigError as error:
-        return report_config_error(error, logging_works)
+        return report_config_error(error, logging_works, origins)
     except Exception:
         log.critical("the process ends because of an unexpected error", exc_info=True)
         code = EXIT_FAILED
@@ -129,15 +133,20 @@ def open_log(config: Config, name: str) -> Path:
         raise ConfigError([Problem("[logfile] logfile_path", what)]) from error
 
 
-def report_config_error(error: ConfigError, logging_works: bool = False) -> int:
-    """Write what is wrong with the configuration to stderr and to the log. Returns the exit code."""
+def report_config_error(
+    error: ConfigError, logging_works: bool = False, origins: Mapping[tuple[str, str], str] = MappingProxyType({})
+) -> int:
+    """Write what is wrong with the configuration to stderr and to the log, by the `origins` of its values.
+
+    Returns the exit code.
+    """
     if not logging_works:
         try:
             setup.set_up_logging(_default_logfile(error.log_folder), "single", ())
         except (OSError, ConfigError):
             logging.getLogger().addHandler(logging.NullHandler())
     sys.stderr.write(f"The Recording Muxer cannot start ({error.code}):\n")
-    for problem in error.problems:
+    for problem in locate_problems(error.problems, origins) if origins else error.problems:
         sys.stderr.write(f"  {problem.full_text}\n")
         log.critical("cannot start: %s %s", error.code, problem.full_text)
     for note in error.notes:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ KEYSTORE_UNUSABLE_TEXT = "the keystore cannot be used, and may hold it"
 FILE, KEYSTORE, DEFAULT = "file", "keystore", "default"
 
 OptionKey = tuple[str, str]
+_OPTION = re.compile(r"\[(\w+)\] (\w+)")
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,7 @@ def inspect_config(path: Path, command_line: Mapping[str, str], environ: Mapping
     _find_contradictions(reading)
     reading.problems += monitoring_address.find_contradictions(reading.values["monitoring"])
     reading.problems += fleet_options.find_problems(reading.values["fleet"])
+    reading.problems = locate_problems(reading.problems, reading.origins)
     if not reading.problems:
         _repair_queries(reading.values["advanced"], reading.warnings)
         reading.warnings += _config_warnings(reading.config)
@@ -107,17 +110,28 @@ def inspect_config(path: Path, command_line: Mapping[str, str], environ: Mapping
     return reading
 
 
+def locate_problems(problems: Sequence[Problem], origins: Mapping[OptionKey, str]) -> list[Problem]:
+    """Return the problems with the origins of the values that they are about, except defaults."""
+    named = [_OPTION.match(problem.where) for problem in problems]
+    found = [origins.get((match[1], match[2]), DEFAULT) if match else DEFAULT for match in named]
+    return [
+        problem if origin == DEFAULT else replace(problem, origin=origin)
+        for problem, origin in zip(problems, found, strict=True)
+    ]
+
+
 def _store_value(reading: ConfigReading, key: OptionKey, option: Option, text: str) -> None:
     section, name = key
     values, oddity = reading.values[section], describe_oddity(text)
-    origin = reading.origins[key]
     try:
         values[name] = _parse_value(option, text)
         if oddity:
-            reading.warnings.append(f"[{section}] {name} ({origin}) may not be meant as it is written: {oddity}")
+            reading.warnings.append(
+                f"[{section}] {name} ({reading.origins[key]}) may not be meant as it is written: {oddity}"
+            )
     except ValueError as error:
         shown = "" if option.secret or not text else f" = {_printable_value(text)!r}"
-        problem = Problem(f"[{section}] {name}{shown}", f"{error}{f'; {oddity}' if oddity else ''}", origin)
+        problem = Problem(f"[{section}] {name}{shown}", f"{error}{f'; {oddity}' if oddity else ''}")
         if name in SHARDING_OPTIONS and values.get("muxer_id", 0) < 0:
             values[name], reading.origins[key] = option.parse(option.default), DEFAULT
             reading.warnings.append(f"{problem}; {NOT_SHARDED_TEXT}")

@@ -51,6 +51,7 @@ PUBLISHED = {
     "MUX-314": "BAD_DESCRIPTOR",
     "MUX-315": "NO_OVERLAP",
     "MUX-316": "TOO_MUCH",
+    "MUX-317": "NO_SCREEN",
     "MUX-321": "MEDIA",
     "MUX-322": "EMPTY_FILE",
     "MUX-323": "NO_MEDIA",
