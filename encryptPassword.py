@@ -53,6 +53,8 @@ def _run(arguments: argparse.Namespace) -> int:
     elif arguments.remove is not None:
         _remove_password(folder, stored, arguments.remove)
     else:
+        if arguments.config_file is None:
+            _check_folder(folder)
         _store_passwords(folder, stored, _read_stdin() if arguments.stdin else _prompt_for_all())
     return EXIT_OK
 
@@ -63,6 +65,14 @@ def _keystore_folder(config_file: str | None) -> Path:
     if config_file is not None and not path.is_file():
         raise ConfigError([Problem(f"--config-file {path}", "is not a file")])
     return path.parent
+
+
+def _check_folder(folder: Path) -> None:
+    """Raise ConfigError when there is no muxer.cfg in `folder`: a muxer would not find the keystore there."""
+    path = folder / "muxer.cfg"
+    if not path.is_file():
+        advice = "run this in the folder of muxer.cfg, or name the file with --config-file; nothing was changed"
+        raise ConfigError([Problem(str(path), f"does not exist; {advice}")])
 
 
 def _format_option(name: tuple[str, str]) -> str:

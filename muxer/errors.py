@@ -32,6 +32,7 @@ class Code(StrEnum):
     FOREIGN_SERVER = "MUX-217"
     S3_OPTIONS = "MUX-218"
     STORAGE_SETUP = "MUX-219"
+    UNKNOWN_CENTER = "MUX-220"
     MEDIA_NOT_FOUND = "MUX-221"
     MEDIA_INCOMPLETE = "MUX-222"
     NO_RESOURCES = "MUX-231"
@@ -49,6 +50,7 @@ class Code(StrEnum):
     BAD_DESCRIPTOR = "MUX-314"
     NO_OVERLAP = "MUX-315"
     TOO_MUCH = "MUX-316"
+    NO_SCREEN = "MUX-317"
     MEDIA = "MUX-321"
     EMPTY_FILE = "MUX-322"
     NO_MEDIA = "MUX-323"
@@ -72,6 +74,8 @@ class MuxerError(Exception):
 
     code: Code
     usual_code: ClassVar[Code] = Code.UNEXPECTED
+    # What the administrator can do, with the option; the circuit breaker sets it for errors of services.
+    advice = ""
     # A response was too long, or took too long: a query for fewer recordings may work.
     is_too_long = has_timed_out = False
 
@@ -88,8 +92,9 @@ def error_code(error: BaseException) -> Code:
 
 
 def format_error(error: BaseException) -> str:
-    """Return the text of any error for logs and pages: code, type and message."""
-    return f"{error_code(error)} {type(error).__name__}: {error}"
+    """Return the text of any error for logs and pages: code, type, message and what to do."""
+    advice = getattr(error, "advice", "")
+    return f"{error_code(error)} {type(error).__name__}: {error}{f'; {advice}' if advice else ''}"
 
 
 @dataclass(frozen=True)
@@ -98,9 +103,16 @@ class Problem:
 
     where: str
     what: str
+    # The origin of the value, such as its line in the file; empty when there is none.
+    origin: str = ""
 
     def __str__(self) -> str:
         return f"{self.where}: {self.what}"
+
+    @property
+    def full_text(self) -> str:
+        """The text with the origin of the value."""
+        return f"{self}{f' ({self.origin})' if self.origin else ''}"
 
 
 class ConfigError(MuxerError):
@@ -184,6 +196,12 @@ class StorageMisconfigured(AccessDenied):
     """The server of a storage is not configured for the muxer; its administrator can change that at any time."""
 
     usual_code = Code.STORAGE_SETUP
+
+
+class UnknownContactCenter(AccessDenied):
+    """404 to a query of call recordings: RWS does not know the contact center, or the server is not RWS."""
+
+    usual_code = Code.UNKNOWN_CENTER
 
 
 class MediaNotFound(Transient):

@@ -17,6 +17,7 @@ from muxer.media.engine import MediaEngine
 from muxer.media.ffmpeg import MediaTools
 from muxer.media.padding_cache import PaddingCache
 from muxer.net.circuit_breaker import PAUSED_EFFECT, RCS, RWS, CircuitBreaker
+from muxer.net.service_advice import ServiceAdvisor
 from muxer.net.step_retry import Repeater
 from muxer.pipeline.incomplete_sources import ArrivalTracker
 from muxer.pipeline.job import MAX_PARALLEL_FETCHES
@@ -45,7 +46,7 @@ def build_services(
     circuit_breaker: CircuitBreaker | None = None,
 ) -> Services:
     """Return the services of `config`. Nothing is sent yet."""
-    advanced, circuit_breaker = config.advanced, circuit_breaker or CircuitBreaker(_outage_effect(config))
+    advanced, circuit_breaker = config.advanced, circuit_breaker or create_circuit_breaker(config, _outage_effect(config))
     rws = create_rws(config, stop, circuit_breaker)
     engine = MediaEngine(
         tools,
@@ -75,6 +76,11 @@ def build_services(
         helpers=HelperThreads(advanced.worker_threads, MAX_PARALLEL_FETCHES - 1, stop),
         stop=stop,
     )
+
+
+def create_circuit_breaker(config: Config, effect: str = PAUSED_EFFECT) -> CircuitBreaker:
+    """Return the circuits of the services of a configuration, whose errors name the option that causes them."""
+    return CircuitBreaker(effect, ServiceAdvisor(config).advise)
 
 
 def _outage_effect(config: Config) -> str:

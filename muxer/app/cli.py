@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from muxer.pipeline.workspace import Workspace
 
 
-def run_muxer(argv: Sequence[str]) -> int:
-    """Run the muxer with the arguments of ``muxer_process.py``. Returns its exit code."""
+def run_muxer(argv: Sequence[str], program: str = "muxer_process.py") -> int:
+    """Run the muxer with the arguments of ``muxer_process.py``. Returns its exit code. `program` is for the usage text."""
     return run_service(
-        lambda: _load_config(argv),
+        lambda: _load_config(argv, program),
         lambda config: (config.instance_name, lambda: _open_workspace(config)),
         _run_daemon,
         # The poller of a fleet runs no job.
@@ -32,8 +32,8 @@ def run_muxer(argv: Sequence[str]) -> int:
     )
 
 
-def _load_config(argv: Sequence[str]) -> LoadedConfig:
-    arguments = _create_parser().parse_args(_fix_split_option(argv))
+def _load_config(argv: Sequence[str], program: str) -> LoadedConfig:
+    arguments = _create_parser(program).parse_args(_fix_split_option(argv))
     overrides = {name: getattr(arguments, name) or "" for name in ("muxer_type", "muxer_id", "total_muxers")}
     return load_config(Path(arguments.config_file), overrides, os.environ)
 
@@ -101,9 +101,9 @@ class _StrictParser(argparse.ArgumentParser):
         raise ConfigError([Problem("command line", message)], notes=[" ".join(self.format_usage().split())])
 
 
-def _create_parser() -> argparse.ArgumentParser:
+def _create_parser(program: str) -> argparse.ArgumentParser:
     parser = _StrictParser(
-        prog="muxer_process.py",
+        prog=program,
         description="Joins call and screen recordings of Genesys Interaction Recording.",
         allow_abbrev=False,
     )

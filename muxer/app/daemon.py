@@ -12,9 +12,19 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from muxer.app.heartbeat_sink import HeartbeatPausingSink
 from muxer.app.migration_report import MigrationStatus, QueryAttempts, progress_bar, progress_text, summary_text
 from muxer.config.schema import Config
-from muxer.errors import AccessDenied, MuxerError, QueryIncomplete, ServiceUnavailable, Stopped, Transient, format_error
+from muxer.errors import (
+    AccessDenied,
+    MuxerError,
+    QueryIncomplete,
+    ServiceUnavailable,
+    Stopped,
+    Transient,
+    UnknownContactCenter,
+    format_error,
+)
 from muxer.gir.targets import MuxTarget
 from muxer.journal.journal import JOURNAL_FILE, QUEUED, WANTED, BacklogSample, Journal, epoch_now
 from muxer.journal.retry_policy import MAX_POLL_DELAY_SECONDS, poll_delay
@@ -27,7 +37,7 @@ from muxer.pipeline.shared_temp import recover_abandoned
 from muxer.pipeline.workspace import TempFolderCleaner
 from muxer.polling.poller import Poller
 from muxer.scheduling.attempts import MIGRATION_ATTEMPTS, TargetProcessor, target_key
-from muxer.scheduling.executor import TargetExecutor, TargetSink, ThreadExecutor
+from muxer.scheduling.executor import TargetExecutor, ThreadExecutor
 from muxer.scheduling.outcome_recorder import OutcomeRecorder
 from muxer.status.fleet_status import FleetStatus, fleet_to_dict
 from muxer.status.heartbeat import Heartbeat
@@ -82,7 +92,7 @@ class Daemon:
             services.rws,
             self._journal,
             self._circuit_breaker,
-            _HeartbeatPausingSink(self._executor, self._heartbeat),
+            HeartbeatPausingSink(self._executor, self._heartbeat),
         )
         self._cleaner = TempFolderCleaner.from_config(config.processing, services.workspace)
         self._ended = False
@@ -132,8 +142,9 @@ class Daemon:
 
     def run(self) -> int:
         """Run until a signal, or until the migration ends. Returns the exit code."""
-        # Before the first poll: a killed process leaves media in clear.
+        # Before the first poll: a killed process leaves media in clear, and `status` finds this one at once.
         self._clean_temp_folder()
+        self._write_state()
         body = self._run_migration if self._migration else self._poll_forever
         thread = threading.Thread(target=self._run_poll_thread, args=(body,), name="poller", daemon=True)
         thread.start()
@@ -232,8 +243,8 @@ class Daemon:
             return
         self._ended = True
         if problem is not None:
-            log.error("the query failed: %s", problem)
-            self._report_summary(f"migration not complete, [advanced] call_recording_query_string failed: {problem}")
+            log.error("the query failed: %s", reason := format_error(problem))
+            self._report_summary(f"migration not complete, [advanced] call_recording_query_string failed: {reason}")
             self._exit_code = EXIT_SOME_FAILED
         else:
             failed = self._report_summary("migration done")
@@ -249,6 +260,8 @@ class Daemon:
                 return None
             except Stopped:
                 return None
+            except UnknownContactCenter as error:
+                return error
             except Transient as error:
                 if query_attempts.record_failure(self._poller.result.found):
                     return QueryIncomplete(
@@ -332,9 +345,8 @@ class Daemon:
         running = len(snapshot.running) if fleet is None else fleet.running
         queued = max(0, self._executor.target_count - running)
         fleet_state = None if fleet is None else fleet_to_dict(fleet)
-        self._state.write_state(
-            snapshot, queued, self._circuit_breaker.open_circuits(), self._services.workspace.disk.has_room(), fleet_state
-        )
+        out, has_room = self._circuit_breaker.service_states(), self._services.workspace.disk.has_room()
+        self._state.write_state(snapshot, queued, out, has_room, fleet_state)
         if time.monotonic() >= self._sample_due:
             self._sample_due = time.monotonic() + SAMPLE_SECONDS
             waiting = snapshot.polls.result.get("waiting", 0)
@@ -361,34 +373,3 @@ class Daemon:
         self._services.workspace.remove_job_folders()
         self._journal.close()
         log.info("stopped")
-
-
-class _HeartbeatPausingSink(TargetSink):
-    """An executor for the poll, which pauses the heartbeat while the poll waits for the workers."""
-
-    def __init__(self, executor: TargetExecutor, heartbeat: Heartbeat) -> None:
-        self._executor, self._heartbeat = executor, heartbeat
-
-    def begin_poll(self) -> None:
-        self._executor.begin_poll()
-
-    def submit(self, target: MuxTarget) -> bool:
-        with self._heartbeat.pause_while_waiting(for_workers=True):
-            return self._executor.submit(target)
-
-    def holds(self, name: str) -> bool:
-        return self._executor.holds(name)
-
-    def mark_finished(self, target: MuxTarget) -> None:
-        self._executor.mark_finished(target)
-
-    def flush(self) -> int:
-        with self._heartbeat.pause_while_waiting(for_workers=True):
-            return self._executor.flush()
-
-    @property
-    def needs_targets_now(self) -> bool:
-        return self._executor.needs_targets_now
-
-    def rejects_older_than(self, minutes: float) -> bool:
-        return self._executor.rejects_older_than(minutes)

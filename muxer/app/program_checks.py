@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from muxer.config.schema import ProcessingOptions
-from muxer.errors import ConfigError, MuxerError, Problem
+from muxer.errors import ConfigError, MuxerError, Problem, ToolError
 from muxer.system.process import Runner
 
 if TYPE_CHECKING:
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PROGRAM_TIMEOUT_SECONDS = 20.0
+# The first words of the versions of programs that one of these options may name by mistake.
+_PROGRAM_NAMES = ("ffmpeg", "ffprobe", "ffplay", "openssl")
 # Messages of the loader about missing or incompatible libraries.
 _LIBRARY_SIGNS = ("shared librar", "symbol lookup error", "' not found (required by")
 
@@ -28,9 +30,9 @@ class ProgramChecks:
         """Start the checks of the programs in `processing`."""
         self._processing = processing
         self._versions = [
-            _ProgramCheck("ffmpeg", lambda: program_version(runner, processing.ffmpeg, "-version")),
-            _ProgramCheck("ffprobe", lambda: program_version(runner, processing.ffprobe, "-version")),
-            _ProgramCheck("openssl", lambda: program_version(runner, processing.openssl, "version")),
+            _ProgramCheck("ffmpeg", lambda: program_version(runner, processing.ffmpeg, "-version", "ffmpeg")),
+            _ProgramCheck("ffprobe", lambda: program_version(runner, processing.ffprobe, "-version", "ffprobe")),
+            _ProgramCheck("openssl", lambda: program_version(runner, processing.openssl, "version", "openssl")),
         ]
         self._keep_times = _ProgramCheck("ffmpeg", lambda: " ".join(find_keep_times(runner, processing.ffmpeg)))
         self._ffprobe = _ProgramCheck("ffprobe", lambda: try_ffprobe(runner, processing.ffprobe))
@@ -94,10 +96,14 @@ def try_ffprobe(runner: Runner, ffprobe: str) -> str:
     return ""
 
 
-def program_version(runner: Runner, executable: str, flag: str) -> str:
-    """Return the first line that `executable` prints with `flag`. Raises ToolError when it does not run."""
+def program_version(runner: Runner, executable: str, flag: str, name: str = "") -> str:
+    """Return the first line that `executable` prints with `flag`. Raises ToolError when it does not run or is not `name`."""
     lines = runner.run([executable, flag], timeout=PROGRAM_TIMEOUT_SECONDS).decode(errors="replace").splitlines()
-    return next((line.strip() for line in lines if line.strip()), "no version")
+    version = next((line.strip() for line in lines if line.strip()), "no version")
+    found = version.partition(" ")[0].lower()
+    if name and found != name and found in _PROGRAM_NAMES:
+        raise ToolError(f"it is {found}, not {name}")
+    return version
 
 
 def program_problem(name: str, error: Exception) -> Problem:

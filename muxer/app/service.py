@@ -6,21 +6,22 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from muxer import __version__
 from muxer.app.program_checks import ProgramChecks
 from muxer.config import LoadedConfig
+from muxer.config.load import locate_problems
 from muxer.config.schema import FILE_OUTPUT, Config, LogfileOptions
 from muxer.errors import ConfigError, Problem
 from muxer.log import setup
 from muxer.log.outputs import describe_output, is_on_stderr
 from muxer.log.reopen import watch_log
 from muxer.log.terminal import write_text
-from muxer.net.circuit_breaker import CircuitBreaker
 from muxer.system.exit_codes import EXIT_CONFIG, EXIT_FAILED, handle_signals, ignore_hangup
 from muxer.system.process import Runner
 
@@ -58,15 +59,17 @@ def run_service(
     set_umask()
     ignore_hangup()
     logging_works = False
+    origins: Mapping[tuple[str, str], str] = {}
     try:
         loaded = load()
+        origins = loaded.config.origins
         name, open_workspace = claim(loaded.config)
         open_log(loaded.config, name)
         logging_works = True
         with watch_log():
             code = body(name, _start_parts(loaded, name, open_workspace, needs_programs))
     except ConfigError as error:
-        return report_config_error(error, logging_works)
+        return report_config_error(error, logging_works, origins)
     except Exception:
         log.critical("the process ends because of an unexpected error", exc_info=True)
         code = EXIT_FAILED
@@ -99,16 +102,20 @@ def assemble_parts(
     checks: ProgramChecks | None,
     open_workspace: Callable[[], Workspace],
     stop: threading.Event,
-    circuit_breaker: CircuitBreaker | None = None,
+    effect: str = "",
     warnings: tuple[str, ...] = (),
 ) -> ServiceParts:
-    """Wait for the `checks` (None: no program will run) and return the parts. Raises ConfigError."""
-    from muxer.app.assembly import build_services
+    """Wait for the `checks` (None: no program will run) and return the parts. Raises ConfigError.
+
+    `effect` is what an outage means for the recordings, empty for that of the muxer.
+    """
+    from muxer.app.assembly import build_services, create_circuit_breaker
     from muxer.media.ffmpeg import MediaTools
     from muxer.pipeline.job import Job, JobOptions
 
     processing = config.processing
     tools = checks.wait_for_tools() if checks is not None else MediaTools(processing.ffmpeg, processing.ffprobe)
+    circuit_breaker = create_circuit_breaker(config, effect) if effect else None
     services = build_services(config, tools, runner, open_workspace(), stop, circuit_breaker)
     return ServiceParts(config, runner, services, Job(services, JobOptions.from_config(config.advanced)), warnings)
 
@@ -135,14 +142,19 @@ def open_log(config: Config, name: str) -> None:
         raise ConfigError([Problem("[logfile] logfile_path", what)]) from error
 
 
-def report_config_error(error: ConfigError, logging_works: bool = False) -> int:
-    """Write what is wrong with the configuration to stderr and to the log. Returns the exit code."""
+def report_config_error(
+    error: ConfigError, logging_works: bool = False, origins: Mapping[tuple[str, str], str] = MappingProxyType({})
+) -> int:
+    """Write what is wrong with the configuration to stderr and to the log, by the `origins` of its values.
+
+    Returns the exit code.
+    """
     if not logging_works:
         _open_log_for_errors(error)
     _write_line(f"The Recording Muxer cannot start ({error.code}):")
-    for problem in error.problems:
-        _write_line(f"  {problem}")
-        log.critical("cannot start: %s %s", error.code, problem)
+    for problem in locate_problems(error.problems, origins) if origins else error.problems:
+        _write_line(f"  {problem.full_text}")
+        log.critical("cannot start: %s %s", error.code, problem.full_text)
     for note in error.notes:
         _write_line(f"  (note) {note}")
         log.warning("%s", note)

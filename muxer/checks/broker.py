@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import Any
 
+from muxer.app.assembly import create_circuit_breaker
 from muxer.checks.checklist import Check, Finding, passed_finding
 from muxer.checks.connection import CheckedServer
 from muxer.config.fleet_options import PLAIN, TLS, BrokerNode, parse_nodes
 from muxer.config.schema import Config
 from muxer.fleet.priority_queues import dead_letter_queue, queue_names
-from muxer.net.circuit_breaker import CircuitBreaker
 
 FLEET_SECTION = "fleet"
 _REQUIRED_OPTIONS = ("[fleet] mode", "[fleet] broker_url")
@@ -71,7 +71,7 @@ def _open_connection(config: Config) -> Iterator[Any]:
 
     silence_library_logging()
     with (
-        broker_call(CircuitBreaker()),
+        broker_call(create_circuit_breaker(config)),
         closing(open_connection(connection_parameters(config.fleet, "recording-muxer check"))) as connection,
     ):
         yield connection

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
 
-from muxer.checks.advice import advice_for
 from muxer.errors import MuxerError
+from muxer.status.advice import advice_for
 
 CHECK_TIMEOUT_SECONDS = 30.0
 
@@ -66,14 +67,20 @@ def skipped_finding(check: str, found: str, advice: str = "") -> Finding:
     return Finding(CheckStatus.SKIPPED, check, found, advice)
 
 
-def run_checks(checks: Iterable[Check], unusable: Iterable[str]) -> Iterator[Finding]:
-    """Yield the findings of each check, taken from `checks` after the one before. `unusable` are invalid options."""
+def run_checks(
+    checks: Iterable[Check], unusable: Iterable[str], reasons: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[Finding]:
+    """Yield the findings of each check, taken from `checks` after the one before.
+
+    `unusable` are options without a valid value, `reasons` why, if the value itself is not the reason.
+    """
     failed = set(unusable)
     for check in checks:
         missing = next((need for need in check.needs if need in failed), None)
         if missing is not None:
             failed.add(check.name)
-            yield skipped_finding(check.name, f"not checked: needs {missing}")
+            reason = f" ({reasons[missing]})" if missing in reasons else ""
+            yield skipped_finding(check.name, f"not checked: needs {missing}{reason}")
             continue
         findings = _run_with_timeout(check)
         failures = [finding.check for finding in findings if finding.status is CheckStatus.FAILED]

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from muxer.checks import certificates
-from muxer.checks.advice import address_option, unreachable_advice, untrusted_advice
 from muxer.checks.checklist import Check, Finding, failed_finding, passed_finding, warning_finding
 from muxer.config.fleet_options import DEFAULT_PORTS, TLS
 from muxer.net import tls
+from muxer.status.advice import address_option, unreachable_advice, untrusted_advice
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -105,10 +105,6 @@ class CheckedServer:
     def _fetch_certificate(self, trusted_ca: bool | Path) -> x509.Certificate:
         context = tls.client_context(trusted_ca)
         return certificates.parse_der(tls.fetch_certificate(self.host, self.port, context, CONNECT_SECONDS))
-
-    def speaks_tls(self) -> bool:
-        """Whether the port accepts TLS, whatever the scheme of the address."""
-        return tls.accepts_tls(self.host, self.port, CONNECT_SECONDS)
 
 
 def _is_loopback(host: str) -> bool:

@@ -50,7 +50,7 @@ class MachineChecks:
     def _check_program(self, name: str) -> Iterator[Finding]:
         path = getattr(self._config.processing, name)
         try:
-            version = program_version(self._runner, path, _VERSION_FLAGS[name]).partition(" Copyright")[0]
+            version = program_version(self._runner, path, _VERSION_FLAGS[name], name).partition(" Copyright")[0]
             if name == "ffmpeg":
                 find_keep_times(self._runner, path)
             if name == "ffprobe":

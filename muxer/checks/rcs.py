@@ -6,8 +6,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import fields
 
-from muxer.app.assembly import create_rcs
-from muxer.checks.advice import advice_for
+from muxer.app.assembly import create_circuit_breaker, create_rcs
 from muxer.checks.checklist import Check, Finding, failed_finding, passed_finding, skipped_finding, warning_finding
 from muxer.checks.connection import CheckedServer
 from muxer.checks.rws import WINDOW_CHECK, RwsChecks
@@ -15,7 +14,7 @@ from muxer.config.query_string import parse_version
 from muxer.config.schema import Config, RcsOptions
 from muxer.errors import AccessDenied, AuthenticationFailed, MediaNotFound, MuxerError, ServiceUnavailable
 from muxer.gir import rcs
-from muxer.net.circuit_breaker import CircuitBreaker
+from muxer.status.advice import advice_for
 
 MIN_RCS_VERSION = (8, 5, 95, 16)
 LOGIN, PERMISSION = "RCS login", "RCS decrypt permission"
@@ -35,7 +34,7 @@ class RcsChecks:
     @property
     def _rcs_client(self) -> rcs.RcsClient:
         if self._client is None:
-            self._client = create_rcs(self._config, self._stop, CircuitBreaker())
+            self._client = create_rcs(self._config, self._stop, create_circuit_breaker(self._config))
         assert self._client is not None
         return self._client
 
@@ -45,7 +44,7 @@ class RcsChecks:
         if self._config.rcs.base_uri is None:
             yield Check("RCS", self._check_need, needs[:1])
             return
-        yield from self.server.create_checks(needs)
+        yield from self.server.create_checks(("[rcs] base_uri", "[rcs] trusted_ca"))
         way = (*needs, "RCS address", "RCS TLS")
         yield Check("RCS version", self._check_version, way, "rcs")
         yield Check(LOGIN, self._check_login, (*way, "RCS version"), "rcs")
@@ -62,10 +61,7 @@ class RcsChecks:
         try:
             text = self._rcs_client.fetch_version()
         except ServiceUnavailable as error:
-            advice = advice_for(error, "rcs")
-            if not self.server.is_tls and self.server.speaks_tls():
-                advice = "the port speaks TLS: write https:// in [rcs] base_uri"
-            yield failed_finding("RCS version", str(error), advice)
+            yield failed_finding("RCS version", str(error), advice_for(error, "rcs"))
             return
         except MuxerError as error:
             yield warning_finding("RCS version", f"unknown: {error}", "make sure that [rcs] base_uri is the address of RCS")

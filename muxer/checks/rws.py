@@ -10,21 +10,21 @@ from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
-from muxer.app.assembly import create_rws
-from muxer.checks.advice import advice_for
+from muxer.app.assembly import create_circuit_breaker, create_rws
 from muxer.checks.checklist import Check, Finding, failed_finding, passed_finding, warning_finding
 from muxer.checks.connection import CheckedServer
 from muxer.config.schema import Config, HtccOptions
-from muxer.errors import AuthenticationFailed, NotFound, QueryIncomplete, ServiceUnavailable
+from muxer.errors import AuthenticationFailed, QueryIncomplete, ServiceUnavailable, UnknownContactCenter
 from muxer.gir.deviations import PAGING_DEVIATIONS, Deviation
 from muxer.gir.models import CallRecording, ScreenRecording
 from muxer.gir.rws import RwsClient
 from muxer.gir.session import csrf_header
-from muxer.net.circuit_breaker import RWS, CircuitBreaker
+from muxer.net.circuit_breaker import RWS
 from muxer.polling import window
 from muxer.polling.poll_query import PollQuery
 from muxer.polling.schedule import PollSchedule
 from muxer.polling.sharding import effective_shard, is_mine
+from muxer.status.advice import advice_for
 from muxer.status.formatting import format_span
 
 # Requirement of the Genesys guide.
@@ -59,12 +59,12 @@ class RwsChecks:
     def rws_client(self) -> RwsClient:
         """The client, created when it is first needed."""
         if self._client is None:
-            self._client = create_rws(self._config, self._stop, CircuitBreaker())
+            self._client = create_rws(self._config, self._stop, create_circuit_breaker(self._config))
         return self._client
 
     def create_checks(self) -> Iterator[Check]:
         """Yield the checks in the order of their dependencies."""
-        yield from self.server.create_checks(HTCC_OPTIONS)
+        yield from self.server.create_checks(("[htcc] base_uri", "[htcc] trusted_ca"))
         way = ("RWS address", "RWS TLS")
         yield Check("RWS version", self._check_version, (*HTCC_OPTIONS, *way), "htcc")
         there = (*HTCC_OPTIONS, *way, "RWS version")
@@ -86,10 +86,7 @@ class RwsChecks:
             yield failed_finding("RWS version", str(error), advice)
             return
         except ServiceUnavailable as error:
-            advice = advice_for(error, "htcc")
-            if not self.server.is_tls and self.server.speaks_tls():
-                advice = "the port speaks TLS: write https:// in [htcc] base_uri"
-            yield failed_finding("RWS version", str(error), advice)
+            yield failed_finding("RWS version", str(error), advice_for(error, "htcc"))
             return
         least = ".".join(map(str, MIN_RWS_VERSION))
         if found is None:
@@ -128,11 +125,9 @@ class RwsChecks:
         try:
             with suppress(QueryIncomplete):  # The check of the pages reports this.
                 next(self.rws_client.read_call_recordings(window.window_query(datetime.now(UTC), 1, 0, 1, "")), None)
-        except NotFound as error:
+        except UnknownContactCenter as error:
             yield passed_finding("RWS login", self._account_text)
-            center = self._config.htcc.contact_center_id
-            advice = "correct [htcc] contact_center_id; if it is right, the path in [htcc] base_uri may be wrong"
-            yield failed_finding("RWS contact center", f"RWS does not know {center}: {error}", advice)
+            yield failed_finding("RWS contact center", str(error), advice_for(error, "htcc"))
         except AuthenticationFailed as error:
             yield failed_finding("RWS login", f"{self._account_text}: {error}", advice_for(error, "htcc"))
         else:

@@ -12,9 +12,8 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from muxer.app.assembly import create_stores, site_addresses
+from muxer.app.assembly import create_circuit_breaker, create_stores, site_addresses
 from muxer.checks import webdav
-from muxer.checks.advice import advice_for, unreachable_advice
 from muxer.checks.checklist import Check, Finding, failed_finding, passed_finding, skipped_finding, warning_finding
 from muxer.checks.connection import CheckedServer
 from muxer.checks.rws import WINDOW_CHECK, RwsChecks
@@ -22,7 +21,7 @@ from muxer.checks.s3 import check_bucket, hidden_file_finding
 from muxer.config.schema import Config, S3Options, WebdavOptions
 from muxer.errors import MetadataError, MuxerError
 from muxer.gir.models import MediaFile
-from muxer.net.circuit_breaker import CircuitBreaker
+from muxer.status.advice import advice_for, unreachable_advice
 from muxer.storage import base
 from muxer.storage.allowed_hosts import AllowedHosts
 from muxer.storage.base import MediaLocation, Storage, parse_descriptor
@@ -118,7 +117,9 @@ class StorageChecks:
         return {one.netloc for one in parts} | {one.hostname or "" for one in parts}
 
     def _check_folder(self, folder: CheckedFolder) -> Iterator[Finding]:
-        stores = create_stores(self._config, secrets.token_hex(6), self._scratch, self._stop, CircuitBreaker())
+        stores = create_stores(
+            self._config, secrets.token_hex(6), self._scratch, self._stop, create_circuit_breaker(self._config)
+        )
         store, check = stores.for_location(folder.file), folder.check_name
         if not store.has_folder(folder.file):
             what = "the folder" if folder.section_name == "webdav" else "the bucket"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import stat
 import threading
 from collections.abc import Iterator
@@ -21,7 +20,8 @@ from muxer.checks.rws import RwsChecks
 from muxer.checks.storages import StorageChecks
 from muxer.config import ConfigReading
 from muxer.config.ca_bundle import read_certificates
-from muxer.config.load import DEFAULT, FILE
+from muxer.config.keystore import KEYSTORE_FILE
+from muxer.config.load import FILE
 from muxer.config.schema import SECTIONS, all_options
 from muxer.errors import EncryptionMissing, Problem
 
@@ -97,9 +97,10 @@ class CheckSuite:
             yield passed_finding(PASSWORDS, f"{', '.join(written)}; other accounts cannot read the file (mode {mode:04o})")
 
     def _correction_advice(self, problem: Problem) -> str:
-        named = re.match(r"\[(\w+)\] (\w+)", problem.where)
-        origin = self._reading.origins.get((named[1], named[2]), "") if named else ""
-        place = origin if origin and not origin.startswith((FILE, DEFAULT)) else str(self._path)
+        if problem.where.startswith(str(self._path.parent / KEYSTORE_FILE)):  # or its key
+            return "follow the text, then run check again"
+        origin = problem.origin
+        place = origin if origin and not origin.startswith(FILE) else str(self._path)
         line = origin.removeprefix(FILE) if origin.startswith(FILE) else ""
         return f"correct it: {place}{line}"
 

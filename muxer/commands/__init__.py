@@ -12,6 +12,7 @@ from muxer.app.cli import run_muxer
 from muxer.config.file import did_you_mean
 from muxer.log.setup import escape_control
 from muxer.system.exit_codes import EXIT_CONFIG, EXIT_OK, ignore_hangup
+from muxer.system.program_name import typed_name
 
 # The module whose `main` runs the command, and what the command does.
 COMMANDS = {
@@ -33,7 +34,7 @@ def main(argv: Sequence[str]) -> int:
     """Run the command that the arguments of ``python -m muxer`` name. Returns its exit code."""
     name, rest = (argv[0], argv[1:]) if argv else ("", [])
     if name == "run":
-        return run_muxer(rest)
+        return run_muxer(rest, f"{typed_name()} run")
     if name in COMMANDS:
         return _run_command(COMMANDS[name][0], rest)
     if name in ("-h", "--help", "help"):
@@ -68,7 +69,7 @@ def _run_command(module_name: str, argv: Sequence[str]) -> int:
 def _usage_text() -> str:
     return "\n".join(
         [
-            "usage: python -m muxer COMMAND …, also recording-muxer COMMAND …; COMMAND --help shows its options",
+            f"usage: {typed_name()} COMMAND …; COMMAND --help shows its options",
             "",
             f"  {'run':<15}run the muxer itself, as muxer_process.py does",
             *(f"  {name:<15}{summary}" for name, (_, summary) in COMMANDS.items()),

@@ -21,6 +21,8 @@ from muxer.log.setup import escape_control
 from muxer.system.exit_codes import EXIT_CONFIG, EXIT_FAILED, EXIT_OK
 from muxer.system.masking import Mask
 
+# From this number of failures on, a line under the list names the one to begin with.
+MIN_FAILURES_TO_ORDER = 2
 _STYLES = {
     CheckStatus.OK: "green",
     CheckStatus.WARNING: "yellow",
@@ -47,7 +49,9 @@ def _run_check(arguments: argparse.Namespace) -> int:
     stop = threading.Event()
     with tempfile.TemporaryDirectory(prefix="recording-muxer-check-", ignore_cleanup_errors=True) as scratch:
         checks = CheckSuite(reading, path, Path(scratch), arguments.write, stop).create_checks()
-        findings = _mask_findings(run_checks(checks, unusable_options(reading)), Mask(reading.config.secret_values))
+        reasons = {f"[{section}] {name}": reason for (section, name), reason in reading.unknown.items()}
+        found = run_checks(checks, unusable_options(reading), reasons)
+        findings = _mask_findings(found, Mask(reading.config.secret_values))
         shown = _print_findings(findings, arguments.json)
         stop.set()
     code = exit_code_for(reading, shown)
@@ -83,7 +87,7 @@ def _print_findings(findings: Iterator[Finding], as_json: bool) -> list[Finding]
         cells = (finding.status, finding.check, finding.found, finding.advice)
         sys.stdout.write("\t".join(filter(None, cells)) + "\n")
         sys.stdout.flush()
-    sys.stdout.write(f"{_summary_text(shown)}\n")
+    sys.stdout.write(f"{_summary_text(shown)}\n{_first_fix(shown)}")
     return shown
 
 
@@ -108,7 +112,16 @@ def _print_table(findings: Iterator[Finding]) -> list[Finding]:
         table.add_row(Text(finding.status, style=_STYLES[finding.status]), Text(finding.check), text)
     console.print(table)
     console.print(_summary_text(shown), highlight=False)
+    console.print(_first_fix(shown), highlight=False, markup=False, end="", soft_wrap=True)
     return shown
+
+
+def _first_fix(findings: Sequence[Finding]) -> str:
+    """Return the line that names the first of several failures: the others may follow from it."""
+    failed = [finding for finding in findings if finding.status is CheckStatus.FAILED]
+    if len(failed) < MIN_FAILURES_TO_ORDER:
+        return ""
+    return f"fix this first: {failed[0].check}: {failed[0].advice}\n"
 
 
 def _summary_text(findings: Sequence[Finding]) -> str:

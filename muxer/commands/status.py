@@ -160,7 +160,8 @@ def _print_work(config: Config, state: dict[str, Any], now: float) -> None:
 def _poll_lines(state: dict[str, Any], now: float) -> list[str]:
     polls = state["polls"]
     if polls["last_success"] is None:
-        last = "no poll has ended yet"
+        failed = f"no poll has succeeded yet, {polls['failed']} failed: run `check`, which shows the cause"
+        last = failed if polls["failed"] else "no poll has ended yet"
     else:
         result = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in polls["result"].items() if count)
         ended, took = format_ago(polls["last_success"], now), format_span(polls["seconds"])

@@ -264,7 +264,7 @@ class _Bundle:
         room = MAX_LOG_BYTES
         paths = sorted(_log_files(self._config), key=lambda path: path.stat().st_mtime, reverse=True)
         if not paths:
-            raise FileNotFoundError(f"there are none of this instance in {_log_folder(self._config)}")
+            raise FileNotFoundError(f"there are none; {describe_output(self._config.logfile, self._config.instance_name)}")
         for path in paths:
             if not room:
                 self.missing[path.name] = f"all log files together are limited to {MAX_LOG_BYTES >> 20} MB"

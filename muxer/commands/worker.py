@@ -13,6 +13,7 @@ from muxer.config import LoadedConfig, load_config
 from muxer.config.schema import Config
 from muxer.errors import ConfigError, Problem
 from muxer.system.exit_codes import EXIT_OK
+from muxer.system.program_name import typed_name
 
 if TYPE_CHECKING:
     from muxer.pipeline.workspace import Workspace
@@ -23,7 +24,7 @@ def main(argv: Sequence[str]) -> int:
     description = (
         "Process tasks from RabbitMQ ([fleet] mode = broker) until a signal stops it. Any number of workers may run."
     )
-    parser = argparse.ArgumentParser(prog="python -m muxer worker", description=description, allow_abbrev=False)
+    parser = argparse.ArgumentParser(prog=f"{typed_name()} worker", description=description, allow_abbrev=False)
     parser.add_argument("--config-file", required=True, metavar="FILE", help="path of muxer.cfg, the same as for the poller")
     arguments = parser.parse_args(argv)
     return run_service(lambda: _load_config(Path(arguments.config_file)), _claim_folder, _run_worker)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import configparser
 import difflib
 import errno
@@ -15,6 +16,7 @@ from muxer.errors import ConfigError, Problem
 
 # The guide writes the section of the Recording Crypto Server in both ways.
 SECTION_ALIASES = {"rsc": "rcs"}
+UTF_16_TEXT = "is UTF-16 text, as some Windows programs write it; save it as UTF-8"
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,10 @@ def _normalized_name(written: str, line: int) -> _OptionName:
 def _parse_file(path: Path) -> Sections:
     parser = configparser.RawConfigParser(default_section="\0", empty_lines_in_values=False)
     try:
-        lines = _NumberedLines(path.read_text(encoding="utf-8-sig"))
+        text = path.read_text(encoding="utf-8-sig")
+        if "\0" in text:  # UTF-16 without its mark can be read as UTF-8
+            raise ConfigError([Problem(f"configuration file {path}", UTF_16_TEXT)])
+        lines = _NumberedLines(text)
 
         # Called for each option while its line is the last one that was read.
         parser.optionxform = lambda optionstr: _normalized_name(optionstr, lines.number)  # type: ignore[method-assign]
@@ -79,10 +84,15 @@ def _parse_file(path: Path) -> Sections:
         raise ConfigError([Problem(f"configuration file {path}", reason)]) from error
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
-        raise ConfigError([Problem(f"configuration file {path}", f"line {line} is not UTF-8 text")]) from error
+        what = UTF_16_TEXT if _is_utf_16(error.object) else f"line {line} is not UTF-8 text"
+        raise ConfigError([Problem(f"configuration file {path}", what)]) from error
     except configparser.Error as error:
         raise ConfigError([Problem(f"configuration file {path}", _parser_message(error))]) from None
     return {section: _given_options(section, parser.items(section)) for section in parser.sections()}
+
+
+def _is_utf_16(data: bytes) -> bool:
+    return data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
 
 
 def _given_options(section: str, items: Iterable[tuple[str, str]]) -> dict[str, GivenOption]:
@@ -128,8 +138,9 @@ def _known_options(raw: Sections, warnings: list[str]) -> Sections:
         for written, given in content.items():
             name = names[section].get(written, "")
             if not name:
-                hint = did_you_mean(written, names[section])
-                warnings.append(f"unknown option [{section}] {written} is ignored{hint}")
+                owners = [f"[{other}]" for other, known_names in names.items() if written in known_names]
+                hint = f"; it belongs to {' or '.join(owners)}" if owners else did_you_mean(written, names[section])
+                warnings.append(f"unknown option [{section}] {written} (line {given.line}) is ignored{hint}")
             elif name == written or name not in content:
                 known[section][name] = given
     return known

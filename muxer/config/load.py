@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from muxer.config import fleet_options, monitoring_address
 from muxer.config.file import GivenOption, did_you_mean, read_file
 from muxer.config.keystore import open_keystore
+from muxer.config.odd_values import describe_oddity
 from muxer.config.query_string import DISABLED, KNOWN_PARAMETERS, parameter_names, repair_extra_query
 from muxer.config.schema import FILE_OUTPUT, SECTIONS, AdvancedOptions, Config, Option, all_options
 from muxer.errors import ConfigError, Problem
@@ -26,10 +28,13 @@ NOT_SHARDED_TEXT = "it is ignored, because without a muxer_id of 0 or more shard
 # The addresses of WebDAV servers come from the metadata; the WebDAV client logs this text at the first one.
 UNCHECKED_TLS_TEXT = "[{}] trusted_ca = false: TLS certificates are not checked"
 
+KEYSTORE_UNUSABLE_TEXT = "the keystore cannot be used, and may hold it"
+
 # Origins of values, besides the command line and the environment.
 FILE, KEYSTORE, DEFAULT = "file", "keystore", "default"
 
 OptionKey = tuple[str, str]
+_OPTION = re.compile(r"\[(\w+)\] (\w+)")
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,8 @@ class ConfigReading:
     origins: dict[OptionKey, str] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    # Why an option has no valid value, if its own value is not the reason.
+    unknown: dict[OptionKey, str] = field(default_factory=dict)
 
     def has_value(self, section: str, name: str) -> bool:
         """Whether an option has a valid value."""
@@ -61,7 +68,7 @@ class ConfigReading:
         for section, name, option in all_options():
             if not self.has_value(section, name):
                 values[section][name] = default_value(option)
-        return Config(**{section: cls(**values[section]) for section, cls in SECTIONS.items()})
+        return Config(**{section: cls(**values[section]) for section, cls in SECTIONS.items()}, origins=self.origins)
 
 
 def load_config(path: Path, command_line: Mapping[str, str], environ: Mapping[str, str]) -> LoadedConfig:
@@ -83,30 +90,49 @@ def inspect_config(path: Path, command_line: Mapping[str, str], environ: Mapping
     except ConfigError as error:
         reading.problems += error.problems
         return reading
-    stored = _load_keystore(path.parent, reading.problems)
+    stored, is_keystore_usable = _load_keystore(path.parent, reading.problems)
     for section, name, option in all_options():
         password = stored.get((section, name), "")
         text, origin = _option_text(option, name, file.get(section, {}).get(name), password, command_line, environ)
         reading.origins[section, name] = origin
+        if option.secret and origin == DEFAULT and not is_keystore_usable:
+            reading.unknown[section, name] = KEYSTORE_UNUSABLE_TEXT  # It may hold the value: the default is not sent.
+            continue
         _store_value(reading, (section, name), option, text)
     _skip_unused_log_folder(reading)
     _find_contradictions(reading)
     reading.problems += monitoring_address.find_contradictions(reading.values["monitoring"])
     reading.problems += fleet_options.find_problems(reading.values["fleet"])
+    reading.problems = locate_problems(reading.problems, reading.origins)
     if not reading.problems:
         _repair_queries(reading.values["advanced"], reading.warnings)
         reading.warnings += _config_warnings(reading.config)
+        reading.warnings += _default_password_warning(reading.origins)
     return reading
+
+
+def locate_problems(problems: Sequence[Problem], origins: Mapping[OptionKey, str]) -> list[Problem]:
+    """Return the problems with the origins of the values that they are about, except defaults."""
+    named = [_OPTION.match(problem.where) for problem in problems]
+    found = [origins.get((match[1], match[2]), DEFAULT) if match else DEFAULT for match in named]
+    return [
+        problem if origin == DEFAULT else replace(problem, origin=origin)
+        for problem, origin in zip(problems, found, strict=True)
+    ]
 
 
 def _store_value(reading: ConfigReading, key: OptionKey, option: Option, text: str) -> None:
     section, name = key
-    values = reading.values[section]
+    values, oddity = reading.values[section], describe_oddity(text)
     try:
         values[name] = _parse_value(option, text)
+        if oddity:
+            reading.warnings.append(
+                f"[{section}] {name} ({reading.origins[key]}) may not be meant as it is written: {oddity}"
+            )
     except ValueError as error:
         shown = "" if option.secret or not text else f" = {_printable_value(text)!r}"
-        problem = Problem(f"[{section}] {name}{shown}", str(error))
+        problem = Problem(f"[{section}] {name}{shown}", f"{error}{f'; {oddity}' if oddity else ''}")
         if name in SHARDING_OPTIONS and values.get("muxer_id", 0) < 0:
             values[name], reading.origins[key] = option.parse(option.default), DEFAULT
             reading.warnings.append(f"{problem}; {NOT_SHARDED_TEXT}")
@@ -147,13 +173,13 @@ def default_value(option: Option) -> Any:
         return None
 
 
-def _load_keystore(folder: Path, problems: list[Problem]) -> Mapping[tuple[str, str], str]:
-    """Return the passwords of the keystore. An unusable keystore is added to `problems`."""
+def _load_keystore(folder: Path, problems: list[Problem]) -> tuple[Mapping[OptionKey, str], bool]:
+    """Return the passwords of the keystore, and whether it is usable; else its problem is added to `problems`."""
     try:
-        return open_keystore(folder)
+        return open_keystore(folder), True
     except ConfigError as error:
         problems += error.problems
-        return {}
+        return {}, False
 
 
 def _parse_value(option: Option, text: str) -> Any:
@@ -200,6 +226,13 @@ def _repair_queries(advanced: dict[str, Any], warnings: list[str]) -> None:
         if repaired != advanced[name]:
             warnings.append(f"[advanced] {name}: the guide's misprint is read as {repaired!r}")
             advanced[name] = repaired
+
+
+def _default_password_warning(origins: Mapping[OptionKey, str]) -> list[str]:
+    if origins["htcc", "password"] != DEFAULT:
+        return []
+    names = "username and password" if origins["htcc", "username"] == DEFAULT else "password"
+    return [f"[htcc] {names} not set: the muxer sends the default, ops; set it in the file, HTCC_PASSWORD or the keystore"]
 
 
 def _config_warnings(config: Config) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -66,7 +66,9 @@ class HtccOptions:
     username: str = guide_option(types.parse_text, "ops", "the ops account of RWS")
     password: str = guide_option(types.parse_text, "ops", "its password", env="HTCC_PASSWORD", secret=True)
     trusted_ca: bool | Path = guide_option(types.parse_trusted_ca, "false", _CA_DOC)
-    rws_timeout: int = guide_option(types.IntegerType(30, 86_400), "30", "read timeout of RWS in seconds, >= 30")
+    rws_timeout: int = guide_option(
+        types.IntegerType(30, 86_400, unit="seconds"), "30", "read timeout of RWS in seconds, >= 30"
+    )
 
 
 @dataclass(frozen=True)
@@ -119,13 +121,15 @@ class ProcessingOptions:
     ffprobe: str = guide_option(ProgramPath("ffprobe", "ffmpeg"), "ffprobe", _PROGRAM_DOC.format("ffprobe", "ffmpeg"))
     openssl: str = guide_option(ProgramPath("openssl", "openssl"), "openssl", _PROGRAM_DOC.format("openssl", "openssl"))
     window_past: float = guide_option(
-        types.NumberType(above=0, maximum=5_256_000), "720", "start of the polled window, in minutes before now"
+        types.NumberType(above=0, maximum=5_256_000, unit="minutes"),
+        "720",
+        "start of the polled window, in minutes before now",
     )
     window_past_older_than: float = guide_option(
-        types.NumberType(0, maximum=5_256_000), "0", "end of the polled window, in minutes before now"
+        types.NumberType(0, maximum=5_256_000, unit="minutes"), "0", "end of the polled window, in minutes before now"
     )
     min_poll_interval: float = guide_option(
-        types.NumberType(0, maximum=10_080), "5", "minutes from the start of one poll to the next"
+        types.NumberType(0, maximum=10_080, unit="minutes"), "5", "minutes from the start of one poll to the next"
     )
     poll_whole_window: bool = own_option(
         types.parse_switch,
@@ -137,10 +141,13 @@ class ProcessingOptions:
     )
     auto_clean_temp_folder: bool = guide_option(types.parse_switch, "1", "1 = remove leftover files from temp_dir")
     clean_temp_folder_timeout: int = guide_option(
-        types.IntegerType(-1), "43200", "seconds between two cleanups; -1 = when idle", aliases=("clean_temp_folder",)
+        types.IntegerType(-1, unit="seconds"),
+        "43200",
+        "seconds between two cleanups; -1 = when idle",
+        aliases=("clean_temp_folder",),
     )
     min_free_megabytes: int | None = own_option(
-        types.optional_type(types.IntegerType(0)),
+        types.optional_type(types.IntegerType(0, unit="megabytes")),
         "",
         "no new recording is started while less is free on the disk of temp_dir; empty = 1024, or 5 % of a smaller disk",
     )
@@ -171,12 +178,12 @@ class AdvancedOptions:
         types.IntegerType(1, 32), "4", "maximum number of queries that a poll sends to RWS at a time"
     )
     max_overlap_allowed: float = guide_option(
-        types.NumberType(0, maximum=86_400),
+        types.NumberType(0, maximum=86_400, unit="seconds"),
         "2",
         "seconds that two screen files of an agent may overlap before the earlier is truncated",
     )
     video_padding_slice_length_ms: int = guide_option(
-        types.IntegerType(1, 3_600_000), "5000", "length of one slice of padded video, milliseconds"
+        types.IntegerType(1, 3_600_000, unit="milliseconds"), "5000", "length of one slice of padded video, milliseconds"
     )
     mark_screen_recording_label: bool = guide_option(types.parse_switch, "1", "1 = label the call recording screenRecording")
     call_recording_extra_query_string: str = guide_option(
@@ -201,7 +208,7 @@ class AdvancedOptions:
         types.ChoiceType(("copy", "aac")), "copy", "copy = keep the call's audio stream, aac = re-encode it"
     )
     incomplete_after: float = own_option(
-        types.NumberType(0, maximum=525_600),
+        types.NumberType(0, maximum=525_600, unit="minutes"),
         "360",
         "minutes without growth after which an incomplete media file is muxed as it is; 0 = at once",
         value=360.0,
@@ -218,7 +225,9 @@ class LogfileOptions:
     level: str = own_option(types.ChoiceType(("debug", "info", "warning", "error")), "info", "debug, info, warning or error")
     format: str = own_option(types.ChoiceType(("text", "json")), "text", "text or json")
     max_bytes: int = own_option(
-        types.IntegerType(0), "10485760", "size in bytes at which the log file is rotated; 0 = another program rotates it"
+        types.IntegerType(0, unit="bytes"),
+        "10485760",
+        "size in bytes at which the log file is rotated; 0 = another program rotates it",
     )
     backup_count: int = own_option(types.IntegerType(1), "10", "number of rotated log files to keep")
     output: str = own_option(
@@ -321,6 +330,8 @@ class Config:
     monitoring: MonitoringOptions
     alerts: AlertOptions
     fleet: FleetOptions
+    # Where each value comes from, by section and option.
+    origins: Mapping[tuple[str, str], str] = dataclasses.field(default_factory=dict, compare=False, repr=False)
 
     @property
     def is_sharded(self) -> bool:

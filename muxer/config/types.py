@@ -58,12 +58,17 @@ def parse_hosts(value: str) -> tuple[str, ...]:
     return entries
 
 
+def _unit_text(unit: str) -> str:
+    return f", in {unit} and without a unit behind it" if unit else ""
+
+
 @dataclass(frozen=True)
 class IntegerType:
-    """A whole number from `minimum` (None: unlimited) to `maximum`."""
+    """A whole number from `minimum` (None: unlimited) to `maximum`, in a `unit` if it has one."""
 
     minimum: int | None = None
     maximum: int = 1_000_000_000
+    unit: str = ""
 
     def __call__(self, value: str, /) -> int:
         try:
@@ -75,16 +80,18 @@ class IntegerType:
         return number
 
     def _bounds_text(self) -> str:
-        return f" up to {self.maximum}" if self.minimum is None else f" >= {self.minimum} and at most {self.maximum}"
+        bounds = f" up to {self.maximum}" if self.minimum is None else f" >= {self.minimum} and at most {self.maximum}"
+        return f"{bounds}{_unit_text(self.unit)}"
 
 
 @dataclass(frozen=True)
 class NumberType:
-    """A number, fractions allowed, from `minimum` (or greater than `above`) to `maximum`."""
+    """A number, fractions allowed, from `minimum` (or greater than `above`) to `maximum`, in a `unit` if it has one."""
 
     minimum: float | None = None
     above: float | None = None
     maximum: float = 1e9
+    unit: str = ""
 
     def __call__(self, value: str, /) -> float:
         try:
@@ -95,7 +102,7 @@ class NumberType:
         if number != number or number > self.maximum or low:
             bound = f" >= {self.minimum:g}" if self.minimum is not None else ""
             bound = bound or (f" > {self.above:g}" if self.above is not None else "")
-            raise ValueError(f"must be a number{bound} and at most {self.maximum:g}")
+            raise ValueError(f"must be a number{bound} and at most {self.maximum:g}{_unit_text(self.unit)}")
         return number
 
 

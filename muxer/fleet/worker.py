@@ -196,9 +196,8 @@ class FleetWorker:
         services = self._services
         snapshot = services.activity.take_snapshot()
         queued = max(0, len(self._broker.held_targets) - len(snapshot.running))
-        self._state.write_state(
-            snapshot, queued, services.circuit_breaker.open_circuits(), services.workspace.disk.has_room()
-        )
+        out, has_room = services.circuit_breaker.service_states(), services.workspace.disk.has_room()
+        self._state.write_state(snapshot, queued, out, has_room)
 
     def _shut_down(self) -> None:
         """Give running jobs a few seconds, then stop them; their tasks are requeued."""

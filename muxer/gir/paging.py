@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from muxer.errors import NotFound, ServiceUnavailable
+from muxer.errors import NotFound, ServiceUnavailable, UnknownContactCenter
 from muxer.gir.links import next_link
 from muxer.system.bounded_set import BoundedSet
 
@@ -62,7 +62,7 @@ class PageWalk:
             is_repeated = not followed.add(link)
             try:
                 response = self._fetch(link)
-            except NotFound as error:
+            except (NotFound, UnknownContactCenter) as error:
                 if is_repeated:
                     return
                 if self.number:

@@ -13,6 +13,7 @@ from muxer.errors import (
     AccessDenied,
     AlreadyExists,
     AuthenticationFailed,
+    Code,
     Forbidden,
     MuxerError,
     NotFound,
@@ -39,6 +40,8 @@ _RETRYABLE_STATUSES = (408, 425, 429)
 # Not implemented: a retry does not help.
 _NOT_IMPLEMENTED = 501
 _TIMEOUT_STATUSES = (408, 504)
+# In the response of web servers to a request without TLS on a port for TLS.
+_TLS_SIGNS = (b"plain http", b"requires tls")
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,8 @@ def response_error(response: HttpResponse, code: int, message: str) -> MuxerErro
         return AlreadyExists(text, status, code)
     if status == 403 or code in _FORBIDDEN_CODES:
         return Forbidden(text)
+    if status == 400 and not code and any(sign in response.body.lower() for sign in _TLS_SIGNS):
+        return ServiceUnavailable(f"{text}; the port expects TLS", code=Code.TLS)
     if status == 413:
         denied = AccessDenied(f"{text}; the server, or a proxy before it, limits the size of a request; raise it there")
         denied.is_too_long = True

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from muxer.config import query_string
 from muxer.errors import (
@@ -21,6 +21,7 @@ from muxer.errors import (
     NotFound,
     RequestRejected,
     ServiceUnavailable,
+    UnknownContactCenter,
     UnreadableResponse,
 )
 from muxer.gir.deviations import Deviation, DeviationLog
@@ -31,6 +32,7 @@ from muxer.gir.models import CallRecording, Json, ScreenRecording, merge_recordi
 from muxer.gir.responses import OK, PARTIAL_SUCCESS
 from muxer.gir.session import READ_ATTEMPTS, ServiceSession
 from muxer.net.transfer import ReceivedLength
+from muxer.status.advice import unknown_center_advice
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +88,7 @@ class RwsClient(LabelClient):
     """The client of RWS. Safe to use from any thread."""
 
     def __init__(self, session: ServiceSession, contact_center_id: str) -> None:
-        self._session = session
+        self._session, self._contact_center_id = session, contact_center_id
         contact_center = f"contact-centers/{quote(contact_center_id, safe='')}"
         super().__init__(f"api/v2/ops/{contact_center}", DeviationLog(), MAX_REMEMBERED_LABELS)
         self._screens = f"internal-api/{contact_center}/screen-recordings"
@@ -103,7 +105,7 @@ class RwsClient(LabelClient):
     def fetch_version(self) -> tuple[int, int, int, int] | None:
         """Return the version of RWS as four integers, None when it cannot be read (counts as the oldest)."""
         try:
-            text = str(self._session.get(_VERSION_PATH).get("version") or "")
+            text = str(self._session.get(_VERSION_PATH, missing=_no_version).get("version") or "")
         except (RequestRejected, UnreadableResponse) as error:
             text = str(error)
         parsed = query_string.parse_version(text)
@@ -128,9 +130,15 @@ class RwsClient(LabelClient):
 
     def _fetch_page(self, link: str, attempts: int = READ_ATTEMPTS) -> Json:
         """Return the response to a query or link, with the target of its `Link` header among its keys."""
-        content, headers = self._session.get_with_headers(link, attempts)
+        is_query = urlsplit(link).path.strip("/") == f"{self._ops}/recordings"
+        content, headers = self._session.get_with_headers(link, attempts, self._unknown_center if is_query else None)
         following = header_link(headers.get("Link", ""))
         return content if following is None else {**content, LINK_HEADER: following}
+
+    def _unknown_center(self, error: NotFound) -> UnknownContactCenter:
+        unknown = UnknownContactCenter(f"RWS does not know contact center {self._contact_center_id}: {error}")
+        unknown.advice = unknown_center_advice(is_rws=error.status_code != OK)
+        return unknown
 
     def fetch_call_recording(self, recording_id: str) -> CallRecording | None:
         """Return a call recording, None when it does not exist."""
@@ -304,6 +312,11 @@ class RwsClient(LabelClient):
     def screen_path(self, recording_id: str) -> str:
         """Return the API path of a screen recording."""
         return f"{self._screens}/{quote(recording_id, safe='')}"
+
+
+def _no_version(error: NotFound) -> UnreadableResponse:
+    """Return the error of a server without a version: it is not RWS, so that its response is no sign that RWS works."""
+    return UnreadableResponse(str(error))
 
 
 def _readable_recordings(page: Sequence[object]) -> Iterator[CallRecording]:

@@ -23,7 +23,7 @@ from requests.adapters import HTTPAdapter
 from requests.auth import HTTPBasicAuth
 
 from muxer import __version__
-from muxer.errors import Code, RequestRejected, ServiceUnavailable, Stopped, UnreadableResponse
+from muxer.errors import Code, MuxerError, NotFound, RequestRejected, ServiceUnavailable, Stopped, UnreadableResponse
 from muxer.gir.responses import (
     HttpResponse,
     is_csrf_refusal,
@@ -56,6 +56,7 @@ _OWN_HEADERS = frozenset(
     )
 )
 
+MissingError = Callable[[NotFound], MuxerError]
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -103,11 +104,11 @@ class ServiceSession:
 
     @_watch_service
     def get_with_headers(
-        self, target: str, attempts: int = READ_ATTEMPTS, **kwargs: Any
+        self, target: str, attempts: int = READ_ATTEMPTS, missing: MissingError | None = None, **kwargs: Any
     ) -> tuple[dict[str, Any], Mapping[str, str]]:
         """Return the JSON object at `target`, like :meth:`get`, and the headers of the response.
 
-        Raises Stopped between two attempts, else the error of the last one.
+        Raises Stopped between two attempts, else the error of the last one. `missing` returns the error for a 404.
         """
         for attempt in range(1, attempts + 1):
             try:
@@ -116,6 +117,10 @@ class ServiceSession:
                 if attempt > 1:
                     self.circuit_breaker.record_recovery(self.service)
                 return content, http_response.headers
+            except NotFound as error:
+                if missing is None:
+                    raise
+                raise missing(error) from error
             except ServiceUnavailable as error:
                 delay = step_delay(attempt, error.retry_after)
                 if attempt == attempts or delay is None:

@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass
 from enum import StrEnum
 
-from muxer.errors import MediaNotFound, OrderFailed, Transient, error_code
+from muxer.errors import MediaIncomplete, MediaNotFound, OrderFailed, Transient, error_code
 
 MAX_PERMANENT_ATTEMPTS = 3
 PERMANENT_DELAY_SECONDS = 5.0
@@ -14,6 +14,9 @@ FIRST_DELAY_SECONDS = 15.0
 # Where requests fail at random, a longer delay does not help: the next attempt is as likely to succeed now as later.
 FLAKY_DELAY_SECONDS = 5.0
 MAX_DELAY_SECONDS = 3600.0
+# A missing file is looked for at every poll for this time, then after a fraction of the time for which it is missing, as
+# older calls are read.
+EVERY_POLL_SECONDS, AGE_FRACTION = 3600.0, 0.1
 MAX_POLL_DELAY_SECONDS = 300.0
 # The delay before the second try of a step, the third, and so on. A step is tried once more than there are delays.
 STEP_DELAYS = (0.2, 0.6, 2.0)
@@ -22,9 +25,11 @@ MAX_STEP_DELAY_SECONDS = 30.0
 
 
 class RetryPolicy(StrEnum):
-    """When a target is retried: at the next poll, after a growing delay, a few times after a short one, or never."""
+    """When a target is retried: at the next poll, after a time that grows with its age, after a growing delay, a few times
+    after a short one, or never."""
 
     NEXT_POLL = "soon"
+    BY_AGE = "aged"
     BACKOFF = "later"
     LIMITED = "counted"
     NEVER = "never"
@@ -49,7 +54,10 @@ class Failure:
 
 @dataclass(frozen=True)
 class FailureRecord:
-    """The failures of a target, `permanent` ones too. `retry_at` is None when it is set aside."""
+    """The failures of a target, `permanent` ones too. `retry_at` is None when it is set aside.
+
+    `missing_since` is the first failure of this process that is retried by its age, None without one.
+    """
 
     attempts: int
     permanent: int
@@ -57,6 +65,7 @@ class FailureRecord:
     code: str
     error: str
     reason: str
+    missing_since: float | None = None
 
 
 def classify_error(error: Exception) -> Failure:
@@ -70,7 +79,7 @@ def _policy_for(error: Exception) -> RetryPolicy:
     if isinstance(error, OrderFailed):
         return RetryPolicy.NEVER
     if isinstance(error, MediaNotFound):
-        return RetryPolicy.NEXT_POLL
+        return RetryPolicy.NEXT_POLL if isinstance(error, MediaIncomplete) else RetryPolicy.BY_AGE
     if isinstance(error, Transient | OSError | MemoryError):
         return RetryPolicy.BACKOFF
     return RetryPolicy.LIMITED
@@ -87,6 +96,11 @@ def next_record(failure: Failure, reason: str, earlier: FailureRecord, now: floa
     last = (failure.code, failure.error, reason)
     if failure.when is RetryPolicy.NEXT_POLL:
         return FailureRecord(attempts, permanent, now, *last)
+    if failure.when is RetryPolicy.BY_AGE:
+        since = now if earlier.missing_since is None else earlier.missing_since
+        age = now - since
+        delay = min(age * AGE_FRACTION, MAX_DELAY_SECONDS) if age > EVERY_POLL_SECONDS else 0.0
+        return FailureRecord(attempts, permanent, now + delay, *last, missing_since=since)
     if failure.when is RetryPolicy.BACKOFF:
         requested = failure.retry_after
         delay = backoff_delay(attempts) if requested is None else min(requested, MAX_DELAY_SECONDS)

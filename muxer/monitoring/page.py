@@ -38,7 +38,7 @@ def render_status_page(view: StatusView, refresh: bool = True) -> str:
         view=view,
         refresh=REFRESH_INTERVAL if refresh else 0,
         summary=summarize_view(view),
-        services=tuple(map(rows.service_row, view.services)),
+        services=tuple(rows.service_row(service, view.known_names) for service in view.services),
         running=tuple(rows.job_row(job, now, worker) for worker, job in running),
         fleet=fleet_rows.fleet_summary(view.fleet) if view.fleet else None,
         failures=sorted(failures, key=lambda failure: failure.state != SET_ASIDE),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,8 @@ from muxer.status.error_help import help_for
 from muxer.status.formatting import format_exact, format_span, redact, single_line
 from muxer.status.timeline_view import read_timeline
 
+# Longer than the reason of a recording: it ends with what to do.
+MAX_SERVICE_REASON_LENGTH = 600
 _TAG = re.compile(r"_([0-9a-f]{8})[0-9a-f]{12}_muxed\.mp4")
 
 
@@ -89,9 +91,10 @@ def file_ref(recording: str, agent: str, name: str) -> FileRef:
     return FileRef(single_line(recording), pseudonyms.agent_pseudonym(agent), tag[1] if tag else "")
 
 
-def service_row(service: ServiceStatus) -> ServiceRow:
-    """Return the row of a service."""
-    return ServiceRow(single_line(service.name), service.up, service.since, redact(service.reason), service.last_success)
+def service_row(service: ServiceStatus, known_names: Sequence[str] = ()) -> ServiceRow:
+    """Return the row of a service. `known_names` are shown in its reason."""
+    reason = redact(service.reason, known=known_names, longest=MAX_SERVICE_REASON_LENGTH)
+    return ServiceRow(single_line(service.name), service.up, service.since, reason, service.last_success)
 
 
 def job_row(running: RunningTarget, now: float, worker: str = "") -> JobRow:

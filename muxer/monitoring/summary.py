@@ -46,6 +46,8 @@ def _outage_summary(view: StatusView) -> StatusSummary | None:
     text = f"Recordings that need {pronoun} are paused and resume automatically. No recording is lost."
     if view.is_migration:
         text = "Recordings that fail because of this are not retried later. Run the migration again for them."
+    if not all(service.is_reached for service in down):
+        text += " A service has never worked since the start of the muxer: run check, which shows the cause."
     return StatusSummary(BAD, title, text)
 
 
@@ -76,7 +78,9 @@ def _poll_summary(view: StatusView) -> StatusSummary | None:
         last = polls.last_success
         since = f"The last successful poll ended {format_span(view.at - last)} ago. " if last else ""
         return StatusSummary(
-            BAD, "The last poll failed", f"{since}The next one follows automatically. {redact(polls.error)}"
+            BAD,
+            "The last poll failed",
+            f"{since}The next one follows automatically. {redact(polls.error, known=view.known_names)}",
         )
     last = view.snapshot.started if polls.last_success is None else polls.last_success
     took = max(polls.seconds, polls.whole_seconds)

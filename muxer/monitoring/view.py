@@ -31,6 +31,7 @@ class ServiceStatus:
     since: float | None = None
     reason: str = ""
     last_success: float | None = None
+    is_reached: bool = True
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,8 @@ class StatusView:
     disk: DiskSpace | None
     warnings: tuple[str, ...]
     fleet: FleetStatus | None = None
+    # Names of the site that are shown although they may look like those of persons or numbers.
+    known_names: tuple[str, ...] = ()
 
     @property
     def running(self) -> tuple[tuple[str, RunningTarget], ...]:
@@ -138,13 +141,21 @@ def gather_status(sources: ViewSources) -> StatusView:
         disk=measured_space(sources.disk),
         warnings=(*sources.warnings, *filter(None, (past.problem,))),
         fleet=fleet,
+        known_names=tuple(filter(None, (sources.config.htcc.contact_center_id,))),
     )
 
 
 def known_services(sources: ViewSources) -> tuple[ServiceStatus, ...]:
     """Return the services that have been called, sorted by name."""
     return tuple(
-        ServiceStatus(state.name, state.since is None, state.since, sources.secret_mask(state.reason), state.last_success)
+        ServiceStatus(
+            state.name,
+            state.since is None,
+            state.since,
+            sources.secret_mask(state.full_reason),
+            state.last_success,
+            state.is_reached,
+        )
         for state in sources.circuit_breaker.service_states()
     )
 

@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -27,6 +27,7 @@ from muxer.errors import (
     format_error,
 )
 from muxer.status.heartbeat import beat
+from muxer.status.service_state import ServiceState
 
 log = logging.getLogger(__name__)
 
@@ -58,28 +59,21 @@ class _Circuit:
     reason: str = ""
 
 
-@dataclass(frozen=True)
-class ServiceState:
-    """State of a service; times in epoch seconds. `since` is when it became unavailable, None while it is available."""
-
-    name: str
-    since: float | None
-    reason: str
-    last_success: float | None
+Advise = Callable[[str, ServiceUnavailable | AccessDenied], str]
 
 
 class CircuitBreaker:
     """The circuits of all services, by name. Safe to use from any thread."""
 
-    def __init__(self, effect: str = PAUSED_EFFECT) -> None:
-        """`effect` is what an outage means for the recordings, as logged."""
-        self._effect = effect
+    def __init__(self, effect: str = PAUSED_EFFECT, advise: Advise = lambda service, error: "") -> None:
+        """`effect` is what an outage means for the recordings, as logged. `advise` returns the advice of an error."""
+        self._effect, self._advise = effect, advise
         self._lock = threading.Lock()
         self._services: dict[str, _Circuit] = {}
         self._successes: OrderedDict[str, float] = OrderedDict()
         self._recoveries: OrderedDict[str, float] = OrderedDict()
         # By service: until when (`time.monotonic`) no request is sent, and the authentication failure that is the reason.
-        self._login_backoffs: dict[str, tuple[float, str]] = {}
+        self._login_backoffs: dict[str, tuple[float, AuthenticationFailed]] = {}
         # The number of outages so far.
         self.begun = 0
 
@@ -102,6 +96,7 @@ class CircuitBreaker:
             if not error.service:
                 error.service, error.began = service, began
             if error.service == service:
+                error.advice = error.advice or self._advise(service, error)
                 if login_backoff and isinstance(error, AuthenticationFailed):
                     self._start_login_backoff(service, error)
                 if not _is_ignored(error, time.monotonic() - started):
@@ -110,15 +105,17 @@ class CircuitBreaker:
         self._record_success(service)
 
     def _raise_if_backing_off(self, service: str) -> None:
-        until, reason = self._login_backoffs.get(service, (0.0, ""))
-        if time.monotonic() < until:
-            raise AuthenticationFailed(f"{service} refused the credentials a moment ago; not tried again yet: {reason}")
+        until, cause = self._login_backoffs.get(service, (0.0, None))
+        if time.monotonic() < until and cause is not None:
+            error = AuthenticationFailed(f"{service} refused the credentials a moment ago; not tried again yet: {cause}")
+            error.advice = cause.advice
+            raise error
 
     def _start_login_backoff(self, service: str, error: AuthenticationFailed) -> None:
         """Start the back-off unless it is active: then `error` only reports it."""
         with self._lock:
-            if time.monotonic() >= self._login_backoffs.get(service, (0.0, ""))[0]:
-                self._login_backoffs[service] = (time.monotonic() + LOGIN_BACKOFF_SECONDS, str(error))
+            if time.monotonic() >= self._login_backoffs.get(service, (0.0, None))[0]:
+                self._login_backoffs[service] = (time.monotonic() + LOGIN_BACKOFF_SECONDS, error)
 
     @contextmanager
     def ignore_quick_failures(self) -> Iterator[None]:
@@ -188,10 +185,15 @@ class CircuitBreaker:
         elapsed, out = time.time() - time.monotonic(), self.open_circuits()
         with self._lock:
             successes = dict(self._successes)
+        is_full = len(successes) >= MAX_REMEMBERED_SERVICES
         names = sorted([*out, *(successes.keys() - out)][:MAX_REMEMBERED_SERVICES])
         return tuple(
             ServiceState(
-                name, out[name][0] + elapsed if name in out else None, out.get(name, (0, ""))[1], successes.get(name)
+                name,
+                out[name][0] + elapsed if name in out else None,
+                out.get(name, (0, ""))[1],
+                successes.get(name),
+                is_full or name in successes,
             )
             for name in names
         )

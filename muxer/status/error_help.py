@@ -134,11 +134,17 @@ HELP_BY_CODE: dict[Code, ErrorHelp] = {
         "The message names the setting. Change it on the server, then run `check --write`. No recording is set aside meanwhile.",
         _BACKS_OFF,
     ),
+    Code.UNKNOWN_CENTER: ErrorHelp(
+        "RWS does not know the contact center: it responds with 404 to the query of the call recordings",
+        "A misspelt `[htcc] contact_center_id`; `[htcc] base_uri` with a wrong path, or the address of another server",
+        "Correct `[htcc] contact_center_id` and restart the muxer. If it is right, correct `[htcc] base_uri`: `check` shows what responds there.",
+        _BACKS_OFF,
+    ),
     Code.MEDIA_NOT_FOUND: ErrorHelp(
         "A media file does not exist at the location in its metadata",
         "It is still being uploaded, or was deleted",
-        "No action is needed while it may still be uploaded. If it lasts, check whether the recorder has uploaded it.",
-        _EACH_POLL,
+        "Look for the file that the message names, in the storage and on the recorder. Upload it from the recorder if it is missing. No action is needed while it may still be uploaded.",
+        "at every poll in the first hour, then after a tenth of the time that the file has been missing, up to an hour",
     ),
     Code.MEDIA_INCOMPLETE: ErrorHelp(
         "A media file is empty, truncated, or shorter than its metadata state",
@@ -238,6 +244,12 @@ HELP_BY_CODE: dict[Code, ErrorHelp] = {
         "More media files, frames, pixels or hours than a real call has",
         "Check whether the metadata and the file are correct. SECURITY.md lists the limits.",
         _SET_ASIDE,
+    ),
+    Code.NO_SCREEN: ErrorHelp(
+        "A command was given a call recording that has no screen recording, or none that can be muxed",
+        "The screen was not recorded, or its files arrive later",
+        "No action is needed: a running muxer looks at the call again while it is in the window. If the screen was recorded, check whether RWS has its screen recording.",
+        "the command: no; the muxer: at every poll that reads the call",
     ),
     Code.MEDIA: ErrorHelp(
         "A media file cannot be processed",

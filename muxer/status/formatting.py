@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 MAX_SHOWN_NAME_LENGTH = 80
 MAX_SHOWN_REASON_LENGTH = 300
-_URL = re.compile(r"([a-z][a-z0-9+.-]*://[^/\s?#]+)[^\s,;)]*", re.IGNORECASE)
+_URL = re.compile(r"([a-z][a-z0-9+.-]*://)(?:[^/\s?#@]*@)?([^/\s?#]+)[^\s,;)]*", re.IGNORECASE)
 _FILE = re.compile(r"[^\s,;()]+\.(?:mp4|mp3|m4a|wav|webm|mkv|ts|opus|ogg|pcm|bin|part)\b(?:\.\w+)*", re.IGNORECASE)
 # Parts of a text: amounts and IP addresses, which are kept; telephone numbers and words with digits, which are masked.
 _PART = re.compile(
@@ -16,6 +17,11 @@ _PART = re.compile(
     r"|(?P<number>\+?\d[\d \-./()]{5,}\d)|(?P<word>[^\s,;]+)"
 )
 _DIGITS = 7
+# Servers in a word, whose digits do not count: the host of a URL, an IP address, each with its port.
+_SERVER = re.compile(
+    r"https?://[a-z0-9.-]*[a-z][a-z0-9.-]*(?::\d+)?|\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?\b|\[[0-9a-f:.]+\](?::\d+)?",
+    re.IGNORECASE,
+)
 
 
 def format_time(at: float) -> str:
@@ -92,18 +98,24 @@ def single_line(words: object, longest: int = MAX_SHOWN_NAME_LENGTH) -> str:
     return f"{line[:half]}…{line[-half:]}" if len(str(words)) <= 4 * longest else f"{line[: longest - 1]}…"
 
 
-def redact(reason: str, agent: str = "", longest: int = MAX_SHOWN_REASON_LENGTH) -> str:
-    """Return `reason` without what may identify a person: paths, media files, `agent`, telephone numbers."""
-    masked = _FILE.sub("(a media file)", _URL.sub(r"\1/…", single_line(reason, 4 * longest)))
+def redact(reason: str, agent: str = "", longest: int = MAX_SHOWN_REASON_LENGTH, known: Sequence[str] = ()) -> str:
+    """Return `reason` without what may identify a person: paths, media files, `agent`, telephone numbers.
+
+    Words of the site that are `known` stay.
+    """
+    masked = _FILE.sub("(a media file)", _URL.sub(r"\1\2/…", single_line(reason, 4 * longest)))
     if agent:
         masked = re.sub(re.escape(single_line(agent, len(agent))), "(the agent)", masked, flags=re.IGNORECASE)
-    return single_line(_PART.sub(_mask_numbers, masked), longest)
+    kept = "|".join(map(re.escape, known)) or "(?!)"
+    parts = re.split(rf"(?<![\w-])({kept})(?![\w-])", masked)
+    shown = (part if number % 2 else _PART.sub(_mask_numbers, part) for number, part in enumerate(parts))
+    return single_line("".join(shown), longest)
 
 
 def _mask_numbers(match: re.Match[str]) -> str:
     if match["number"]:
         return "(a number)"
-    if match["word"] and sum(map(str.isdigit, match["word"])) >= _DIGITS:
+    if match["word"] and sum(map(str.isdigit, _SERVER.sub("", match["word"]))) >= _DIGITS:
         return "(a name)"
     return match[0]
 

@@ -6,8 +6,7 @@ import contextlib
 import json
 import logging
 import os
-import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 from muxer import __version__
 from muxer.errors import LocalResourceError
 from muxer.status.activity import ActivitySnapshot, PollStatistics, RunningTarget
+from muxer.status.service_state import ServiceState
 from muxer.system import files
 from muxer.system.files import open_private
 from muxer.system.json_codec import from_json
@@ -52,14 +52,17 @@ class StateFile:
         self,
         snapshot: ActivitySnapshot,
         queued: int,
-        out: Mapping[str, tuple[float, str]],
+        services: Iterable[ServiceState],
         has_room: bool,
         fleet: Mapping[str, Any] | None = None,
     ) -> None:
-        """Write the file; log a warning once when that fails. `out`: services with ``time.monotonic`` and reason."""
-        elapsed = time.time() - time.monotonic()
-        services = {name: {"out_since": since + elapsed, "reason": reason} for name, (since, reason) in out.items()}
-        state = {**self._identity, **snapshot_json(snapshot), "queued": queued, "out": services, "disk_has_room": has_room}
+        """Write the file, with the unavailable ones of `services`; log a warning once when that fails."""
+        out = {
+            one.name: {"out_since": one.since, "reason": one.reason, "reached": one.is_reached}
+            for one in services
+            if one.since is not None
+        }
+        state = {**self._identity, **snapshot_json(snapshot), "queued": queued, "out": out, "disk_has_room": has_room}
         state["fleet"] = fleet
         new = self._path.with_suffix(".new")
         try:

@@ -49,8 +49,6 @@ _OPTIONS = (
     *("MethodNotAllowed", "MissingContentLength"),
 )
 _BAD_CLOCK = ("RequestTimeTooSkewed", "RequestExpired")
-# Reasons of OpenSSL when the server speaks plain HTTP.
-_NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE", "UNKNOWN_PROTOCOL")
 
 
 class ReadForbidden(PathForbidden):
@@ -219,7 +217,7 @@ def scheme_problem(endpoint_url: str | None, error: BaseException | None = None)
 def _is_no_tls(error: BaseException | None) -> bool:
     """Whether a connection failed because the other side does not speak TLS, by what OpenSSL gives as the reason."""
     while error is not None:
-        if isinstance(error, ssl.SSLError) and error.reason in _NO_TLS:
+        if isinstance(error, ssl.SSLError) and error.reason in tls.NO_TLS_REASONS:
             return True
         error = error.__cause__ or error.__context__
     return False

@@ -6,6 +6,7 @@ import os
 import pty
 import re
 import subprocess
+import sys
 import tomllib
 from importlib import import_module
 from pathlib import Path
@@ -55,6 +56,16 @@ def test_unknown_command_is_an_error() -> None:
     assert "there is no command 'chekc'; did you mean check?" in done.stderr
     done = run_cli()
     assert done.returncode == 2 and done.stderr.startswith("usage: ")
+
+
+@pytest.mark.parametrize(
+    ("started", "shown"), [("/opt/muxer/__main__.py", "python -m muxer"), ("/usr/bin/recording-muxer", "recording-muxer")]
+)
+def test_the_usage_shows_the_name_that_was_typed(started: str, shown: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", [started])
+    assert run_main_in_process()[2].startswith(f"usage: {shown} COMMAND")
+    for name in ("check", "worker", "run"):
+        assert run_main_in_process(name, "--help")[1].startswith(f"usage: {shown} {name} ")
 
 
 @pytest.mark.parametrize("name", COMMANDS)

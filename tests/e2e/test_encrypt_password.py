@@ -124,6 +124,7 @@ def site(request: pytest.FixtureRequest, tmp_path: Path) -> ProgramCopy:
     package = copy_package(tmp_path / "site" / "muxer")
     folder = package if request.param == "installed" else package.parent
     script = shutil.copy(PACKAGE.parent / "encryptPassword.py", folder)
+    (folder / "muxer.cfg").touch()
     return ProgramCopy(Path(script), folder)
 
 
@@ -132,6 +133,7 @@ def one(tmp_path: Path) -> ProgramCopy:
     """Return the script in its original location, run in a separate folder."""
     folder = tmp_path / "here"
     folder.mkdir()
+    (folder / "muxer.cfg").touch()
     return ProgramCopy(PACKAGE.parent / "encryptPassword.py", folder)
 
 
@@ -389,6 +391,14 @@ def test_config_file_selects_another_folder(one: ProgramCopy, tmp_path: Path) ->
     assert one.run_program("--list", "--config-file=../etc/other.cfg").stdout == "[rcs] password\n"
     assert one.keystore_files() == set()
     assert open_keystore(config.parent) == {RCS: "new"}
+
+
+def test_a_folder_without_configuration_is_refused(one: ProgramCopy) -> None:
+    (one.folder / "muxer.cfg").unlink()
+    done = one.run_program("--stdin", stdin="rcs=new")
+    assert done.returncode == 2 and one.keystore_files() == set()
+    assert f"{one.folder / 'muxer.cfg'}: does not exist; run this in the folder of muxer.cfg" in done.stderr
+    assert one.run_program("--list").returncode == 0
 
 
 @pytest.mark.parametrize("path", ["missing.cfg", "."])

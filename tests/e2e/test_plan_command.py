@@ -121,6 +121,22 @@ def test_a_recording_that_cannot_be_planned_is_an_error(lab: Lab, config: Path, 
     assert text in err and "Traceback" not in err
 
 
+@pytest.mark.parametrize("command", ["plan", "mux"])
+@pytest.mark.parametrize(
+    ("arguments", "code", "remedy"),
+    [
+        (("nobody",), "MUX-302", "Check in RWS whether it still exists."),
+        ((IDS["no-screen"],), "MUX-317", "No action is needed: a running muxer looks at the call again"),
+        ((IDS["gaps"], "--agent=nobody"), "MUX-101", "The message names"),
+    ],
+)
+def test_each_error_of_a_command_has_its_code_and_remedy(
+    lab: Lab, config: Path, command: str, arguments: tuple[str, ...], code: str, remedy: str
+) -> None:
+    _, _, err = run_in_process(config, command, *arguments)
+    assert f"{code} MetadataError: " in err and f"\nwhat to do: {remedy}" in err
+
+
 def test_broken_media_are_named_and_the_rest_is_reported(lab: Lab, config: Path) -> None:
     [name] = (lab.site.media.folder / "screens").glob(f"agent1_{IDS['before']}*")
     content = name.read_bytes()

@@ -19,6 +19,6 @@ def new_instance_state(folder: Path | None) -> dict[str, Any]:
     The file is written to `folder` and removed again."""
     with tempfile.TemporaryDirectory(dir=folder) as temp_folder:
         path = Path(temp_folder) / state_file.STATE_FILE
-        StateFile(path, "single", Mask()).write_state(Activity().take_snapshot(), 0, {}, has_room=True)
+        StateFile(path, "single", Mask()).write_state(Activity().take_snapshot(), 0, (), has_room=True)
         found: dict[str, Any] = json.loads(path.read_text())
         return found

@@ -9,7 +9,6 @@ from datetime import timedelta
 import pytest
 
 from muxer.checks import certificates
-from muxer.checks.advice import advice_for, unreachable_advice
 from muxer.checks.checklist import Check, CheckStatus, Finding, failed_finding, passed_finding, run_checks
 from muxer.config.schema import SECTIONS
 from muxer.errors import (
@@ -21,6 +20,7 @@ from muxer.errors import (
     ServiceUnavailable,
     UnreadableResponse,
 )
+from muxer.status.advice import advice_for, unreachable_advice
 from tests.support.tls import DAY, self_signed
 
 

@@ -538,7 +538,7 @@ def test_a_slash_at_the_end_of_an_address_does_not_matter(loaded: Load, base_uri
 
 def test_unchecked_certificates_are_a_warning(loaded: Load) -> None:
     assert any("[htcc] trusted_ca" in warning for warning in loaded(REQUIRED).warnings)
-    assert not loaded(f"{REQUIRED}trusted_ca = true\n").warnings
+    assert not loaded(f"{REQUIRED}trusted_ca = true\npassword = geheim99\n").warnings
 
 
 def test_an_existing_temp_dir_and_log_folder_are_accepted(loaded: Load, tmp_path: Path) -> None:

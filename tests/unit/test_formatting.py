@@ -97,3 +97,25 @@ def test_labels_of_agents_do_not_contain_names() -> None:
     assert pseudonyms.agent_pseudonym("alice") == pseudonyms.agent_pseudonym("alice") != pseudonyms.agent_pseudonym("bob")
     assert len(pseudonyms.agent_pseudonym("alice")) == pseudonyms.LABEL_BYTES
     assert pseudonyms.agent_pseudonym("") == ""
+
+
+@pytest.mark.parametrize(
+    ("reason", "shown"),
+    [
+        ("PUT http://192.168.100.200:8080/calls/+4930.mp3: HTTP 507", "PUT http://192.168.100.200:8080/… HTTP 507"),
+        ("http://alice-4930123@10.20.30.40/x failed", "http://10.20.30.40/… failed"),
+        ("host='192.168.100.200', port=8443", "host='192.168.100.200', port=8443"),
+        ("http://[fd00:1234:5678::1]:8080/x failed", "http://[fd00:1234:5678::1]:8080/… failed"),
+        ("https://dav-2026-11-30.bank.example/x", "https://dav-2026-11-30.bank.example/…"),
+        ("http://4930123456789/x", "(a name)"),
+        ("call-192.168.100.200-49301234567", "(a name)"),
+    ],
+)
+def test_reasons_name_servers_that_are_addresses(reason: str, shown: str) -> None:
+    assert redact(reason) == shown
+
+
+def test_reasons_keep_known_names_as_whole_words() -> None:
+    known = ("4f1c2b7e-1111-2222",)
+    assert redact("RWS GET /contact-centers/4f1c2b7e-1111-2222/x", known=known).endswith("/4f1c2b7e-1111-2222/x")
+    assert redact("call 4f1c2b7e-1111-2222-a is odd", known=known) == "call (a name) is odd"

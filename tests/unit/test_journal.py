@@ -16,6 +16,7 @@ from muxer.errors import (
     EncryptionMissing,
     LocalResourceError,
     MediaError,
+    MediaIncomplete,
     MediaNotFound,
     MetadataError,
     MuxerError,
@@ -71,6 +72,13 @@ def test_media_that_may_still_arrive_are_tried_at_every_poll() -> None:
     for number in range(20):
         journal.record_failure(TARGET_KEY, MediaNotFound("not there"), float(number))
         assert journal.may_run("x", float(number))
+
+
+def test_a_missing_file_is_looked_for_less_often_the_longer_it_is_missing() -> None:
+    journal = Journal(None)
+    for now, retry_at in ((0, 0), (3600, 3600), (7200, 7920), (100_000, 103_600)):
+        assert journal.record_failure(TARGET_KEY, MediaNotFound("not there"), now).retry_at == retry_at
+    assert journal.record_failure(TARGET_KEY, MediaIncomplete("truncated"), 100_001).retry_at == 100_001
 
 
 @pytest.mark.parametrize("error", [OSError(24, "too many open files"), MemoryError(), StoredByOtherMuxer("theirs")])

@@ -107,6 +107,8 @@ def test_a_success_three_intervals_ago_is_too_old_unless_the_poll_waits_for_work
 
 @pytest.mark.parametrize("name", ["RWS", "RCS", "WebDAV https://dav", "S3 bucket calls"])
 def test_an_unavailable_service_is_a_reason_until_it_is_available_again(sources: ViewSources, name: str) -> None:
+    with sources.circuit_breaker.call(name):
+        pass
     error = ServiceUnavailable("no answer")
     error.service = name
     sources.circuit_breaker.trip(error)
@@ -119,12 +121,22 @@ def test_an_unavailable_service_is_a_reason_until_it_is_available_again(sources:
     assert readiness_problems(sources) == ()
 
 
+def test_a_service_that_never_worked_points_to_check(sources: ViewSources) -> None:
+    error = ServiceUnavailable("no answer")
+    error.service = "RWS"
+    sources.circuit_breaker.trip(error)
+    [reason] = readiness_problems(sources)
+    assert reason.endswith("no answer; it has never worked since the start of the muxer: run `check`, which shows the cause")
+
+
 def test_a_fleet_without_broker_or_workers_is_not_ready(sources: ViewSources) -> None:
     assert readiness_problems(replace(sources, fleet=lambda: fleet_view(worker_view(), queued=3))) == ()
     cut_off = replace(sources, fleet=lambda: fleet_view(worker_view(), connected=False))
     assert readiness_problems(cut_off) == ("RabbitMQ is not connected: no tasks are distributed to the workers",)
     abandoned = replace(sources, fleet=lambda: fleet_view(queued=1))
     assert readiness_problems(abandoned) == ("no worker is running, and 1 muxed file waits for one",)
+    with sources.circuit_breaker.call(BROKER):
+        pass
     error = ServiceUnavailable("no answer")
     error.service = BROKER
     sources.circuit_breaker.trip(error)

@@ -15,11 +15,12 @@ from muxer.errors import ConfigError
 from muxer.log.setup import escape_control
 from muxer.status.error_help import help_for
 from muxer.system.exit_codes import EXIT_CONFIG, EXIT_FAILED, EXIT_KILLED
+from muxer.system.program_name import typed_name
 
 
 def create_parser(name: str, description: str) -> argparse.ArgumentParser:
     """Return a parser with the options that all commands have."""
-    parser = argparse.ArgumentParser(prog=f"python -m muxer {name}", description=description, allow_abbrev=False)
+    parser = argparse.ArgumentParser(prog=f"{typed_name()} {name}", description=description, allow_abbrev=False)
     parser.add_argument("--config-file", required=True, metavar="FILE", help="path of muxer.cfg")
     for option in ("--muxer-type", "--muxer-id", "--total-muxers"):
         parser.add_argument(option, help="selects the instance, as with run; overrides the file")
@@ -43,7 +44,7 @@ def exit_code_of(body: Callable[[], int]) -> int:
         return body()
     except ConfigError as error:
         for problem in error.problems:
-            sys.stderr.write(f"{problem}\n")
+            sys.stderr.write(f"{problem.full_text}\n")
         for note in error.notes:
             sys.stderr.write(f"(note) {note}\n")
         return EXIT_CONFIG

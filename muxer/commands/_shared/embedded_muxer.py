@@ -14,9 +14,8 @@ from muxer.app.program_checks import ProgramChecks
 from muxer.app.service import ServiceParts, assemble_parts
 from muxer.commands._shared.common import load_configuration
 from muxer.commands._shared.progress_display import ProgressDisplay, open_display
-from muxer.errors import Code, MuxerError, Stopped, format_error
+from muxer.errors import MuxerError, Stopped, format_error
 from muxer.log.setup import escape_control
-from muxer.net.circuit_breaker import CircuitBreaker
 from muxer.pipeline.services import Services
 from muxer.pipeline.shared_temp import command_workspace
 from muxer.status.error_help import help_for
@@ -65,7 +64,7 @@ def run_command(arguments: argparse.Namespace, body: Callable[[ServiceParts], Ou
     runner = Runner(config.processing.openssl)
     checks = ProgramChecks(config.processing, runner)
     with command_workspace(config) as workspace, open_display(mask, steps=steps) as display:
-        parts = assemble_parts(config, runner, checks, lambda: workspace, stop, CircuitBreaker(OUTAGE_EFFECT))
+        parts = assemble_parts(config, runner, checks, lambda: workspace, stop, OUTAGE_EFFECT)
         running = _CommandThread(body, parts)
         _show_progress(running, parts.services, display)
         hangs = not _end_running(running, runner, parts.services)
@@ -101,16 +100,13 @@ def _report_error(running: _CommandThread, mask: Mask) -> int:
         return running.outcome()
     if not isinstance(error, MuxerError) or isinstance(error, Stopped):
         raise error
-    sys.stderr.write(f"{format_masked_error(error, mask)}\n")
-    if error.code is not Code.CONFIGURATION:
-        sys.stderr.write(f"what to do: {help_for(error.code)}\n")
+    sys.stderr.write(f"{format_masked_error(error, mask)}\nwhat to do: {help_for(error.code)}\n")
     return EXIT_FAILED
 
 
 def format_masked_error(error: Exception, mask: Mask) -> str:
-    """Return code, type and text of an error, without secrets. The code of a usage error is left out."""
-    text = format_error(error)
-    return mask(escape_control(text.removeprefix(f"{Code.CONFIGURATION} ")))
+    """Return code, type and text of an error, without secrets."""
+    return mask(escape_control(format_error(error)))
 
 
 def _handle_signals(stop: threading.Event) -> list[int]:

@@ -14,7 +14,7 @@ def find_targets(muxer: ServiceParts, recording_id: str) -> TargetSelection:
     call = muxer.services.rws.fetch_call_recording(recording_id)
     if call is None:
         text = f"RWS knows no call recording {recording_id!r}; check the ID and the region of [htcc] base_uri"
-        raise MetadataError(text, code=Code.CONFIGURATION)
+        raise MetadataError(f"{text}, and [htcc] contact_center_id", code=Code.NOT_FOUND)
     screen = muxer.services.rws.fetch_screen_recording(recording_id)
     advanced = muxer.config.advanced
     selection = select_targets(
@@ -26,7 +26,7 @@ def find_targets(muxer: ServiceParts, recording_id: str) -> TargetSelection:
     )
     if not selection.targets:
         reason = "; ".join(selection.problems) or "it has no screen recording, so there is nothing to mux"
-        raise MetadataError(f"{recording_id}: {reason}", code=Code.CONFIGURATION)
+        raise MetadataError(f"{recording_id}: {reason}", code=Code.NO_SCREEN)
     return selection
 
 

@@ -14,6 +14,7 @@ from muxer.pipeline.workspace import LOCK_FILE, temp_folder_for
 from muxer.status import state_file
 from muxer.status.fleet_status import fleet_from_dict, fleet_problems
 from muxer.status.poll_age import overdue_seconds
+from muxer.status.service_state import UNREACHED_TEXT
 from muxer.system.file_lock import lock_holder
 
 # The state file is written every two seconds; a busy machine may delay that.
@@ -81,14 +82,16 @@ def process_problems(instance: RunningInstance) -> list[str]:
     if instance.standing == HANGS:
         silent = time.time() - state["at"]
         problems.append(f"process {state['pid']} has not responded for {silent:.0f} s; read its log and restart it")
-    problems += [f"{name} is unavailable: {outage['reason']}" for name, outage in state["out"].items()]
+    for name, outage in state["out"].items():
+        never = "" if outage.get("reached", True) else f"; {UNREACHED_TEXT}"
+        problems.append(f"{name} is unavailable: {outage['reason']}{never}")
     if not state["disk_has_room"]:
         problems.append("the disk of temp_dir is nearly full: no new recording is started")
     return problems
 
 
 def _poll_problems(state: dict[str, Any], config: Config, is_fleet: bool) -> list[str]:
-    """Return whether the last poll is too old. A poll that waits for workers leaves a queue, except in a fleet."""
+    """Return whether the last poll failed or is too old. A poll that waits for workers leaves a queue, except in a fleet."""
     if config.advanced.call_recording_query_string:  # A migration has no polls.
         return []
     polls, interval = state["polls"], config.processing.min_poll_interval * 60
@@ -97,7 +100,11 @@ def _poll_problems(state: dict[str, Any], config: Config, is_fleet: bool) -> lis
     took = max(polls["seconds"], polls["whole_seconds"])
     late = overdue_seconds(last, took, time.time(), interval, is_busy=is_busy)
     error = f": {polls['error']}" if polls["error"] else ""
-    return [] if late is None else [f"no poll has succeeded for {late:.0f} s{error}"]
+    if late is not None:
+        return [f"no poll has succeeded for {late:.0f} s{error}"]
+    # The reason of a service that is unavailable is shown already.
+    is_shown = any(polls["error"] == outage["reason"] for outage in state["out"].values())
+    return [f"the last poll failed{error}"] if polls["failed"] and error and not is_shown else []
 
 
 def _is_held(folder: Path) -> bool:

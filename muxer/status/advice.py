@@ -1,0 +1,138 @@
+"""Returns what to do about an error of a service, for `check` and for the running muxer. Pure."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Mapping
+
+from muxer.config.schema import all_options
+from muxer.errors import (
+    AccessDenied,
+    AuthenticationFailed,
+    ConfigError,
+    EncryptionMissing,
+    FolderMissing,
+    Forbidden,
+    NotFound,
+    PathForbidden,
+    ServiceFailed,
+    ServiceUnavailable,
+    UnreadableResponse,
+)
+
+# Verification errors of OpenSSL: X509_V_ERR_…
+_NOT_YET_VALID, _EXPIRED = 9, 10
+_UNKNOWN_AUTHORITY = (2, 18, 19, 20, 21)
+_NAME_MISMATCH = (62, 64)
+
+_SERVICE_NAMES = {"htcc": "RWS", "rcs": "RCS", "webdav": "the WebDAV server", "s3": "the S3 store", "fleet": "RabbitMQ"}
+_ADDRESS_OPTIONS = {
+    "htcc": "[htcc] base_uri",
+    "rcs": "[rcs] base_uri",
+    "s3": "[s3] endpoint_url",
+    "fleet": "[fleet] broker_url",
+}
+
+
+# The first entry whose types fit an error.
+_ADVICE: tuple[tuple[tuple[type[Exception], ...], str], ...] = (
+    ((ConfigError,), "correct it in muxer.cfg"),
+    ((PathForbidden,), "grant the account of [{section}] read and write access to that folder on the server"),
+    ((Forbidden,), "grant the account of [{section}] the permission for this in {service}"),
+    ((AccessDenied, EncryptionMissing, FolderMissing), "follow the text, then run check again"),
+    ((NotFound,), "correct {address}: a server responds there, but it does not have the requested object"),
+    ((UnreadableResponse,), "correct {address}: the server there is not {service}, perhaps a proxy or another web server"),
+    ((ServiceFailed,), "{service} reported an internal error: read its log"),
+    ((ServiceUnavailable,), "make sure that {service} runs and is reachable from this machine; then check {address}"),
+)
+
+
+def advice_for(error: Exception, section: str) -> str:
+    """Return what the administrator can do. `section` is the section of muxer.cfg that the error is about."""
+    known = str(getattr(error, "advice", ""))
+    if isinstance(error, AuthenticationFailed):
+        options = f"{_credential_options(section)}{f'; {known}' if known else ''}"
+        return f"correct {options}; after a change of the password on the server, change it here too"
+    if known:
+        return known
+    text = next((text for types, text in _ADVICE if isinstance(error, types)), "see docs/log-messages.md")
+    service = _SERVICE_NAMES.get(section, "the service")
+    return text.format(section=section, service=service, address=address_option(section))
+
+
+def unknown_center_advice(*, is_rws: bool) -> str:
+    """Return what to do about an unknown contact center. `is_rws`: the response had the form of RWS."""
+    if is_rws:
+        return "correct [htcc] contact_center_id; if it is right, the path in [htcc] base_uri may be wrong"
+    return "correct [htcc] base_uri: the server there may not be RWS; if it is, correct [htcc] contact_center_id"
+
+
+def https_advice(section: str) -> str:
+    """Return what to do about a port that uses TLS, while the address does not."""
+    return f"the port speaks TLS: write https:// in {address_option(section)}"
+
+
+def credential_origins(section: str, origins: Mapping[tuple[str, str], str]) -> str:
+    """Return where the rejected credentials come from; empty without `origins`."""
+    names = [*_user_options(section), _secret_option(section)]
+    known = [f"{name} ({origins[section, name]})" for name in names if (section, name) in origins]
+    return f"they are [{section}] {' and '.join(known)}" if known else ""
+
+
+def address_option(section: str) -> str:
+    """Return a text for the option with the address of a section."""
+    return _ADDRESS_OPTIONS.get(section, "the address, which comes from the metadata of the recordings")
+
+
+def _credential_options(section: str) -> str:
+    secret = _secret_option(section)
+    env = next(option.env for part, name, option in all_options() if (part, name) == (section, secret))
+    users = "".join(f"{name} and " for name in _user_options(section))
+    return f"[{section}] {users}{secret} (the environment variable {env} overrides the file)"
+
+
+def _user_options(section: str) -> list[str]:
+    return [name for part, name, _ in all_options() if part == section and name in ("username", "access_key_id")]
+
+
+def _secret_option(section: str) -> str:
+    return next(name for part, name, option in all_options() if part == section and option.secret)
+
+
+def unreachable_advice(error: OSError, host: str, port: int, section: str) -> str:
+    """Return what to do about a failed connection to a server."""
+    option = address_option(section)
+    if isinstance(error, socket.gaierror):
+        return f"correct the host name in {option}, or add {host} to the DNS or the hosts file of this machine"
+    if isinstance(error, ConnectionRefusedError):
+        return (
+            f"nothing listens on port {port} there: start {_SERVICE_NAMES.get(section, 'the service')}, or correct {option}"
+        )
+    if isinstance(error, TimeoutError):
+        return f"no response: a firewall may drop packets to {host} port {port}, or {option} names another machine"
+    return f"check the network, the routes and the firewall between this machine and {host}; then {option}"
+
+
+def untrusted_advice(error: OSError, section: str, issuer: str, names: str) -> str:
+    """Return what to do about a failed TLS connection. `issuer` and `names` are those of the certificate, empty: unknown."""
+    code = error.verify_code if isinstance(error, ssl.SSLCertVerificationError) else 0
+    trust = f"[{section}] trusted_ca"
+    if code in _UNKNOWN_AUTHORITY:
+        return (
+            f"the certificate was issued by {issuer or 'an unknown authority'}: add the certificate of that authority, and "
+            f"those above it up to the root, to the PEM file of {trust}"
+        )
+    if code in _NAME_MISMATCH:
+        return (
+            f"the certificate is for {names or 'another name'}: use that name in {address_option(section)}, "
+            "or get a certificate for this one"
+        )
+    if code == _EXPIRED:
+        return "renew the certificate on the server; if it is valid, the certificate of an authority has expired: renew that"
+    if code == _NOT_YET_VALID:
+        return "the certificate is not valid yet: check the clock of this machine and of the machine that issued it"
+    if code:
+        return f"configure the server to send its whole chain, or add the missing certificates to the PEM file of {trust}"
+    scheme = "amqp" if section == "fleet" else "http"
+    return f"this port does not use TLS: write {scheme}:// or the TLS port in {address_option(section)}"

@@ -1,0 +1,149 @@
+"""What the running muxer advises about the errors of services; it agrees with `check`."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from muxer.errors import (
+    AuthenticationFailed,
+    Code,
+    Forbidden,
+    MuxerError,
+    NotFound,
+    ServiceUnavailable,
+    UnknownContactCenter,
+    UnreadableResponse,
+    format_error,
+)
+from muxer.gir.responses import HttpResponse, response_error
+from muxer.net import tls
+from muxer.net.circuit_breaker import CircuitBreaker
+from muxer.net.service_advice import ServiceAdvisor
+from tests.support.monitoring import create_sources
+
+
+class ConnectTimeout(Exception):
+    """Named like the errors of the HTTP libraries for a connection that cannot be opened in time."""
+
+
+class ReadTimeout(Exception):
+    """Named like the errors for a response that does not arrive."""
+
+
+@pytest.fixture
+def advisor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ServiceAdvisor:
+    monkeypatch.setattr(tls, "accepts_tls", lambda host, port, seconds: port == 8443)
+    options = {"htcc__base_uri": "http://rws:8081", "htcc__password": "geheim99", "rcs__base_uri": "https://rcs:8008"}
+    options["s3__endpoint_url"] = "http://store:8443"
+    return ServiceAdvisor(create_sources(tmp_path, **options).config)
+
+
+def caused_by(*causes: BaseException, error: MuxerError | None = None) -> MuxerError:
+    """Return an error with a chain of causes, the innermost last."""
+    outer = error or ServiceUnavailable("no answer")
+    chain = [outer, *causes]
+    for one, cause in pairwise(chain):
+        one.__cause__ = cause
+    return outer
+
+
+def ssl_error(reason: str) -> ssl.SSLError:
+    error = ssl.SSLError(1, reason)
+    error.reason = reason
+    return error
+
+
+@pytest.mark.parametrize(
+    ("service", "error", "says"),
+    [
+        ("RWS", caused_by(socket.gaierror(-2, "unknown")), "correct the host name in [htcc] base_uri"),
+        ("RCS", caused_by(ConnectionRefusedError()), "nothing listens on port 8008 there: start RCS, or correct [rcs]"),
+        ("WebDAV https://dav:9", caused_by(ConnectionRefusedError()), "nothing listens on port 9 there: start the WebDAV"),
+        ("RWS", caused_by(ConnectTimeout(), TimeoutError()), "a firewall may drop packets to rws port 8081"),
+        ("RWS", caused_by(ReadTimeout(), TimeoutError()), ""),
+        ("RCS", caused_by(ssl_error("WRONG_VERSION_NUMBER")), "this port does not use TLS: write http://"),
+        ("RCS", caused_by(ssl_error("UNEXPECTED_EOF_WHILE_READING")), ""),
+        ("RWS", caused_by(ConnectionResetError()), ""),
+        ("S3 bucket b", caused_by(ConnectionResetError()), "the port speaks TLS: write https:// in [s3] endpoint_url"),
+        ("S3 bucket b", ServiceUnavailable("HTTP 503"), ""),
+        ("WebDAV http://dav:8443", caused_by(ConnectionResetError()), ""),
+        ("RWS", UnreadableResponse("a page"), "correct [htcc] base_uri: the server there is not RWS"),
+        ("RWS", Forbidden("403"), "grant the account of [htcc] the permission for this in RWS"),
+        ("RWS", ServiceUnavailable("HTTP 503"), ""),
+        ("RWS", AuthenticationFailed("401"), "they are [htcc] username (default) and password (file, line 4)"),
+        (
+            "S3 bucket b",
+            AuthenticationFailed("403"),
+            "they are [s3] access_key_id (default) and secret_access_key (default)",
+        ),
+        ("RabbitMQ", AuthenticationFailed("403"), "they are [fleet] broker_url (default)"),
+        ("odd", AuthenticationFailed("401"), ""),
+    ],
+    ids=str,
+)
+def test_the_advice_names_the_option(advisor: ServiceAdvisor, service: str, error: ServiceUnavailable, says: str) -> None:
+    advice = advisor.advise(service, error)
+    assert says in advice and bool(advice) is bool(says)
+
+
+def test_a_port_is_probed_for_tls_once_a_minute(advisor: ServiceAdvisor, monkeypatch: pytest.MonkeyPatch) -> None:
+    probes: list[int] = []
+    monkeypatch.setattr(tls, "accepts_tls", lambda host, port, seconds: bool(probes.append(port)))
+    for _ in range(3):
+        advisor.advise("RWS", caused_by(ConnectionResetError()))
+    assert probes == [8081]
+
+
+def test_the_circuit_breaker_adds_the_advice_to_errors_logs_and_the_login_backoff() -> None:
+    breaker = CircuitBreaker(advise=lambda service, error: f"ask {service}")
+    for _ in range(2):  # The second call is refused without a request.
+        with pytest.raises(AuthenticationFailed) as caught, breaker.call("RWS"):
+            raise AuthenticationFailed("401")
+        assert format_error(caught.value).endswith("; ask RWS")
+    assert breaker.open_circuits()["RWS"][1].endswith("; ask RWS")
+    with pytest.raises(NotFound) as missing, breaker.call("RCS"):
+        raise NotFound("404")
+    assert not missing.value.advice
+
+
+def test_an_error_keeps_its_own_advice() -> None:
+    error = UnknownContactCenter("404")
+    error.advice = "correct [htcc] contact_center_id"
+    with pytest.raises(UnknownContactCenter), CircuitBreaker(advise=lambda service, error: "other").call("RWS"):
+        raise error
+    assert format_error(error) == "MUX-220 UnknownContactCenter: 404; correct [htcc] contact_center_id"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"<p>The plain HTTP request was sent to HTTPS port</p>", b"You're speaking plain HTTP to an SSL-enabled server port."],
+)
+def test_a_web_server_that_expects_tls_is_an_outage_and_no_rejected_request(body: bytes) -> None:
+    error = response_error(HttpResponse("RWS GET /", 400, {}, body), 0, "")
+    assert isinstance(error, ServiceUnavailable) and error.code is Code.TLS
+    assert not isinstance(response_error(HttpResponse("RWS GET /", 400, {}, b"bad"), 0, ""), ServiceUnavailable)
+
+
+def test_a_service_is_reached_after_its_first_success() -> None:
+    breaker: CircuitBreaker = CircuitBreaker()
+    fail: Callable[[], None] = lambda: breaker.trip(_error_of("RWS"))  # noqa: E731
+    fail()
+    (state,) = breaker.service_states()
+    assert not state.is_reached and "run `check`" in state.full_reason
+    with breaker.call("RWS"):
+        pass
+    fail()
+    (state,) = breaker.service_states()
+    assert state.is_reached and "run `check`" not in state.full_reason
+
+
+def _error_of(service: str) -> ServiceUnavailable:
+    error = ServiceUnavailable("no answer")
+    error.service = service
+    return error
