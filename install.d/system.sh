@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # Part of install.sh: the system packages. What is there, what is missing, and how this distribution brings it.
 # A "part" is one of: python, venv (Python is there, its venv module is not), ffmpeg, openssl, apache, swift, nginx, lighttpd,
-# chromium, firefox, promtool, rabbitmq, dpkg, rpm, buildah, debootstrap.
+# chromium, firefox, promtool, rabbitmq, dpkg, rpm, buildah.
 
 PYTHON=''    # --python: the Python to use
 FOR_OTHERS=0 # 1: --prefix: what root installs, another account runs
@@ -120,7 +120,6 @@ has_promtool() { works promtool --version; }
 has_dpkg() { works command -v dpkg-deb; }
 has_rpm() { works command -v rpmbuild; }
 has_buildah() { works command -v buildah; }
-has_debootstrap() { PATH=$PATH:/usr/sbin works command -v debootstrap; }
 has_rabbitmq() { [[ -x $RABBITMQ ]] && works command -v erl; }
 has_firefox() { works firefox-esr --version || works firefox --version; }
 
@@ -218,8 +217,7 @@ wanted() { # part -> in words
         rabbitmq) say 'RabbitMQ (for the tests)' ;;
         dpkg) say 'dpkg-deb (for the long tests)' ;;
         rpm) say 'rpmbuild (for the long tests)' ;;
-        buildah) say 'buildah (for the long tests)' ;;
-        debootstrap) say 'debootstrap (for the long tests)' ;;
+        buildah) say 'buildah and debootstrap (for the long tests)' ;;
     esac
 }
 
@@ -240,6 +238,7 @@ debian_packages() { # parts...
             lighttpd) printf '%s\n' lighttpd lighttpd-mod-webdav ;;  # and this one
             firefox) say firefox-esr ;;
             promtool) say prometheus ;;      # and this one
+            buildah) printf '%s\n' buildah debootstrap ;;
             rabbitmq) say rabbitmq-server ;; # and those of this one
             *) say "$part" ;;
         esac

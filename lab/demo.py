@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,35 +59,59 @@ def _run_demo(python: str) -> int:
         names = {call.id: call.plan.name for call in calls}
         wanted = sum(len(call.plan.call_agents) for call in calls if call.screens and not call.plan.muxed)
         print(f"{len(calls)} calls, {wanted} muxed files expected. Starting muxer_process.py ...", flush=True)
-        lines = _run_muxer(lab, python, names, wanted)
-        if len(lines) < wanted:
-            print(f"lab demo: only {len(lines)} of {wanted} files were muxed; see {folder / 'lab' / 'log'}", file=sys.stderr)
-            return FAILED
-        print(f"\n{_format_table(lines, names)}\n")
-        playable = _export_playable(lab, lines, names, folder)
-    print(f"All muxed files, decrypted, are in {playable.parent}\nOne to play: {playable}")
+        with _running_muxer(lab, python) as (process, page):
+            lines = _show_finished(lab, process, names, wanted)
+            if len(lines) < wanted:
+                print(
+                    f"lab demo: only {len(lines)} of {wanted} files were muxed; see {folder / 'lab' / 'log'}",
+                    file=sys.stderr,
+                )
+                return FAILED
+            print(f"\n{_format_table(lines, names)}\n")
+            playable = _export_playable(lab, lines, names, folder)
+            print(f"All muxed files, decrypted, are in {playable.parent}\nOne to play: {playable}", flush=True)
+            if sys.stdin is not None and sys.stdin.isatty():
+                _wait_for_enter(page)
     return 0
 
 
-def _run_muxer(lab: Lab, python: str, names: dict[str, str], wanted: int) -> list[LogLine]:
-    """Start the muxer as LCA would, show its progress until `wanted` files are muxed, and stop it. Returns its log lines."""
-    config = lab.folder / "muxer.cfg"
-    config.write_text(lab.config_text(**{"logfile.format": "json"}))
+@contextmanager
+def _running_muxer(lab: Lab, python: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Start the muxer as LCA would, and stop it at the end. Yields its process and the address of its status page."""
+    config, port = lab.folder / "muxer.cfg", _free_port()
+    config.write_text(lab.config_text(**{"logfile.format": "json", "monitoring.http_port": str(port)}))
     command = [python, "muxer_process.py", f"--config-file={config}"]
     process = subprocess.Popen(command, cwd=PACKAGE_FOLDER, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    lines: list[LogLine] = []
     try:
-        for line in _follow_log(lab, process, time.monotonic() + MAX_RUN_SECONDS):
-            lines.append(line)
-            print(f"  {len(lines)}/{wanted} {_progress_text(line, names)}", flush=True)
-            if len(lines) == wanted:
-                break
+        yield process, f"http://127.0.0.1:{port}/"
     finally:
         process.terminate()
         _, errors = process.communicate(timeout=MUXER_STOP_SECONDS)
     if process.returncode:
         raise LabError(f"muxer_process.py ended with code {process.returncode}: {errors.strip()[-800:]}")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _show_finished(lab: Lab, process: subprocess.Popen[str], names: dict[str, str], wanted: int) -> list[LogLine]:
+    """Show the progress until `wanted` files are muxed, and return their log lines."""
+    lines: list[LogLine] = []
+    for line in _follow_log(lab, process, time.monotonic() + MAX_RUN_SECONDS):
+        lines.append(line)
+        print(f"  {len(lines)}/{wanted} {_progress_text(line, names)}", flush=True)
+        if len(lines) == wanted:
+            break
     return lines
+
+
+def _wait_for_enter(page: str) -> None:
+    print(f"\nThe muxer still runs. Its status page: {page}\nPress Enter to stop it.", flush=True)
+    with suppress(KeyboardInterrupt):
+        sys.stdin.readline()
 
 
 def _follow_log(lab: Lab, process: subprocess.Popen[str], deadline: float) -> Iterator[LogLine]:
@@ -143,5 +170,5 @@ def _export_playable(lab: Lab, lines: Sequence[LogLine], names: dict[str, str], 
         if entry.get("pkcs7"):
             lab.decrypt_file(entry["pkcs7"], stored, path)
         else:
-            stored.replace(path)
+            shutil.copyfile(stored, path)  # the muxer still runs
     return next(path for path in sorted(target.iterdir()) if path.name.startswith("gaps"))

@@ -147,7 +147,7 @@ def test_only_the_long_tests_need_the_tools_that_build_packages(machine: FakeMac
     machine.run_installer("--test", source=source)
     assert "rabbitmq-server\n" in machine.logged_calls()
     machine.run_installer("--test", "--long", source=source)
-    assert machine.logged_calls().endswith(" rabbitmq-server dpkg rpm\n")
+    assert machine.logged_calls().endswith(" rabbitmq-server dpkg rpm buildah debootstrap\n")
 
 
 # ---- a muxer that runs -------------------------------------------------------------------------------
