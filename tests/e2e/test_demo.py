@@ -18,6 +18,7 @@ pytestmark = pytest.mark.machine_ffmpeg
 ROOT = Path(__file__).resolve().parents[2]
 
 
+@pytest.mark.long
 def test_demo_muxes_every_recording_and_leaves_a_file_to_play(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "lab", "demo", "--python", PYTHON]
     env = {**os.environ, "TMPDIR": str(tmp_path)}

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from lab.cases import Case
 from lab.lab import Lab
 from tests.support.daemon import wait_until
@@ -51,6 +53,7 @@ class ObservedFleet:
         wait_until(lambda: self.read_metric(name) == value, TIMEOUT_SECONDS, f"{name} = {value}", self.crew.log)
 
 
+@pytest.mark.long
 def test_fleet_is_shown_from_first_task_to_last(make_lab: Callable[..., Lab], vhost: VirtualHost, tmp_path: Path) -> None:
     """A single run, including an outage of the broker, because a fleet takes seconds to start."""
     lab, port = make_lab(), free_port()

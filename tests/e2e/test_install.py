@@ -206,6 +206,7 @@ def test_version_that_does_not_start_is_not_installed(installation: tuple[Path, 
         assert read_tree(prefix) == before
 
 
+@pytest.mark.long
 def test_failed_upgrade_is_rolled_back(installation: tuple[Path, Path], tmp_path: Path) -> None:
     source, prefix = installation
     before, environment = read_tree(prefix), (prefix / "venv").resolve()

@@ -53,6 +53,7 @@ def files_of(folder: Path) -> set[str]:
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root installs for other accounts")
+@pytest.mark.long
 def test_other_accounts_can_read_what_root_installs(first_installation: tuple[Path, Path]) -> None:
     _, prefix = first_installation
     for path in (prefix, *prefix.rglob("*")):
@@ -225,6 +226,7 @@ def test_processes_of_an_installation_are_recognized(tmp_path: Path, cwd: str, w
         ("10.0.0", f"Going back from muxer 10.0.0 to {__version__}: "),
     ],
 )
+@pytest.mark.long
 def test_an_upgrade_says_from_which_version_to_which(installation: tuple[Path, Path], installed: str, text: str) -> None:
     source, prefix = installation
     module = prefix / "muxer" / "__init__.py"
@@ -236,6 +238,7 @@ def test_an_upgrade_says_from_which_version_to_which(installation: tuple[Path, P
 # ---- removal -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_removal_keeps_what_is_of_the_user(installation: tuple[Path, Path]) -> None:
     source, prefix = installation
     users = {"muxer/muxer.cfg", "muxer/muxer.keystore", "muxer/recording-muxer-single.log", "thirdparty/ffmpeg/ffmpeg"}

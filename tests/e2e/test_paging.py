@@ -98,6 +98,7 @@ def test_possibly_incomplete_migration_exits_with_4(make_lab: Make) -> None:
     assert matching_messages(config, "RWS may not have returned all call recordings: RWS refuses page 2")
 
 
+@pytest.mark.long
 def test_polls_find_everything_and_count_deviations(make_lab: Make) -> None:
     """Calls of two hours, pages of two and no link: the daemon muxes all calls; the first finished poll is complete."""
     lab = make_lab(link_form="unknown", scroll_empty_first_page=False)

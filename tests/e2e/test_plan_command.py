@@ -91,6 +91,7 @@ def test_no_fetch_sends_nothing_to_a_storage(lab: Lab, config: Path) -> None:
     assert {request.service for request in lab.store.served_requests[seen:]} == {"rws"}
 
 
+@pytest.mark.long
 def test_the_shard_is_reported_when_sharding_is_on(lab: Lab, config: Path, tmp_path: Path) -> None:
     assert "shard" not in run_json_in_process(config, "plan", IDS["transfer"], "--no-fetch")
     mine = shard_of(IDS["transfer"], 3)
@@ -192,6 +193,7 @@ def test_plan_next_to_a_running_muxer(make_lab: Make) -> None:
     assert temp_files(lab) == []
 
 
+@pytest.mark.long
 def test_a_full_disk_is_an_error(lab: Lab, tmp_path: Path) -> None:
     config = tmp_path / "muxer.cfg"
     sizes = lab.config_text(**{"processing.min_free_megabytes": "1"})

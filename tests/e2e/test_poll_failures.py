@@ -16,6 +16,7 @@ from tests.support.commands import run_in_process
 from tests.support.daemon import MuxerProcess, run_muxer, wait_until
 from tests.support.monitoring import HOST, free_port, send_request
 from tests.support.muxer_runs import log_messages, write_config
+from tests.support.tiers import spread_variants
 from tests.support.tls import TlsFront, pem_bundle, self_signed
 
 TIMEOUT_SECONDS = 60
@@ -119,7 +120,7 @@ MISTAKES = {
 }
 
 
-@pytest.mark.parametrize("name", MISTAKES)
+@pytest.mark.parametrize("name", spread_variants(MISTAKES, 2))
 def test_a_failing_poll_names_its_option_everywhere(servers: Servers, name: str) -> None:
     mistake, port = MISTAKES[name], free_port()
     options = {f"htcc__{option}": value for option, value in mistake.options(servers).items()}

@@ -10,6 +10,7 @@ import pytest
 from lab.lab import Lab
 from tests.support.calls import log_messages, log_of, write_config
 from tests.support.daemon import MuxerProcess, run_muxer, wait_until
+from tests.support.tiers import spread_variants
 
 Make = Callable[..., Lab]
 TIMEOUT_SECONDS = 60
@@ -54,7 +55,7 @@ def test_the_extra_query_of_a_poll(make_lab: Make, version: str, configured: str
     assert ("misprint" in muxer.err) is (">" in configured)
 
 
-@pytest.mark.parametrize("name", WINDOW)
+@pytest.mark.parametrize("name", spread_variants(WINDOW, 3))
 def test_time_window_in_extra_query_is_refused(make_lab: Make, name: str) -> None:
     lab = make_lab()
     done = run_muxer(

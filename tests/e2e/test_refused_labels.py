@@ -22,7 +22,7 @@ def count_posts(lab: Lab, part: str) -> int:
 
 
 @pytest.mark.parametrize("status", spread_variants(REFUSALS, 4))
-@pytest.mark.parametrize("envelope_only", [False, True])
+@pytest.mark.parametrize("envelope_only", spread_variants([False, True], 2))
 def test_a_refused_label_is_a_warning_and_no_failure(make_lab: Make, status: int, envelope_only: bool) -> None:
     lab = make_lab(label_refusal=status, error_in_envelope=envelope_only)
     calls = add_short(lab, range(3))

@@ -258,6 +258,7 @@ def test_late_screens_lead_to_fuller_file_that_replaces_the_first(make_lab: Make
     assert lab.store.label_posts == [(call.id, "screenRecording")]
 
 
+@pytest.mark.long
 def test_delete_superseded_can_be_switched_off(make_lab: Make) -> None:
     lab = make_lab()
     (call,) = lab.add_case(Case.GAPS)
@@ -328,6 +329,7 @@ def test_media_later_than_metadata_are_fetched_by_later_poll(make_lab: Make) -> 
         assert muxer.stop() == 0
 
 
+@pytest.mark.long
 def test_environment_passwords_override_the_file(make_lab: Make) -> None:
     lab = make_lab()
     (call,) = lab.add_case(Case.ENCRYPTED)

@@ -92,6 +92,7 @@ def test_two_nodes_with_overlapping_windows_publish_each_file_once(make_lab: Mak
     _check_published_once(lab, calls, tmp_path)
 
 
+@pytest.mark.long
 def test_backup_takes_over_shard_of_killed_primary(make_lab: Make, tmp_path: Path) -> None:
     """Three hosts, each with a primary and a backup, as in the guide. The primary of host 1 leaves an unfinished upload of
     one recording, finishes another one and is killed with ``kill -9`` during its third."""

@@ -215,6 +215,7 @@ def test_full_disk_pauses_work_until_space_is_free(make_lab: Make) -> None:
     assert order.index(started["message"]) < order.index(ended["message"]) < order.index("check done")
 
 
+@pytest.mark.long
 def test_stop_during_full_disk_is_immediate(make_lab: Make) -> None:
     lab = make_lab()
     lab.add_case(Case.PLAIN)
@@ -230,6 +231,7 @@ def test_stop_during_full_disk_is_immediate(make_lab: Make) -> None:
     assert not matching_lines(log, "check done") and not matching_lines(log, ROOM)
 
 
+@pytest.mark.long
 def test_migration_waits_for_configured_free_space(make_lab: Make) -> None:
     lab = make_lab()
     (call,) = lab.add_case(Case.PLAIN)
@@ -265,6 +267,7 @@ def claim_size(lab: Lab, recording_id: str, size: str) -> None:
         lab.store.add_screen_media(recording_id, lab.region, {**media, "size": size})
 
 
+@pytest.mark.long
 def test_recording_too_large_for_disk_waits_without_delaying_others(make_lab: Make) -> None:
     lab = make_lab()
     (large,) = lab.add_case(Case.PLAIN, serial=1)

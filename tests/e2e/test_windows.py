@@ -65,6 +65,7 @@ def test_every_module_can_be_imported_without_posix(tmp_path: Path) -> None:
     assert (done.stdout, done.returncode) == ("win32 [] False\n", 0), done.stderr
 
 
+@pytest.mark.long
 def test_the_muxer_runs_with_a_keystore_of_dpapi_until_ctrl_break(tmp_path: Path) -> None:
     with Lab(tmp_path / "lab") as lab:
         (call,) = lab.add_case(Case.PLAIN)

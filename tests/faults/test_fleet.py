@@ -156,6 +156,7 @@ def has_muxed(scene: FaultLab, recordings: list[FaultRecording], number: int) ->
     return sum(outcome.is_done(scene.lab, recording) for recording in recordings) >= number
 
 
+@pytest.mark.long
 def test_broker_restart_and_kill_during_work(scene: FaultLab, vhost: VirtualHost, tmp_path: Path) -> None:
     recordings = [scene.factory.add_recording(closed=False) for _ in range(20)]
     options = {"processing__openssl": str(write_slow_openssl(tmp_path)), "advanced__worker_threads": "1"}

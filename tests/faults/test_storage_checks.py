@@ -35,6 +35,7 @@ from muxer.storage.webdav import WebdavStorage
 from muxer.system.process import Runner
 from tests.support.calls import add_short, muxed_entries, stored_muxed, write_config
 from tests.support.fake_sink import FakeSink
+from tests.support.tiers import spread_variants
 
 Make = Callable[..., Lab]
 TWO_SCREENS = CallPlan("two-screens", 8, (ScreenPart(0, 4), ScreenPart(4, 4)))
@@ -186,7 +187,7 @@ def test_superseded_file_is_deleted_after_new_file_is_published_and_verified(
     assert not [one for one in seen if "DELETE" in one and old not in one]
 
 
-@pytest.mark.parametrize("trouble", ["full", "locked", "mangled", "replaced", "refused", "forgotten"])
+@pytest.mark.parametrize("trouble", spread_variants(["full", "locked", "mangled", "replaced", "refused", "forgotten"], 2))
 def test_nothing_is_deleted_when_publication_fails(
     late: tuple[Lab, AddedCall, SequentialJobs], monkeypatch: pytest.MonkeyPatch, trouble: str
 ) -> None:

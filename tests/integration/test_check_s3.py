@@ -117,6 +117,7 @@ def test_http_to_a_tls_port(site: S3CheckLab, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("region", spread_variants(["eu-central-1", "", swift.REGION], 3), ids=["wrong", "empty", "right"])
+@pytest.mark.long
 def test_swift_region_is_checked(kept_lab: type[Lab], tmp_path: Path, region: str) -> None:
     with Swift(tmp_path / "swift") as running:
         server = S3Server(running.url, swift.KEY, swift.SECRET, region=swift.REGION)

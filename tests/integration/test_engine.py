@@ -171,6 +171,7 @@ def test_unequal_clips_are_placed_on_one_canvas(tmp_path: Path, audio: Path, kin
     assert video.display_size == tuple((max(size[i] for size in sizes) + 1) // 2 * 2 for i in (0, 1))
 
 
+@pytest.mark.long
 def test_slice_length_does_not_change_the_frames(tmp_path: Path, audio: Path) -> None:
     for slice_ms in (1, 333, 5000, 60_000):
         folder = tmp_path / str(slice_ms)
@@ -212,6 +213,7 @@ def test_the_audio_keeps_its_channels_and_plays(
     assert av_sync.file_problems(result.path, T0, CALL_SECONDS, [av_sync.ExpectedScreen(0, CALL_SECONDS, 1)]) == []
 
 
+@pytest.mark.long
 def test_audio_codec_aac_re_encodes_the_audio(tmp_path: Path, audio: Path) -> None:
     result = mux_sources(tmp_path, audio, [create_screen(tmp_path, 0, 0, CALL_SECONDS)], audio_codec="aac")
     sound = probe_file(result.path, "ffprobe", Runner()).audio

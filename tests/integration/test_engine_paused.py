@@ -114,7 +114,7 @@ def check_frames(result: MuxedFile, sources: Sequence[av_sync.ExpectedSource], p
         assert [one for one in seen if one[0] < end - TICK_SECONDS and one[1] > begin + TICK_SECONDS] == []
 
 
-@pytest.mark.parametrize("pause", spread_variants(PAUSES, 2))
+@pytest.mark.parametrize("pause", spread_variants(PAUSES, 4))
 @pytest.mark.parametrize("kind", spread_variants(SOURCES, 4))
 def test_the_video_is_black_exactly_while_the_recording_was_paused(
     tmp_path: Path, audio: Path, kind: str, pause: str
@@ -137,7 +137,7 @@ def test_current_frame_is_shown_after_resume(tmp_path: Path, audio: Path) -> Non
     assert first.instant == round((T0.timestamp() + 8.4) * 1000) % av_sync.INSTANT_MODULUS
 
 
-@pytest.mark.parametrize("kind", ["copied", "re-encoded"])
+@pytest.mark.parametrize("kind", spread_variants(["copied", "re-encoded"], 2))
 def test_pauses_apply_to_every_screen_of_a_call(tmp_path: Path, audio: Path, kind: str) -> None:
     spans = [(4.5, 7.25), (12, 13.01)]
     screens = [create_screen(tmp_path, 0, 10, 1), create_screen(tmp_path, 10, 10, 2, *SOURCES[kind])]
@@ -193,7 +193,7 @@ SHOWN_SPANS = {
 }
 
 
-@pytest.mark.parametrize("kind", ["copied", "B-frames", "re-encoded"])
+@pytest.mark.parametrize("kind", spread_variants(["copied", "B-frames", "re-encoded"], 3))
 @pytest.mark.parametrize("layout", spread_variants(NESTED, 4))
 def test_screen_is_shown_again_where_an_inner_screen_ends(tmp_path: Path, audio: Path, layout: str, kind: str) -> None:
     parts = NESTED[layout]

@@ -133,7 +133,7 @@ def bases(folder: Path) -> list[Path]:
     return paths
 
 
-@pytest.mark.parametrize("seed", spread_variants(range(FIRST, FIRST + SEEDS), 4))
+@pytest.mark.parametrize("seed", spread_variants(range(FIRST, FIRST + SEEDS), 12))
 def test_random_call_matches_plain_ffmpeg(tmp_path: Path, audio: Path, bases: list[Path], seed: int) -> None:
     dice = random.Random(seed)
     drawn = [draw_screen(dice) for _ in range(dice.choice((1, 1, 2, 2, 3)))]

@@ -47,6 +47,7 @@ def request_media(
 # cases
 
 
+@pytest.mark.long
 def test_every_case_exists_with_files_at_their_locations(lab: Lab, calls: dict[str, AddedCall]) -> None:
     assert {call.case for call in calls.values()} == set(ALL_CASES)
     for call in calls.values():
@@ -325,6 +326,7 @@ def test_many_concurrent_clients(lab: Lab) -> None:
 # the command
 
 
+@pytest.mark.long
 def test_serve_prints_a_working_configuration_and_ends_on_a_signal(tmp_path: Path) -> None:
     code = "import sys; from lab.serve import main; sys.exit(main(sys.argv[1:]))"
     config = tmp_path / "muxer.cfg"

@@ -9,7 +9,7 @@ import pytest
 from lab.errors import LabError
 from lab.media import instant_code, make_audio, make_screen, read_frames, read_pips, second_code
 
-pytestmark = pytest.mark.machine_ffmpeg
+pytestmark = [pytest.mark.machine_ffmpeg, pytest.mark.long]
 
 START = datetime(2024, 1, 2, 10, 0, 0, tzinfo=UTC)
 

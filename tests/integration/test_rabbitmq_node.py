@@ -55,6 +55,7 @@ def processes_in(folder: Path) -> list[int]:
     return found
 
 
+@pytest.mark.long
 def test_confirmed_messages_survive_a_kill(vhost: VirtualHost) -> None:
     with vhost.open_channel() as channel:
         publish_durable(channel, b"first", b"second")

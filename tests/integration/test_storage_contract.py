@@ -13,6 +13,7 @@ from muxer.errors import AccessDenied, MediaNotFound, MuxerError, Stopped, Store
 from muxer.storage.base import Storage
 from tests.support.s3 import MIB, DelayedStop, keep_stored, replace_stored, write_file
 from tests.support.stores import FILE_NAMES, STORES, RealStore
+from tests.support.tiers import spread_variants
 
 pytestmark = pytest.mark.usefixtures("models_read_once", "no_keys_around")
 
@@ -32,7 +33,7 @@ def store(running: RealStore) -> Iterator[RealStore]:
         running.create_storage().delete_file(running.location_of(name))
 
 
-@pytest.mark.parametrize("name", FILE_NAMES)
+@pytest.mark.parametrize("name", spread_variants(FILE_NAMES, 2))
 def test_a_file_of_any_name_is_stored_described_fetched_and_deleted(store: RealStore, tmp_path: Path, name: str) -> None:
     source, target, storage, location = (
         tmp_path / "source",

@@ -131,6 +131,7 @@ def start_fleet(fleet: FleetProcesses, vhost: VirtualHost) -> list[FleetProcess]
     return members
 
 
+@pytest.mark.long
 def test_a_fleet_with_poison_messages_in_every_queue_does_its_work(
     make_lab: Make, vhost: VirtualHost, tmp_path: Path
 ) -> None:
