@@ -237,6 +237,7 @@ run_prefix() { # DIR
 
 start_command() { # DIR, environment
     local dir=$1
+    if ((GOES_ON)); then say 'Restart:    a muxer still runs with the earlier version; restart it'; fi
     if [[ ! -e $dir/muxer/muxer.cfg ]]; then
         printf 'Configure:  write %q; %q has an example\n' "$dir/muxer/muxer.cfg" "$dir/README.md"
     fi

@@ -2,6 +2,7 @@
 # Part of install.sh: muxers that run from an installation, which an upgrade would give the modules of two versions.
 
 YES=0 # 1: --yes, go on although a muxer runs
+GOES_ON=0 # 1: a muxer runs, and goes on with the modules that it has loaded
 PROC=${MUXER_PROC:-/proc}
 
 running_muxers() { # DIR -> one line for each muxer and worker that runs from DIR, as far as this account can see them
@@ -24,12 +25,16 @@ confirm_stopped() { # DIR, what happens to it: go on only when no muxer runs fro
     if ! ((${#running[@]})); then return 0; fi
     if ((YES)); then
         printf '%s\n' "Warning: a muxer runs from $dir." "${running[@]/#/  }"
+        GOES_ON=1
         return 0
     fi
     if [[ -t 0 ]]; then
         printf '%s\n' "A muxer runs from $dir; stop it before it is $what, because it loads modules until it ends:" "${running[@]/#/  }"
         read -r -p 'Go on nevertheless? [y/N] ' answer || true
-        if [[ $answer == [yY]* ]]; then return 0; fi
+        if [[ $answer == [yY]* ]]; then
+            GOES_ON=1
+            return 0
+        fi
     fi
     fail "$EXIT_RUNNING" "a muxer runs from $dir; nothing was changed." "${running[@]}" \
         'Stop it first (systemctl stop recording-muxer), or add --yes.'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -67,12 +68,13 @@ def _run_command(module_name: str, argv: Sequence[str]) -> int:
 
 
 def _usage_text() -> str:
+    has_lab = importlib.util.find_spec("lab") is not None
     return "\n".join(
         [
             f"usage: {typed_name()} COMMAND …; COMMAND --help shows its options",
             "",
             f"  {'run':<15}run the muxer itself, as muxer_process.py does",
-            *(f"  {name:<15}{summary}" for name, (_, summary) in COMMANDS.items()),
+            *(f"  {name:<15}{summary}" for name, (module, summary) in COMMANDS.items() if has_lab or module[:4] != "lab."),
             "",
             "  --version, --help",
             "",

@@ -38,7 +38,8 @@ def _retry_failures(arguments: argparse.Namespace) -> int:
         show_json({"put_back": names})
     elif not names:
         scope = "" if arguments.all else f" of recording {escape_control(arguments.recording)}"
-        sys.stderr.write(f"there is no failure{scope}; `failed` lists all failures\n")
+        wanted = f" with code {escape_control(arguments.code)}" if arguments.code else ""
+        sys.stderr.write(f"there is no failure{scope}{wanted}; `failed` lists all failures\n")
     else:
         when = "within seconds" if instance.standing == RUNS else "when the muxer starts"
         sys.stdout.write(f"{len(names)} requeued; retried {when}, if still in the window\n")

@@ -97,7 +97,7 @@ def _write_bundle(arguments: argparse.Namespace) -> int:
     if arguments.json:
         show_json({"path": str(target), "bytes": size, "missing": bundle.missing})
         return EXIT_OK
-    sys.stdout.write(f"{target}, {size / 1e6:.1f} MB\n")
+    sys.stdout.write(f"{target}, {size / 1000:.0f} kB; read the files before you send them\n")
     for what, reason in bundle.missing.items():
         sys.stderr.write(f"not included: {what}: {escape_control(reason)}\n")
     return EXIT_OK

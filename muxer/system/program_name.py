@@ -9,4 +9,4 @@ from pathlib import Path
 def typed_name() -> str:
     """Return the program as it was typed, such as ``recording-muxer`` or ``python -m muxer``."""
     name = Path(sys.argv[0]).name
-    return "python -m muxer" if name == "__main__.py" else name
+    return {"__main__.py": "python -m muxer", "-c": "recording-muxer"}.get(name, name)

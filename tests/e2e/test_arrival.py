@@ -242,6 +242,7 @@ def test_invalid_size_in_metadata_delays_nothing(lab: Lab) -> None:
     assert decode_problems(lab, call) == [] and not incomplete_messages(log)
 
 
+@pytest.mark.long
 def test_commands_report_awaited_files(lab: Lab, tmp_path: Path) -> None:
     (call,) = add_short(lab, [0], plan=PLAN)
     name = audio_path(lab, call).name

@@ -136,6 +136,10 @@ def test_the_command_of_an_installation_works_in_any_folder(
     assert (shown.returncode, "[htcc]\tcontact_center_id\tcc 1\tfile, line 3" in shown.stdout) == (0, True), shown.stderr
     refused = subprocess.run([str(command), "run"], **how)  # type: ignore[call-overload]
     assert refused.returncode == 2 and "--config-file" in refused.stderr
+    usage = subprocess.run([str(command), "--help"], **how).stdout  # type: ignore[call-overload]
+    assert usage.startswith("usage: recording-muxer COMMAND") and " status " in usage and " lab " not in usage
+    status = subprocess.run([str(command), "status"], **how)  # type: ignore[call-overload]
+    assert "usage: recording-muxer status " in status.stderr
 
 
 def test_upgrade_deletes_stale_files_and_keeps_user_files(installation: tuple[Path, Path]) -> None:

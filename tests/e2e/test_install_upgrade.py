@@ -188,9 +188,10 @@ def test_nothing_is_replaced_or_removed_below_a_running_muxer(installation: tupl
         assert "# upgraded" in (prefix / "muxer" / "__init__.py").read_text()
         result = run_installer("--prefix", prefix, "--yes", source=source)
         assert result.returncode == 0 and f"Warning: a muxer runs from {prefix}." in result.stdout, result.stderr
+        assert "restart it" in result.stdout
         assert muxer.stop() == 0
     result = run_installer("--prefix", prefix, source=source)
-    assert result.returncode == 0 and "Warning: a muxer" not in result.stdout
+    assert result.returncode == 0 and "Warning: a muxer" not in result.stdout and "restart it" not in result.stdout
 
 
 @pytest.mark.parametrize(

@@ -85,6 +85,8 @@ def test_a_failure_is_listed_requeued_and_muxed(scene: RunningLab) -> None:
 
         unknown = run_named(scene.config, "retry", "nobody")
         assert unknown.returncode == 1 and "there is no failure of recording nobody" in unknown.stderr
+        other_code = run_named(scene.config, "retry", "--all", "--code=MUX-999")
+        assert other_code.returncode == 1 and "there is no failure with code MUX-999;" in other_code.stderr
         scene.broken_source.write_bytes(scene.whole)
         done = run_named(scene.config, "retry", scene.broken.id, how=run_subprocess)
         assert done.returncode == 0 and "1 requeued; retried within seconds" in done.stdout, done.stderr

@@ -43,7 +43,7 @@ def other(scene: FaultLab) -> Iterator[KillableMuxer]:
         yield other
 
 
-@pytest.mark.parametrize("point", POINTS if KILL_COUNT > SHORT_RUN_KILLS else spread_variants(SHARED_POINTS, 4))
+@pytest.mark.parametrize("point", POINTS if KILL_COUNT > SHORT_RUN_KILLS else spread_variants(SHARED_POINTS, 6))
 def test_a_kill_of_one_of_two_instances_on_the_same_window(
     scene: FaultLab, victim: KillableMuxer, other: KillableMuxer, point: str
 ) -> None:

@@ -241,7 +241,7 @@ def retry_until_done(site: ProxiedSite, operation: Callable[[ProxiedSite, Path],
     raise AssertionError(f"not done after {ATTEMPTS} attempts")
 
 
-@pytest.mark.parametrize("fault", spread_variants(PLAIN_FAULTS, 2), ids=lambda fault: fault.name)
+@pytest.mark.parametrize("fault", spread_variants(PLAIN_FAULTS, 3), ids=lambda fault: fault.name)
 @pytest.mark.parametrize("what", OPERATIONS)
 def test_fault_causes_only_delay(site: ProxiedSite, tmp_path: Path, what: str, fault: Fault) -> None:
     service, method, operation = OPERATIONS[what]

@@ -61,6 +61,7 @@ def check_muxed(result: MuxedFile) -> None:
     assert av_sync.file_problems(result.path, T0, SECONDS, [av_sync.ExpectedScreen(BEGIN, BEGIN + 2 * PART, 1)]) == []
 
 
+@pytest.mark.long
 def test_vp9_screen_is_cut_where_its_size_changes(tmp_path: Path) -> None:
     parts, path = make_parts(tmp_path, "webm", *VP9), tmp_path / "screen.webm"
     (tmp_path / "list").write_text("".join(f"file {part}\n" for part in parts))
@@ -103,6 +104,7 @@ def test_edit_list_that_omits_frames_is_no_truncation(tmp_path: Path, screen: Pa
     )
 
 
+@pytest.mark.long
 def test_screen_with_non_square_pixels_keeps_its_aspect_ratio(tmp_path: Path, screen: Path) -> None:
     for name, options in {
         "sets": (*PLAIN, "-vf", "scale=160:180,setsar=2"),

@@ -203,7 +203,7 @@ def mux_call(folder: Path, call: Path, screen: Path, codec: str) -> MuxedFile:
 
 
 @pytest.mark.parametrize("codec", spread_variants(["copy", "aac"], 2))
-@pytest.mark.parametrize("name", spread_variants(KINDS, 10))
+@pytest.mark.parametrize("name", spread_variants(KINDS, 14))
 def test_every_second_of_a_call_is_heard(tmp_path: Path, screen: Path, name: str, codec: str) -> None:
     kind = KINDS[name]
     call = kind.make(tmp_path)
