@@ -64,7 +64,8 @@ def bulk_sizes(lab: Lab) -> list[int]:
 @pytest.mark.parametrize(("page", "size", "expected"), [("3", "4", [4, 4, 2]), ("4", "2", [2] * 5), ("10", "100", [10])])
 def test_screens_are_read_in_slices_for_any_page_size(lab: Lab, page: str, size: str, expected: list[int]) -> None:
     submitted: list[str] = []
-    one_pass = {"processing__min_poll_interval": "60"}
+    # In one pass, and one query after another, in the order of the slices.
+    one_pass = {"processing__min_poll_interval": "60", "advanced__concurrent_queries": "1"}
     options = one_pass | {"advanced__pagination": page, "processing__query_slice_size": size}
     result = create_poller(lab, submitted, **options).poll()
     assert bulk_sizes(lab) == expected
