@@ -24,6 +24,7 @@ COMMANDS = {
     "retry": ("muxer.commands.retry", "requeue failed recordings"),
     "plan": ("muxer.commands.plan", "show how a call recording would be muxed, and the commands; writes nothing"),
     "mux": ("muxer.commands.mux", "mux a call recording now and show the progress"),
+    "audit": ("muxer.commands.audit", "prove that every call recording is muxed, whole and where its metadata say; repair"),
     "support-bundle": ("muxer.commands.support_bundle", "write one archive for support, without secrets and names"),
     "worker": ("muxer.commands.worker", "run a worker of the fleet, which takes its tasks from RabbitMQ"),
     "lab": ("lab.serve", "run a small GIR on this machine, to try options without touching production"),

@@ -149,19 +149,23 @@ class MediaFile:
 
 @dataclass(frozen=True)
 class CallRecording:
-    """A call recording with its audio files."""
+    """A call recording with its audio files; `start` is that of the metadata, or of the first audio file."""
 
     id: str
     region: str
     audio: tuple[MediaFile, ...]
     labels: frozenset[str]
+    start: datetime | None = None
 
     @classmethod
     def from_json(cls, raw: object) -> CallRecording:
         """Parse a call recording. Raises MetadataError when it has no usable id, or too many media files."""
         recording = _to_mapping(raw)
-        audio = (one for one in _media_files(recording) if one.media_id and one.type.startswith("audio/"))
-        return cls(recording_id(recording), _to_text(recording.get("region")), tuple(audio), _label_names(recording))
+        audio = tuple(one for one in _media_files(recording) if one.media_id and one.type.startswith("audio/"))
+        starts = (parse_time(recording.get("startTime")), *(one.start for one in audio))
+        start = next((one for one in starts if one is not None), None)
+        region = _to_text(recording.get("region"))
+        return cls(recording_id(recording), region, audio, _label_names(recording), start)
 
 
 @dataclass(frozen=True)

@@ -306,6 +306,13 @@ class RwsClient(LabelClient):
         except NotFound as error:
             raise MediaNotFound(f"RWS does not find the media: {error}") from error
 
+    def check_media(self, uri: str) -> None:
+        """Check that RWS would deliver the media at the mediaUri `uri`, without reading it. Raises MediaNotFound."""
+        try:
+            self._session.check_media(uri)
+        except NotFound as error:
+            raise MediaNotFound(f"RWS does not find the media: {error}") from error
+
     def _send_json(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
         return self._session.write(method, path, body, csrf_sources=(_VERSION_PATH, self._settings))
 

@@ -14,7 +14,8 @@ from muxer.gir.muxed_names import ENCRYPTED_SUFFIX, has_paused_spans, is_muxed_f
 class MuxTarget:
     """One muxed file to create: one audio file of a call and the screen files of one agent that overlap it.
 
-    `superseded` are the muxed files that it replaces, `same_source_files` those with its sources and paused spans.
+    `superseded` are the muxed files that it replaces, `same_source_files` those with its sources and paused spans,
+    `covering_files` those with its sources, or more, which count as the target.
     """
 
     recording_id: str
@@ -27,6 +28,7 @@ class MuxTarget:
     label_missing: bool = False
     same_source_files: tuple[MediaFile, ...] = ()
     paused: tuple[PausedSpan, ...] = ()
+    covering_files: tuple[MediaFile, ...] = ()
 
     @property
     def source_ids(self) -> tuple[str, ...]:
@@ -127,7 +129,7 @@ def _compare_with_existing(
     wanted = set(target.source_ids)
     sources_of = [(media, set(media.muxed_from or ())) for media in screen.muxed_files]
     fitting = [(media, sources) for media, sources in sources_of if _has_same_pauses(media, target)]
-    published = any(sources >= wanted for _, sources in fitting)
+    covering = tuple(media for media, sources in fitting if sources >= wanted)
     same_sources = (media for media, sources in fitting if sources == wanted)
     same_source_files = tuple(media for media in same_sources if not media.known_names & source_names)
     replaced, remaining = [], set(source_names)
@@ -139,7 +141,13 @@ def _compare_with_existing(
             remaining |= media.known_names
     ours = (one for one in replaced if not one.known_names & remaining and is_muxed_file(one, target.recording_id))
     superseded = tuple(ours) if delete_superseded else ()
-    return replace(target, published=published, superseded=superseded, same_source_files=same_source_files)
+    return replace(
+        target,
+        published=bool(covering),
+        superseded=superseded,
+        same_source_files=same_source_files,
+        covering_files=covering,
+    )
 
 
 def _has_same_pauses(media: MediaFile, target: MuxTarget) -> bool:

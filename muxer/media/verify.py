@@ -78,7 +78,7 @@ def _read_back(expected: Expected) -> SampleTable:
         video, audio = read_tracks(expected.path)
     except (BoxError, ValueError) as error:
         raise _mismatch_error(f"the muxed file cannot be read: {error}") from error
-    shown = _presentation_times(video)
+    shown = presentation_times(video)
     _check_tables(expected, video, audio, shown)
     _check_samples(expected, video, audio)
     _check_pieces(expected.plan, shown)
@@ -89,7 +89,8 @@ def _mismatch_error(difference: str) -> MediaError:
     return MediaError(difference, code=Code.NOT_VERIFIED)
 
 
-def _presentation_times(video: Track) -> array[int]:
+def presentation_times(video: Track) -> array[int]:
+    """Return when the frames of a track are shown, in ticks and in this order."""
     shifts = video.shifts or repeat(0)
     times = (time + shift - video.skipped for time, shift in zip(video.decode_times, shifts, strict=False))
     return sorted_copy(array("q", times))

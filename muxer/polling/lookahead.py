@@ -11,6 +11,8 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from functools import partial
 from typing import Any, TypeVar
 
+from muxer.errors import MuxerError
+from muxer.gir.models import CallRecording
 from muxer.system.thread_helpers import TaskThreads
 
 Item = TypeVar("Item")
@@ -65,3 +67,22 @@ class LookAhead:
 
 def _has_failed(future: Future[Any]) -> bool:
     return future.done() and future.exception() is not None
+
+
+def split_pages(pages: Iterator[list[CallRecording]], size: int) -> Iterator[Sequence[CallRecording]]:
+    """Yield calls in slices across pages; empty ones too, so that the caller gets control."""
+    rest: list[CallRecording] = []
+    try:
+        for page in pages:
+            rest += page
+            complete = len(rest) // size * size
+            yield from (rest[begin : begin + size] for begin in range(0, complete, size))
+            if not complete:
+                yield []
+            rest = rest[complete:]
+    except MuxerError:
+        if rest:
+            yield rest
+        raise
+    if rest:
+        yield rest

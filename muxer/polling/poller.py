@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from muxer.config.schema import Config
-from muxer.errors import Forbidden, MetadataError, MuxerError, QueryIncomplete, RequestRejected, ServiceFailed
+from muxer.errors import Forbidden, MetadataError, QueryIncomplete, RequestRejected, ServiceFailed
 from muxer.gir.models import CallRecording, ScreenRecording
 from muxer.gir.rws import RwsClient, warn_skipped
 from muxer.gir.targets import MuxTarget, select_targets
@@ -21,7 +21,7 @@ from muxer.journal.journal import Journal, epoch_now
 from muxer.log.setup import recording_context
 from muxer.net.circuit_breaker import CircuitBreaker
 from muxer.pipeline.job import needed_services
-from muxer.polling.lookahead import LookAhead
+from muxer.polling.lookahead import LookAhead, split_pages
 from muxer.polling.open_calls import UNREAD, OpenCall, OpenCalls, OpenTarget
 from muxer.polling.poll_query import PollQuery
 from muxer.polling.schedule import PollSchedule, next_newest_pass
@@ -238,7 +238,7 @@ class Poller:
         """Go once through the last `reach` seconds; the `newest` are read again in between (None: this is the first)."""
         started, incomplete = time.monotonic(), None
         try:
-            slices = _split_pages(self._read_own_calls(reach, newest is None), self._config.processing.query_slice_size)
+            slices = split_pages(self._read_own_calls(reach, newest is None), self._config.processing.query_slice_size)
             for calls, screens in self._ahead.read_slices(slices, self._fetch_screens):
                 self._process_slice(calls, screens, newest is None)
                 if self._sink.needs_targets_now:
@@ -341,22 +341,3 @@ class Poller:
 def _first_start(call: CallRecording) -> float:
     """Return when the first audio of a call began, in epoch seconds; now if that is unknown."""
     return min((media.start.timestamp() for media in call.audio if media.start is not None), default=epoch_now())
-
-
-def _split_pages(pages: Iterator[list[CallRecording]], size: int) -> Iterator[Sequence[CallRecording]]:
-    """Yield calls in slices across pages; empty ones too, so that the caller gets control."""
-    rest: list[CallRecording] = []
-    try:
-        for page in pages:
-            rest += page
-            complete = len(rest) // size * size
-            yield from (rest[begin : begin + size] for begin in range(0, complete, size))
-            if not complete:
-                yield []
-            rest = rest[complete:]
-    except MuxerError:
-        if rest:
-            yield rest
-        raise
-    if rest:
-        yield rest

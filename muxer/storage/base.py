@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -65,6 +65,15 @@ class ObjectInfo:
     tag: str = ""
 
 
+@dataclass(frozen=True)
+class StoredFile:
+    """A file in a listing: its name, its length in bytes, when it was modified in epoch seconds (None: unknown)."""
+
+    name: str
+    info: ObjectInfo
+    modified: float | None
+
+
 class Storage(Protocol):
     """A store of media files. Every method raises only errors of :mod:`muxer.errors`."""
 
@@ -79,6 +88,12 @@ class Storage(Protocol):
 
     def head(self, location: MediaLocation) -> ObjectInfo | None:
         """Return length and tag of the file at `location`, None when it does not exist."""
+
+    def can_prove_absence(self, location: MediaLocation) -> bool:
+        """Whether None of :meth:`head` means that the file does not exist, and not that the account may not know."""
+
+    def list_folder(self, location: MediaLocation) -> Iterator[StoredFile]:
+        """Yield the files in the folder of `location`, one for each name. Raises UnreadableResponse when that is unclear."""
 
     def has_folder(self, location: MediaLocation) -> bool:
         """Whether the folder or the bucket of `location` exists."""

@@ -31,7 +31,7 @@ from muxer.net import tls, transfer
 from muxer.net.circuit_breaker import CircuitBreaker
 from muxer.status import activity
 from muxer.storage import s3_failures, s3_http
-from muxer.storage.base import S3, MediaLocation, ObjectInfo
+from muxer.storage.base import S3, MediaLocation, ObjectInfo, StoredFile
 from muxer.storage.s3_client import SET_KEYS, create_client
 from muxer.storage.s3_failures import ReadForbidden
 from muxer.storage.upload_intents import UploadIntents
@@ -164,6 +164,23 @@ class S3Storage:
             if self.may_list(location):
                 raise
             return None
+
+    def can_prove_absence(self, location: MediaLocation) -> bool:
+        """Whether the keys may list the bucket: without that right, a missing object looks like a forbidden one."""
+        return location.bucket not in self._unlisted
+
+    def list_folder(self, location: MediaLocation) -> Iterator[StoredFile]:
+        """Yield the objects directly below the prefix of `location`, as its folder."""
+        pages = self._shared_client.get_paginator("list_objects_v2").paginate(
+            Bucket=location.bucket, Prefix=location.folder, Delimiter="/"
+        )
+        with self._guarded_request("LIST", location.sibling("")):
+            for page in pages:
+                for one in page.get("Contents", ()):
+                    name = str(one["Key"]).removeprefix(location.folder)
+                    if name:
+                        info = ObjectInfo(int(one["Size"]), str(one.get("ETag") or ""))
+                        yield StoredFile(name, info, one["LastModified"].timestamp())
 
     def has_folder(self, location: MediaLocation) -> bool:
         """Whether the bucket of `location` exists; a folder is only a prefix of object names."""

@@ -34,7 +34,7 @@ from muxer.net.step_retry import Repeat, call_once
 from muxer.status import activity
 from muxer.storage import webdav_refusals as refusals
 from muxer.storage.allowed_hosts import AllowedHosts
-from muxer.storage.base import WEBDAV, MediaLocation, ObjectInfo
+from muxer.storage.base import WEBDAV, MediaLocation, ObjectInfo, StoredFile
 from muxer.storage.upload_intents import UploadIntents
 from muxer.storage.webdav_diagnosis import Diagnosis
 from muxer.storage.webdav_names import file_name_in, is_other_file, temporary_name, url_origin
@@ -133,6 +133,23 @@ class WebdavStorage:
         if found.length is None:
             raise ServiceUnavailable(f"PROPFIND {location.url}: the response does not contain the length")
         return ObjectInfo(int(found.length), found.tag)
+
+    def can_prove_absence(self, location: MediaLocation) -> bool:
+        """Return True: a server that does not show a file to our account responds with an error."""
+        return True
+
+    def list_folder(self, location: MediaLocation) -> Iterator[StoredFile]:
+        """Yield the files in the folder of `location`, while the response arrives."""
+        from muxer.storage.webdav_listing import LISTING_DEPTH, read_listing
+
+        url = location.sibling("").url
+        with (
+            self._guarded_request("PROPFIND", url),
+            self._http_client.stream("PROPFIND", url, headers={"Depth": LISTING_DEPTH}) as response,
+        ):
+            if response.status_code != 404:
+                self._check_response(response, "PROPFIND", url)
+                yield from read_listing(response.iter_bytes(), url)
 
     def has_folder(self, location: MediaLocation) -> bool:
         """Whether the folder of `location` exists."""

@@ -12,6 +12,7 @@ import webdav4.client as webdav4
 
 from muxer import __version__
 from muxer.net import transfer
+from muxer.storage.webdav_listing import LISTING_DEPTH
 from muxer.storage.webdav_login import WebdavAuth
 
 CONNECT_SECONDS, READ_TIMEOUT_SECONDS = 10.0, 60.0
@@ -19,6 +20,8 @@ MAX_REDIRECTS = 5
 # Limits of a response that is not media: it describes one file.
 MAX_WEBDAV_RESPONSE_SECONDS = 120.0
 MAX_WEBDAV_RESPONSE_BYTES = 1024 * 1024
+# The listing of a folder is read while it arrives: a folder may hold a million files.
+MAX_LISTING_SECONDS, MAX_LISTING_BYTES = 3600.0, 4 << 30
 # A compressed response, which was not requested, may expand by this factor.
 _MAX_COMPRESSION_RATIO = 1024
 
@@ -34,7 +37,10 @@ def create_http_client(
             client.cookies.clear()  # httpx cannot send such cookies: every later request would fail.
         if response.request.method != "GET" or response.has_redirect_location:
             what = str(response.request.url.copy_with(query=None))
-            response.stream = _LimitedBody(response.stream, what, _max_bytes(response), stop)
+            limits = (_max_bytes(response), MAX_WEBDAV_RESPONSE_SECONDS)
+            if response.is_success and response.request.headers.get("Depth") == LISTING_DEPTH:
+                limits = (MAX_LISTING_BYTES, MAX_LISTING_SECONDS)
+            response.stream = _LimitedBody(response.stream, what, *limits, stop)
 
     client = webdav4.HTTPClient(
         auth=login,
@@ -60,10 +66,10 @@ def _max_bytes(response: httpx.Response) -> int:
 
 
 class _LimitedBody(httpx.SyncByteStream):
-    """A response body limited to `max_bytes` and :data:`MAX_WEBDAV_RESPONSE_SECONDS`."""
+    """A response body limited to `max_bytes` and `seconds`."""
 
-    def __init__(self, stream: Any, what: str, max_bytes: int, stop: threading.Event) -> None:
-        self._stream, deadline = stream, time.monotonic() + MAX_WEBDAV_RESPONSE_SECONDS
+    def __init__(self, stream: Any, what: str, max_bytes: int, seconds: float, stop: threading.Event) -> None:
+        self._stream, deadline = stream, time.monotonic() + seconds
         self._limited = transfer.limit_body(stream, what, max_bytes, deadline, stop)
 
     def __iter__(self) -> Iterator[bytes]:

@@ -87,7 +87,7 @@ def check_result(result: MuxedFile, path: Path, begin: float, name: str) -> None
     assert found == []
 
 
-@pytest.mark.parametrize("name", spread_variants(SCREENS, 12))
+@pytest.mark.parametrize("name", spread_variants(SCREENS, 20))
 def test_field_screen_matches_plain_ffmpeg(tmp_path: Path, audio: Path, base: Path, name: str) -> None:
     path = SCREENS[name](tmp_path, base)
     for begin in BEGINS:

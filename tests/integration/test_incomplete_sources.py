@@ -112,7 +112,7 @@ def test_truncated_call_that_may_grow_is_awaited(sources: Path, tmp_path: Path, 
 
 
 @pytest.mark.parametrize("arrival", Arrival)
-@pytest.mark.parametrize("name", [*SCREENS, "end.mp4"])
+@pytest.mark.parametrize("name", spread_variants([*SCREENS, "end.mp4"], 4))
 def test_complete_screen_is_muxed_completely(sources: Path, tmp_path: Path, name: str, arrival: Arrival) -> None:
     done = mux_sources(tmp_path, create_input(sources / "call.mp3", arrival), create_input(sources / name, arrival))
     assert seconds_seen(done.path) == list(range(SECONDS))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -86,6 +87,20 @@ def test_stored_file_is_replaced_only_when_allowed(store: RealStore, tmp_path: P
     after = storage.upload_file(second, location, replace_stored)
     assert store.stored_lengths() == {"taken.mp4": 7} and store.read_content("taken.mp4") == b"second!"
     assert after != before and storage.head(location) == after
+
+
+def test_a_listing_shows_every_file_of_its_folder_and_none_of_others(store: RealStore, tmp_path: Path) -> None:
+    storage, names = store.create_storage(), [*FILE_NAMES, *(f"{number:04}.mp4" for number in range(8))]
+    source = write_file(tmp_path / "source", b"content")
+    for number, name in enumerate(names):
+        storage.upload_file(source, store.location_of(name), keep_stored)
+        if not number:
+            first = storage.head(store.location_of(name))
+    listed = {one.name: one for one in storage.list_folder(store.location_of(names[0]))}
+    assert {name: one.info.length for name, one in listed.items()} == store.stored_lengths()
+    assert sorted(listed) == sorted(names) and listed[names[0]].info == first
+    assert all(one.modified is None or abs(one.modified - time.time()) < 3600 for one in listed.values())
+    assert storage.can_prove_absence(store.location_of("absent"))
 
 
 def test_missing_file_is_reported(store: RealStore, tmp_path: Path) -> None:

@@ -191,7 +191,7 @@ def small(folder: Path, in_order: Path) -> Path:
     return result
 
 
-@settings(max_examples=800, deadline=5000)
+@settings(max_examples=300, deadline=5000)
 @given(CHANGES)
 def test_a_file_with_changed_bytes_in_its_index_is_read_or_refused(
     folder: Path, small: Path, changes: list[tuple[int, bytes]]

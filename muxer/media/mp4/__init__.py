@@ -39,7 +39,15 @@ from muxer.media.mp4.ordering import is_increasing, sorted_copy
 from muxer.media.mp4.orientation import UPRIGHT, Orientation, printed_numbers, read_orientation
 from muxer.media.mp4.sample_entries import find_idr_samples, read_audio_codec, read_avc_config
 from muxer.media.mp4.samples import TIMESCALE, SampleTable, decoding_times, to_ticks
-from muxer.media.mp4.tracks import MAX_INDEX_BYTES, MAX_PACKET_US, CopyableAudio, Track, last_sample_end, read_tracks
+from muxer.media.mp4.tracks import (
+    MAX_INDEX_BYTES,
+    MAX_PACKET_US,
+    CopyableAudio,
+    Track,
+    last_sample_end,
+    read_tracks,
+    starts_with_index,
+)
 from muxer.media.mp4.writer import join_extents, write_movie
 
 __all__ = [
@@ -68,6 +76,7 @@ __all__ = [
     "read_orientation",
     "read_tracks",
     "sorted_copy",
+    "starts_with_index",
     "to_ticks",
     "write_movie",
 ]

@@ -119,24 +119,37 @@ def read_tracks(path: Path) -> list[Track]:
     return [_read_track(inner, scale, end) for kind, inner in boxes.iterate_children(body) if kind == b"trak"]
 
 
+def starts_with_index(path: Path) -> bool:
+    """Return whether the index of a file is in front of its media. Raises BoxError."""
+    with path.open("rb") as file:
+        kinds = (kind for kind, *_ in _top_boxes(file) if kind in (b"moov", b"mdat"))
+        return next(kinds, b"") == b"moov"
+
+
+def _top_boxes(file: BinaryIO) -> Iterator[tuple[bytes, int, int, int]]:
+    """Yield kind, position, header length and size of the boxes that are not in others."""
+    end, position = file.seek(0, 2), 0
+    for _ in range(boxes.MAX_CHILDREN):
+        if position >= end:
+            return
+        file.seek(position)
+        kind, skip, size = boxes.parse_header(file.read(boxes.LARGE_HEADER_BYTES))
+        size = size or end - position
+        yield kind, position, skip, size
+        position += size
+
+
 def _read_index(file: BinaryIO) -> tuple[bytes, int]:
     """Return the content of the moov box, and the file's length."""
     end = file.seek(0, 2)
-    position, first = 0, True
-    for _ in range(boxes.MAX_CHILDREN):
-        if position >= end:
-            break
-        file.seek(position)
-        kind, skip, size = boxes.parse_header(file.read(boxes.LARGE_HEADER_BYTES))
-        if first and kind not in (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide"):
+    for kind, position, skip, size in _top_boxes(file):
+        if not position and kind not in (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide"):
             raise BoxError("the file does not begin as an MP4 file")
-        size = size or end - position
         if kind == b"moov":
             if size > MAX_INDEX_BYTES or position + size > end:
                 raise BoxError("the index is too long or truncated")
             file.seek(position + skip)
             return file.read(size - skip), end
-        position, first = position + size, False
     raise BoxError("the file has no index")
 
 

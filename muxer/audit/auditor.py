@@ -1,0 +1,237 @@
+"""Goes through the calls of an audit: reads them from RWS, looks at their files, and records what is wrong.
+
+Only a page and some slices are in memory. Each slice of calls is recorded at once, so that a stopped audit goes on after it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+
+from muxer.audit.call_rules import CallVerdict, Recipients, SiteRules, choose_wrong_recipients, judge_call, wanted_looks
+from muxer.audit.file_look import FileLook
+from muxer.audit.findings import Finding, FindingKind
+from muxer.audit.ledger import HOUR_SECONDS, AuditLedger
+from muxer.audit.pace import Pace
+from muxer.audit.spans import SLICE_MS, Span
+from muxer.config.schema import Config
+from muxer.crypto.recipients import certificate_recipient, envelope_recipients
+from muxer.errors import EncryptionError, MetadataError, QueryIncomplete
+from muxer.gir.models import CallRecording, MediaFile, ScreenRecording, to_microseconds
+from muxer.gir.rws import Certificate
+from muxer.gir.targets import MuxTarget, TargetSelection, select_targets
+from muxer.log.setup import recording_context
+from muxer.pipeline.services import Services
+from muxer.polling.lookahead import LookAhead, split_pages
+from muxer.polling.sharding import is_mine
+from muxer.polling.window import migration_query
+from muxer.status import activity
+from muxer.storage.base import parse_descriptor
+
+log = logging.getLogger(__name__)
+
+# Calls whose screen recordings are read, and whose files are looked at, by one thread at a time.
+CALLS_AT_A_TIME = 50
+STEP = "audit"
+
+
+@dataclass(frozen=True)
+class AuditScope:
+    """What an audit covers: the calls that began in `span`, or those that `query` finds; of one shard or of all."""
+
+    span: Span | None
+    query: str = ""
+    own_shard: bool = False
+    # The time since when the site encrypts; None: since its certificates are valid.
+    encrypted_since: datetime | None = None
+
+    def divide(self) -> list[Span | None]:
+        """Return the slices, the oldest first; None for the whole query."""
+        return list(self.span.divide()) if self.span is not None else [None]
+
+
+@dataclass(frozen=True)
+class AuditedCall:
+    """A call with its selection and its verdict."""
+
+    call: CallRecording
+    selection: TargetSelection
+    has_screens: bool
+    verdict: CallVerdict
+    # All muxed files in its metadata.
+    results: tuple[MediaFile, ...] = ()
+
+
+class Auditor:
+    """Audits the calls of a scope."""
+
+    def __init__(self, config: Config, services: Services, ledger: AuditLedger, scope: AuditScope, pace: Pace) -> None:
+        self._config, self._services, self._ledger, self._scope, self._pace = config, services, ledger, scope, pace
+        self._look = FileLook(services, pace)
+        self._ahead = LookAhead(config.advanced.concurrent_queries)
+        self._rules = SiteRules(datetime.now(UTC))
+        # Recordings of the current slice that RWS fails for, and why.
+        self._unread: dict[str, str] = {}
+
+    def audit_calls(self) -> Iterator[Sequence[AuditedCall]]:
+        """Audit everything that was not audited yet. Yields the calls after each part, which is recorded then.
+
+        Raises the error of a service that is unavailable; then a later audit with the same ledger goes on here.
+        """
+        slices, done = self._scope.divide(), self._ledger.read_fact("slices_done", 0)
+        self._pace.await_turn()
+        self._rules = self._read_rules()
+        activity.begin_step(STEP)
+        activity.set_expected_amount(len(slices) * SLICE_MS * 1000)
+        activity.add_progress(done * SLICE_MS * 1000)
+        try:
+            for number in range(done, len(slices)):
+                yield from self._audit_slice(slices[number])
+                self._ledger.end_slice(number + 1)
+        finally:
+            self._ahead.close()
+        self._judge_recipients()
+
+    def _read_rules(self) -> SiteRules:
+        processing = self._config.processing
+        minutes = processing.window_past + processing.window_past_older_than
+        certificates = self._services.repeat("reading the certificates", self._services.rws.fetch_certificates)
+        current = frozenset(certificate_recipient(one.pem) for one in certificates)
+        since = self._scope.encrypted_since or _valid_since(certificates)
+        return SiteRules(datetime.now(UTC) - timedelta(minutes=minutes), current, since if certificates else None)
+
+    def _audit_slice(self, span: Span | None) -> Iterator[Sequence[AuditedCall]]:
+        query = span.query if span is not None else self._scope.query
+        hours: set[int] = set()
+        try:
+            calls = split_pages(
+                self._read_calls(migration_query(query, self._config.advanced.pagination), span), CALLS_AT_A_TIME
+            )
+            for part, audited in self._ahead.read_slices(calls, self._audit_part):
+                self._record_part(audited)
+                activity.add_progress(self._measure_progress(part, hours))
+                yield audited
+        except QueryIncomplete as error:
+            self._ledger.add_findings([Finding(FindingKind.UNCHECKED, "", "", str(error))])
+        activity.add_progress((SLICE_MS - len(hours) * HOUR_SECONDS * 1000) * 1000)
+
+    def _measure_progress(self, part: Sequence[CallRecording], hours: set[int]) -> int:
+        """Return how much of the slice a part adds, by the hours of its calls: RWS does not say how many calls there are."""
+        before, most = len(hours), SLICE_MS // 1000 // HOUR_SECONDS
+        hours.update(
+            int(one.start.timestamp()) // HOUR_SECONDS for one in part if one.start is not None and len(hours) < most
+        )
+        return (min(len(hours), most) - before) * HOUR_SECONDS * 1_000_000
+
+    def _read_calls(self, query: str, span: Span | None) -> Iterator[list[CallRecording]]:
+        """Yield the calls of a slice that were not audited yet, page by page."""
+        self._pace.await_turn()
+        for page in self._services.rws.read_call_recordings(query):
+            yield [call for call in page if self._is_wanted(call, span)]
+            self._pace.await_turn()
+
+    def _is_wanted(self, call: CallRecording, span: Span | None) -> bool:
+        start = None if call.start is None else to_microseconds(call.start) // 1000
+        in_span = span is None or span.contains(start)
+        in_shard = not self._scope.own_shard or is_mine(self._config.processing, call.id)
+        return in_span and in_shard and not self._ledger.is_seen(call.id)
+
+    def _audit_part(self, calls: Sequence[CallRecording]) -> list[AuditedCall]:
+        if not calls:
+            return []
+        self._pace.await_turn()
+        bulk = self._config.processing.batch_read_screen_recording_metadata
+        unread: dict[str, str] = {}
+
+        def note_unread(recording_id: str, error: Exception) -> None:
+            unread[recording_id] = str(error)
+
+        screens = self._services.rws.fetch_screen_recordings([call.id for call in calls], bulk, note_unread)
+        return [self._audit_call(call, screens.get(call.id), unread.get(call.id, "")) for call in calls]
+
+    def _audit_call(self, call: CallRecording, screen: ScreenRecording | None, unread: str) -> AuditedCall:
+        if unread:
+            text = f"its screen recording cannot be read: {unread}"
+            return AuditedCall(call, TargetSelection((), ()), False, CallVerdict((_unchecked(call, text),)))
+        with recording_context(call.id):
+            selection = self.select_work(call, screen)
+            audio = {target.audio.media_id for target in selection.targets}
+            results = {media.media_id for target in selection.targets for media in target.covering_files}
+            looks, envelopes = {}, {}
+            for media_id, media in wanted_looks(selection).items():
+                if media_id in results:
+                    look = self._look.look_at_result(media)
+                else:
+                    look = self._look.look_at_source(call.id, media, is_call=media_id in audio)
+                if look is not None:
+                    looks[media_id] = look
+                if media.pkcs7_envelope is not None and (found := _read_recipients(media.pkcs7_envelope)) is not None:
+                    envelopes[media_id] = found
+            verdict = judge_call(call, selection, looks, envelopes, self._rules)
+        results_in_metadata = () if screen is None else screen.muxed_files
+        return AuditedCall(call, selection, bool(screen and screen.screen_files), verdict, results_in_metadata)
+
+    def select_work(self, call: CallRecording, screen: ScreenRecording | None) -> TargetSelection:
+        """Return the targets of a call, as a poll selects them."""
+        advanced = self._config.advanced
+        return select_targets(
+            call,
+            screen,
+            delete_superseded=advanced.delete_superseded,
+            label=advanced.mark_screen_recording_label and self._services.rws.wants_label(call.id),
+            blank_paused=advanced.blank_paused,
+        )
+
+    def _record_part(self, audited: Sequence[AuditedCall]) -> None:
+        self._ledger.record_calls((one.call.id, _epoch(one.call), one.has_screens, one.verdict) for one in audited)
+        targets = [target for one in audited for target in one.selection.targets]
+        self._ledger.record_places(
+            (folder for target in targets for folder in _result_folders(target)),
+            (name for one in audited for media in one.results for name in media.known_names),
+        )
+
+    def _judge_recipients(self) -> None:
+        """Judge the muxed files that are encrypted for others than the current certificates, now that all is read."""
+        rows = {(recording, file): started for recording, file, _, started in self._ledger.read_doubtful()}
+        doubtful = ((recording, file, found) for recording, file, found, _ in self._ledger.read_doubtful())
+        known = [*self._ledger.read_source_sets(), self._rules.current]
+        self._ledger.add_findings(
+            Finding(FindingKind.WRONG_RECIPIENT, recording, file, detail, started=rows[recording, file])
+            for recording, file, detail in choose_wrong_recipients(doubtful, known)
+        )
+
+
+def _unchecked(call: CallRecording, text: str) -> Finding:
+    return Finding(FindingKind.UNCHECKED, call.id, "", text, started=_epoch(call))
+
+
+def _epoch(call: CallRecording) -> float | None:
+    return None if call.start is None else to_microseconds(call.start) / 1e6
+
+
+def _read_recipients(envelope: str) -> Recipients | None:
+    try:
+        return envelope_recipients(envelope)
+    except EncryptionError:
+        return None
+
+
+def _valid_since(certificates: Sequence[Certificate]) -> datetime | None:
+    """Return the time since when all certificates are valid."""
+    from cryptography import x509
+
+    starts = [x509.load_pem_x509_certificate(one.pem.encode()).not_valid_before_utc for one in certificates]
+    return max(starts, default=None)
+
+
+def _result_folders(target: MuxTarget) -> Iterator[str]:
+    """Yield the folders in which muxed files of a target are, or would be, as JSON."""
+    for media in (*target.covering_files, *target.screens):
+        if media.media_descriptor is not None:
+            try:
+                yield json.dumps(asdict(parse_descriptor(media.media_descriptor).sibling("")), sort_keys=True)
+            except MetadataError:
+                continue

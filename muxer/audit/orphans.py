@@ -1,0 +1,108 @@
+"""Looks for muxed files in the storages that no metadata name."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from muxer.audit.findings import Finding, FindingKind
+from muxer.audit.ledger import AuditLedger
+from muxer.audit.pace import Pace
+from muxer.errors import MuxerError, Stopped
+from muxer.gir.muxed_names import MAX_PREFIX_LENGTH
+from muxer.pipeline.services import Services
+from muxer.storage.base import MediaLocation, StoredFile
+from muxer.system.json_codec import from_json
+
+log = logging.getLogger(__name__)
+
+# A file that was stored just now may be published in a moment.
+SETTLE_SECONDS = 20.0
+YOUNG_SECONDS = 600.0
+# Younger orphans are not deleted: a muxer that failed to publish a file tries again for this long.
+MIN_DELETE_AGE_SECONDS = 7 * 86_400.0
+_MUXED_NAME = re.compile(r"(?P<prefix>.+)_p?(?:[0-9a-f]{20}|[0-9a-f]{28})(?:-\d+)?_muxed\.mp4(?:\.bin)?")
+
+
+@dataclass(frozen=True)
+class Orphan:
+    """A stored file that no metadata name."""
+
+    location: MediaLocation
+    stored: StoredFile
+
+
+def recording_of_name(name: str) -> str | None:
+    """Return the id of the recording that a muxed file with this name belongs to; None when the name does not show it."""
+    found = _MUXED_NAME.fullmatch(name)
+    return None if found is None or len(found["prefix"]) >= MAX_PREFIX_LENGTH else found["prefix"]
+
+
+class OrphanSearch:
+    """Compares the listings of the storages with the metadata of RWS."""
+
+    def __init__(self, services: Services, ledger: AuditLedger, pace: Pace, now: Callable[[], float] = time.time) -> None:
+        self._services, self._ledger, self._pace, self._now = services, ledger, pace, now
+
+    def find_orphans(self) -> Iterator[Orphan]:
+        """Yield the orphans in the folders of all muxed files of the audit. A folder that cannot be listed is a finding."""
+        for text in self._ledger.read_folders():
+            folder = from_json(MediaLocation, json.loads(text))
+            try:
+                yield from self._search_folder(folder)
+            except Stopped:
+                raise
+            except MuxerError as error:
+                place = folder.url if not folder.bucket else f"{folder.bucket}/{folder.folder}"
+                self._ledger.add_findings([Finding(FindingKind.UNCHECKED, "", place, f"it cannot be listed: {error}")])
+
+    def _search_folder(self, folder: MediaLocation) -> Iterator[Orphan]:
+        store = self._services.stores.for_location(folder)
+        self._pace.await_turn()
+        young: list[Orphan] = []
+        for stored in store.list_folder(folder):
+            if _MUXED_NAME.fullmatch(stored.name) is None or self.is_named(stored.name):
+                continue
+            orphan = Orphan(folder.sibling(stored.name), stored)
+            if stored.modified is None or self._now() - stored.modified < YOUNG_SECONDS:
+                young.append(orphan)
+            else:
+                yield orphan
+        if young:
+            if self._services.stop.wait(SETTLE_SECONDS):
+                raise Stopped("the audit was stopped")
+            yield from (one for one in young if not self.is_named(one.stored.name) and store.head(one.location) is not None)
+
+    def is_named(self, name: str) -> bool:
+        """Whether metadata name a file of this name, or may do so: the recording of some names cannot be known."""
+        recording = recording_of_name(name)
+        if recording is None or self._ledger.is_known_name(name):
+            return True
+        self._pace.await_turn()
+        screen = self._services.repeat(
+            "reading the screen recording", lambda: self._services.rws.fetch_screen_recording(recording)
+        )
+        if screen is None:
+            # Characters that a name cannot contain are replaced by this one: the id may be another.
+            return "_" in recording and self._services.rws.fetch_call_recording(recording) is None
+        return any(name in media.known_names for media in screen.media)
+
+    def delete_orphan(self, orphan: Orphan) -> str:
+        """Delete an orphan that is old enough and stored unchanged. Returns what was done."""
+        if orphan.stored.modified is None or self._now() - orphan.stored.modified < MIN_DELETE_AGE_SECONDS:
+            return "not deleted: it was stored less than a week ago, or its age is unknown"
+        store = self._services.stores.for_location(orphan.location)
+        if self.is_named(orphan.stored.name):
+            return "not deleted: metadata name it by now"
+        listed = {
+            one.name: one.info for one in store.list_folder(orphan.location.sibling("")) if one.name == orphan.stored.name
+        }
+        if listed.get(orphan.stored.name) != orphan.stored.info:
+            return "not deleted: two listings differ"
+        store.delete_file(orphan.location)
+        log.info("orphan deleted", extra={"fields": {"file": orphan.stored.name}})
+        return "deleted"

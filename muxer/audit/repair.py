@@ -1,0 +1,127 @@
+"""Hands findings to the normal job: it muxes again, publishes, labels, deletes what is superseded. No source is touched."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+
+from muxer.audit.file_look import FileLook
+from muxer.audit.findings import Finding, FindingKind
+from muxer.audit.ledger import AuditLedger
+from muxer.audit.pace import Pace
+from muxer.errors import MuxerError, Stopped, format_error
+from muxer.gir.models import MediaFile
+from muxer.gir.targets import MuxTarget, select_targets
+from muxer.log.setup import recording_context
+from muxer.pipeline.job import Job, JobOptions
+from muxer.pipeline.services import Services
+
+log = logging.getLogger(__name__)
+
+# What is wrong with a muxed file itself: it is made again.
+MUX_AGAIN = frozenset(
+    (
+        FindingKind.FILE_MISSING,
+        FindingKind.WRONG_LENGTH,
+        FindingKind.NOT_ENCRYPTED,
+        FindingKind.WRONG_RECIPIENT,
+        FindingKind.DAMAGED,
+    )
+)
+# What the job does for a target that needs work.
+FINISH = frozenset((FindingKind.MISSING, FindingKind.LABEL_MISSING, FindingKind.SUPERSEDED_LEFT))
+REPAIRABLE = MUX_AGAIN | FINISH | {FindingKind.PUBLISHED_TWICE}
+REPAIRED = "repaired"
+
+
+class Repairer:
+    """Repairs the findings of an audit, one recording after the other."""
+
+    def __init__(self, services: Services, job: Job, options: JobOptions, ledger: AuditLedger, pace: Pace) -> None:
+        self._services, self._job, self._options, self._ledger = services, job, options, ledger
+        self._look = FileLook(services, pace)
+
+    def repair_findings(self) -> Iterator[tuple[Finding, str]]:
+        """Repair everything that can be repaired, and yield each finding with what was done. Raises Stopped."""
+        found = self._ledger.read_findings()
+        wanted = [(one, done) for one, done in found if one.kind in REPAIRABLE and done != REPAIRED]
+        for recording, group in groupby(wanted, key=lambda one: one[0].recording):
+            findings = [finding for finding, _ in group]
+            with recording_context(recording):
+                results = self._repair_recording(recording, findings)
+            for finding, what in zip(findings, results, strict=True):
+                self._ledger.record_repair(finding, what)
+                yield finding, what
+
+    def _repair_recording(self, recording: str, findings: Sequence[Finding]) -> list[str]:
+        """Return what was done about each of the findings of a recording."""
+        results: dict[str, str] = {}
+        for name in dict.fromkeys(self._target_name(recording, finding) for finding in findings):
+            try:
+                results[name] = (
+                    self._repair_target(recording, name, findings) if name else "its sources are no longer in RWS"
+                )
+            except Stopped:
+                raise
+            except MuxerError as error:
+                results[name] = f"not repaired: {format_error(error)}"
+        return [results[self._target_name(recording, finding)] for finding in findings]
+
+    def _target_name(self, recording: str, finding: Finding) -> str:
+        """Return the target that a finding is about, empty when no target has it any more."""
+        if finding.target:
+            return finding.target
+        for target in self._select_targets(recording):
+            if any(media.media_id == finding.file for media in target.covering_files):
+                return target.file_name
+        return ""
+
+    def _repair_target(self, recording: str, name: str, findings: Sequence[Finding]) -> str:
+        target = self._job.find_target(recording, name)
+        if target is None:
+            return "nothing to do: its sources have changed, or are no longer in RWS"
+        wrong = {one.file for one in findings if one.kind in MUX_AGAIN}
+        bad = [media for media in target.covering_files if media.media_id in wrong]
+        good = [media for media in target.covering_files if media not in bad]
+        if not target.needs_work and not bad and len(target.same_source_files) < 2:
+            return "nothing to do: it was corrected in the meantime"
+        if bad and not good and not target.same_source_files:
+            return "not repaired: the muxed file has more sources than RWS shows now, and would lose some"
+        if (bad and not good) or target.needs_work:
+            self._job.run(target, again=bool(bad) and not good)
+        self._delete_extra_files(recording, name, wrong)
+        return REPAIRED
+
+    def _delete_extra_files(self, recording: str, name: str, wrong: set[str]) -> None:
+        """Delete the wrong muxed files of a target that has a right one, and of several right ones all but one."""
+        target = self._job.find_target(recording, name)
+        if target is None or not target.same_source_files:
+            return
+        right = [media for media in target.covering_files if media.media_id not in wrong and self._is_stored(media)]
+        if not right:
+            return
+        kept = max(right, key=lambda media: (len(media.muxed_from or ()), media.media_id == name))
+        for media in target.same_source_files:
+            if media.media_id == kept.media_id:
+                continue
+            with self._services.publisher.recording_lock(recording):
+                if media.known_names & kept.known_names or self._location_of(media) == self._location_of(kept):
+                    self._services.rws.delete_media(recording, media.media_id)
+                else:
+                    self._services.superseded.delete_file(recording, media, kept.media_id)
+
+    @staticmethod
+    def _location_of(media: MediaFile) -> object:
+        return None if media.media_descriptor is None else dict(media.media_descriptor)
+
+    def _is_stored(self, media: MediaFile) -> bool:
+        look = self._look.look_at_result(media)
+        return look is not None and look.info is not None and look.info.length == media.stated_size
+
+    def _select_targets(self, recording: str) -> Sequence[MuxTarget]:
+        call = self._services.rws.fetch_call_recording(recording)
+        if call is None:
+            return ()
+        screen = self._services.rws.fetch_screen_recording(recording)
+        return select_targets(call, screen, **vars(self._options)).targets

@@ -1,0 +1,328 @@
+"""Command `audit`: prove that every call recording of a span of time is muxed, whole and where its metadata say."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import logging
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from muxer.app.service import ServiceParts
+from muxer.audit.auditor import AuditedCall, Auditor, AuditScope
+from muxer.audit.deep_check import DeepCheck, Sample
+from muxer.audit.findings import TEXTS, Finding, FindingKind
+from muxer.audit.html_report import write_report
+from muxer.audit.ledger import LEDGER_FILE, AuditLedger
+from muxer.audit.orphans import Orphan, OrphanSearch
+from muxer.audit.pace import DEFAULT_RATE, AllowedHours, Pace
+from muxer.audit.repair import REPAIRABLE, Repairer
+from muxer.audit.report import AuditSummary, finding_facts, report_facts
+from muxer.audit.spans import Span, parse_audit_time
+from muxer.commands._shared.common import create_parser, exit_code_of, show_table
+from muxer.commands._shared.embedded_muxer import Outcome, run_command
+from muxer.errors import ConfigError, Problem
+from muxer.gir.models import parse_time
+from muxer.pipeline.job import JobOptions
+from muxer.status.progress import format_duration
+from muxer.system.exit_codes import EXIT_OK, EXIT_SOME_FAILED
+from muxer.system.files import open_private
+
+log = logging.getLogger(__name__)
+
+# A terminal shows the first findings; reports have all.
+MAX_SHOWN_FINDINGS = 50
+REPORT_SECONDS = 60.0
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command; return 0 when all is complete, 4 with findings, 1 after an error, 2 for a wrong option."""
+    arguments = _create_parser().parse_args(argv)
+    return exit_code_of(lambda: _run_audit(arguments))
+
+
+def _create_parser() -> argparse.ArgumentParser:
+    parser = create_parser("audit", "Prove that every call recording is muxed, whole and where its metadata say.")
+    which = parser.add_argument_group("what is audited")
+    which.add_argument("--from", dest="start", metavar="T", help="calls that began at or after T")
+    which.add_argument("--to", dest="end", metavar="T", help="and before T; now if it is left out")
+    which.add_argument("--query", metavar="QUERY", help="instead: as in call_recording_query_string")
+    which.add_argument("--own-shard", action="store_true", help="only the calls of this instance (muxer_id)")
+    which.add_argument("--orphans", action="store_true", help="also look for stored files that no metadata name")
+    which.add_argument("--deep", action="store_true", help="also fetch muxed files and compare them with their sources")
+    which.add_argument("--sample", metavar="1/N", help="with --deep: only this share of the calls")
+    which.add_argument("--encrypted-since", metavar="T", help="when the site began to encrypt, if after its certificates")
+    how = parser.add_argument_group("how")
+    how.add_argument("--state", metavar="FILE", type=Path, help="where an audit that was stopped goes on")
+    how.add_argument("--rate", metavar="N", type=float, default=DEFAULT_RATE, help="requests a second (default 20)")
+    how.add_argument("--hours", metavar="20-6", help="work only in these hours of this machine's clock")
+    how.add_argument("--html", metavar="FILE", type=Path, help="write a report to FILE")
+    how.add_argument("--names", action="store_true", help="with --html: also names of sources, which may be of people")
+    repair = parser.add_argument_group("repair")
+    repair.add_argument("--repair", action="store_true", help="let the muxer correct what it can; no source is touched")
+    repair.add_argument("--delete-orphans", action="store_true", help="with --orphans: delete those older than a week")
+    repair.add_argument("--yes", action="store_true", help="do not ask before a repair")
+    return parser
+
+
+def _run_audit(arguments: argparse.Namespace) -> int:
+    scope, hours, sample, request = _read_options(arguments)
+    with _state_file(arguments.state) as path:
+        # A state file of another audit is refused before anything is sent.
+        with _open_ledger(path, request) as ledger:
+            scope = _keep_end(scope, ledger)
+
+        def audit(muxer: ServiceParts) -> Outcome:
+            with _open_ledger(path, request) as ledger:
+                pace = _create_pace(arguments, hours, muxer)
+                if not ledger.read_fact("finished", False):
+                    _audit_calls(muxer, ledger, scope, pace, sample if arguments.deep else None)
+                    if arguments.orphans:
+                        _list_orphans(muxer, ledger, pace)
+                    ledger.write_facts({"finished": True})
+                return lambda: EXIT_OK
+
+        code = run_command(arguments, audit, steps=True)
+        if code != EXIT_OK:
+            if arguments.state is not None:
+                sys.stderr.write(f"the same command goes on where this audit was stopped (--state {arguments.state})\n")
+            return code
+        with _open_ledger(path, request) as ledger:
+            wanted = _wanted_repairs(arguments, ledger)
+        if wanted and not _is_confirmed(arguments, wanted):
+            sys.stderr.write("nothing was repaired\n")
+        elif wanted:
+            code = run_command(arguments, partial(_repair_all, arguments, path, request, hours), steps=True)
+        with _open_ledger(path, request) as ledger:
+            result = _show_result(arguments, ledger)
+        return code or result
+
+
+def _keep_end(scope: AuditScope, ledger: AuditLedger) -> AuditScope:
+    """Let an audit without --to that goes on end where it was to end when it began."""
+    if scope.span is None:
+        return scope
+    until = ledger.read_fact("until", scope.span.end)
+    ledger.write_facts({"until": until})
+    return replace(scope, span=Span(scope.span.start, until))
+
+
+def _read_options(arguments: argparse.Namespace) -> tuple[AuditScope, AllowedHours | None, Sample, dict[str, Any]]:
+    """Return what the options mean, and the settings that a state file must have. Raises ConfigError."""
+    problems: list[Problem] = []
+
+    def read_option(option: str, text: str | None, parse: Callable[[str], Any]) -> Any:
+        try:
+            return None if text is None else parse(text)
+        except ValueError as error:
+            problems.append(Problem(option, str(error)))
+            return None
+
+    start = read_option("--from", arguments.start, parse_audit_time)
+    end = read_option("--to", arguments.end or str(int(time.time() * 1000)), parse_audit_time)
+    hours = read_option("--hours", arguments.hours, AllowedHours.parse)
+    sample = read_option("--sample", arguments.sample, Sample.parse) or Sample()
+    since = read_option("--encrypted-since", arguments.encrypted_since, _parse_time)
+    if start is not None and end is not None and start >= end:
+        problems.append(Problem("--to", "it is not after --from"))
+    problems += _find_conflicts(arguments)
+    if problems:
+        raise ConfigError(problems)
+    span = None if start is None or end is None else Span(start, end)
+    scope = AuditScope(span, arguments.query or "", arguments.own_shard, since)
+    request = {
+        "from": start,
+        "to": end if arguments.end else None,
+        "query": arguments.query,
+        "own_shard": arguments.own_shard,
+        "deep": f"{sample.part}/{sample.whole}" if arguments.deep else None,
+        "orphans": arguments.orphans,
+    }
+    return scope, hours, sample, request
+
+
+def _find_conflicts(arguments: argparse.Namespace) -> list[Problem]:
+    """Return what is wrong with options that each are right."""
+    repairs = arguments.repair or arguments.delete_orphans
+    wrong = {
+        ("--from", "give either --from and --to, or --query"): (arguments.start is None) == (arguments.query is None),
+        ("--to", "it has no meaning with --query"): arguments.query is not None and arguments.end is not None,
+        ("--rate", "it is not above 0"): not arguments.rate > 0,
+        ("--sample", "it has no meaning without --deep"): bool(arguments.sample) and not arguments.deep,
+        ("--delete-orphans", "it has no meaning without --orphans"): arguments.delete_orphans and not arguments.orphans,
+        ("--repair", "nobody can be asked here; add --yes"): repairs and not arguments.yes and not sys.stdin.isatty(),
+    }
+    return [Problem(option, what) for (option, what), is_wrong in wrong.items() if is_wrong]
+
+
+def _parse_time(text: str) -> datetime:
+    time_ = parse_time(text)
+    if time_ is None:
+        raise ValueError(f"{text!r} is no time such as 2026-03-01T00:00:00Z")
+    return time_
+
+
+@contextmanager
+def _state_file(path: Path | None) -> Iterator[Path]:
+    """Yield the state file, a temporary one when none is named."""
+    if path is not None:
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="recording-muxer-audit-") as folder:
+        yield Path(folder) / LEDGER_FILE
+
+
+@contextmanager
+def _open_ledger(path: Path, request: dict[str, Any]) -> Iterator[AuditLedger]:
+    ledger = AuditLedger(path, request)
+    try:
+        yield ledger
+    finally:
+        ledger.close()
+
+
+def _create_pace(arguments: argparse.Namespace, hours: AllowedHours | None, muxer: ServiceParts) -> Pace:
+    def report_pause(minutes: int) -> None:
+        log.info("pausing until the allowed hours, %s", f"for {minutes} minutes")
+
+    return Pace(arguments.rate, hours, muxer.services.stop, report_pause)
+
+
+def _audit_calls(muxer: ServiceParts, ledger: AuditLedger, scope: AuditScope, pace: Pace, sample: Sample | None) -> None:
+    auditor = Auditor(muxer.config, muxer.services, ledger, scope, pace)
+    deep = DeepCheck(muxer.services, muxer.job, pace)
+    started = reported = time.monotonic()
+    with muxer.services.activity.track_target("", "", "audit"):
+        for calls in auditor.audit_calls():
+            for one in calls if sample is not None else ():
+                if sample is not None and sample.includes(one.call.id):
+                    _compare_call(ledger, deep, one)
+            if time.monotonic() - reported >= REPORT_SECONDS:
+                reported = time.monotonic()
+                log.info("%s", _progress_line(ledger, reported - started))
+
+
+def _progress_line(ledger: AuditLedger, seconds: float) -> str:
+    found = sum(ledger.count_findings().values())
+    return f"{ledger.read_fact('calls', 0):,} calls audited in {format_duration(seconds)}, {found:,} findings"
+
+
+def _compare_call(ledger: AuditLedger, deep: DeepCheck, audited: AuditedCall) -> None:
+    gone = {finding.file for finding in audited.verdict.findings if finding.kind is FindingKind.SOURCE_MISSING}
+    for target in audited.selection.targets:
+        if target.same_source_files and not gone & set(target.source_ids):
+            ledger.add_findings(deep.check_target(audited.call, target))
+            ledger.write_facts({"deep": ledger.read_fact("deep", 0) + len(target.same_source_files)})
+
+
+def _list_orphans(muxer: ServiceParts, ledger: AuditLedger, pace: Pace) -> None:
+    for orphan in OrphanSearch(muxer.services, ledger, pace).find_orphans():
+        ledger.add_findings([_orphan_finding(orphan)])
+
+
+def _orphan_finding(orphan: Orphan) -> Finding:
+    place = orphan.location.folder if not orphan.location.bucket else f"{orphan.location.bucket}/{orphan.location.folder}"
+    stored = orphan.stored
+    age = "" if stored.modified is None else f", stored on {datetime.fromtimestamp(stored.modified, UTC):%Y-%m-%d %H:%M} UTC"
+    return Finding(FindingKind.ORPHAN, "", stored.name, f"{stored.info.length} bytes in {place}{age}")
+
+
+def _wanted_repairs(arguments: argparse.Namespace, ledger: AuditLedger) -> int:
+    """Return the number of findings that would be repaired."""
+    kinds = (REPAIRABLE if arguments.repair else frozenset()) | (
+        {FindingKind.ORPHAN} if arguments.delete_orphans else frozenset()
+    )
+    return sum(count for kind, count in ledger.count_findings().items() if kind in kinds)
+
+
+def _is_confirmed(arguments: argparse.Namespace, wanted: int) -> bool:
+    if arguments.yes:
+        return True
+    sys.stderr.write(f"{wanted} findings can be corrected now. No source file is touched. Go on? [y/N] ")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def _repair_all(
+    arguments: argparse.Namespace, path: Path, request: dict[str, Any], hours: AllowedHours | None, muxer: ServiceParts
+) -> Outcome:
+    pace = _create_pace(arguments, hours, muxer)
+    with _open_ledger(path, request) as ledger:
+        if arguments.repair:
+            muxer.services.recover_leftovers()
+            options = JobOptions.from_config(muxer.config.advanced)
+            repairer = Repairer(muxer.services, muxer.job, options, ledger, pace)
+            with muxer.services.activity.track_target("", "", "repair"):
+                for finding, what in repairer.repair_findings():
+                    log.info("%s: %s: %s", finding.recording, TEXTS[finding.kind].title, what)
+        if arguments.delete_orphans:
+            search = OrphanSearch(muxer.services, ledger, pace)
+            known = {finding.file: finding for finding, _ in ledger.read_findings() if finding.kind is FindingKind.ORPHAN}
+            for orphan in list(search.find_orphans()):
+                if (listed := known.get(orphan.stored.name)) is not None:
+                    what = search.delete_orphan(orphan)
+                    ledger.record_repair(listed, what)
+                    log.info("%s: %s", orphan.stored.name, what)
+    return lambda: EXIT_OK
+
+
+def _show_result(arguments: argparse.Namespace, ledger: AuditLedger) -> int:
+    summary = AuditSummary.from_ledger(ledger)
+    if arguments.html is not None:
+        _write_html(arguments.html, ledger, arguments.names)
+    if arguments.json:
+        _write_json(ledger)
+    else:
+        _print_result(ledger, summary)
+    return EXIT_OK if summary.is_complete else EXIT_SOME_FAILED
+
+
+def _write_html(path: Path, ledger: AuditLedger, names: bool) -> None:
+    try:
+        with open_private(path) as file, io.TextIOWrapper(file, encoding="utf-8", newline="\n") as text:
+            write_report(text, ledger, datetime.now(UTC), names=names)
+    except OSError as error:
+        raise ConfigError([Problem("--html", f"{path} cannot be written: {error.strerror}")]) from error
+
+
+def _write_json(ledger: AuditLedger) -> None:
+    """Print the report as JSON, one finding after the other: there may be a million."""
+    out = sys.stdout
+    out.write("{")
+    for number, (name, value) in enumerate(report_facts(ledger)):
+        out.write(f"{',' if number else ''}\n {json.dumps(name)}: ")
+        if name == "list":
+            out.write("[")
+            for row, facts in enumerate(value):
+                out.write(f"{',' if row else ''}\n  {json.dumps(facts, ensure_ascii=False)}")
+            out.write("]")
+        else:
+            out.write(json.dumps(value, ensure_ascii=False))
+    out.write("\n}\n")
+
+
+def _print_result(ledger: AuditLedger, summary: AuditSummary) -> None:
+    total = sum(summary.findings.values())
+    if total:
+        rows = []
+        for number, (finding, repair) in enumerate(ledger.read_findings()):
+            if number == MAX_SHOWN_FINDINGS and sys.stdout.isatty():
+                break
+            facts = finding_facts(finding, repair)
+            what = f"{facts['what']}: {facts['detail']}" + (f" ({repair})" if repair else "")
+            rows.append((facts["call_started"], finding.recording, what, finding.file))
+        show_table(("call began", "recording", "what is wrong", "file"), rows)
+        if len(rows) < total:
+            sys.stdout.write(f"{total - len(rows):,} more; --html or --json show all\n")
+        for kind, count in summary.findings.items():
+            sys.stdout.write(f"{count:,} x {TEXTS[kind].title}. {TEXTS[kind].remedy}.\n")
+    sys.stdout.write(f"{summary.describe()}\n")

@@ -1,0 +1,272 @@
+"""Command `audit`: each thing that can be wrong is made on purpose and found, nothing else is, and repairs correct it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab.build import AddedCall
+from lab.lab import Lab
+from tests.support.calls import TWO_AGENTS, add_short, muxed_entries, screen_file, stored_muxed, write_config
+from tests.support.commands import run_in_process, run_subprocess, start_command
+from tests.support.daemon import run_muxer, wait_until
+
+Make = Callable[..., Lab]
+AGE = timedelta(days=3)
+EVERYTHING = {"advanced__call_recording_query_string": "startTime=0"}
+WEEK_SECONDS = 7 * 86_400
+
+
+@pytest.fixture
+def lab(make_lab: Make) -> Lab:
+    return make_lab()
+
+
+@pytest.fixture
+def calls(lab: Lab) -> list[AddedCall]:
+    return add_short(lab, range(5), AGE)
+
+
+@pytest.fixture
+def config(lab: Lab, calls: list[AddedCall]) -> Path:
+    """The configuration of a lab whose calls are all muxed."""
+    done = run_muxer(write_config(lab, "migration", **EVERYTHING))
+    assert done.process.returncode == 0, done.err
+    return write_config(lab)
+
+
+def run_audit(config: Path, *arguments: str, code: int | None = None) -> dict[str, Any]:
+    start = (datetime.now(UTC) - AGE - timedelta(hours=1)).isoformat()
+    span = () if "--query" in arguments else ("--from", start)
+    status, out, err = run_subprocess(config, "audit", "--json", "--rate", "1000", *span, *arguments)
+    assert out, err
+    report = json.loads(out)
+    expected = code if code is not None else 4 if report["open_findings"] else 0
+    assert status == expected, (status, out, err)
+    return dict(report)
+
+
+def kinds_of(report: dict[str, Any]) -> set[tuple[str, str]]:
+    """Return kind and recording of each finding."""
+    return {(one["kind"], one["recording"]) for one in report["list"]}
+
+
+def muxed_path(lab: Lab, media_id: str) -> Path:
+    return lab.site.media.folder / "screens" / media_id
+
+
+def change_entry(lab: Lab, call: AddedCall, **values: Any) -> dict[str, Any]:
+    """Change the entry of the muxed file of a call; None removes a value. Returns the entry."""
+    [entry] = muxed_entries(lab, call.id)
+    changed = {name: value for name, value in (entry | values).items() if value is not None}
+    lab.store.delete_screen_media(call.id, entry["mediaId"])
+    lab.store.add_screen_media(call.id, lab.region, changed)
+    return changed
+
+
+def remove_label(lab: Lab, call: AddedCall) -> None:
+    recording = lab.store.get_call(call.id)
+    assert recording is not None
+    lab.store.add_call(recording | {"labels": []})
+
+
+def test_a_complete_site_has_no_findings(lab: Lab, calls: list[AddedCall], config: Path) -> None:
+    report = run_audit(config, "--orphans", "--deep", code=0)
+    assert report["complete"] is True and report["list"] == []
+    assert report["counts"] == {"calls": 5, "with_screens": 5, "files": 5, "pending": 0, "deep": 5}
+    assert "nothing is wrong" in report["summary"]
+
+
+def test_every_kind_of_damage_is_found_and_nothing_else(lab: Lab, config: Path, calls: list[AddedCall]) -> None:
+    missing, no_file, short, unlabelled, sourceless = calls
+    [entry] = muxed_entries(lab, missing.id)
+    lab.store.delete_screen_media(missing.id, entry["mediaId"])
+    muxed_path(lab, muxed_entries(lab, no_file.id)[0]["mediaId"]).unlink()
+    path = muxed_path(lab, muxed_entries(lab, short.id)[0]["mediaId"])
+    path.write_bytes(path.read_bytes()[:-16])
+    remove_label(lab, unlabelled)
+    screen_file(lab, sourceless).unlink()
+    report = run_audit(config, "--orphans")
+    assert {(one["kind"], one["recording"] or one["file"]) for one in report["list"]} == {
+        ("missing", missing.id),
+        ("orphan", entry["mediaId"]),
+        ("file_missing", no_file.id),
+        ("wrong_length", short.id),
+        ("label_missing", unlabelled.id),
+        ("source_missing", sourceless.id),
+    }
+    assert all(one["detail"] and one["what_to_do"] for one in report["list"])
+    # Without --orphans, the files in the storages are not listed.
+    assert "orphan" not in run_audit(config)["findings"]
+
+
+def test_repair_corrects_what_it_can_and_a_second_audit_is_clean(lab: Lab, config: Path, calls: list[AddedCall]) -> None:
+    missing, no_file, short, unlabelled, clear = calls
+    [entry] = muxed_entries(lab, missing.id)
+    lab.store.delete_screen_media(missing.id, entry["mediaId"])
+    muxed_path(lab, entry["mediaId"]).unlink()
+    muxed_path(lab, muxed_entries(lab, no_file.id)[0]["mediaId"]).unlink()
+    path = muxed_path(lab, muxed_entries(lab, short.id)[0]["mediaId"])
+    path.write_bytes(path.read_bytes()[:-16])
+    remove_label(lab, unlabelled)
+    change_entry(lab, clear, pkcs7=None, certAlias=None)
+    before = {path.name: path.read_bytes() for path in _sources(lab)}
+    report = run_audit(config, "--repair", "--yes", "--encrypted-since", "2000-01-01T00:00:00Z", code=0)
+    assert {one["repair"] for one in report["list"]} == {"repaired"}
+    assert Counter(one["kind"] for one in report["list"]) == Counter(
+        ("missing", "file_missing", "wrong_length", "label_missing", "not_encrypted")
+    )
+    again = run_audit(config, "--orphans", "--deep", "--encrypted-since", "2000-01-01T00:00:00Z", code=0)
+    assert again["counts"]["files"] == again["counts"]["deep"] == 5
+    assert {path.name: path.read_bytes() for path in _sources(lab)} == before
+
+
+def _sources(lab: Lab) -> list[Path]:
+    folder = lab.site.media.folder
+    return sorted(path for name in ("calls", "screens") for path in (folder / name).iterdir() if "_muxed" not in path.name)
+
+
+def test_files_published_twice_and_superseded_ones_are_reduced_to_one(
+    lab: Lab, config: Path, calls: list[AddedCall]
+) -> None:
+    twice = calls[0]
+    [entry] = muxed_entries(lab, twice.id)
+    second = entry["mediaId"].replace("_muxed", "-2_muxed")
+    muxed_path(lab, second).write_bytes(muxed_path(lab, entry["mediaId"]).read_bytes())
+    descriptor = entry["originalMediaDescriptor"]
+    other = descriptor | {"path": descriptor["path"].replace(entry["mediaId"], second)}
+    lab.store.add_screen_media(twice.id, lab.region, entry | {"mediaId": second, "originalMediaDescriptor": other})
+    report = run_audit(config)
+    assert kinds_of(report) == {("published_twice", twice.id)}
+    run_audit(config, "--repair", "--yes", code=0)
+    assert [one["mediaId"] for one in muxed_entries(lab, twice.id)] == [entry["mediaId"]]
+    assert second not in stored_muxed(lab) and entry["mediaId"] in stored_muxed(lab)
+
+
+def test_a_flipped_byte_and_a_file_of_other_sources_are_found_by_comparison(
+    lab: Lab, config: Path, calls: list[AddedCall], make_lab: Make
+) -> None:
+    clear_site = make_lab(encryption_group="empty")
+    added = add_short(clear_site, range(3), AGE)
+    done = run_muxer(write_config(clear_site, "migration", **EVERYTHING))
+    assert done.process.returncode == 0, done.err
+    flipped, exchanged, _ = added
+    path = muxed_path(clear_site, muxed_entries(clear_site, flipped.id)[0]["mediaId"])
+    content = bytearray(path.read_bytes())
+    content[-200] ^= 0x20
+    path.write_bytes(content)
+    source = muxed_path(clear_site, muxed_entries(clear_site, added[2].id)[0]["mediaId"])
+    other = muxed_path(clear_site, muxed_entries(clear_site, exchanged.id)[0]["mediaId"])
+    other.write_bytes(source.read_bytes())
+    change_entry(clear_site, exchanged, size=str(other.stat().st_size))
+    config = write_config(clear_site)
+    assert run_audit(config, code=0)["list"] == []
+    report = run_audit(config, "--deep")
+    assert kinds_of(report) == {("damaged", flipped.id), ("damaged", exchanged.id)}
+    run_audit(config, "--deep", "--repair", "--yes", code=0)
+    assert run_audit(config, "--deep", "--orphans", code=0)["counts"]["deep"] == 3
+
+
+def test_orphans_are_deleted_after_a_week_only(lab: Lab, config: Path, calls: list[AddedCall]) -> None:
+    young, old = (f"{calls[0].id}_{digest * 20}_muxed.mp4" for digest in "ab")
+    for name in (young, old):
+        muxed_path(lab, name).write_bytes(b"x" * 1000)
+    long_ago = time.time() - WEEK_SECONDS - 60
+    os.utime(muxed_path(lab, old), (long_ago, long_ago))
+    report = run_audit(config, "--orphans", "--delete-orphans", "--yes")
+    assert {one["file"]: one["repair"].partition(":")[0] for one in report["list"]} == {young: "not deleted", old: "deleted"}
+    assert young in stored_muxed(lab) and old not in stored_muxed(lab)
+
+
+def test_a_state_file_belongs_to_one_audit_and_shows_its_result_again(
+    lab: Lab, config: Path, calls: list[AddedCall], tmp_path: Path
+) -> None:
+    state = tmp_path / "audit.state"
+    query = ("--query", "startTime=0", "--state", str(state))
+    first = run_audit(config, *query)
+    requests = len(lab.store.served_requests)
+    assert run_audit(config, *query)["counts"] == first["counts"]
+    assert len(lab.store.served_requests) == requests
+    assert state.stat().st_mode & 0o077 == 0
+    code, _, err = run_subprocess(config, "audit", "--from", "2026-01-01", "--state", str(state))
+    assert code == 2 and "--state" in err and "another" in err
+
+
+def test_an_audit_that_was_stopped_goes_on_behind_what_it_has_done(lab: Lab, tmp_path: Path) -> None:
+    added = add_short(lab, range(120), AGE)
+    config, state = write_config(lab, advanced__concurrent_queries="1"), tmp_path / "audit.state"
+    arguments = ("--query", "startTime=0", "--state", str(state))
+    process = start_command(config, "audit", "--rate", "50", *arguments)
+    wait_until(lambda: state.exists() and count_calls(state), 60, "the first part of the audit")
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM and "goes on" in err
+    done = count_calls(state)
+    assert 0 < done < len(added)
+    report = run_audit(config, *arguments)
+    assert report["counts"]["calls"] == len(added) and report["findings"] == {"missing": len(added)}
+
+
+def count_calls(state: Path) -> int:
+    with (
+        contextlib.suppress(sqlite3.Error),
+        contextlib.closing(sqlite3.connect(f"file:{state}?mode=ro", uri=True)) as opened,
+    ):
+        row = opened.execute("SELECT value FROM facts WHERE name = 'calls'").fetchone()
+        return int(row[0]) if row else 0
+    return 0
+
+
+def test_an_audit_without_a_service_fails_and_says_nothing_of_completeness(lab: Lab, calls: list[AddedCall]) -> None:
+    lab.store.fail_next("rws", "GET", "screen-recordings", 503, times=1000, headers={"Retry-After": "0"})
+    code, out, err = run_subprocess(write_config(lab), "audit", "--query", "startTime=0")
+    assert code == 1 and "complete" not in out and "503" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "option"),
+    [
+        ((), "--from"),
+        (("--from", "yesterday"), "--from"),
+        (("--from", "1780000000"), "--from"),
+        (("--from", "2026-02-01", "--to", "2026-01-01"), "--to"),
+        (("--from", "2026-01-01", "--hours", "25-3"), "--hours"),
+        (("--from", "2026-01-01", "--rate", "0"), "--rate"),
+        (("--from", "2026-01-01", "--sample", "1/10"), "--sample"),
+        (("--from", "2026-01-01", "--deep", "--sample", "2/1"), "--sample"),
+        (("--from", "2026-01-01", "--delete-orphans", "--yes"), "--delete-orphans"),
+        (("--from", "2026-01-01", "--repair"), "--repair"),
+    ],
+)
+def test_wrong_options_are_named(lab: Lab, arguments: tuple[str, ...], option: str) -> None:
+    code, _, err = run_in_process(write_config(lab), "audit", *arguments)
+    assert code == 2 and option in err, err
+
+
+def test_calls_that_the_muxer_still_looks_at_are_pending(lab: Lab) -> None:
+    add_short(lab, range(2), timedelta(minutes=5))
+    report = run_audit(write_config(lab), code=0)
+    assert report["counts"]["pending"] == 2 and report["list"] == []
+
+
+def test_the_report_is_one_page_without_names(lab: Lab, config: Path, calls: list[AddedCall], tmp_path: Path) -> None:
+    add_short(lab, range(10, 12), AGE, TWO_AGENTS)
+    page = tmp_path / "report.html"
+    report = run_audit(config, "--html", str(page))
+    assert report["findings"] == {"missing": 4}
+    text = page.read_text(encoding="utf-8")
+    assert text.startswith("<!doctype html>") and "<svg" in text and text.rstrip().endswith("</html>")
+    assert "http" not in text and "<script" not in text
+    for part in TWO_AGENTS.screens:
+        assert part.agent.username not in text

@@ -1,0 +1,190 @@
+"""The parts of an audit: its span of time, its pace, its state file, recipients of envelopes, names of orphans."""
+
+from __future__ import annotations
+
+import os
+import threading
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lab.tools import run_program
+from muxer.audit.call_rules import CallVerdict
+from muxer.audit.deep_check import Sample
+from muxer.audit.findings import Finding, FindingKind
+from muxer.audit.ledger import AuditLedger
+from muxer.audit.orphans import recording_of_name
+from muxer.audit.pace import AllowedHours, Pace
+from muxer.audit.spans import SLICE_MS, Span, parse_audit_time
+from muxer.crypto.recipients import certificate_recipient, envelope_recipients
+from muxer.errors import ConfigError, EncryptionError, Stopped
+from muxer.gir.muxed_names import muxed_name
+
+HOUR_MS = 3_600_000
+MARCH = 1_772_323_200_000  # 2026-03-01T00:00:00Z
+
+
+@pytest.mark.parametrize(
+    "text", ["2026-03-01", "2026-03-01T00:00:00Z", "2026-03-01T01:00:00+01:00", "20260301", " 1772323200000 "]
+)
+def test_times_in_every_form(text: str) -> None:
+    assert parse_audit_time(text) == MARCH
+
+
+@pytest.mark.parametrize("text", ["", "yesterday", "1772323200", "99999999999999", "2026-13-01"])
+def test_unusable_times_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="time"):
+        parse_audit_time(text)
+
+
+@given(start=st.integers(MARCH, MARCH + 10**9), length=st.integers(1, 40 * SLICE_MS), at=st.integers(0, 40 * SLICE_MS))
+def test_each_call_belongs_to_one_slice_and_its_query(start: int, length: int, at: int) -> None:
+    whole = Span(start, start + length)
+    slices = [one for one in whole.divide() if one.contains(start + at)]
+    assert len(slices) == (1 if at < length else 0)
+    for one in slices:
+        begin, end = (int(part.partition("=")[2]) for part in one.query.split("&"))
+        assert begin <= start + at and start + at + 12 * HOUR_MS <= end + SLICE_MS
+
+
+@pytest.mark.parametrize(
+    ("text", "hour", "minutes"),
+    [("20-6", 21, 0), ("20-6", 5, 0), ("20-6", 6, 14 * 60), ("20:30-21", 20, 30), ("0-24", 12, None), ("9-17", 8, 60)],
+)
+def test_allowed_hours(text: str, hour: int, minutes: int | None) -> None:
+    if minutes is None:
+        with pytest.raises(ValueError, match="hours"):
+            AllowedHours.parse(text)
+        return
+    assert AllowedHours.parse(text).minutes_until(datetime(2026, 3, 1, hour)) == minutes
+
+
+@pytest.mark.parametrize("text", ["", "20", "25-3", "20-20", "6pm-6am"])
+def test_unusable_hours_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="hours"):
+        AllowedHours.parse(text)
+
+
+def test_no_request_passes_outside_the_hours_and_a_stop_ends_the_wait() -> None:
+    stop, pauses = threading.Event(), []
+
+    def report_pause(minutes: int) -> None:
+        pauses.append(minutes)
+        stop.set()
+
+    pace = Pace(1000, AllowedHours.parse("20-6"), stop, report_pause, lambda: datetime(2026, 3, 1, 12))
+    with pytest.raises(Stopped):
+        pace.await_turn()
+    assert pauses == [8 * 60]
+
+
+@pytest.mark.parametrize(("text", "count"), [("1/1", 1000), ("1/10", 100), ("3/4", 750)])
+def test_a_sample_has_its_share_and_is_the_same_each_time(text: str, count: int) -> None:
+    chosen = [number for number in range(1000) if Sample.parse(text).includes(f"call {number}")]
+    assert abs(len(chosen) - count) <= 40
+    assert chosen == [number for number in range(1000) if Sample.parse(text).includes(f"call {number}")]
+
+
+@pytest.mark.parametrize("text", ["", "10", "0/10", "2/1", "1/0", "a/b"])
+def test_unusable_samples_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="share"):
+        Sample.parse(text)
+
+
+class TestLedger:
+    REQUEST = {"from": 1, "query": None}
+    FINDING = Finding(FindingKind.MISSING, "call", "file", "detail", "target", 7200.0)
+
+    def test_what_is_recorded_is_there_after_a_restart(self, tmp_path: Path) -> None:
+        path = tmp_path / "state"
+        ledger = AuditLedger(path, self.REQUEST)
+        doubtful = (("file", frozenset({b"\x01\x02"})),)
+        verdict = CallVerdict((self.FINDING,), 2, 1, doubtful, frozenset({frozenset({b"\x03"})}))
+        ledger.record_calls([("call", 7200.0, True, verdict), ("other", 7300.0, False, CallVerdict())])
+        ledger.add_findings([self.FINDING])
+        ledger.record_places(["folder"], ["name"])
+        ledger.close()
+        ledger = AuditLedger(path, self.REQUEST)
+        assert [ledger.read_fact(name, 0) for name in ("calls", "with_screens", "files", "pending")] == [2, 1, 2, 1]
+        assert list(ledger.read_findings()) == [(self.FINDING, "")]
+        assert list(ledger.read_hours()) == [(2, 2, 2, 1)]
+        assert ledger.is_seen("call") and not ledger.is_seen("new")
+        assert ledger.is_known_name("name") and not ledger.is_known_name("call")
+        assert list(ledger.read_doubtful()) == [("call", "file", frozenset({b"\x01\x02"}), 7200.0)]
+        assert ledger.read_source_sets() == [frozenset({b"\x03"})]
+        ledger.record_repair(self.FINDING, "repaired")
+        ledger.end_slice(1)
+        assert not ledger.is_seen("call") and ledger.read_fact("slices_done", 0) == 1
+        assert list(ledger.read_findings()) == [(self.FINDING, "repaired")]
+        assert ledger.count_findings() == {FindingKind.MISSING: 1}
+
+    def test_it_is_private(self, tmp_path: Path) -> None:
+        AuditLedger(tmp_path / "state", self.REQUEST).close()
+        assert os.name != "posix" or (tmp_path / "state").stat().st_mode & 0o777 == 0o600
+
+    def test_that_of_another_audit_is_refused(self, tmp_path: Path) -> None:
+        AuditLedger(tmp_path / "state", self.REQUEST).close()
+        with pytest.raises(ConfigError, match="another from"):
+            AuditLedger(tmp_path / "state", self.REQUEST | {"from": 2})
+
+    def test_a_file_that_is_no_state_is_refused_and_unchanged(self, tmp_path: Path) -> None:
+        path = tmp_path / "notes.txt"
+        path.write_text("not a database, and long enough to have a header" * 10)
+        with pytest.raises(ConfigError, match="is not the state file"):
+            AuditLedger(path, self.REQUEST)
+        assert path.read_text().startswith("not a database")
+
+
+def test_recipients_are_those_that_openssl_encrypted_for(tmp_path: Path) -> None:
+    """The judge is openssl, which makes certificates and envelopes."""
+    certificates = []
+    for name in ("one", "two"):
+        key, certificate = tmp_path / f"{name}.key", tmp_path / f"{name}.pem"
+        subject = f"/O=Bank & Söhne/CN={name}"
+        request = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-utf8", "-days", "2", "-subj", subject]
+        run_program([*request, "-keyout", str(key), "-out", str(certificate)])
+        certificates.append(certificate)
+    (tmp_path / "clear").write_bytes(b"content")
+    wanted = {certificate_recipient(one.read_text()) for one in certificates}
+    assert len(wanted) == 2
+    for chosen in (certificates, certificates[:1]):
+        command = ["openssl", "cms", "-encrypt", "-aes-256-cbc", "-outform", "PEM", "-in", str(tmp_path / "clear")]
+        run_program([*command, "-out", str(tmp_path / "envelope"), *map(str, chosen)])
+        found = envelope_recipients((tmp_path / "envelope").read_text())
+        assert found == {certificate_recipient(one.read_text()) for one in chosen}
+    serial = x509.load_pem_x509_certificate(certificates[0].read_bytes()).serial_number
+    assert certificate_recipient(certificates[0].read_text()).endswith(serial.to_bytes(20, "big").lstrip(b"\0"))
+
+
+@pytest.mark.parametrize(
+    "pem", ["", "no PEM", "-----BEGIN PKCS7-----\n!!\n-----END PKCS7-----", "-----BEGIN PKCS7-----\nMAA=\n-----END PKCS7-----"]
+)
+def test_unreadable_envelopes_are_refused(pem: str) -> None:
+    with pytest.raises(EncryptionError):
+        envelope_recipients(pem)
+
+
+def test_the_recording_of_a_muxed_name() -> None:
+    for recording in ("01ABC", "3de6371d-0571-5542-9c7d-fb23d2cd83d2", "with_underline"):
+        name = muxed_name(recording, ["a", "b"])
+        again = name.replace("_muxed", "-2_muxed")
+        blank = muxed_name(recording, ["a", "b"], [(0, 5)])
+        for one in (name, f"{name}.bin", again, blank):
+            assert recording_of_name(one) == recording
+    assert recording_of_name(muxed_name("x" * 80, ["a"])) is None
+    assert recording_of_name("agent1_screen.mp4") is None
+
+
+def test_times_without_an_hour_have_their_place(tmp_path: Path) -> None:
+    ledger = AuditLedger(tmp_path / "state", {})
+    ledger.record_calls([("call", None, False, CallVerdict())])
+    assert list(ledger.read_hours()) == [(0, 1, 0, 0)]
+
+
+def test_the_start_of_the_day_is_utc() -> None:
+    assert datetime.fromtimestamp(MARCH / 1000, UTC) == datetime(2026, 3, 1, tzinfo=UTC)
+    assert timedelta(milliseconds=SLICE_MS) == timedelta(days=1)

@@ -1,0 +1,191 @@
+"""What an audit finds wrong with one call, by rules that need no service."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from muxer.audit.call_rules import CallVerdict, Look, SiteRules, choose_wrong_recipients, judge_call, wanted_looks
+from muxer.audit.findings import TEXTS, FindingKind
+from muxer.gir.labels import LABEL
+from muxer.gir.models import CallRecording, ScreenRecording, format_time
+from muxer.gir.targets import TargetSelection, select_targets
+from muxer.storage.base import ObjectInfo
+
+NOW = datetime(2026, 3, 10, tzinfo=UTC)
+START = NOW - timedelta(days=5)
+ENVELOPE = "-----BEGIN PKCS7-----\nAA==\n-----END PKCS7-----\n"
+OURS, OTHERS, FORMER = frozenset({b"ours"}), frozenset({b"others"}), frozenset({b"former"})
+SIZE = 1000
+
+
+def media(media_id: str, kind: str, seconds: int = 60, **more: Any) -> dict[str, Any]:
+    times = {"startTime": format_time(START), "stopTime": format_time(START + timedelta(seconds=seconds))}
+    parameters = {"contact": {"userName": "agent"}, "region": "r"} | more.pop("parameters", {})
+    descriptor = {"storage": "webDAV", "path": media_id, "data": {"storagePath": "http://dav/screens"}}
+    return {
+        "mediaId": media_id,
+        "type": kind,
+        "size": str(SIZE),
+        "parameters": parameters,
+        "originalMediaDescriptor": descriptor,
+        **times,
+        **more,
+    }
+
+
+def muxed(media_id: str, *sources: str, **more: Any) -> dict[str, Any]:
+    return media(media_id, "video/mp4", parameters={"muxed_mediaIds": list(sources)}, **more)
+
+
+def judge(
+    screens: list[dict[str, Any]],
+    *,
+    audio: dict[str, Any] | None = None,
+    labels: tuple[str, ...] = (LABEL,),
+    looks: dict[str, Look] | None = None,
+    envelopes: dict[str, frozenset[bytes]] | None = None,
+    rules: SiteRules | None = None,
+) -> CallVerdict:
+    """Judge a call with one audio file; all files are stored with the right length unless `looks` says otherwise."""
+    sound = audio or media("audio", "audio/mp3")
+    call = CallRecording.from_json(
+        {"id": "call", "region": "r", "mediaFiles": [sound], "labels": [{"name": one} for one in labels]}
+    )
+    screen = ScreenRecording.from_json({"id": "call", "region": "r", "mediaFiles": screens}) if screens else None
+    selection = select_targets(call, screen, delete_superseded=True, label=True)
+    seen = {media_id: Look(True, ObjectInfo(SIZE)) for media_id in wanted_looks(selection)} | (looks or {})
+    found = judge_call(call, selection, seen, envelopes or {}, rules or SiteRules(NOW - timedelta(hours=12)))
+    assert all(one.recording == "call" and one.started == START.timestamp() for one in found.findings)
+    return found
+
+
+def kinds(verdict: CallVerdict) -> list[str]:
+    return [one.kind.value for one in verdict.findings]
+
+
+SCREEN = media("screen", "video/mp4")
+MUXED = muxed("muxed", "audio", "screen")
+
+
+def test_a_whole_call_has_no_finding() -> None:
+    found = judge([SCREEN, MUXED])
+    assert (found.findings, found.files, found.pending) == ((), 1, 0)
+
+
+def test_a_call_without_screen_files_needs_nothing() -> None:
+    assert judge([]) == CallVerdict()
+
+
+@pytest.mark.parametrize(
+    ("screens", "labels", "expected"),
+    [
+        ([SCREEN], (LABEL,), ["missing"]),
+        ([SCREEN], (), ["missing"]),
+        ([SCREEN, MUXED], (), ["label_missing"]),
+        ([SCREEN, MUXED, muxed("muxed-2", "audio", "screen")], (LABEL,), ["published_twice"]),
+        ([media("early", "video/mp4"), SCREEN, MUXED], (LABEL,), ["missing"]),
+    ],
+)
+def test_what_the_muxer_would_still_do_is_found(screens: list[Any], labels: tuple[str, ...], expected: list[str]) -> None:
+    assert kinds(judge(screens, labels=labels)) == expected
+
+
+def test_a_muxed_file_with_more_sources_than_wanted_is_enough() -> None:
+    assert kinds(judge([SCREEN, muxed("fuller", "audio", "screen", "gone")])) == []
+
+
+def test_work_that_the_muxer_still_looks_at_is_pending() -> None:
+    found = judge([SCREEN], rules=SiteRules(START - timedelta(hours=1)))
+    assert (found.findings, found.pending) == ((), 1)
+
+
+@pytest.mark.parametrize(
+    ("look", "expected"),
+    [
+        (Look(), "file_missing"),
+        (Look(True, ObjectInfo(SIZE - 1)), "wrong_length"),
+        (Look(unknown="refused"), "unchecked"),
+    ],
+)
+def test_what_the_storage_says_of_the_muxed_file(look: Look, expected: str) -> None:
+    assert kinds(judge([SCREEN, MUXED], looks={"muxed": look})) == [expected]
+
+
+def test_a_muxed_file_without_a_location_cannot_be_checked() -> None:
+    assert kinds(judge([SCREEN, MUXED | {"originalMediaDescriptor": None}])) == []
+    found = judge_without_look("muxed")
+    assert kinds(found) == ["unchecked"]
+
+
+def judge_without_look(media_id: str) -> CallVerdict:
+    call = CallRecording.from_json(
+        {"id": "call", "region": "r", "mediaFiles": [media("audio", "audio/mp3")], "labels": [{"name": LABEL}]}
+    )
+    screen = ScreenRecording.from_json({"id": "call", "region": "r", "mediaFiles": [SCREEN, MUXED]})
+    selection = select_targets(call, screen, delete_superseded=True, label=True)
+    looks = {one: Look(True, ObjectInfo(SIZE)) for one in wanted_looks(selection) if one != media_id}
+    return judge_call(call, selection, looks, {}, SiteRules(NOW))
+
+
+@pytest.mark.parametrize("gone", ["audio", "screen"])
+def test_missing_sources_are_found_once(gone: str) -> None:
+    other = media("other", "video/mp4", parameters={"contact": {"userName": "second"}})
+    files = [SCREEN, MUXED, other, muxed("muxed-other", "audio", "other")]
+    assert kinds(judge(files, looks={gone: Look()})) == ["source_missing"]
+
+
+def test_a_source_that_only_rws_has_may_not_be_visible() -> None:
+    assert kinds(judge_without_look("audio")) == []
+
+
+class TestEncryption:
+    SITE = SiteRules(NOW - timedelta(hours=12), OURS, START - timedelta(days=1))
+    LATER = SiteRules(NOW - timedelta(hours=12), OURS, START + timedelta(days=1))
+    SECRET = muxed("muxed", "audio", "screen", pkcs7=ENVELOPE)
+    SECRET_SCREEN = media("screen", "video/mp4", pkcs7=ENVELOPE)
+
+    def test_a_clear_file_of_an_encrypted_source(self) -> None:
+        assert kinds(judge([self.SECRET_SCREEN, MUXED])) == ["not_encrypted"]
+
+    def test_a_clear_file_while_the_certificates_were_in_force(self) -> None:
+        assert kinds(judge([SCREEN, MUXED], rules=self.SITE)) == ["not_encrypted"]
+
+    def test_a_clear_file_of_a_time_before_the_certificates(self) -> None:
+        assert kinds(judge([SCREEN, MUXED], rules=self.LATER)) == []
+
+    def test_a_file_for_the_current_certificates(self) -> None:
+        found = judge([SCREEN, self.SECRET], rules=self.SITE, envelopes={"muxed": OURS})
+        assert (kinds(found), found.doubtful) == ([], ())
+
+    def test_an_unreadable_envelope(self) -> None:
+        assert kinds(judge([SCREEN, self.SECRET], rules=self.SITE)) == ["wrong_recipient"]
+
+    def test_other_recipients_are_judged_at_the_end(self) -> None:
+        found = judge([self.SECRET_SCREEN, self.SECRET], rules=self.SITE, envelopes={"muxed": FORMER, "screen": FORMER})
+        assert (kinds(found), found.doubtful, found.source_sets) == ([], (("muxed", FORMER),), frozenset({FORMER}))
+        known = [*found.source_sets, OURS]
+        assert list(choose_wrong_recipients(iter([("call", "muxed", FORMER)]), known)) == []
+        [(recording, file, detail)] = choose_wrong_recipients(iter([("call", "muxed", OTHERS)]), known)
+        assert (recording, file, detail) == ("call", "muxed", "1 of its 1 recipients are unknown")
+        both = [OURS | FORMER]
+        [(_, _, detail)] = choose_wrong_recipients(iter([("call", "muxed", FORMER)]), both)
+        assert detail == "some recipients are missing"
+
+    def test_former_recipients_of_clear_sources_are_not_judged_by_later_certificates(self) -> None:
+        found = judge([SCREEN, self.SECRET], rules=self.LATER, envelopes={"muxed": FORMER})
+        assert (kinds(found), found.doubtful) == ([], ())
+
+
+def test_problems_of_the_metadata_are_stated() -> None:
+    call = CallRecording.from_json({"id": "call", "region": "r", "mediaFiles": [media("audio", "audio/mp3")]})
+    found = judge_call(call, TargetSelection((), ("broken",)), {}, {}, SiteRules(NOW))
+    assert [(one.kind, one.detail) for one in found.findings] == [
+        (FindingKind.UNCHECKED, "its metadata are unusable: broken")
+    ]
+
+
+def test_every_kind_has_its_texts() -> None:
+    assert set(TEXTS) == set(FindingKind)
