@@ -1,10 +1,10 @@
-"""Compares a stored muxed file with one that is muxed anew from the same sources."""
+"""Compares a stored muxed file with one that is made now from the same sources."""
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -51,12 +51,12 @@ class DeepCheck:
     def __init__(self, services: Services, job: Job, pace: Pace) -> None:
         self._services, self._job, self._pace = services, job, pace
 
-    def check_target(self, call: CallRecording, target: MuxTarget) -> Iterator[Finding]:
-        """Yield the findings about the muxed files that have exactly the sources of `target`.
+    def compare_results(self, call: CallRecording, target: MuxTarget, results: Sequence[MediaFile]) -> Iterator[Finding]:
+        """Yield the findings about `results`, muxed files that have exactly the sources of `target`.
 
         Raises Stopped, and the error of a service that is unavailable.
         """
-        for media in target.same_source_files:
+        for media in results:
             started = None if call.start is None else to_microseconds(call.start) / 1e6
             finding = partial(Finding, recording=call.id, file=media.media_id, target=target.file_name, started=started)
             try:

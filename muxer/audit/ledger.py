@@ -69,7 +69,7 @@ class AuditLedger:
     def _check_request(self, request: Mapping[str, Any]) -> None:
         known = self.read_fact("request", {})
         if self.read_fact("version", 0) != _VERSION:
-            raise ConfigError([Problem("--state", f"{self._path} was written by another version; delete it to begin anew")])
+            raise ConfigError([Problem("--state", f"{self._path} was written by another version; delete it to start again")])
         different = [name for name in request if json.loads(json.dumps(request[name])) != known.get(name)]
         if different:
             what = f"{self._path} belongs to an audit with another {', '.join(different)}; name another file, or delete it"

@@ -42,6 +42,7 @@ log = logging.getLogger(__name__)
 # A terminal shows the first findings; reports have all.
 MAX_SHOWN_FINDINGS = 50
 REPORT_SECONDS = 60.0
+_NOT_COMPARED = (FindingKind.SOURCE_MISSING, FindingKind.FILE_MISSING, FindingKind.WRONG_LENGTH)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -217,11 +218,13 @@ def _progress_line(ledger: AuditLedger, seconds: float) -> str:
 
 
 def _compare_call(ledger: AuditLedger, deep: DeepCheck, audited: AuditedCall) -> None:
-    gone = {finding.file for finding in audited.verdict.findings if finding.kind is FindingKind.SOURCE_MISSING}
+    """Compare what is there: a file that is missing or of another length is a finding already."""
+    wrong = {one.file for one in audited.verdict.findings if one.kind in _NOT_COMPARED}
     for target in audited.selection.targets:
-        if target.same_source_files and not gone & set(target.source_ids):
-            ledger.add_findings(deep.check_target(audited.call, target))
-            ledger.write_facts({"deep": ledger.read_fact("deep", 0) + len(target.same_source_files)})
+        results = [media for media in target.same_source_files if media.media_id not in wrong]
+        if results and not wrong & set(target.source_ids):
+            ledger.add_findings(deep.compare_results(audited.call, target, results))
+            ledger.write_facts({"deep": ledger.read_fact("deep", 0) + len(results)})
 
 
 def _list_orphans(muxer: ServiceParts, ledger: AuditLedger, pace: Pace) -> None:

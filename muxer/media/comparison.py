@@ -37,7 +37,7 @@ def compare_muxed(stored: Path, reference: Path, folder: Path, tools: MediaTools
     try:
         stored_video, stored_audio = _read_pair(stored)
         is_fast = starts_with_index(stored)
-    except (BoxError, ValueError) as error:
+    except (BoxError, MediaError, ValueError) as error:
         return [f"it cannot be read as an MP4 file: {error}"]
     found = [] if is_fast else ["its index is behind the media: playback starts only when all of it is loaded"]
     found += _compare_lengths(stored_audio, audio)

@@ -1,0 +1,119 @@
+"""The audit on Apache as the Genesys guide sets it up, and on S3: findings that are made in the store itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab.bucket import ExternalS3
+from lab.lab import Lab
+from lab.switches import Switches
+from tests.support.apache import GENESYS_FOLDER, run_apache
+from tests.support.calls import add_short, muxed_entries, write_config
+from tests.support.commands import run_subprocess
+from tests.support.daemon import run_muxer
+from tests.support.moto_server import moto_server
+from tests.support.s3 import BUCKET, KEY, SECRET, S3Server
+from tests.support.tls import HOST
+
+AGE = timedelta(days=3)
+CLEAR = Switches(encryption_group="empty")
+
+
+@dataclass
+class Site:
+    """A lab, and functions that change a file below `screens` in its store: write (None: delete)."""
+
+    lab: Lab
+    write: Callable[[str, bytes | None], None]
+    read: Callable[[str], bytes]
+
+
+@contextmanager
+def on_apache(kept_lab: type[Lab], folder: Path) -> Iterator[Site]:
+    with run_apache(GENESYS_FOLDER) as dav, kept_lab(folder / "lab", CLEAR, dav=dav) as lab:
+        place = dav.root / "screens"
+
+        def write(name: str, content: bytes | None) -> None:
+            if content is None:
+                (place / name).unlink()
+            else:
+                (place / name).write_bytes(content)
+
+        yield Site(lab, write, lambda name: (place / name).read_bytes())
+
+
+@contextmanager
+def on_s3(_: type[Lab], folder: Path) -> Iterator[Site]:
+    with ExitStack() as stack:
+        url = stack.enter_context(moto_server(HOST))
+        server = S3Server(url, KEY, SECRET, None, "us-east-1")
+        server.client.create_bucket(Bucket=BUCKET)
+        external = ExternalS3(url, KEY, SECRET, BUCKET, ("calls", "screens"), None, "us-east-1")
+        lab = stack.enter_context(Lab(folder / "lab", CLEAR, s3=external))
+
+        def write(name: str, content: bytes | None) -> None:
+            if content is None:
+                server.client.delete_object(Bucket=BUCKET, Key=f"screens/{name}")
+            else:
+                server.client.put_object(Bucket=BUCKET, Key=f"screens/{name}", Body=content)
+
+        yield Site(lab, write, lambda name: server.read_object(f"screens/{name}"))
+
+
+@pytest.fixture(params=[on_apache, on_s3], ids=["apache of the Genesys guide", "s3"])
+def site(request: pytest.FixtureRequest, kept_lab: type[Lab], tmp_path: Path) -> Iterator[Site]:
+    with request.param(kept_lab, tmp_path) as site:
+        yield site
+
+
+def run_audit(config: Path, *arguments: str) -> dict[str, Any]:
+    start = (datetime.now(UTC) - AGE - timedelta(hours=1)).isoformat()
+    code, out, err = run_subprocess(config, "audit", "--json", "--rate", "1000", "--from", start, "--orphans", *arguments)
+    assert out, err
+    report: dict[str, Any] = json.loads(out)
+    assert code == (4 if report["open_findings"] else 0), (out, err)
+    return report
+
+
+def test_what_is_wrong_in_the_store_is_found_and_repaired(site: Site) -> None:
+    lab = site.lab
+    gone, short, changed, sourceless = calls = add_short(lab, range(4), AGE)
+    done = run_muxer(write_config(lab, "migration", advanced__call_recording_query_string="startTime=0"))
+    assert done.process.returncode == 0, done.err
+    config = write_config(lab)
+    assert run_audit(config, "--deep")["list"] == []
+    names = {call.id: muxed_entries(lab, call.id)[0]["mediaId"] for call in calls}
+    site.write(names[gone.id], None)
+    site.write(names[short.id], site.read(names[short.id])[:-1])
+    content = bytearray(site.read(names[changed.id]))
+    content[-100] ^= 1
+    site.write(names[changed.id], bytes(content))
+    site.write(sourceless.screens[0].media_id, None)
+    stray = names[gone.id].replace("_muxed", "-7_muxed")
+    site.write(stray, b"x" * 100)
+    expected = {
+        ("file_missing", names[gone.id]),
+        ("wrong_length", names[short.id]),
+        ("damaged", names[changed.id]),
+        ("source_missing", sourceless.screens[0].media_id),
+        ("orphan", stray),
+    }
+    assert {(one["kind"], one["file"]) for one in run_audit(config, "--deep")["list"]} == expected
+    repaired = run_audit(config, "--deep", "--repair", "--yes")["list"]
+    assert {(one["kind"], one["repair"]) for one in repaired if one["repair"]} == {
+        ("file_missing", "repaired"),
+        ("wrong_length", "repaired"),
+        ("damaged", "repaired"),
+    }
+    assert {(one["kind"], one["file"]) for one in run_audit(config, "--deep")["list"]} == {
+        ("source_missing", sourceless.screens[0].media_id),
+        ("orphan", stray),
+    }
