@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +17,7 @@ from lab.site import MediaRoot
 from tests.faults import outcome, run_counters
 from tests.faults.killable_muxer import KillableMuxer
 from tests.faults.recording_factory import FaultRecording, RecordingFactory
+from tests.support.commands import run_subprocess
 from tests.support.daemon import wait_until
 
 TIMEOUT_SECONDS = 90
@@ -46,6 +50,18 @@ class FaultLab:
     def find_problems(self, recordings: list[FaultRecording]) -> list[str]:
         """Return the problems of `recordings`."""
         return [problem for recording in recordings for problem in outcome.recording_problems(self.lab, recording)]
+
+    def find_wrong(self, victim: KillableMuxer) -> list[dict[str, Any]]:
+        """Return the findings of an audit of everything, by the configuration of `victim`, with its newest calls due."""
+        config = victim.config.with_name("audit.cfg")
+        text = re.sub(r"(?m)^window_past *=.*\n", "", victim.config.read_text())
+        config.write_text(text.replace("[processing]", "[processing]\nwindow_past = 1", 1))
+        options = ("--query", "startTime=0", "--orphans", "--deep", "--rate", "1000", "--json")
+        code, out, err = run_subprocess(config, "audit", *options)
+        assert out, err
+        report = json.loads(out)
+        assert report["counts"]["files"] and code == (4 if report["list"] else 0), (out, err)
+        return list(report["list"])
 
     def find_leftovers(self, *victims: KillableMuxer) -> list[str]:
         """Return the leftover files in the storage and in the temporary folders."""

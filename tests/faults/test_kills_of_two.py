@@ -73,3 +73,7 @@ def test_random_kills_of_one_of_two_instances_on_the_same_window(
 def test_no_duplicates_or_leftovers_at_the_end(scene: FaultLab, victim: KillableMuxer, other: KillableMuxer) -> None:
     assert [one for one in scene.factory.created if not outcome.is_done(scene.lab, one)] == []
     assert scene.find_leftovers(victim, other) == []
+
+
+def test_an_audit_finds_nothing_afterwards(scene: FaultLab, victim: KillableMuxer) -> None:
+    assert scene.find_wrong(victim) == []

@@ -6,6 +6,7 @@ import os
 import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from cryptography import x509
@@ -60,7 +61,7 @@ def test_allowed_hours(text: str, hour: int, minutes: int | None) -> None:
         with pytest.raises(ValueError, match="hours"):
             AllowedHours.parse(text)
         return
-    assert AllowedHours.parse(text).minutes_until(datetime(2026, 3, 1, hour)) == minutes
+    assert AllowedHours.parse(text).minutes_until(datetime(2026, 3, 1, hour, tzinfo=UTC)) == minutes
 
 
 @pytest.mark.parametrize("text", ["", "20", "25-3", "20-20", "6pm-6am"])
@@ -76,7 +77,7 @@ def test_no_request_passes_outside_the_hours_and_a_stop_ends_the_wait() -> None:
         pauses.append(minutes)
         stop.set()
 
-    pace = Pace(1000, AllowedHours.parse("20-6"), stop, report_pause, lambda: datetime(2026, 3, 1, 12))
+    pace = Pace(1000, AllowedHours.parse("20-6"), stop, report_pause, lambda: datetime(2026, 3, 1, 12, tzinfo=UTC))
     with pytest.raises(Stopped):
         pace.await_turn()
     assert pauses == [8 * 60]
@@ -96,7 +97,7 @@ def test_unusable_samples_are_refused(text: str) -> None:
 
 
 class TestLedger:
-    REQUEST = {"from": 1, "query": None}
+    REQUEST: ClassVar[dict[str, object]] = {"from": 1, "query": None}
     FINDING = Finding(FindingKind.MISSING, "call", "file", "detail", "target", 7200.0)
 
     def test_what_is_recorded_is_there_after_a_restart(self, tmp_path: Path) -> None:
