@@ -77,13 +77,17 @@ class AuditLedger:
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
-        self._database.execute("BEGIN IMMEDIATE")
+        """Write all of it or nothing. Raises LocalResourceError when the file cannot be written."""
         try:
-            yield
-        except BaseException:
-            self._database.execute("ROLLBACK")
-            raise
-        self._database.execute("COMMIT")
+            self._database.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self._database.execute("ROLLBACK")
+                raise
+            self._database.execute("COMMIT")
+        except sqlite3.OperationalError as error:
+            raise LocalResourceError(f"the state file {self._path} cannot be written: {error}") from error
 
     def read_fact(self, name: str, default: Any) -> Any:
         """Return a fact, `default` when it was not written."""

@@ -57,7 +57,8 @@ class Repairer:
     def _repair_recording(self, recording: str, findings: Sequence[Finding]) -> list[str]:
         """Return what was done about each of the findings of a recording."""
         results: dict[str, str] = {}
-        for name in dict.fromkeys(self._target_name(recording, finding) for finding in findings):
+        names = [self._target_name(recording, finding) for finding in findings]
+        for name in dict.fromkeys(names):
             try:
                 results[name] = (
                     self._repair_target(recording, name, findings) if name else "its sources are no longer in RWS"
@@ -66,7 +67,7 @@ class Repairer:
                 raise
             except MuxerError as error:
                 results[name] = f"not repaired: {format_error(error)}"
-        return [results[self._target_name(recording, finding)] for finding in findings]
+        return [results[name] for name in names]
 
     def _target_name(self, recording: str, finding: Finding) -> str:
         """Return the target that a finding is about, empty when no target has it any more."""

@@ -193,7 +193,7 @@ def _open_ledger(path: Path, request: dict[str, Any]) -> Iterator[AuditLedger]:
 
 def _create_pace(arguments: argparse.Namespace, hours: AllowedHours | None, muxer: ServiceParts) -> Pace:
     def report_pause(minutes: int) -> None:
-        log.info("pausing until the allowed hours, %s", f"for {minutes} minutes")
+        log.info("pausing for %d minutes, until the allowed hours", minutes)
 
     return Pace(arguments.rate, hours, muxer.services.stop, report_pause)
 

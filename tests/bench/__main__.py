@@ -15,7 +15,19 @@ from tempfile import TemporaryDirectory
 from muxer import __version__
 from muxer.app.program_checks import program_version
 from muxer.system.process import Runner
-from tests.bench import backlog, engine, failing_services, fleet, memory, pipeline, polling, scaling, simulation, start
+from tests.bench import (
+    audit,
+    backlog,
+    engine,
+    failing_services,
+    fleet,
+    memory,
+    pipeline,
+    polling,
+    scaling,
+    simulation,
+    start,
+)
 from tests.bench.inputs import PROGRAMS
 from tests.bench.measure import TABLE_HEADER, BenchSetting, Figure, format_row
 
@@ -24,6 +36,7 @@ TOPICS = {
     "pipeline": pipeline.measure,
     "memory": memory.measure,
     "polling": polling.measure,
+    "audit": audit.measure,
     "start": start.measure,
     "scaling": scaling.measure,
     "backlog": backlog.measure,

@@ -96,10 +96,11 @@ class BenchLab:
         added = self._call_lab("add", serial=serial, start=start.isoformat(), call=what, **how)
         return AddedRecording(added["id"], start, added["audio"], tuple(added["screens"]))
 
-    def add_finished(self, count: int, hours: float) -> None:
-        """Add finished recordings, spread over the last ``hours``."""
+    def add_finished(self, count: int, hours: float, *, stored: bool = False) -> None:
+        """Add finished recordings, spread over the last ``hours``; their files exist if they are `stored`."""
         first = datetime.now(UTC) - timedelta(hours=hours)
-        self._call_lab("add_finished", count=count, first=first.isoformat(), apart=0.98 * hours * 3600 / count)
+        apart = 0.98 * hours * 3600 / count
+        self._call_lab("add_finished", count=count, first=first.isoformat(), apart=apart, stored=stored)
 
     def forget_requests(self) -> None:
         """Restart the count of requests."""

@@ -72,8 +72,9 @@ class _LabCommands:
         self._store.add_call(metadata.call_recording(site, plan, recording_id, begin, media))
         return {"id": recording_id, "audio": stored.name, "screens": names}
 
-    def add_finished(self, count: int, first: str, apart: float) -> JSON:
-        """Add recordings that are muxed and labelled, ``apart`` seconds apart, without their files."""
+    def add_finished(self, count: int, first: str, apart: float, stored: bool) -> JSON:
+        """Add recordings that are muxed and labelled, ``apart`` seconds apart, without their files. `stored`: all of them
+        share three files."""
         seconds, site = 180, self._lab.site
         plan = CallPlan("finished", seconds, (ScreenPart(0, seconds),), muxed=True)
         nothing = self._lab.folder / "nothing"
@@ -83,12 +84,23 @@ class _LabCommands:
             start = datetime.fromisoformat(first) + timedelta(seconds=apart * serial)
             audio, screen = f"{recording_id}.mp3", f"{ALICE.username}_{recording_id}.mp4"
             media = metadata.call_media(site, plan, recording_id, start, nothing, None) | {"mediaId": audio}
+            if stored:
+                self._share_file(media, "calls")
             self._store.add_call(metadata.call_recording(site, plan, recording_id, start, media))
             source = metadata.screen_media(site, plan.screens[0], recording_id, start, nothing, None) | {"mediaId": screen}
             muxed_entry = metadata.muxed_media(site, plan, recording_id, start, nothing, [audio, screen])
             for one in (source, muxed_entry | {"mediaId": f"{recording_id}_muxed.mp4"}):
+                if stored:
+                    self._share_file(one, "screens")
                 self._store.add_screen_media(recording_id, site.region, one)
         return {}
+
+    def _share_file(self, media: JSON, collection: str) -> None:
+        shared, root = "shared.mp4", self._lab.site.media
+        (root.folder / collection / shared).touch()
+        media["originalMediaDescriptor"] = (
+            root.call_descriptor(shared) if collection == "calls" else root.screen_descriptor(shared)
+        )
 
     def forget_requests(self) -> JSON:
         """Restart the count of requests."""

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sqlite3
+import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -16,7 +17,8 @@ from typing import Any
 
 import pytest
 
-from lab.build import AddedCall
+from lab.build import AddedCall, build_calls
+from lab.cases import CallPlan, Case, ScreenPart
 from lab.lab import Lab
 from tests.support.calls import TWO_AGENTS, add_short, muxed_entries, screen_file, stored_muxed, write_config
 from tests.support.commands import run_in_process, run_subprocess, start_command
@@ -176,6 +178,50 @@ def test_a_flipped_byte_and_a_file_of_other_sources_are_found_by_comparison(
     assert kinds_of(report) == {("damaged", flipped.id), ("damaged", exchanged.id)}
     run_audit(config, "--deep", "--repair", "--yes", code=0)
     assert run_audit(config, "--deep", "--orphans", code=0)["counts"]["deep"] == 3
+
+
+def test_every_case_of_the_lab_is_complete_when_it_is_muxed(lab: Lab) -> None:
+    lab.add_cases(start=datetime.now(UTC) - AGE)
+    done = run_muxer(write_config(lab, "migration", **EVERYTHING))
+    assert done.process.returncode == 0, done.err
+    report = run_audit(write_config(lab), "--orphans", "--deep", code=0)
+    assert report["counts"]["files"] == report["counts"]["deep"] == 7
+
+
+def test_a_superseded_file_is_found_and_deleted(lab: Lab) -> None:
+    plan = CallPlan("late", 8, (ScreenPart(0, 4), ScreenPart(4, 4, late=True)))
+    [call], late = build_calls(lab.site, [(Case.LATE, plan, datetime.now(UTC) - AGE, 0)])
+    run_muxer(write_config(lab, "first", **EVERYTHING))
+    for recording_id, entry in late:
+        lab.store.add_screen_media(recording_id, lab.region, entry)
+    run_muxer(write_config(lab, "second", advanced__delete_superseded="0", **EVERYTHING))
+    entries = {entry["mediaId"]: entry for entry in muxed_entries(lab, call.id)}
+    fewest = min(entries, key=lambda name: len(entries[name]["parameters"]["muxed_mediaIds"]))
+    assert len(entries) == 2
+    config = write_config(lab)
+    [finding] = run_audit(config)["list"]
+    assert (finding["kind"], finding["file"]) == ("superseded_left", fewest)
+    run_audit(config, "--repair", "--yes", code=0)
+    assert [entry["mediaId"] for entry in muxed_entries(lab, call.id)] == [name for name in entries if name != fewest]
+    assert fewest not in stored_muxed(lab)
+
+
+def test_a_file_that_is_encrypted_for_a_stranger_is_found(
+    lab: Lab, config: Path, calls: list[AddedCall], tmp_path: Path
+) -> None:
+    key, certificate, envelope = (tmp_path / name for name in ("key", "certificate", "envelope"))
+    request = ("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=stranger")
+    subprocess.run(["openssl", *request, "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    command = ["openssl", "cms", "-encrypt", "-aes-256-cbc", "-outform", "PEM", "-in", certificate, "-out", envelope]
+    subprocess.run([*command, certificate], check=True)
+    stranger, unreadable, *_ = calls
+    change_entry(lab, stranger, pkcs7=envelope.read_text().replace("CMS", "PKCS7"))
+    change_entry(lab, unreadable, pkcs7="-----BEGIN PKCS7-----\nAAAA\n-----END PKCS7-----\n")
+    since = ("--encrypted-since", "2000-01-01T00:00:00Z")
+    report = run_audit(config, *since)
+    assert kinds_of(report) == {("wrong_recipient", stranger.id), ("wrong_recipient", unreadable.id)}
+    run_audit(config, "--repair", "--yes", *since, code=0)
+    assert run_audit(config, "--deep", "--orphans", *since, code=0)["counts"]["deep"] == 5
 
 
 def test_orphans_are_deleted_after_a_week_only(lab: Lab, config: Path, calls: list[AddedCall]) -> None:

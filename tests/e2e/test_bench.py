@@ -17,7 +17,7 @@ from tests.support.tools import FOLDER_VARIABLE
 
 ROOT = Path(__file__).resolve().parents[2]
 # Without the fleet benchmarks, which take minutes: their parts have separate tests.
-TOPICS = ["engine", "pipeline", "memory", "polling", "start", "scaling", "backlog"]
+TOPICS = ["engine", "pipeline", "memory", "polling", "audit", "start", "scaling", "backlog"]
 TIMEOUT_SECONDS = 300
 
 
