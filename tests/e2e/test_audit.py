@@ -212,7 +212,8 @@ def test_a_file_that_is_encrypted_for_a_stranger_is_found(
     key, certificate, envelope = (tmp_path / name for name in ("key", "certificate", "envelope"))
     request = ("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=stranger")
     subprocess.run(["openssl", *request, "-keyout", key, "-out", certificate], check=True, capture_output=True)
-    command = ["openssl", "cms", "-encrypt", "-aes-256-cbc", "-outform", "PEM", "-in", certificate, "-out", envelope]
+    command: list[str | Path] = ["openssl", "cms", "-encrypt", "-aes-256-cbc", "-outform", "PEM"]
+    command += ["-in", certificate, "-out", envelope]
     subprocess.run([*command, certificate], check=True)
     stranger, unreadable, *_ = calls
     change_entry(lab, stranger, pkcs7=envelope.read_text().replace("CMS", "PKCS7"))
