@@ -48,11 +48,20 @@ def _run_daemon(_name: str, parts: ServiceParts) -> int:
     from muxer.app.daemon import Daemon
 
     daemon = Daemon(parts.config, parts.services, parts.job, parts.runner)
+    _start_audits(parts)
     with _monitoring_port(daemon, parts), _alert_hook(daemon, parts) as report_migration:
         code = daemon.run()
         if code == EXIT_SOME_FAILED:
             report_migration(daemon.outcomes.failures.values())
         return code
+
+
+def _start_audits(parts: ServiceParts) -> None:
+    """Start the regular audits, if they are configured; their thread ends when the process stops."""
+    if parts.config.audit.every and not parts.config.advanced.call_recording_query_string:
+        from muxer.audit.scheduled import ScheduledAudit
+
+        ScheduledAudit(parts.config, parts.services).start()
 
 
 @contextmanager

@@ -41,6 +41,7 @@ from muxer.scheduling.executor import TargetExecutor, ThreadExecutor
 from muxer.scheduling.outcome_recorder import OutcomeRecorder
 from muxer.status.fleet_status import FleetStatus, fleet_to_dict
 from muxer.status.heartbeat import Heartbeat
+from muxer.status.last_audit import read_last_audit
 from muxer.status.state_file import STATE_FILE, StateFile
 from muxer.system.exit_codes import EXIT_FAILED, EXIT_OK, EXIT_SOME_FAILED
 from muxer.system.masking import Mask
@@ -135,6 +136,7 @@ class Daemon:
             deviations=self._services.rws.deviations,
             warnings=warnings,
             fleet=self._fleet_view,
+            audit=lambda: read_last_audit(self._services.workspace.path),
         )
 
     def _fleet_view(self) -> FleetStatus | None:

@@ -24,7 +24,7 @@ from muxer.audit.findings import TEXTS, Finding, FindingKind
 from muxer.audit.html_report import write_report
 from muxer.audit.ledger import LEDGER_FILE, AuditLedger
 from muxer.audit.orphans import Orphan, OrphanSearch
-from muxer.audit.pace import DEFAULT_RATE, AllowedHours, Pace
+from muxer.audit.pace import DEFAULT_RATE, Pace
 from muxer.audit.repair import REPAIRABLE, Repairer
 from muxer.audit.report import AuditSummary, finding_facts, report_facts
 from muxer.audit.spans import Span, parse_audit_time
@@ -34,6 +34,7 @@ from muxer.errors import ConfigError, Problem
 from muxer.gir.models import parse_time
 from muxer.pipeline.job import JobOptions
 from muxer.status.progress import format_duration
+from muxer.system.allowed_hours import AllowedHours
 from muxer.system.exit_codes import EXIT_OK, EXIT_SOME_FAILED
 from muxer.system.files import open_private
 

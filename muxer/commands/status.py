@@ -35,6 +35,7 @@ from muxer.log.setup import escape_control
 from muxer.status.error_help import help_for
 from muxer.status.fleet_status import fleet_from_dict
 from muxer.status.formatting import format_ago, format_datetime, format_span
+from muxer.status.last_audit import LastAudit, read_last_audit
 from muxer.status.state_file import running_jobs
 from muxer.system.exit_codes import EXIT_FAILED, EXIT_OK
 
@@ -76,6 +77,7 @@ class StatusView:
     past: JournalHistory
     problems: tuple[str, ...]
     codes: list[tuple[str, str, int]]
+    audit: LastAudit
 
     @property
     def has_workers_only(self) -> bool:
@@ -93,7 +95,8 @@ def gather_status(config: Config) -> StatusView:
     of_workers = [f"{worker.folder.name}: {problem}" for worker in workers for problem in process_problems(worker)]
     of_instance = [] if instance.state is None and workers else instance_problems(instance, config)
     past = history.read_history(instance.journal_path if instance.journal_path.exists() else None, time.time())
-    return StatusView(instance, workers, past, (*of_instance, *of_workers), history.count_by_code(instance.journal_path))
+    codes, audit = history.count_by_code(instance.journal_path), read_last_audit(instance.folder)
+    return StatusView(instance, workers, past, (*of_instance, *of_workers), codes, audit)
 
 
 def status_facts(config: Config, view: StatusView) -> dict[str, Any]:
@@ -108,6 +111,7 @@ def status_facts(config: Config, view: StatusView) -> dict[str, Any]:
         "targets": view.past.counts,
         "last_hour": vars(_sum_hours(view.past, 1)),
         "last_day": vars(_sum_hours(view.past, history.SHOWN_HOURS)),
+        "last_audit": vars(view.audit) if view.audit.has_ended else None,
         "failures_by_code": view.codes,
         "remedies": {code: help_for(code) for code in view.remedy_codes},
     }
@@ -129,6 +133,7 @@ def _print_status(config: Config, view: StatusView) -> None:
         _print_work(config, state, now)
     if not view.has_workers_only:
         write("".join(f"{line}\n" for line in _count_lines(view.past)))
+        write("".join(f"{line}\n" for line in _audit_lines(view.audit, now)))
     if view.workers:
         print_workers(view.workers, config.advanced.worker_threads, now)
     if view.codes:
@@ -179,6 +184,14 @@ def _poll_lines(state: dict[str, Any], now: float) -> list[str]:
         start = polls["oldest_open"]
         lines.append(f"oldest call without its muxed file: started {format_datetime(start)}, {format_ago(start, now)}")
     return lines
+
+
+def _audit_lines(audit: LastAudit, now: float) -> list[str]:
+    """Return the line about the last regular audit, if one has ended."""
+    if not audit.has_ended:
+        return []
+    result = f"{audit.finding_count} findings, the log names the command that shows them" if audit.findings else "complete"
+    return [f"last audit: {format_ago(audit.at, now)}, {audit.calls:,} calls, {audit.files:,} muxed files: {result}"]
 
 
 def _count_lines(past: JournalHistory) -> list[str]:

@@ -16,6 +16,7 @@ from typing import Any
 
 from muxer.config import fleet_options, types
 from muxer.config.programs import ProgramPath
+from muxer.system.allowed_hours import AllowedHours
 
 
 @dataclass(frozen=True)
@@ -291,6 +292,22 @@ class AlertOptions:
 
 
 @dataclass(frozen=True)
+class AuditOptions:
+    """Regular audits of what is muxed, see [audit.md](audit.md#regularly)."""
+
+    every: float = own_option(
+        types.parse_days,
+        "0",
+        "days from one audit to the next, which covers the calls since then, such as 7 or 7 days; 0 = never",
+        value=0.0,
+    )
+    hours: AllowedHours | None = own_option(
+        types.parse_hours, "", "only in these hours of this machine's clock, such as 20-6; empty = always", value=None
+    )
+    rate: float = own_option(types.NumberType(0.1, maximum=10_000), "10", "requests a second, at most", value=10.0)
+
+
+@dataclass(frozen=True)
 class FleetOptions:
     """Workers on any number of machines, which get their tasks from RabbitMQ, see [scaling.md](scaling.md)."""
 
@@ -329,6 +346,7 @@ class Config:
     logfile: LogfileOptions
     monitoring: MonitoringOptions
     alerts: AlertOptions
+    audit: AuditOptions
     fleet: FleetOptions
     # Where each value comes from, by section and option.
     origins: Mapping[tuple[str, str], str] = dataclasses.field(default_factory=dict, compare=False, repr=False)
@@ -369,6 +387,7 @@ SECTIONS: dict[str, type[Any]] = {
     "logfile": LogfileOptions,
     "monitoring": MonitoringOptions,
     "alerts": AlertOptions,
+    "audit": AuditOptions,
     "fleet": FleetOptions,
 }
 

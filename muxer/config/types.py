@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from muxer.config.ca_bundle import read_certificates
 from muxer.config.query_string import DISABLED, WINDOW_PARAMETERS, parameter_names
+from muxer.system.allowed_hours import AllowedHours
 
 _HOST = re.compile(r"(\*|(\*\.)?[^\s*/?#@:\[\]]+|\[[0-9a-f:.]+\])(:\d+)?")
 
@@ -104,6 +105,20 @@ class NumberType:
             bound = bound or (f" > {self.above:g}" if self.above is not None else "")
             raise ValueError(f"must be a number{bound} and at most {self.maximum:g}{_unit_text(self.unit)}")
         return number
+
+
+def parse_days(value: str) -> float:
+    """Parse a number of days, such as ``7`` or ``7 days``."""
+    number = value.strip().removesuffix("s").removesuffix("day")
+    try:
+        return NumberType(0, maximum=3650)(number)
+    except ValueError:
+        raise ValueError("must be a number of days from 0 to 3650, such as 7 or 7 days") from None
+
+
+def parse_hours(value: str) -> AllowedHours | None:
+    """Parse the hours in which something is allowed, such as ``20-6``; empty: always."""
+    return AllowedHours.parse(value) if value.strip() else None
 
 
 def parse_syslog_address(value: str) -> str:

@@ -13,6 +13,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from muxer import __version__
+from muxer.audit.findings import FindingKind
 from muxer.journal import history
 from muxer.journal.journal import DONE, QUEUED, RETRY, RUNNING, SET_ASIDE, WANTED
 from muxer.monitoring import health
@@ -23,6 +24,7 @@ from muxer.monitoring.view import DiskSpace, ServiceStatus, ViewSources, current
 from muxer.net.circuit_breaker import RCS, RWS
 from muxer.scheduling.executor import QUEUED_PER_WORKER
 from muxer.status.activity import DURATION_BUCKETS, ActivitySnapshot, DurationHistogram, PollStatistics, WorkTotals
+from muxer.status.last_audit import LastAudit
 
 # Accepted media types: the library repeats every parameter of the request in the content type.
 _ACCEPTED = re.compile(
@@ -76,6 +78,8 @@ class MuxerCollector(Collector):
         yield deviation_metric(sources.deviations.kind_counts)
         yield from journal_metrics(history.read_counts(sources.journal), sources.is_journal_kept())
         yield from disk_metrics(measured_space(sources.disk), sources.disk.has_room())
+        if config.audit.every:
+            yield from audit_metrics(sources.audit(), config.audit.every)
         yield certificate_metric([*self._expiries.read_expiries(sources.recipients()), *self._of_servers()])
         yield gauge_metric("muxer_live", "Whether /livez returns 200.", not health.liveness_problems(sources))
         yield gauge_metric("muxer_ready", "Whether /readyz returns 200.", not health.readiness_problems(sources))
@@ -92,6 +96,19 @@ class MuxerCollector(Collector):
         longest = max((at - one.begun for one in running), default=0.0)
         help_text = "How long the oldest running muxed file has been processed."
         yield gauge_metric("muxer_longest_running_seconds", help_text, max(0.0, longest))
+
+
+def audit_metrics(audit: LastAudit, every_days: float) -> Iterator[Metric]:
+    """Yield the metrics of the regular audits; before the first one has ended, only their interval."""
+    yield gauge_metric("muxer_audit_interval_seconds", "Time from one audit to the next.", every_days * 86_400)
+    if not audit.has_ended:
+        return
+    yield gauge_metric("muxer_audit_timestamp_seconds", "When the last audit ended.", audit.at)
+    yield gauge_metric("muxer_audit_complete", "Whether the last audit found nothing wrong.", not audit.findings)
+    yield gauge_metric("muxer_audit_calls", "Call recordings of the last audit.", audit.calls)
+    yield gauge_metric("muxer_audit_files", "Muxed files of the last audit.", audit.files)
+    found = dict.fromkeys((kind.value for kind in FindingKind), 0) | audit.findings
+    yield labelled_gauge("muxer_audit_findings", "Findings of the last audit, by kind.", ["kind"], single_label(found))
 
 
 def total_metrics(totals: WorkTotals, shown: Callable[[str], str] = str) -> Iterator[Metric]:

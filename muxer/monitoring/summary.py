@@ -31,6 +31,7 @@ def summarize_view(view: StatusView) -> StatusSummary:
         or _poll_summary(view)
         or _set_aside_summary(view)
         or _dead_letter_summary(view)
+        or _audit_summary(view)
         or _working_summary(view)
     )
 
@@ -104,6 +105,14 @@ def _dead_letter_summary(view: StatusView) -> StatusSummary | None:
         return None
     title = "Working; 1 task is a dead letter" if count == 1 else f"Working; {count} tasks are dead letters"
     return StatusSummary(NOTE, title, "No worker could read or finish them. Their recordings are set aside: see Failures.")
+
+
+def _audit_summary(view: StatusView) -> StatusSummary | None:
+    count = view.audit.finding_count
+    if not count:
+        return None
+    title = "Working; the last audit has 1 finding" if count == 1 else f"Working; the last audit has {count} findings"
+    return StatusSummary(NOTE, title, "The log names the command that shows them: recording-muxer audit.")
 
 
 def _working_summary(view: StatusView) -> StatusSummary:

@@ -19,6 +19,7 @@ from muxer.pipeline.disk_space import TempDisk
 from muxer.status.activity import Activity, ActivitySnapshot, RunningTarget
 from muxer.status.fleet_status import FleetStatus, mask_fleet
 from muxer.status.heartbeat import Heartbeat
+from muxer.status.last_audit import LastAudit
 from muxer.system.masking import Mask
 
 
@@ -66,6 +67,7 @@ class StatusView:
     disk: DiskSpace | None
     warnings: tuple[str, ...]
     fleet: FleetStatus | None = None
+    audit: LastAudit = field(default_factory=LastAudit)
     # Names of the site that are shown although they may look like those of persons or numbers.
     known_names: tuple[str, ...] = ()
 
@@ -95,6 +97,7 @@ class ViewSources:
     warnings: tuple[str, ...] = ()
     fleet: Callable[[], FleetStatus | None] = lambda: None
     deviations: DeviationLog = field(default_factory=DeviationLog)
+    audit: Callable[[], LastAudit] = LastAudit
 
     @cached_property
     def secret_mask(self) -> Mask:
@@ -141,6 +144,7 @@ def gather_status(sources: ViewSources) -> StatusView:
         disk=measured_space(sources.disk),
         warnings=(*sources.warnings, *filter(None, (past.problem,))),
         fleet=fleet,
+        audit=sources.audit(),
         known_names=tuple(filter(None, (sources.config.htcc.contact_center_id,))),
     )
 

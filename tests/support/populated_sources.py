@@ -10,6 +10,7 @@ from muxer.gir.rws import Certificate
 from muxer.journal.journal import BacklogSample, Journal, TargetKey, epoch_now
 from muxer.monitoring.view import ViewSources
 from muxer.status import activity
+from muxer.status.last_audit import LastAudit
 from tests.support.fleet_views import fleet_view, worker_view
 from tests.support.monitoring import create_certificate, create_sources
 from tests.support.tls import pem_bundle, self_signed
@@ -20,7 +21,8 @@ COPIED_FACTS = {"method": "copy", "length": 60.0, "padding": 2.5, "bytes": 1000}
 def populated_sources(folder: Path) -> ViewSources:
     """Return sources with a value for every metric."""
     certificate, key, _ = create_certificate(folder)
-    options = {"htcc__trusted_ca": certificate, "monitoring__certificate": certificate, "monitoring__key": key}
+    paths = {"htcc__trusted_ca": certificate, "monitoring__certificate": certificate, "monitoring__key": key}
+    options: dict[str, object] = {**paths, "audit__every": "7 days"}
     sources = create_sources(folder, journal=_create_journal(folder / "journal.sqlite3"), **options)
     recipient = Certificate("recipient", pem_bundle(self_signed("recipient")).decode())
     _record_activity(sources.activity)
@@ -29,7 +31,8 @@ def populated_sources(folder: Path) -> ViewSources:
     error = ServiceUnavailable("no answer")
     error.service = "S3 bucket calls"
     sources.circuit_breaker.trip(error)
-    return replace(sources, recipients=lambda: (recipient,))
+    audit = LastAudit(epoch_now() - 60, 1, epoch_now() - 3600, 20, 10, {"missing": 1})
+    return replace(sources, recipients=lambda: (recipient,), audit=lambda: audit)
 
 
 def populated_fleet_sources(folder: Path) -> ViewSources:

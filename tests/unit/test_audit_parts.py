@@ -19,11 +19,12 @@ from muxer.audit.deep_check import Sample
 from muxer.audit.findings import Finding, FindingKind
 from muxer.audit.ledger import AuditLedger
 from muxer.audit.orphans import recording_of_name
-from muxer.audit.pace import AllowedHours, Pace
+from muxer.audit.pace import Pace
 from muxer.audit.spans import SLICE_MS, Span, parse_audit_time
 from muxer.crypto.recipients import certificate_recipient, envelope_recipients
 from muxer.errors import ConfigError, EncryptionError, Stopped
 from muxer.gir.muxed_names import muxed_name
+from muxer.system.allowed_hours import AllowedHours
 
 HOUR_MS = 3_600_000
 MARCH = 1_772_323_200_000  # 2026-03-01T00:00:00Z

@@ -79,6 +79,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "logfile": {"logfile_path": None, "level": "info", "format": "text", "max_bytes": 10485760, "backup_count": 10}
     | {"output": "file", "syslog_address": "/dev/log"},
     "alerts": {"command": None, "service_minutes": 10},
+    "audit": {"every": 0, "hours": None, "rate": 10},
 }
 
 
@@ -526,6 +527,9 @@ def test_the_guide_lists_all_options_except_ours() -> None:
         "logfile.syslog_address",
         "alerts.command",
         "alerts.service_minutes",
+        "audit.every",
+        "audit.hours",
+        "audit.rate",
     }
 
 
@@ -562,4 +566,4 @@ def test_each_instance_has_its_own_name(loaded: Load, lines: str, name: str) -> 
 
 def test_the_sections_match_the_specification() -> None:
     assert list(SECTIONS)[:7] == ["htcc", "rcs", "webdav", "s3", "processing", "advanced", "logfile"]
-    assert list(SECTIONS)[7:] == ["monitoring", "alerts", "fleet"]
+    assert list(SECTIONS)[7:] == ["monitoring", "alerts", "audit", "fleet"]
