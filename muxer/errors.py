@@ -76,6 +76,8 @@ class MuxerError(Exception):
     usual_code: ClassVar[Code] = Code.UNEXPECTED
     # What the administrator can do, with the option; the circuit breaker sets it for errors of services.
     advice = ""
+    # Whether waiting does not help: a person has to correct something first.
+    needs_correction = False
     # A response was too long, or took too long: a query for fewer recordings may work.
     is_too_long = has_timed_out = False
 
@@ -172,6 +174,7 @@ class AccessDenied(Transient):
     """A service denies a request; the administrator may fix that at any time."""
 
     usual_code = Code.ACCESS_DENIED
+    needs_correction = True
 
 
 class AuthenticationFailed(AccessDenied):

@@ -19,10 +19,11 @@ from muxer.config.load import locate_problems
 from muxer.config.schema import FILE_OUTPUT, Config, LogfileOptions
 from muxer.errors import ConfigError, Problem
 from muxer.log import setup
-from muxer.log.outputs import describe_output, is_on_stderr
+from muxer.log.outputs import describe_output, is_on_stderr, is_stderr_seen
 from muxer.log.reopen import watch_log
 from muxer.log.terminal import write_text
 from muxer.system.exit_codes import EXIT_CONFIG, EXIT_FAILED, handle_signals, ignore_hangup
+from muxer.system.file_lock import LockHeld
 from muxer.system.process import Runner
 
 if TYPE_CHECKING:
@@ -173,11 +174,17 @@ def exit_process(code: int) -> int:
 
 
 def _open_log_for_errors(error: ConfigError) -> None:
-    """Log to the output that a wrong configuration names. Where that cannot be used, log to a file or not at all."""
+    """Log to the output that a wrong configuration names. Where that cannot be used, log to a file or not at all.
+
+    No file is created in the working directory when stderr is seen, or when another instance writes the log.
+    """
     default = LogfileOptions(logfile_path=None, level="info", format="text", max_bytes=10485760, backup_count=10)
     used = {name: error.logfile[name] for name in ("logfile_path", "output", "syslog_address") if name in error.logfile}
     chosen = replace(default, **used)
-    for options in (chosen,) if chosen.output == FILE_OUTPUT else (chosen, default):
+    candidates = (chosen,) if chosen.output == FILE_OUTPUT else (chosen, default)
+    for options in () if isinstance(error, LockHeld) else candidates:
+        if options.output == FILE_OUTPUT and options.logfile_path is None and is_stderr_seen():
+            continue
         try:
             setup.set_up_logging(options, "single", ())
         except (OSError, ConfigError):

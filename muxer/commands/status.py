@@ -30,6 +30,7 @@ from muxer.commands._shared.running_instance import (
 from muxer.config.schema import FILE_OUTPUT, Config
 from muxer.journal import history
 from muxer.journal.history import HOUR_SECONDS, JournalHistory
+from muxer.journal.journal import DONE, QUEUED, RETRY, RUNNING, SET_ASIDE, WANTED
 from muxer.log.outputs import describe_output
 from muxer.log.setup import escape_control
 from muxer.status.error_help import help_for
@@ -40,6 +41,24 @@ from muxer.system.exit_codes import EXIT_FAILED, EXIT_OK
 
 WATCH_INTERVAL = 2.0
 MAX_REASONS = 5
+# What the counts of a poll and the states of the journal mean to an administrator.
+_RESULT_LABELS = {
+    "found": "call recordings found",
+    "ours": "of them of this instance",
+    "without_screen": "without a screen recording",
+    "skipped": "skipped because RWS fails for them",
+    "already_done": "muxed files exist already",
+    "submitted": "muxed files queued",
+    "waiting": "in progress, waiting or set aside",
+}
+_STATE_LABELS = {
+    WANTED: "not started yet",
+    QUEUED: "queued for a worker of the fleet",
+    RUNNING: "in progress",
+    DONE: "done",
+    RETRY: "failed and retried automatically",
+    SET_ASIDE: "failed and set aside until `retry`",
+}
 _CODE = re.compile(r"\bMUX-\d{3}\b")
 
 
@@ -163,21 +182,25 @@ def _poll_lines(state: dict[str, Any], now: float) -> list[str]:
         failed = f"no poll has succeeded yet, {polls['failed']} failed: run `check`, which shows the cause"
         last = failed if polls["failed"] else "no poll has ended yet"
     else:
-        result = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in polls["result"].items() if count)
+        result = ", ".join(f"{count} {_RESULT_LABELS.get(name, name)}" for name, count in polls["result"].items() if count)
         ended, took = format_ago(polls["last_success"], now), format_span(polls["seconds"])
         reach = f", read the last {format_span(polls['reach'])} of the window" if polls["reach"] else ""
         last = f"last poll: {ended}, took {took}{reach}: {result or 'found nothing'}"
     lines = [last]
     if polls.get("next_due"):
         due = polls["next_due"]
-        lines.append(f"next poll: {format_ago(due, now) if due > now + 1 else 'now'}")
+        trial = ", it tries again what is unavailable" if state["out"] else ""
+        lines.append(f"next poll: {format_ago(due, now) if due > now + 1 else 'now'}{trial}")
+    elif polls["begun"] is not None:
+        lines.append(f"a poll is running, started {format_ago(polls['begun'], now)}")
     if polls["whole_due"] is not None:
         read, due = polls["whole_success"], polls["whole_due"]
         done = f"read {format_ago(read, now)}" if read is not None else "not read yet"
         lines.append(f"whole window: {done}, due {format_ago(due, now) if due > now + 1 else 'at the next poll'}")
     if polls["oldest_open"] is not None:
         start = polls["oldest_open"]
-        lines.append(f"oldest call without its muxed file: started {format_datetime(start)}, {format_ago(start, now)}")
+        age = f"started {format_datetime(start)}, {format_ago(start, now)}"
+        lines.append(f"oldest call without its muxed file, as the last poll found it: {age}")
     return lines
 
 
@@ -188,9 +211,9 @@ def _count_lines(past: JournalHistory) -> list[str]:
     for label, hours in (("last hour", 1), ("last 24 hours", history.SHOWN_HOURS)):
         total = _sum_hours(past, hours)
         amount = f"{total.media_seconds / HOUR_SECONDS:.1f} h of media, {total.bytes / 1e6:.0f} MB"
-        lines.append(f"{label}: {total.muxed} muxed, {total.failed} failed, {amount}")
-    counts = ", ".join(f"{count} {state}" for state, count in sorted(past.counts.items()))
-    return [*lines, f"journal: {counts or 'empty'}"]
+        lines.append(f"{label}: {total.muxed} muxed ({amount}), {total.failed} failed and not muxed since")
+    counts = ", ".join(f"{past.counts[state]} {label}" for state, label in _STATE_LABELS.items() if past.counts.get(state))
+    return [*lines, f"muxed files in the journal: {counts or 'none'}"]
 
 
 def _sum_hours(past: JournalHistory, hours: int) -> history.HourCounts:

@@ -107,7 +107,7 @@ def inspect_config(path: Path, command_line: Mapping[str, str], environ: Mapping
     if not reading.problems:
         _repair_queries(reading.values["advanced"], reading.warnings)
         reading.warnings += _config_warnings(reading.config)
-        reading.warnings += _default_password_warning(reading.origins)
+        reading.warnings += [*_default_password_warning(reading.origins), *_empty_password_warnings(reading)]
     return reading
 
 
@@ -233,6 +233,17 @@ def _default_password_warning(origins: Mapping[OptionKey, str]) -> list[str]:
         return []
     names = "username and password" if origins["htcc", "username"] == DEFAULT else "password"
     return [f"[htcc] {names} not set: the muxer sends the default, ops; set it in the file, HTCC_PASSWORD or the keystore"]
+
+
+def _empty_password_warnings(reading: ConfigReading) -> list[str]:
+    """Warn of services that are configured without their password."""
+    config, empty = reading.config, "not set: the muxer sends an empty password; set it in the file, {} or the keystore"
+    used = {"rcs": config.rcs.base_uri or config.rcs.username, "webdav": config.webdav.username}
+    return [
+        f"[{section}] {name} {empty.format(option.env)}"
+        for section, name, option in all_options()
+        if option.secret and used.get(section) and reading.origins[section, name] == DEFAULT
+    ]
 
 
 def _config_warnings(config: Config) -> list[str]:

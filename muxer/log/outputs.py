@@ -67,6 +67,11 @@ def is_on_stderr() -> bool:
     return any(isinstance(handler, StderrHandler) for handler in logging.getLogger().handlers)
 
 
+def is_stderr_seen() -> bool:
+    """Whether an administrator can read stderr: on a terminal, or in the journal of systemd."""
+    return sys.stderr.isatty() or _is_journal(sys.stderr)
+
+
 class StderrHandler(FailureReportMixin, TerminalHandler):
     """Writes the log to stderr, whatever that is."""
 

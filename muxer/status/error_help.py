@@ -88,7 +88,7 @@ HELP_BY_CODE: dict[Code, ErrorHelp] = {
     Code.AUTHENTICATION_FAILED: ErrorHelp(
         "User name, password or keys are wrong",
         "A password was changed; the wrong section of `muxer.cfg`; an old value in the environment, which overrides the file",
-        "`config` shows where the password comes from. Correct it and restart the muxer. The muxer pauses requests to the service for a minute, so that the account is not locked.",
+        "`config` shows where the password comes from. Correct it there, or store it with `encryptPassword.py`, and restart the muxer. The muxer pauses requests to the service for a minute, so that the account is not locked.",
         _BACKS_OFF,
     ),
     Code.FORBIDDEN: ErrorHelp(

@@ -63,6 +63,19 @@ def test_an_instance_with_an_old_state_file_hangs_while_its_lock_is_held(config:
     assert find_instance(config).standing == DIED
 
 
+def test_a_killed_instance_is_noticed_at_once_by_its_lock(config: Config) -> None:
+    """The state file of a process that was killed is still fresh. The lock file may have been removed by a cleaner."""
+    assert config.processing.temp_dir is not None
+    write_state(config)
+    lock = config.processing.temp_dir / LOCK_FILE
+    with acquire_lock(lock, config.processing.temp_dir, "temp_dir"):
+        assert find_instance(config).standing == RUNS
+    assert find_instance(config).standing == DIED
+    assert instance_problems(find_instance(config), config) == ["the process died; start it again, no recording is lost"]
+    lock.unlink()
+    assert find_instance(config).standing == RUNS
+
+
 def test_an_instance_whose_lock_cannot_be_read_counts_as_alive(config: Config) -> None:
     assert config.processing.temp_dir is not None
     write_state(config, at=time.time() - MAX_STATE_AGE_SECONDS - 5)
@@ -105,6 +118,8 @@ def test_an_instance_that_does_not_poll_has_a_problem_and_a_migration_has_none(c
     write_state(config, polls=old)
     assert instance_problems(find_instance(config), config) == ["no poll has succeeded for 910 s: no answer"]
     write_state(config, polls=old | {"whole_seconds": 60.0})  # the poll that runs may be one over the whole window
+    assert instance_problems(find_instance(config), config) == []
+    write_state(config, polls=old | {"progress": 60.0})  # the running poll takes longer than any before it
     assert instance_problems(find_instance(config), config) == []
     write_state(config, polls=old, queued=3)
     assert instance_problems(find_instance(config), config) == []
