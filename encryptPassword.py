@@ -19,7 +19,7 @@ import getpass  # noqa: E402
 import os  # noqa: E402
 import signal  # noqa: E402
 import warnings  # noqa: E402
-from collections.abc import Sequence  # noqa: E402
+from collections.abc import Iterable, Sequence  # noqa: E402
 
 from muxer.config.keystore import KEYSTORE_FILE, open_keystore, save_keystore  # noqa: E402
 from muxer.config.schema import all_options  # noqa: E402
@@ -93,17 +93,27 @@ def _remove_password(folder: Path, stored: dict[tuple[str, str], str], section: 
     del stored[name]
     _save_values(folder, stored)
     print(f"Removed from {folder / KEYSTORE_FILE}: {_format_option(name)}")
+    _print_content(stored)
 
 
 def _store_passwords(folder: Path, stored: dict[tuple[str, str], str], given: dict[tuple[str, str], str]) -> None:
     if not given:
         print("Nothing was entered; nothing was changed.")
+        _print_content(stored)
         return
-    _save_values(folder, {**stored, **given})
+    stored = {**stored, **given}
+    _save_values(folder, stored)
     print(f"Stored in {folder / KEYSTORE_FILE}: {', '.join(map(_format_option, given))}")
+    _print_content(stored)
+    print("The muxer reads it at its start: restart it.")
     print("Leave these options empty in muxer.cfg: a value there takes precedence.")
     if os.name == "posix":
         print("Only this account can read the keystore: run the muxer with the same account.")
+
+
+def _print_content(stored: Iterable[tuple[str, str]]) -> None:
+    """Print which options the keystore holds now, never a value."""
+    print(f"It holds now: {', '.join(map(_format_option, sorted(stored))) or 'nothing'}")
 
 
 def _prompt_for_all() -> dict[tuple[str, str], str]:

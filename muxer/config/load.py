@@ -237,10 +237,10 @@ def _default_password_warning(origins: Mapping[OptionKey, str]) -> list[str]:
 
 def _empty_password_warnings(reading: ConfigReading) -> list[str]:
     """Warn of services that are configured without their password."""
-    config, empty = reading.config, "not set: the muxer sends an empty password; set it in the file, {} or the keystore"
+    config = reading.config
     used = {"rcs": config.rcs.base_uri or config.rcs.username, "webdav": config.webdav.username}
     return [
-        f"[{section}] {name} {empty.format(option.env)}"
+        f"[{section}] {name} not set: the muxer sends an empty password; set it in the file, {option.env} or the keystore"
         for section, name, option in all_options()
         if option.secret and used.get(section) and reading.origins[section, name] == DEFAULT
     ]

@@ -23,8 +23,9 @@ def overdue_seconds(last: float, took: float, now: float, interval: float, *, is
 
 def poll_progress(polls: PollStatistics, heartbeat: Heartbeat) -> float:
     """Return for how many seconds the running poll has made progress; 0 between polls."""
-    is_running = polls.begun is not None and polls.next_due is None
-    return heartbeat.progress_since(polls.begun) if is_running and polls.begun is not None else 0.0
+    if polls.begun is None or polls.next_due is not None or polls.begun <= (polls.last_success or 0.0):
+        return 0.0
+    return heartbeat.progress_since(polls.begun)
 
 
 def expected_seconds(last: float, whole: float, progress: float) -> float:
