@@ -93,10 +93,15 @@ def error_code(error: BaseException) -> Code:
     return Code.SYSTEM if isinstance(error, OSError | MemoryError) else Code.UNEXPECTED
 
 
+def describe_error(error: BaseException) -> str:
+    """Return the message of any error, and what to do."""
+    advice = getattr(error, "advice", "")
+    return f"{error}; {advice}" if advice else str(error)
+
+
 def format_error(error: BaseException) -> str:
     """Return the text of any error for logs and pages: code, type, message and what to do."""
-    advice = getattr(error, "advice", "")
-    return f"{error_code(error)} {type(error).__name__}: {error}{f'; {advice}' if advice else ''}"
+    return f"{error_code(error)} {type(error).__name__}: {describe_error(error)}"
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ from muxer.journal.history import HOUR_SECONDS, JournalHistory
 from muxer.journal.journal import DONE, QUEUED, RETRY, RUNNING, SET_ASIDE, WANTED
 from muxer.log.outputs import describe_output
 from muxer.log.setup import escape_control
-from muxer.status.error_help import help_for
+from muxer.status.error_help import help_for, needs_correction
 from muxer.status.fleet_status import fleet_from_dict
 from muxer.status.formatting import format_ago, format_datetime, format_span
 from muxer.status.state_file import running_jobs
@@ -151,9 +151,16 @@ def _print_status(config: Config, view: StatusView) -> None:
     if view.workers:
         print_workers(view.workers, config.advanced.worker_threads, now)
     if view.codes:
-        rows = [(str(count), code, kind) for code, kind, count in view.codes[:MAX_REASONS]]
+        rows = [(str(count), code, _failure_state(code, state)) for code, state, count in view.codes[:MAX_REASONS]]
         show_table(("files", "code", "state"), rows, "failures; `failed` lists them, `retry` requeues them")
     show_remedies(view.remedy_codes)
+
+
+def _failure_state(code: str, state: str) -> str:
+    """Return what happens to failures with a code and a state of the journal."""
+    if state == RETRY and needs_correction(code):
+        return "retried; waits for a correction"
+    return _STATE_LABELS.get(state, state).removeprefix("failed and ")
 
 
 def _log_text(config: Config, instance: RunningInstance) -> str:
@@ -182,11 +189,13 @@ def _poll_lines(state: dict[str, Any], now: float) -> list[str]:
         failed = f"no poll has succeeded yet, {polls['failed']} failed: run `check`, which shows the cause"
         last = failed if polls["failed"] else "no poll has ended yet"
     else:
-        result = ", ".join(f"{count} {_RESULT_LABELS.get(name, name)}" for name, count in polls["result"].items() if count)
+        result = _result_text(polls["result"])
         ended, took = format_ago(polls["last_success"], now), format_span(polls["seconds"])
         reach = f", read the last {format_span(polls['reach'])} of the window" if polls["reach"] else ""
-        last = f"last poll: {ended}, took {took}{reach}: {result or 'found nothing'}"
+        last = f"last poll: {ended}, took {took}{reach}: {result}"
     lines = [last]
+    if polls["last_success"] is not None and not any(polls["result"].values()):
+        lines.append("if there are call recordings in the window, run `check`, which shows the cause")
     if polls.get("next_due"):
         due = polls["next_due"]
         trial = ", it tries again what is unavailable" if state["out"] else ""
@@ -202,6 +211,12 @@ def _poll_lines(state: dict[str, Any], now: float) -> list[str]:
         age = f"started {format_datetime(start)}, {format_ago(start, now)}"
         lines.append(f"oldest call without its muxed file, as the last poll found it: {age}")
     return lines
+
+
+def _result_text(result: dict[str, int]) -> str:
+    """Return the counts of a poll in words, those of this instance only when it has a share of the recordings."""
+    shown = {name: count for name, count in result.items() if count and (name != "ours" or count != result.get("found"))}
+    return ", ".join(f"{count} {_RESULT_LABELS.get(name, name)}" for name, count in shown.items()) or "found nothing"
 
 
 def _count_lines(past: JournalHistory) -> list[str]:

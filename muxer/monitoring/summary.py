@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from muxer.journal.journal import RETRY, SET_ASIDE
 from muxer.monitoring.rows import MAX_SERVICE_REASON_LENGTH
 from muxer.monitoring.view import ServiceStatus, StatusView
+from muxer.status.error_help import needs_correction
 from muxer.status.fleet_status import fleet_problems
 from muxer.status.formatting import format_ago, format_span, format_time, redact, single_line
 from muxer.status.poll_age import expected_seconds, overdue_seconds
@@ -34,6 +35,7 @@ def summarize_view(view: StatusView) -> StatusSummary:
         or _poll_summary(view)
         or _set_aside_summary(view)
         or _dead_letter_summary(view)
+        or _correction_summary(view)
         or _working_summary(view)
     )
 
@@ -121,6 +123,20 @@ def _set_aside_summary(view: StatusView) -> StatusSummary | None:
     return StatusSummary(NOTE, title, "The muxer does not retry them automatically: see Failures.")
 
 
+def _correction_summary(view: StatusView) -> StatusSummary | None:
+    """Return that failures wait for a person, although they are retried."""
+    count = sum(one.state == RETRY and needs_correction(one.code) for one in view.failures)
+    if not count:
+        return None
+    title = (
+        "Working; 1 recording waits for a correction" if count == 1 else f"Working; {count} recordings wait for a correction"
+    )
+    text = (
+        "A permission, an option, a certificate or a folder must be corrected: see Failures. No recording is lost meanwhile."
+    )
+    return StatusSummary(NOTE, title, text)
+
+
 def _dead_letter_summary(view: StatusView) -> StatusSummary | None:
     count = view.fleet.dead if view.fleet else 0
     if not count:
@@ -134,4 +150,7 @@ def _working_summary(view: StatusView) -> StatusSummary:
     count = view.counts.get(RETRY, 0)
     failed = "1 recording has failed and is" if count == 1 else f"{count} recordings have failed and are"
     retries = f" {failed} retried automatically: see Failures." if count else ""
-    return StatusSummary(GOOD, title, f"All services respond.{retries}")
+    polls = view.snapshot.polls
+    is_empty = polls.last_success is not None and not any(polls.result.values()) and not view.is_migration
+    hint = " The last poll found no call recordings: if there are any, run check, which shows the cause." if is_empty else ""
+    return StatusSummary(GOOD, title, f"All services respond.{retries}{hint}")

@@ -22,6 +22,7 @@ from muxer.errors import (
     format_error,
 )
 from muxer.gir.responses import HttpResponse, response_error
+from muxer.journal.retry_policy import classify_error
 from muxer.net import tls
 from muxer.net.circuit_breaker import CircuitBreaker
 from muxer.net.service_advice import ServiceAdvisor
@@ -149,6 +150,7 @@ def test_the_circuit_breaker_adds_the_advice_to_errors_logs_and_the_login_backof
         with pytest.raises(AuthenticationFailed) as caught, breaker.call("RWS"):
             raise AuthenticationFailed("401")
         assert format_error(caught.value).endswith("; ask RWS")
+        assert classify_error(caught.value).text == format_error(caught.value), "also of a failed recording"
     assert breaker.service_states()[0].remedy == "correct the credentials; ask RWS"
     assert breaker.open_circuits()["RWS"][1].endswith("; ask RWS")
     with pytest.raises(NotFound) as missing, breaker.call("RCS"):
