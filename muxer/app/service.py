@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("muxer")
 
+# The names in the log file of a start that is refused: because of its configuration, and by an instance that runs.
+DEFAULT_NAME, REFUSED_NAME = "single", "refused"
+
 
 @dataclass(frozen=True)
 class ServiceParts:
@@ -138,6 +141,9 @@ def open_log(config: Config, name: str) -> None:
     """Start to log as the instance or worker `name`. Raises ConfigError."""
     try:
         setup.set_up_logging(config.logfile, name, config.secret_values)
+    except LockHeld as error:
+        error.logfile = {"logfile_path": config.logfile.logfile_path}
+        raise
     except OSError as error:
         what = f"the log file cannot be written: {error.filename or ''}: {error.strerror or error}"
         raise ConfigError([Problem("[logfile] logfile_path", what)]) from error
@@ -176,17 +182,19 @@ def exit_process(code: int) -> int:
 def _open_log_for_errors(error: ConfigError) -> None:
     """Log to the output that a wrong configuration names. Where that cannot be used, log to a file or not at all.
 
-    No file is created in the working directory when stderr is seen, or when another instance writes the log.
+    When another instance writes the log, this one is next to it. No file is created for a reason that is seen on stderr.
     """
+    name = REFUSED_NAME if isinstance(error, LockHeld) else DEFAULT_NAME
     default = LogfileOptions(logfile_path=None, level="info", format="text", max_bytes=10485760, backup_count=10)
     used = {name: error.logfile[name] for name in ("logfile_path", "output", "syslog_address") if name in error.logfile}
     chosen = replace(default, **used)
     candidates = (chosen,) if chosen.output == FILE_OUTPUT else (chosen, default)
-    for options in () if isinstance(error, LockHeld) else candidates:
-        if options.output == FILE_OUTPUT and options.logfile_path is None and is_stderr_seen():
+    for options in candidates:
+        is_extra = options.logfile_path is None or name == REFUSED_NAME
+        if options.output == FILE_OUTPUT and is_extra and is_stderr_seen():
             continue
         try:
-            setup.set_up_logging(options, "single", ())
+            setup.set_up_logging(options, name, ())
         except (OSError, ConfigError):
             continue
         return

@@ -71,7 +71,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _run_status(arguments: argparse.Namespace) -> int:
-    config = load_configuration(arguments).config
+    config = load_configuration(arguments, needs_secrets=False).config
     while True:
         view = gather_status(config)
         if arguments.watch and sys.stdout.isatty():
@@ -226,7 +226,7 @@ def _count_lines(past: JournalHistory) -> list[str]:
     for label, hours in (("last hour", 1), ("last 24 hours", history.SHOWN_HOURS)):
         total = _sum_hours(past, hours)
         amount = f"{total.media_seconds / HOUR_SECONDS:.1f} h of media, {total.bytes / 1e6:.0f} MB"
-        lines.append(f"{label}: {total.muxed} muxed ({amount}), {total.failed} failed and not muxed since")
+        lines.append(f"{label}: {total.muxed} muxed, {total.failed} failed and not muxed since; {amount} written")
     counts = ", ".join(f"{past.counts[state]} {label}" for state, label in _STATE_LABELS.items() if past.counts.get(state))
     return [*lines, f"muxed files in the journal: {counts or 'none'}"]
 

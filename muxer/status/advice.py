@@ -59,11 +59,12 @@ def advice_for(error: Exception, section: str) -> str:
     if isinstance(error, AuthenticationFailed):
         advice = f"correct {_credential_options(section)}; after a change of the password on the server, change it here too"
         return f"{advice}; {known}" if known else advice
-    if known:
+    if known and known != RESTART_AFTER_CHANGE_TEXT:
         return known
     text = next((text for types, text in _ADVICE if isinstance(error, types)), "see docs/log-messages.md")
     service = _SERVICE_NAMES.get(section, "the service")
-    return text.format(section=section, service=service, address=address_option(section))
+    advice = text.format(section=section, service=service, address=address_option(section))
+    return f"{advice}; {known}" if known else advice
 
 
 def unknown_center_advice(*, is_rws: bool) -> str:

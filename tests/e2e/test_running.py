@@ -127,7 +127,7 @@ def test_incomplete_build_is_refused_at_start(make_lab: Make, tmp_path: Path, pr
 
 
 def test_second_instance_on_same_temporary_folder_is_refused(make_lab: Make, tmp_path: Path) -> None:
-    """Its reason is on stderr only: the log belongs to the first instance, and no other log is started elsewhere."""
+    """Its reason is on stderr and next to the log of the first instance; no log is started in the working directory."""
     config, log = write_config(make_lab())
     with MuxerProcess(config) as first:
         wait_until(lambda: "poll done" in log_messages(log), TIMEOUT_SECONDS, "a poll", log)

@@ -205,7 +205,7 @@ def test_the_counts_are_explained(temp: Path, tmp_path: Path, capsys: pytest.Cap
         "them, 3 muxed files exist already, 1 muxed files queued, 4 in progress, waiting or set aside\n",
         "\nnext poll: in 2 min, it tries again what is unavailable\n",
         "\noldest call without its muxed file, as the last poll found it: started ",
-        "\nlast hour: 0 muxed (0.0 h of media, 0 MB), 2 failed and not muxed since\n",
+        "\nlast hour: 0 muxed, 2 failed and not muxed since; 0.0 h of media, 0 MB written\n",
         "\nmuxed files in the journal: 1 not started yet, 2 failed and retried automatically\n",
         "\n1\tMUX-211\tretried; waits for a correction\n",
         "\n1\tMUX-221\tretried automatically\n",
