@@ -198,6 +198,18 @@ def test_empty_input_keeps_stored_secret(stored: ProgramCopy) -> None:
     assert "s3 secret" not in terminal.shown and "new" not in terminal.shown
 
 
+def test_a_value_in_the_file_that_hides_the_stored_one_is_named(one: ProgramCopy) -> None:
+    (one.folder / "muxer.cfg").write_text("[htcc]\npassword = a value of the file\n[rcs]\npassword =\n")
+    done = one.run_program("--stdin", stdin="htcc=first\nrcs=second\n")
+    assert (
+        done.returncode == 0
+        and "It has a value now, which is used instead: [htcc] password. Remove it there." in done.stdout
+    )
+    assert "a value of the file" not in done.stdout + done.stderr
+    (one.folder / "muxer.cfg").write_bytes(b"\xff\xfe[")
+    assert "used instead" not in one.run_program("--stdin", stdin="htcc=first\n").stdout
+
+
 def test_no_keystore_is_created_when_all_prompts_are_skipped(one: ProgramCopy) -> None:
     with ProgramTerminal(one) as terminal:
         for prompt in PROMPTS:
