@@ -279,9 +279,12 @@ class Daemon:
                     return QueryIncomplete(
                         f"{query_attempts.failures} attempts to read it failed; at the last one {format_error(error)}"
                     )
-                log.error("the query failed; reading it again: %s", format_error(error))
+                delay = poll_delay(error, query_attempts.failures, MAX_POLL_DELAY_SECONDS)
+                pause = max(delay, self._circuit_breaker.login_pause(RWS))
+                level = logging.INFO if self._circuit_breaker.is_open(error.service) else logging.ERROR
+                log.log(level, "the query failed; reading it again in %.0f s: %s", pause, format_error(error))
                 with self._heartbeat.pause_while_waiting():
-                    self._stop.wait(poll_delay(error, query_attempts.failures, MAX_POLL_DELAY_SECONDS))
+                    self._stop.wait(pause)
             except MuxerError as error:
                 return error
         return None

@@ -13,7 +13,8 @@ from muxer.status.formatting import format_ago, format_span, format_time, redact
 from muxer.status.poll_age import expected_seconds, overdue_seconds
 
 GOOD, NOTE, BAD = "good", "note", "bad"
-# Of more services that need a correction, the table of services says what to do.
+DEADLINE_TEXT = "Do that before they leave the window."
+# Of more services, the table of services says what to do.
 MAX_REMEDIES = 3
 
 
@@ -53,8 +54,11 @@ def _outage_summary(view: StatusView) -> StatusSummary | None:
     if view.is_migration:
         text = "Recordings that fail because of this are not retried later. Run the migration again for them."
     elif lasting:
-        text = f"Recordings that need {pronoun} are paused until the cause is corrected. No recording is lost meanwhile."
-    text += "".join(f" {_remedy_text(service, view)}" for service in lasting[:MAX_REMEDIES])
+        text = (
+            f"Recordings that need {pronoun} are paused until the cause is corrected. Do that before they leave the window."
+        )
+    explained = [*lasting, *(service for service in down if service.remedy and service not in lasting)]
+    text += "".join(f" {_remedy_text(service, view)}" for service in explained[:MAX_REMEDIES])
     if not all(service.is_reached for service in down):
         text += " A service has never worked since the start of the muxer: run check, which shows the cause."
     if view.next_poll is not None:
@@ -131,9 +135,7 @@ def _correction_summary(view: StatusView) -> StatusSummary | None:
     title = (
         "Working; 1 recording waits for a correction" if count == 1 else f"Working; {count} recordings wait for a correction"
     )
-    text = (
-        "A permission, an option, a certificate or a folder must be corrected: see Failures. No recording is lost meanwhile."
-    )
+    text = "A permission, an option, a certificate or a folder must be corrected before they leave the window: see Failures."
     return StatusSummary(NOTE, title, text)
 
 

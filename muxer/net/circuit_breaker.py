@@ -28,6 +28,7 @@ from muxer.errors import (
     StorageMisconfigured,
     format_error,
 )
+from muxer.status.advice import RESTART_AFTER_CHANGE_TEXT
 from muxer.status.heartbeat import beat
 from muxer.status.service_state import ServiceState
 
@@ -269,6 +270,8 @@ def _is_ignored(error: ServiceUnavailable | AccessDenied, seconds: float) -> boo
 
 def _remedy_for(error: ServiceUnavailable | AccessDenied) -> str:
     """Return what the administrator can do about an `error`, as a sentence of its own; empty when that is not known."""
+    if error.advice == RESTART_AFTER_CHANGE_TEXT:
+        return f"see Services; {error.advice}"
     wrong = "correct the credentials; " if isinstance(error, AuthenticationFailed) and error.advice else ""
     return f"{wrong}{error.advice}"
 

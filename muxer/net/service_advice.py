@@ -41,7 +41,7 @@ class ServiceAdvisor:
         if isinstance(error, AuthenticationFailed):
             known = advice.credential_origins(section, self._origins)
             return f"{known}; {advice.RESTART_TEXT}" if known else ""
-        if error.code is Code.S3_OPTIONS:
+        if error.code in (Code.S3_OPTIONS, Code.FOREIGN_SERVER):
             return advice.RESTART_AFTER_CHANGE_TEXT
         url = self._urls.get(section) or (rest if section == "webdav" else "")
         if isinstance(error, ServiceUnavailable) and url:

@@ -46,7 +46,7 @@ HELP_BY_CODE: dict[Code, ErrorHelp] = {
     Code.UNREADABLE_RESPONSE: ErrorHelp(
         "A service reported success, but its response cannot be read",
         "Something else responds: a proxy, a login page, a web server on the same port",
-        "Open the address that the message names in a browser, from this machine. Correct the address in `muxer.cfg`.",
+        "Open the address that the message names in a browser, from this machine. Correct the address in `muxer.cfg`, and restart the muxer. A page of a proxy or a load balancer may be temporary.",
         _BACKS_OFF,
     ),
     Code.TLS: ErrorHelp(
@@ -100,7 +100,7 @@ HELP_BY_CODE: dict[Code, ErrorHelp] = {
     Code.PATH_FORBIDDEN: ErrorHelp(
         "A storage denies access to this folder or file",
         "The account of `[webdav]` may not read or write there; some servers respond 401 to a read-only account. The keys of `[s3]` may not read the object, or it is archived",
-        "Grant it the rights to read, write, rename and delete. Other folders are not affected. For S3 see docs/s3.md.",
+        "Grant it the rights to read, write, rename and delete. No restart is needed. Other folders are not affected. For S3 see docs/s3.md.",
         _BACKS_OFF,
     ),
     Code.NO_RCS: ErrorHelp(

@@ -215,3 +215,18 @@ def test_a_changed_cause_is_logged_and_shown(make_lab: Callable[..., Lab]) -> No
     assert "MUX-212 AuthenticationFailed" in errors[1]
     attempts = [message for message in log_messages(log) if message.startswith("the poll failed, because RWS")]
     assert float(attempts[-1].split()[-2]) >= 60, "no login is sent before"
+
+
+def test_a_migration_with_a_wrong_password_reads_again_after_the_back_off(make_lab: Callable[..., Lab]) -> None:
+    options = {"htcc__password": "not the password", "advanced__call_recording_query_string": "startTime=0"}
+    config, log = write_config(make_lab(), **options)
+
+    def attempts() -> list[str]:
+        return [message for message in log_messages(log) if message.startswith("the query failed; reading it again in ")]
+
+    with MuxerProcess(config) as muxer:
+        wait_until(attempts, TIMEOUT_SECONDS, "the first attempt", log)
+        assert muxer.stop() == 0
+    assert float(attempts()[0].removeprefix("the query failed; reading it again in ").partition(" ")[0]) >= 60
+    errors = [line["message"] for line in log_lines(log) if line["level"] == "error"]
+    assert [message.partition(";")[0] for message in errors] == ["RWS is unavailable"], "one event, one line"

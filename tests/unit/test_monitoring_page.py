@@ -91,9 +91,12 @@ def test_the_summary_promises_nothing_where_a_person_has_to_correct_something() 
     lasting = replace(OUTAGE, needs_correction=True, remedy=remedy)
     view = muxer_view(services=(lasting, replace(lasting, name="RCS", remedy=""), replace(OUTAGE, name="S3 bucket b")))
     text = summarize_view(view).text
-    assert text.startswith("Recordings that need them are paused until the cause is corrected. No recording is lost")
+    assert text.startswith("Recordings that need them are paused until the cause is corrected. Do that before they leave")
     assert f" RWS: {remedy}. RCS: see Services." in text and "resume automatically" not in text and "S3" not in text
     assert text.endswith(" The next attempt is the next poll, in 2 min.")
+    unknown = replace(OUTAGE, remedy="start RWS, or correct [htcc] base_uri")
+    text = summarize_view(muxer_view(services=(unknown,))).text
+    assert "resume automatically" in text and " RWS: start RWS, or correct [htcc] base_uri." in text
     migration = summarize_view(replace(view, is_migration=True, next_poll=None)).text
     assert "Run the migration again" in migration and remedy in migration and "next poll" not in migration
 

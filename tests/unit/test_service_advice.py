@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from muxer.errors import (
+    AccessDenied,
     AuthenticationFailed,
     Code,
     Forbidden,
@@ -111,6 +112,7 @@ def test_the_advice_names_the_option(advisor: ServiceAdvisor, service: str, erro
             True,
             "a change of an option, restart the muxer",
         ),
+        (AccessDenied("no such host", code=Code.FOREIGN_SERVER), True, "after a change of an option, restart the muxer"),
         (caused_by(ConnectionRefusedError()), False, "after a change of an option, restart the muxer"),
         (ServiceUnavailable("HTTP 503"), False, ""),
     ],
