@@ -20,6 +20,7 @@ from muxer.commands._shared.common import (
 )
 from muxer.commands._shared.fleet_tables import RUNNING_HEADER, print_fleet, print_workers, running_row
 from muxer.commands._shared.running_instance import (
+    DIED,
     RUNS,
     RunningInstance,
     find_instance,
@@ -135,6 +136,8 @@ def status_facts(config: Config, view: StatusView) -> dict[str, Any]:
 def _print_status(config: Config, view: StatusView) -> None:
     write = sys.stdout.write
     state, now = view.instance.state, time.time()
+    # The plans of a process that died are void.
+    is_alive = view.instance.standing != DIED
     write(f"{config.instance_name}: {'only workers on this machine' if view.has_workers_only else view.instance.standing}")
     if state is not None:
         write(f", version {state['version']}, process {state['pid']}, started {format_ago(state['started'], now)}")
@@ -144,8 +147,10 @@ def _print_status(config: Config, view: StatusView) -> None:
     for problem in view.problems:
         write(f"  ! {escape_control(problem)}\n")
     if state is not None:
-        write("".join(f"{line}\n" for line in _poll_lines(state, now)))
-        _print_work(config, state, now)
+        lines = [*_last_poll_lines(state, now), *(_next_poll_lines(state, now) if is_alive else [])]
+        write("".join(f"{line}\n" for line in (*lines, *_oldest_lines(state, now))))
+        if is_alive:
+            _print_work(config, state, now)
     if not view.has_workers_only:
         write("".join(f"{line}\n" for line in _count_lines(view.past)))
     if view.workers:
@@ -183,7 +188,7 @@ def _print_work(config: Config, state: dict[str, Any], now: float) -> None:
         show_table(RUNNING_HEADER, [running_row(job, now) for job in running], "running")
 
 
-def _poll_lines(state: dict[str, Any], now: float) -> list[str]:
+def _last_poll_lines(state: dict[str, Any], now: float) -> list[str]:
     polls = state["polls"]
     if polls["last_success"] is None:
         failed = f"no poll has succeeded yet, {polls['failed']} failed: run `check`, which shows the cause"
@@ -196,6 +201,11 @@ def _poll_lines(state: dict[str, Any], now: float) -> list[str]:
     lines = [last]
     if polls["last_success"] is not None and not any(polls["result"].values()):
         lines.append("if there are call recordings in the window, run `check`, which shows the cause")
+    return lines
+
+
+def _next_poll_lines(state: dict[str, Any], now: float) -> list[str]:
+    polls, lines = state["polls"], list[str]()
     if polls.get("next_due"):
         due = polls["next_due"]
         trial = ", it tries again what is unavailable" if state["out"] else ""
@@ -206,11 +216,15 @@ def _poll_lines(state: dict[str, Any], now: float) -> list[str]:
         read, due = polls["whole_success"], polls["whole_due"]
         done = f"read {format_ago(read, now)}" if read is not None else "not read yet"
         lines.append(f"whole window: {done}, due {format_ago(due, now) if due > now + 1 else 'at the next poll'}")
-    if polls["oldest_open"] is not None:
-        start = polls["oldest_open"]
-        age = f"started {format_datetime(start)}, {format_ago(start, now)}"
-        lines.append(f"oldest call without its muxed file, as the last poll found it: {age}")
     return lines
+
+
+def _oldest_lines(state: dict[str, Any], now: float) -> list[str]:
+    start = state["polls"]["oldest_open"]
+    if start is None:
+        return []
+    age = f"started {format_datetime(start)}, {format_ago(start, now)}"
+    return [f"oldest call without its muxed file, as the last poll found it: {age}"]
 
 
 def _result_text(result: dict[str, int]) -> str:

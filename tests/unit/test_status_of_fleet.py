@@ -143,10 +143,12 @@ def test_a_worker_that_died_or_hangs_or_waits_is_shown(temp: Path, capsys: pytes
 
 
 def test_a_poller_that_died_next_to_its_workers_is_shown_with_them(temp: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_poller(temp, fleet_view(worker_view()), at=time.time() - MAX_STATE_AGE_SECONDS - 10)
+    polls = asdict(PollStatistics(last_success=time.time(), next_due=time.time() + 60))
+    write_poller(temp, fleet_view(worker_view()), at=time.time() - MAX_STATE_AGE_SECONDS - 10, polls=polls)
     write_state(temp / "worker-0")
     code, shown = run_status(temp, capsys)
     assert code == 1 and shown.startswith("single: died") and "  ! the process died" in shown
+    assert "next poll" not in shown and "fleet:" not in shown, "its plans are void"
     assert "\nworker-0\t" in shown
 
 
