@@ -233,9 +233,9 @@ class Daemon:
         if service and self._circuit_breaker.is_open(service):
             log.info("the poll failed, because %s is unavailable; the next attempt follows in %.0f s", service, pause)
         elif isinstance(error, MuxerError):
-            log.error("the poll failed; retrying in %.0f s: %s", pause, format_error(error))
+            log.error("the poll failed; the next attempt follows in %.0f s: %s", pause, format_error(error))
         else:
-            log.error("the poll failed with an unexpected error; retrying in %.0f s", pause, exc_info=error)
+            log.error("the poll failed with an unexpected error; the next attempt follows in %.0f s", pause, exc_info=error)
 
     def _recover(self) -> None:
         """Finish what a dead process left unfinished in RWS and the storages, and read what an operator requeued."""
