@@ -19,7 +19,7 @@ from muxer.config.load import locate_problems
 from muxer.config.schema import FILE_OUTPUT, Config, LogfileOptions
 from muxer.errors import ConfigError, Problem
 from muxer.log import setup
-from muxer.log.outputs import describe_output, is_on_stderr, is_stderr_seen
+from muxer.log.outputs import REFUSED_NAME, describe_output, is_on_stderr, is_stderr_seen
 from muxer.log.reopen import watch_log
 from muxer.log.terminal import write_text
 from muxer.system.exit_codes import EXIT_CONFIG, EXIT_FAILED, handle_signals, ignore_hangup
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("muxer")
 
-# The names in the log file of a start that is refused: because of its configuration, and by an instance that runs.
-DEFAULT_NAME, REFUSED_NAME = "single", "refused"
+# The name in the log file of a start that is refused because of its configuration.
+DEFAULT_NAME = "single"
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,8 @@ from muxer.log.log_file import RotatingLogFile
 from muxer.log.terminal import TerminalHandler
 
 EVENT_SOURCE = "Recording Muxer"
+# The name, instead of that of an instance, in the log file of starts that an instance which runs has refused.
+REFUSED_NAME = "refused"
 # sd-daemon(3): a line on stderr that starts with <N> has this priority in the journal.
 _JOURNAL_PRIORITIES = {logging.CRITICAL: 2, logging.ERROR: 3, logging.WARNING: 4, logging.INFO: 6, logging.DEBUG: 7}
 
