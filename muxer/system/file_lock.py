@@ -38,7 +38,8 @@ def acquire_lock(path: Path, guarded: Path, option: str) -> IO[str]:
             if error.errno not in _HELD_ERRORS:
                 raise
             holder = file.read(300).strip() or "unknown process"
-            what = f"{guarded} is used by another instance ({holder}); give each instance a separate folder"
+            advice = "if that is this muxer, stop it first; else give each instance a separate folder"
+            what = f"{guarded} is used by another instance ({holder}); {advice}"
             raise LockHeld([Problem(option, what)]) from error
     # On a full disk the holder is not written, but the lock holds.
     with contextlib.suppress(OSError):

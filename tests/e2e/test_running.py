@@ -135,6 +135,7 @@ def test_second_instance_on_same_temporary_folder_is_refused(make_lab: Make, tmp
         second = run_muxer(config, seconds=TIMEOUT_SECONDS, cwd=elsewhere)
         assert second.process.returncode == 2
         assert "another instance" in second.err and str(first.process.pid) in second.err
+        assert "if that is this muxer, stop it first" in second.err
         assert not list(elsewhere.iterdir())
         assert first.stop() == 0
 
