@@ -57,8 +57,8 @@ def advice_for(error: Exception, section: str) -> str:
     """Return what the administrator can do. `section` is the section of muxer.cfg that the error is about."""
     known = str(getattr(error, "advice", ""))
     if isinstance(error, AuthenticationFailed):
-        which = f"the credentials: {known}" if known else _credential_options(section)
-        return f"correct {which}; after a change of the password on the server, change it here too"
+        advice = f"correct {_credential_options(section)}; after a change of the password on the server, change it here too"
+        return f"{advice}; {known}" if known else advice
     if known and known != RESTART_AFTER_CHANGE_TEXT:
         return known
     text = next((text for types, text in _ADVICE if isinstance(error, types)), "see docs/log-messages.md")
