@@ -127,3 +127,16 @@ def test_an_instance_that_does_not_poll_has_a_problem_and_a_migration_has_none(c
     assert instance_problems(find_instance(config), config) == ["no poll has succeeded for 910 s"]
     migration = replace(config, advanced=replace(config.advanced, call_recording_query_string="limit=1"))
     assert instance_problems(find_instance(config), migration) == []
+
+
+def test_a_cause_is_shown_once(config: Config) -> None:
+    """The last request may have failed with another text than the one that shows why the service is unavailable."""
+    reason = "MUX-212 AuthenticationFailed: RWS GET /recordings: HTTP 401"
+    out = {"RWS": {"reason": reason, "reached": True}}
+    error = "MUX-212 AuthenticationFailed: RWS refused the credentials a moment ago"
+    polls = vars(PollStatistics(failed=2, last_success=time.time(), error=error))
+    for name, problems in (("RWS", 1), ("RCS", 2)):
+        write_state(config, polls=polls, out={name: out["RWS"]})
+        assert len(instance_problems(find_instance(config), config)) == problems
+    write_state(config, polls=polls | {"error": "MUX-201 ServiceUnavailable: RWS GET /"}, out=out)
+    assert len(instance_problems(find_instance(config), config)) == 2

@@ -105,9 +105,14 @@ def _poll_problems(state: dict[str, Any], config: Config, is_fleet: bool) -> lis
     if late is not None:
         return [f"no poll has succeeded for {late:.0f} s{error}"]
     # The reason of a service that is unavailable is shown already, perhaps with the text of another request.
-    kind = polls["error"].partition(":")[0]
-    is_shown = any(outage["reason"].partition(":")[0] == kind for outage in state["out"].values())
+    is_shown = any(_is_cause(polls["error"], name, outage["reason"]) for name, outage in state["out"].items())
     return [f"the last poll failed{error}"] if polls["failed"] and error and not is_shown else []
+
+
+def _is_cause(error: str, service: str, reason: str) -> bool:
+    """Whether the error of a poll is that of a service that is unavailable for a `reason`."""
+    kind = reason.partition(":")[0]
+    return error == reason or (service in error and error.partition(":")[0] == kind)
 
 
 def _is_held(folder: Path) -> bool:
