@@ -35,7 +35,7 @@ from muxer.journal.journal import DONE, QUEUED, RETRY, RUNNING, SET_ASIDE, WANTE
 from muxer.log.outputs import describe_output
 from muxer.log.setup import escape_control
 from muxer.status.error_help import help_for, needs_correction
-from muxer.status.fleet_status import fleet_from_dict
+from muxer.status.fleet_status import BROKER, fleet_from_dict
 from muxer.status.formatting import format_ago, format_datetime, format_span
 from muxer.status.state_file import running_jobs
 from muxer.system.exit_codes import EXIT_FAILED, EXIT_OK
@@ -208,7 +208,7 @@ def _next_poll_lines(state: dict[str, Any], now: float) -> list[str]:
     polls, lines = state["polls"], list[str]()
     if polls.get("next_due"):
         due = polls["next_due"]
-        trial = ", it tries again what is unavailable" if state["out"] else ""
+        trial = ", it tries again what is unavailable" if state["out"].keys() - {BROKER} else ""
         lines.append(f"next poll: {format_ago(due, now) if due > now + 1 else 'now'}{trial}")
     elif polls["begun"] is not None:
         lines.append(f"a poll is running, started {format_ago(polls['begun'], now)}")

@@ -8,7 +8,7 @@ from muxer.journal.journal import RETRY, SET_ASIDE
 from muxer.monitoring.rows import MAX_SERVICE_REASON_LENGTH
 from muxer.monitoring.view import ServiceStatus, StatusView
 from muxer.status.error_help import needs_correction
-from muxer.status.fleet_status import fleet_problems
+from muxer.status.fleet_status import BROKER, fleet_problems
 from muxer.status.formatting import format_ago, format_span, format_time, redact, single_line
 from muxer.status.poll_age import expected_seconds, overdue_seconds
 
@@ -61,7 +61,7 @@ def _outage_summary(view: StatusView) -> StatusSummary | None:
     text += "".join(f" {_remedy_text(service, view)}" for service in explained[:MAX_REMEDIES])
     if not all(service.is_reached for service in down):
         text += " A service has never worked since the start of the muxer: run check, which shows the cause."
-    if view.next_poll is not None:
+    if view.next_poll is not None and any(service.name != BROKER for service in down):  # RabbitMQ is tried all the time.
         text += f" The next attempt is the next poll, {_due_text(view)}."
     return StatusSummary(BAD, title, text)
 

@@ -94,6 +94,8 @@ def test_the_summary_promises_nothing_where_a_person_has_to_correct_something() 
     assert text.startswith("Recordings that need them are paused until the cause is corrected. Do that before they leave")
     assert f" RWS: {remedy}. RCS: see Services." in text and "resume automatically" not in text and "S3" not in text
     assert text.endswith(" The next attempt is the next poll, in 2 min.")
+    broker = summarize_view(muxer_view(services=(replace(OUTAGE, name="RabbitMQ"),))).text
+    assert "next poll" not in broker, "the muxer connects to it all the time"
     unknown = replace(OUTAGE, remedy="start RWS, or correct [htcc] base_uri")
     text = summarize_view(muxer_view(services=(unknown,))).text
     assert "resume automatically" in text and " RWS: start RWS, or correct [htcc] base_uri." in text

@@ -213,6 +213,8 @@ def test_the_counts_are_explained(temp: Path, tmp_path: Path, capsys: pytest.Cap
         "\n1\tMUX-221\tretried automatically\n",
     ):
         assert text in shown, text
+    write_state(temp, polls=asdict(polls), out={"RabbitMQ": {"reason": "MUX-201 ServiceUnavailable: no answer"}})
+    assert "\nnext poll: in 2 min\n" in run_status(temp, capsys)[1]
     write_state(temp, polls=asdict(replace(polls, result=result | {"ours": 5})))
     assert "of this instance" not in run_status(temp, capsys)[1]
     write_state(temp, polls=asdict(replace(polls, next_due=None, begun=now - 30)))
