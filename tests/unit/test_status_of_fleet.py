@@ -189,11 +189,14 @@ def test_status_shows_when_the_whole_window_is_read(
     assert run_status_json(temp, capsys)[1]["state"]["polls"]["whole_due"] == at.get("whole_due")
 
 
-def test_the_counts_are_explained(temp: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_counts_are_explained(
+    temp: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     create_sources(tmp_path, processing__temp_dir=temp)
     result = {"found": 5, "ours": 2, "without_screen": 1, "skipped": 1, "already_done": 3, "submitted": 1, "waiting": 4}
     now = time.time()
-    polls = PollStatistics(succeeded=1, last_success=now, result=result, oldest_open=now - 7200, next_due=now + 90.4)
+    monkeypatch.setattr(time, "time", lambda: now)
+    polls = PollStatistics(succeeded=1, last_success=now, result=result, oldest_open=now - 7200, next_due=now + 120)
     write_state(temp, polls=asdict(polls), out={"RCS": {"reason": "MUX-201 ServiceUnavailable: no answer"}})
     journal = Journal(temp / JOURNAL_FILE)
     journal.record_wanted(TargetKey("a", "C1"), now)
