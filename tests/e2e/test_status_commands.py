@@ -72,10 +72,11 @@ def test_a_failure_that_waits_for_an_option_is_shown_as_such(make_lab: Callable[
     config, log = write_config(lab, processing__min_poll_interval="10", monitoring__http_port=str(port), **options)
     with MuxerProcess(config) as muxer:
         wait_until(lambda: read_json(config, "failed"), TIMEOUT_SECONDS, "the failure", log)
-        shown, page = run_named(config, "status").stdout, send_request(port).body
+        text = "Working; 1 recording waits for a correction"
+        wait_until(lambda: text in send_request(port).body, TIMEOUT_SECONDS, "the failure on the page", log)
+        shown = run_named(config, "status").stdout
         assert muxer.stop() == 0
     assert "\n1\tMUX-215\tretried; waits for a correction\nMUX-215: Configure `[rcs]` and restart the muxer." in shown
-    assert "Working; 1 recording waits for a correction" in page
     (line,) = [line["message"] for line in log_lines(log) if "recording failed" in line["message"]]
     assert line.endswith("[rcs] base_uri is empty; set the options of [rcs], then restart the muxer")
 
