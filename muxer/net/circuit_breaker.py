@@ -120,15 +120,16 @@ class CircuitBreaker:
         return max(0.0, self._login_backoffs.get(service, (0.0, None))[0] - time.monotonic())
 
     def _raise_if_backing_off(self, service: str) -> None:
-        """Raise the error of a request that is not sent. It says nothing of the request that was refused."""
+        """Raise the error of a request that is not sent. It says what to check, and nothing of the request that was refused."""
         pause = self.login_pause(service)
         if not pause:
             return
-        due = datetime.now(UTC) + timedelta(seconds=pause)
-        what = f"{service} refused the credentials a moment ago; the next login is tried after {due:%H:%M:%S} UTC"
-        error = AuthenticationFailed(what)
+        due, cause = datetime.now(UTC) + timedelta(seconds=pause), self._login_backoffs[service][1]
+        hint = str(cause).partition("; ")[2] or "check them"
+        refused = f"{service} refused the credentials a moment ago; not tried again yet: {hint}"
+        error = AuthenticationFailed(f"{refused}; the next login is tried after {due:%H:%M:%S} UTC")
         error.service, error.began, error.is_counted = service, time.time(), True
-        error.advice = self._login_backoffs[service][1].advice
+        error.advice = cause.advice
         raise error
 
     def _start_login_backoff(self, service: str, error: AuthenticationFailed) -> None:

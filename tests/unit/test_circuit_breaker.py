@@ -228,6 +228,14 @@ def test_an_error_after_enough_retries_is_an_outage_at_once() -> None:
     assert breaker.is_open("RWS")
 
 
+def test_a_request_that_is_not_sent_does_not_name_the_file_of_another_recording() -> None:
+    breaker = CircuitBreaker()
+    call_repeatedly(breaker, AuthenticationFailed("GET http://dav/other.mp4: HTTP 401; check [webdav] username"), "WebDAV")
+    with pytest.raises(AuthenticationFailed) as met, breaker.call("WebDAV"):
+        pass
+    assert "not tried again yet: check [webdav] username; the next login" in str(met.value) and "other" not in str(met.value)
+
+
 def test_after_an_authentication_failure_nothing_is_sent_during_the_back_off(monkeypatch: pytest.MonkeyPatch) -> None:
     breaker, sent = CircuitBreaker(), []
     for service in ("RWS", "RWS", "RCS"):
