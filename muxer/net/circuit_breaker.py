@@ -120,7 +120,7 @@ class CircuitBreaker:
         return max(0.0, self._login_backoffs.get(service, (0.0, None))[0] - time.monotonic())
 
     def _raise_if_backing_off(self, service: str) -> None:
-        """Raise the error of a request that is not sent. It says what to check, and nothing of the request that was refused."""
+        """Raise the error of a request that is not sent. It says what to check, nothing of the request that was refused."""
         pause = self.login_pause(service)
         if not pause:
             return
