@@ -19,8 +19,9 @@ import getpass  # noqa: E402
 import os  # noqa: E402
 import signal  # noqa: E402
 import warnings  # noqa: E402
-from collections.abc import Sequence  # noqa: E402
+from collections.abc import Iterable, Sequence  # noqa: E402
 
+from muxer.config.file import read_file  # noqa: E402
 from muxer.config.keystore import KEYSTORE_FILE, open_keystore, save_keystore  # noqa: E402
 from muxer.config.schema import all_options  # noqa: E402
 from muxer.errors import ConfigError, Problem  # noqa: E402
@@ -46,7 +47,8 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    folder = _keystore_folder(arguments.config_file)
+    config = _config_path(arguments.config_file)
+    folder = config.parent
     stored = dict(open_keystore(folder))
     if arguments.list:
         print(*map(_format_option, sorted(stored)), sep="\n", end="\n" if stored else "")
@@ -55,16 +57,16 @@ def _run(arguments: argparse.Namespace) -> int:
     else:
         if arguments.config_file is None:
             _check_folder(folder)
-        _store_passwords(folder, stored, _read_stdin() if arguments.stdin else _prompt_for_all())
+        _store_passwords(config, stored, _read_stdin() if arguments.stdin else _prompt_for_all())
     return EXIT_OK
 
 
-def _keystore_folder(config_file: str | None) -> Path:
-    """Return the folder of muxer.cfg, by default the working directory (guide)."""
+def _config_path(config_file: str | None) -> Path:
+    """Return the path of muxer.cfg, by default in the working directory (guide)."""
     path = Path(config_file or "muxer.cfg").absolute()
     if config_file is not None and not path.is_file():
         raise ConfigError([Problem(f"--config-file {path}", "is not a file")])
-    return path.parent
+    return path
 
 
 def _check_folder(folder: Path) -> None:
@@ -93,17 +95,39 @@ def _remove_password(folder: Path, stored: dict[tuple[str, str], str], section: 
     del stored[name]
     _save_values(folder, stored)
     print(f"Removed from {folder / KEYSTORE_FILE}: {_format_option(name)}")
+    _print_content(stored)
 
 
-def _store_passwords(folder: Path, stored: dict[tuple[str, str], str], given: dict[tuple[str, str], str]) -> None:
+def _store_passwords(config: Path, stored: dict[tuple[str, str], str], given: dict[tuple[str, str], str]) -> None:
+    folder = config.parent
     if not given:
         print("Nothing was entered; nothing was changed.")
+        _print_content(stored)
         return
-    _save_values(folder, {**stored, **given})
+    stored = {**stored, **given}
+    _save_values(folder, stored)
     print(f"Stored in {folder / KEYSTORE_FILE}: {', '.join(map(_format_option, given))}")
-    print("Leave these options empty in muxer.cfg: a value there takes precedence.")
+    _print_content(stored)
+    print("The muxer reads it at its start: restart it.")
+    print(f"Leave these options empty in {config.name}: a value there takes precedence.")
+    if shadowed := _options_in_file(config, stored):
+        print(f"It has a value now, which is used instead: {', '.join(map(_format_option, shadowed))}. Remove it there.")
     if os.name == "posix":
         print("Only this account can read the keystore: run the muxer with the same account.")
+
+
+def _options_in_file(config: Path, stored: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return those of the `stored` options that have a value in muxer.cfg; none when that cannot be read."""
+    try:
+        file = read_file(config, [], [])
+    except ConfigError:
+        return []
+    return [(section, name) for section, name in sorted(stored) if (one := file.get(section, {}).get(name)) and one.text]
+
+
+def _print_content(stored: Iterable[tuple[str, str]]) -> None:
+    """Print which options the keystore holds now, never a value."""
+    print(f"It holds now: {', '.join(map(_format_option, sorted(stored))) or 'nothing'}")
 
 
 def _prompt_for_all() -> dict[tuple[str, str], str]:

@@ -32,7 +32,8 @@ Usage: ./install.sh --demo | --test [--long] | --prefix DIR [--fleet] [--offline
        ./install.sh --offline | --help
 
   --demo        Install what is missing, then run the muxer on an embedded lab. Needs no server and no
-                configuration, and changes nothing outside this folder except system packages.
+                configuration. Besides this folder it changes only system packages, and leaves its results in a
+                folder recording-muxer-demo-... in the temporary folder of the system: delete that when you are done.
   --test        Install what is missing for the tests too, then run the checks and the tests.
   --long        With --test: also the long tests, and the tests of media with more builds of ffmpeg.
   --prefix DIR  Create an installation in DIR, with its own virtual environment, or upgrade the one
@@ -117,7 +118,7 @@ pip_install() { # python of the environment, lock file
 make_venv() { # folder, python, lock file
     local venv=$1 python=$2 lock=$3 log=$WORK/venv.log
     if venv_is_current "$venv" "$python" "$lock"; then return 0; fi
-    say "Installing Python packages: $venv ($(basename -- "$lock"))"
+    say "Installing Python packages: $venv ($(basename -- "$lock")), $(grep -c '==' "$lock") packages; this may take minutes ..."
     rm -rf -- "$venv"
     if ! "$python" -m venv "$venv" >"$log" 2>&1 </dev/null; then
         show_tail "$log"
@@ -285,10 +286,7 @@ main() {
     if ((PURGE)) && [[ $action != --uninstall ]]; then usage_error '--purge goes with --uninstall DIR.'; fi
     if ((YES)) && [[ $action != --[pu]* ]]; then usage_error '--yes goes with --prefix DIR or --uninstall DIR.'; fi
     if ((LONG)) && [[ $action != --test ]]; then usage_error '--long goes with --test.'; fi
-    if [[ -z $action ]] && ! ((OFFLINE)); then
-        usage
-        exit 0
-    fi
+    if [[ -z $action ]] && ! ((OFFLINE)); then usage_error 'nothing to do: name an action, such as --demo or --prefix DIR.'; fi
     unset PYTHONPATH PYTHONHOME
     if [[ -n $python ]]; then check_python "$python"; fi
     if [[ $action == --prefix ]]; then FOR_OTHERS=1; fi

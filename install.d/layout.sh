@@ -236,13 +236,14 @@ run_prefix() { # DIR
 }
 
 start_command() { # DIR, environment
-    local dir=$1
+    local dir=$1 config=/etc/recording-muxer/muxer.cfg # where the documentation, the units and the packages have it
     if ((GOES_ON)); then say 'Restart:    a muxer still runs with the earlier version; restart it'; fi
-    if [[ ! -e $dir/muxer/muxer.cfg ]]; then
-        printf 'Configure:  write %q; %q has an example\n' "$dir/muxer/muxer.cfg" "$dir/README.md"
+    if [[ -e $dir/muxer/muxer.cfg ]]; then config=$dir/muxer/muxer.cfg; fi
+    if [[ ! -e $config ]]; then
+        printf 'Configure:  write %q; %q has an example, %q every option\n' "$config" "$dir/README.md" "$dir/muxer.cfg.sample"
     fi
     if [[ -x $dir/recording-muxer ]]; then
-        printf 'Check:      %q check --config-file=%q\n' "$dir/recording-muxer" "$dir/muxer/muxer.cfg"
+        printf 'Check:      %q check --config-file=%q\n' "$dir/recording-muxer" "$config"
     fi
-    printf 'Start:      cd %q && %q muxer_process.py --config-file=muxer.cfg\n' "$dir/muxer" "$dir/$2/bin/python"
+    printf 'Start:      cd %q && %q muxer_process.py --config-file=%q\n' "$dir/muxer" "$dir/$2/bin/python" "$config"
 }

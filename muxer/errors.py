@@ -76,6 +76,8 @@ class MuxerError(Exception):
     usual_code: ClassVar[Code] = Code.UNEXPECTED
     # What the administrator can do, with the option; the circuit breaker sets it for errors of services.
     advice = ""
+    # Whether waiting does not help: a person has to correct something first.
+    needs_correction = False
     # A response was too long, or took too long: a query for fewer recordings may work.
     is_too_long = has_timed_out = False
 
@@ -91,10 +93,15 @@ def error_code(error: BaseException) -> Code:
     return Code.SYSTEM if isinstance(error, OSError | MemoryError) else Code.UNEXPECTED
 
 
+def describe_error(error: BaseException) -> str:
+    """Return the message of any error, and what to do."""
+    advice = getattr(error, "advice", "")
+    return f"{error}; {advice}" if advice else str(error)
+
+
 def format_error(error: BaseException) -> str:
     """Return the text of any error for logs and pages: code, type, message and what to do."""
-    advice = getattr(error, "advice", "")
-    return f"{error_code(error)} {type(error).__name__}: {error}{f'; {advice}' if advice else ''}"
+    return f"{error_code(error)} {type(error).__name__}: {describe_error(error)}"
 
 
 @dataclass(frozen=True)
@@ -172,6 +179,7 @@ class AccessDenied(Transient):
     """A service denies a request; the administrator may fix that at any time."""
 
     usual_code = Code.ACCESS_DENIED
+    needs_correction = True
 
 
 class AuthenticationFailed(AccessDenied):

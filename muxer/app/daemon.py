@@ -31,6 +31,7 @@ from muxer.journal.retry_policy import MAX_POLL_DELAY_SECONDS, poll_delay
 from muxer.log import terminal
 from muxer.log.outputs import describe_output, is_on_stderr
 from muxer.log.setup import escape_control
+from muxer.net.circuit_breaker import RWS
 from muxer.pipeline.job import Job
 from muxer.pipeline.services import Services
 from muxer.pipeline.shared_temp import recover_abandoned
@@ -42,6 +43,7 @@ from muxer.scheduling.outcome_recorder import OutcomeRecorder
 from muxer.status.fleet_status import FleetStatus, fleet_to_dict
 from muxer.status.heartbeat import Heartbeat
 from muxer.status.last_audit import read_last_audit
+from muxer.status.poll_age import poll_progress
 from muxer.status.state_file import STATE_FILE, StateFile
 from muxer.system.exit_codes import EXIT_FAILED, EXIT_OK, EXIT_SOME_FAILED
 from muxer.system.masking import Mask
@@ -179,10 +181,15 @@ class Daemon:
             started = time.monotonic()
             error = self._poll_once()
             failures = 0 if error is None else failures + 1
-            pause = started + interval - time.monotonic() if error is None else poll_delay(error, failures, interval)
-            self._activity.schedule_next_poll(max(pause, MIN_POLL_GAP))
+            pause = started + interval - time.monotonic()
+            if error is not None:
+                # Each poll is an attempt: none is due while RWS is not asked because it refused the credentials.
+                pause = max(poll_delay(error, failures, interval), self._circuit_breaker.login_pause(RWS))
+                self._report_poll_failure(error, pause)
+            pause = max(pause, MIN_POLL_GAP)
+            self._activity.schedule_next_poll(pause)
             with self._heartbeat.pause_while_waiting():
-                self._wait_for_next_poll(max(pause, MIN_POLL_GAP))
+                self._wait_for_next_poll(pause)
 
     def _wait_for_next_poll(self, seconds: float) -> None:
         """Wait `seconds`, or until an operator requeues a recording or the fleet has capacity again."""
@@ -216,16 +223,21 @@ class Daemon:
     def _record_poll_failure(self, error: Exception) -> None:
         self._activity.record_poll_failure(format_error(error))
         self._activity.count_error(getattr(error, "service", ""), type(error).__name__)
-        if isinstance(error, ServiceUnavailable | AccessDenied):
-            level = logging.DEBUG if self._circuit_breaker.is_open(error.service) else logging.ERROR
-            log.log(level, "the poll failed; retrying: %s", format_error(error))
-            # Where requests fail at random, a failed poll counts as any other failure, unless RWS asks for a delay.
-            if error.retry_after is not None or not self._circuit_breaker.is_flaky(error.service):
-                self._circuit_breaker.trip(error)
+        # Where requests fail at random, a failed poll counts as any other failure, unless RWS asks for a delay.
+        if isinstance(error, ServiceUnavailable | AccessDenied) and (
+            error.retry_after is not None or not self._circuit_breaker.is_flaky(error.service)
+        ):
+            self._circuit_breaker.trip(error)
+
+    def _report_poll_failure(self, error: Exception, pause: float) -> None:
+        """Log a failed poll, and that the next one follows after `pause` seconds. An outage has its own line already."""
+        service = getattr(error, "service", "")
+        if service and self._circuit_breaker.is_open(service):
+            log.info("the poll failed, because %s is unavailable; the next attempt follows in %.0f s", service, pause)
         elif isinstance(error, MuxerError):
-            log.error("the poll failed; retrying: %s", format_error(error))
+            log.error("the poll failed; the next attempt follows in %.0f s: %s", pause, format_error(error))
         else:
-            log.error("the poll failed with an unexpected error; retrying", exc_info=error)
+            log.error("the poll failed with an unexpected error; the next attempt follows in %.0f s", pause, exc_info=error)
 
     def _recover(self) -> None:
         """Finish what a dead process left unfinished in RWS and the storages, and read what an operator requeued."""
@@ -269,9 +281,12 @@ class Daemon:
                     return QueryIncomplete(
                         f"{query_attempts.failures} attempts to read it failed; at the last one {format_error(error)}"
                     )
-                log.error("the query failed; reading it again: %s", format_error(error))
+                delay = poll_delay(error, query_attempts.failures, MAX_POLL_DELAY_SECONDS)
+                pause = max(delay, self._circuit_breaker.login_pause(RWS))
+                level = logging.INFO if self._circuit_breaker.is_open(error.service) else logging.ERROR
+                log.log(level, "the query failed; reading it again in %.0f s: %s", pause, format_error(error))
                 with self._heartbeat.pause_while_waiting():
-                    self._stop.wait(poll_delay(error, query_attempts.failures, MAX_POLL_DELAY_SECONDS))
+                    self._stop.wait(pause)
             except MuxerError as error:
                 return error
         return None
@@ -348,7 +363,8 @@ class Daemon:
         queued = max(0, self._executor.target_count - running)
         fleet_state = None if fleet is None else fleet_to_dict(fleet)
         out, has_room = self._circuit_breaker.service_states(), self._services.workspace.disk.has_room()
-        self._state.write_state(snapshot, queued, out, has_room, fleet_state)
+        progress = poll_progress(snapshot.polls, self._heartbeat)
+        self._state.write_state(snapshot, queued, out, has_room, progress=progress, fleet=fleet_state)
         if time.monotonic() >= self._sample_due:
             self._sample_due = time.monotonic() + SAMPLE_SECONDS
             waiting = snapshot.polls.result.get("waiting", 0)

@@ -19,10 +19,11 @@ from muxer.config.load import locate_problems
 from muxer.config.schema import FILE_OUTPUT, Config, LogfileOptions
 from muxer.errors import ConfigError, Problem
 from muxer.log import setup
-from muxer.log.outputs import describe_output, is_on_stderr
+from muxer.log.outputs import REFUSED_NAME, describe_output, is_on_stderr, is_stderr_seen
 from muxer.log.reopen import watch_log
 from muxer.log.terminal import write_text
 from muxer.system.exit_codes import EXIT_CONFIG, EXIT_FAILED, handle_signals, ignore_hangup
+from muxer.system.file_lock import LockHeld
 from muxer.system.process import Runner
 
 if TYPE_CHECKING:
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
     from muxer.pipeline.workspace import Workspace
 
 log = logging.getLogger("muxer")
+
+# The name in the log file of a start that is refused because of its configuration.
+DEFAULT_NAME = "single"
 
 
 @dataclass(frozen=True)
@@ -137,6 +141,9 @@ def open_log(config: Config, name: str) -> None:
     """Start to log as the instance or worker `name`. Raises ConfigError."""
     try:
         setup.set_up_logging(config.logfile, name, config.secret_values)
+    except LockHeld as error:
+        error.logfile = {"logfile_path": config.logfile.logfile_path}
+        raise
     except OSError as error:
         what = f"the log file cannot be written: {error.filename or ''}: {error.strerror or error}"
         raise ConfigError([Problem("[logfile] logfile_path", what)]) from error
@@ -173,13 +180,21 @@ def exit_process(code: int) -> int:
 
 
 def _open_log_for_errors(error: ConfigError) -> None:
-    """Log to the output that a wrong configuration names. Where that cannot be used, log to a file or not at all."""
+    """Log to the output that a wrong configuration names. Where that cannot be used, log to a file or not at all.
+
+    When another instance writes the log, this one is next to it. No file is created for a reason that is seen on stderr.
+    """
+    name = REFUSED_NAME if isinstance(error, LockHeld) else DEFAULT_NAME
     default = LogfileOptions(logfile_path=None, level="info", format="text", max_bytes=10485760, backup_count=10)
     used = {name: error.logfile[name] for name in ("logfile_path", "output", "syslog_address") if name in error.logfile}
     chosen = replace(default, **used)
-    for options in (chosen,) if chosen.output == FILE_OUTPUT else (chosen, default):
+    candidates = (chosen,) if chosen.output == FILE_OUTPUT else (chosen, default)
+    for options in candidates:
+        is_extra = options.logfile_path is None or name == REFUSED_NAME
+        if options.output == FILE_OUTPUT and is_extra and is_stderr_seen():
+            continue
         try:
-            setup.set_up_logging(options, "single", ())
+            setup.set_up_logging(options, name, ())
         except (OSError, ConfigError):
             continue
         return

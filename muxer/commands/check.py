@@ -121,7 +121,10 @@ def _first_fix(findings: Sequence[Finding]) -> str:
     failed = [finding for finding in findings if finding.status is CheckStatus.FAILED]
     if len(failed) < MIN_FAILURES_TO_ORDER:
         return ""
-    return f"fix this first: {failed[0].check}: {failed[0].advice}\n"
+    first = failed[0]
+    # Advice such as "correct it: muxer.cfg, line 3" does not name the option; the finding does.
+    advice = first.advice if "[" in first.advice else f"{first.found}; {first.advice}"
+    return f"fix this first: {first.check}: {advice}\n"
 
 
 def _summary_text(findings: Sequence[Finding]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -10,12 +11,13 @@ from typing import Any
 
 from muxer.commands._shared.common import create_parser, exit_code_of, load_configuration, show_json, show_table
 from muxer.config import LoadedConfig, types
-from muxer.config.load import DEFAULT, default_value
+from muxer.config.load import DEFAULT, KEYSTORE_UNUSABLE_TEXT, default_value
 from muxer.config.schema import Config, Option, all_options
 from muxer.system.masking import URL_CREDENTIALS
 
 MASKED_TEXT = "********"
 UNSET_TEXT = "(not set)"
+UNKNOWN_TEXT = "(unknown)"
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,12 @@ def main(argv: Sequence[str]) -> int:
     parser = create_parser("config", "Show every option with its value and where that comes from. Secrets are masked.")
     parser.add_argument("--changed", action="store_true", help="only options that differ from the default")
     arguments = parser.parse_args(argv)
-    return exit_code_of(lambda: _print_settings(load_configuration(arguments), arguments.changed, arguments.json))
+    return exit_code_of(lambda: _show_settings(arguments))
+
+
+def _show_settings(arguments: argparse.Namespace) -> int:
+    loaded = load_configuration(arguments, needs_secrets=False)
+    return _print_settings(loaded, arguments.changed, arguments.json)
 
 
 def _print_settings(loaded: LoadedConfig, changed: bool, as_json: bool) -> int:
@@ -78,6 +85,8 @@ def option_text(option: Option, value: Any) -> str:
 
 
 def _masked_secret(value: str, origin: str) -> str:
+    if origin == KEYSTORE_UNUSABLE_TEXT:
+        return UNKNOWN_TEXT
     if origin == DEFAULT:
         return f"{UNSET_TEXT}, the default of the guide is used" if value else UNSET_TEXT
     return MASKED_TEXT

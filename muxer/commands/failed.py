@@ -42,7 +42,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _list_failures(arguments: argparse.Namespace) -> int:
-    journal = find_instance(load_configuration(arguments).config).journal_path
+    journal = find_instance(load_configuration(arguments, needs_secrets=False).config).journal_path
     if not journal.exists():
         return fail(NO_JOURNAL.format(journal), [] if arguments.json else None)
     states = (SET_ASIDE,) if arguments.aside else (RETRY,) if arguments.waiting else (SET_ASIDE, RETRY)

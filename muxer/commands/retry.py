@@ -26,7 +26,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _retry_failures(arguments: argparse.Namespace) -> int:
-    instance = find_instance(load_configuration(arguments).config)
+    instance = find_instance(load_configuration(arguments, needs_secrets=False).config)
     if not instance.journal_path.exists():
         return fail(NO_JOURNAL.format(instance.journal_path), {"put_back": []} if arguments.json else None)
     try:

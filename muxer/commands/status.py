@@ -20,6 +20,7 @@ from muxer.commands._shared.common import (
 )
 from muxer.commands._shared.fleet_tables import RUNNING_HEADER, print_fleet, print_workers, running_row
 from muxer.commands._shared.running_instance import (
+    DIED,
     RUNS,
     RunningInstance,
     find_instance,
@@ -30,10 +31,11 @@ from muxer.commands._shared.running_instance import (
 from muxer.config.schema import FILE_OUTPUT, Config
 from muxer.journal import history
 from muxer.journal.history import HOUR_SECONDS, JournalHistory
+from muxer.journal.journal import DONE, QUEUED, RETRY, RUNNING, SET_ASIDE, WANTED
 from muxer.log.outputs import describe_output
 from muxer.log.setup import escape_control
-from muxer.status.error_help import help_for
-from muxer.status.fleet_status import fleet_from_dict
+from muxer.status.error_help import help_for, needs_correction
+from muxer.status.fleet_status import BROKER, fleet_from_dict
 from muxer.status.formatting import format_ago, format_datetime, format_span
 from muxer.status.last_audit import LastAudit, read_last_audit
 from muxer.status.state_file import running_jobs
@@ -41,6 +43,24 @@ from muxer.system.exit_codes import EXIT_FAILED, EXIT_OK
 
 WATCH_INTERVAL = 2.0
 MAX_REASONS = 5
+# What the counts of a poll and the states of the journal mean to an administrator.
+_RESULT_LABELS = {
+    "found": "call recordings found",
+    "ours": "of them of this instance",
+    "without_screen": "without a screen recording",
+    "skipped": "skipped because RWS fails for them",
+    "already_done": "muxed files exist already",
+    "submitted": "muxed files queued",
+    "waiting": "in progress, waiting or set aside",
+}
+_STATE_LABELS = {
+    WANTED: "not started yet",
+    QUEUED: "queued for a worker of the fleet",
+    RUNNING: "in progress",
+    DONE: "done",
+    RETRY: "failed and retried automatically",
+    SET_ASIDE: "failed and set aside until `retry`",
+}
 _CODE = re.compile(r"\bMUX-\d{3}\b")
 
 
@@ -53,7 +73,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _run_status(arguments: argparse.Namespace) -> int:
-    config = load_configuration(arguments).config
+    config = load_configuration(arguments, needs_secrets=False).config
     while True:
         view = gather_status(config)
         if arguments.watch and sys.stdout.isatty():
@@ -120,6 +140,8 @@ def status_facts(config: Config, view: StatusView) -> dict[str, Any]:
 def _print_status(config: Config, view: StatusView) -> None:
     write = sys.stdout.write
     state, now = view.instance.state, time.time()
+    # The plans of a process that died are void.
+    is_alive = view.instance.standing != DIED
     write(f"{config.instance_name}: {'only workers on this machine' if view.has_workers_only else view.instance.standing}")
     if state is not None:
         write(f", version {state['version']}, process {state['pid']}, started {format_ago(state['started'], now)}")
@@ -129,17 +151,26 @@ def _print_status(config: Config, view: StatusView) -> None:
     for problem in view.problems:
         write(f"  ! {escape_control(problem)}\n")
     if state is not None:
-        write("".join(f"{line}\n" for line in _poll_lines(state, now)))
-        _print_work(config, state, now)
+        lines = [*_last_poll_lines(state, now), *(_next_poll_lines(state, now) if is_alive else [])]
+        write("".join(f"{line}\n" for line in (*lines, *_oldest_lines(state, now))))
+        if is_alive:
+            _print_work(config, state, now)
     if not view.has_workers_only:
         write("".join(f"{line}\n" for line in _count_lines(view.past)))
         write("".join(f"{line}\n" for line in _audit_lines(view.audit, now)))
     if view.workers:
         print_workers(view.workers, config.advanced.worker_threads, now)
     if view.codes:
-        rows = [(str(count), code, kind) for code, kind, count in view.codes[:MAX_REASONS]]
+        rows = [(str(count), code, _failure_state(code, state)) for code, state, count in view.codes[:MAX_REASONS]]
         show_table(("files", "code", "state"), rows, "failures; `failed` lists them, `retry` requeues them")
     show_remedies(view.remedy_codes)
+
+
+def _failure_state(code: str, state: str) -> str:
+    """Return what happens to failures with a code and a state of the journal."""
+    if state == RETRY and needs_correction(code):
+        return "retried; waits for a correction"
+    return _STATE_LABELS.get(state, state).removeprefix("failed and ")
 
 
 def _log_text(config: Config, instance: RunningInstance) -> str:
@@ -162,27 +193,34 @@ def _print_work(config: Config, state: dict[str, Any], now: float) -> None:
         show_table(RUNNING_HEADER, [running_row(job, now) for job in running], "running")
 
 
-def _poll_lines(state: dict[str, Any], now: float) -> list[str]:
+def _last_poll_lines(state: dict[str, Any], now: float) -> list[str]:
     polls = state["polls"]
     if polls["last_success"] is None:
         failed = f"no poll has succeeded yet, {polls['failed']} failed: run `check`, which shows the cause"
         last = failed if polls["failed"] else "no poll has ended yet"
     else:
-        result = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in polls["result"].items() if count)
+        result = _result_text(polls["result"])
         ended, took = format_ago(polls["last_success"], now), format_span(polls["seconds"])
         reach = f", read the last {format_span(polls['reach'])} of the window" if polls["reach"] else ""
-        last = f"last poll: {ended}, took {took}{reach}: {result or 'found nothing'}"
+        last = f"last poll: {ended}, took {took}{reach}: {result}"
     lines = [last]
+    if polls["last_success"] is not None and not any(polls["result"].values()):
+        lines.append("if there are call recordings in the window, run `check`, which shows the cause")
+    return lines
+
+
+def _next_poll_lines(state: dict[str, Any], now: float) -> list[str]:
+    polls, lines = state["polls"], list[str]()
     if polls.get("next_due"):
         due = polls["next_due"]
-        lines.append(f"next poll: {format_ago(due, now) if due > now + 1 else 'now'}")
+        trial = ", it tries again what is unavailable" if state["out"].keys() - {BROKER} else ""
+        lines.append(f"next poll: {format_ago(due, now) if due > now + 1 else 'now'}{trial}")
+    elif polls["begun"] is not None:
+        lines.append(f"a poll is running, started {format_ago(polls['begun'], now)}")
     if polls["whole_due"] is not None:
         read, due = polls["whole_success"], polls["whole_due"]
         done = f"read {format_ago(read, now)}" if read is not None else "not read yet"
         lines.append(f"whole window: {done}, due {format_ago(due, now) if due > now + 1 else 'at the next poll'}")
-    if polls["oldest_open"] is not None:
-        start = polls["oldest_open"]
-        lines.append(f"oldest call without its muxed file: started {format_datetime(start)}, {format_ago(start, now)}")
     return lines
 
 
@@ -194,6 +232,20 @@ def _audit_lines(audit: LastAudit, now: float) -> list[str]:
     return [f"last audit: {format_ago(audit.at, now)}, {audit.calls:,} calls, {audit.files:,} muxed files: {result}"]
 
 
+def _oldest_lines(state: dict[str, Any], now: float) -> list[str]:
+    start = state["polls"]["oldest_open"]
+    if start is None:
+        return []
+    age = f"started {format_datetime(start)}, {format_ago(start, now)}"
+    return [f"oldest call without its muxed file, as the last poll found it: {age}"]
+
+
+def _result_text(result: dict[str, int]) -> str:
+    """Return the counts of a poll in words, those of this instance only when it has a share of the recordings."""
+    shown = {name: count for name, count in result.items() if count and (name != "ours" or count != result.get("found"))}
+    return ", ".join(f"{count} {_RESULT_LABELS.get(name, name)}" for name, count in shown.items()) or "found nothing"
+
+
 def _count_lines(past: JournalHistory) -> list[str]:
     if past.problem:
         return [past.problem]
@@ -201,9 +253,9 @@ def _count_lines(past: JournalHistory) -> list[str]:
     for label, hours in (("last hour", 1), ("last 24 hours", history.SHOWN_HOURS)):
         total = _sum_hours(past, hours)
         amount = f"{total.media_seconds / HOUR_SECONDS:.1f} h of media, {total.bytes / 1e6:.0f} MB"
-        lines.append(f"{label}: {total.muxed} muxed, {total.failed} failed, {amount}")
-    counts = ", ".join(f"{count} {state}" for state, count in sorted(past.counts.items()))
-    return [*lines, f"journal: {counts or 'empty'}"]
+        lines.append(f"{label}: {total.muxed} muxed, {total.failed} failed and not muxed since; {amount} written")
+    counts = ", ".join(f"{past.counts[state]} {label}" for state, label in _STATE_LABELS.items() if past.counts.get(state))
+    return [*lines, f"muxed files in the journal: {counts or 'none'}"]
 
 
 def _sum_hours(past: JournalHistory, hours: int) -> history.HourCounts:

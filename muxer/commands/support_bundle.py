@@ -37,7 +37,7 @@ from muxer.config.schema import Config, all_options
 from muxer.errors import MuxerError
 from muxer.journal import history
 from muxer.journal.journal import RETRY, SET_ASIDE
-from muxer.log.outputs import describe_output, log_path_for
+from muxer.log.outputs import REFUSED_NAME, describe_output, log_path_for
 from muxer.log.setup import escape_control
 from muxer.monitoring.person_mask import PersonMask
 from muxer.status.error_help import help_for
@@ -308,8 +308,8 @@ def _log_folder(config: Config) -> Path:
 
 
 def _log_files(config: Config) -> Iterator[Path]:
-    """Yield the log files of the instance, and of the workers of its fleet on this machine, with the rotated ones."""
-    names = [log_path_for(config.logfile, config.instance_name).name]
+    """Yield the log files of the instance, of refused starts, and of the workers of its fleet here, also rotated ones."""
+    names = [log_path_for(config.logfile, name).name for name in (config.instance_name, REFUSED_NAME)]
     if config.is_fleet:
         names.append(log_path_for(config.logfile, "worker-*").name)
     for name in names:

@@ -175,7 +175,8 @@ def _load_key(folder: Path, make: bool) -> tuple[Path, bytes]:
         if key is not None:
             return path, _check_key(path, key)
     if not make:
-        raise _keystore_error(key_file, f"is missing, and so is the credential {CREDENTIAL_NAME}; {_RESTORE_ADVICE}")
+        advice = f"if systemd has the key, run this with systemd-run (docs/passwords.md); else {_RESTORE_ADVICE}"
+        raise _keystore_error(key_file, f"is missing, and so is the credential {CREDENTIAL_NAME}; {advice}")
     key = os.urandom(_KEY_BYTES)
     _write_private(key_file, key)
     return key_file, key

@@ -54,6 +54,8 @@ class ConfigReading:
     origins: dict[OptionKey, str] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    # Those of the problems that only hide secrets.
+    keystore_problems: list[Problem] = field(default_factory=list)
     # Why an option has no valid value, if its own value is not the reason.
     unknown: dict[OptionKey, str] = field(default_factory=dict)
 
@@ -71,15 +73,21 @@ class ConfigReading:
         return Config(**{section: cls(**values[section]) for section, cls in SECTIONS.items()}, origins=self.origins)
 
 
-def load_config(path: Path, command_line: Mapping[str, str], environ: Mapping[str, str]) -> LoadedConfig:
+def load_config(
+    path: Path, command_line: Mapping[str, str], environ: Mapping[str, str], *, needs_secrets: bool = True
+) -> LoadedConfig:
     """Return the configuration; `command_line` values are by name (empty: not given). Raises ConfigError with all problems.
 
-    Precedence: command line, environment, file, keystore, default.
+    Precedence: command line, environment, file, keystore, default. Without `needs_secrets`, a keystore that cannot be used
+    here is a warning: only the account of the service may have its key.
     """
     reading = inspect_config(path, command_line, environ)
-    if reading.problems:
+    hidden = [] if needs_secrets else reading.keystore_problems
+    if any(problem not in hidden for problem in reading.problems):
         raise ConfigError(reading.problems, reading.values["logfile"], reading.warnings)
-    return LoadedConfig(reading.config, tuple(reading.warnings), reading.origins)
+    return LoadedConfig(
+        reading.config, (*reading.warnings, *map(str, hidden)), {**reading.origins, **(reading.unknown if hidden else {})}
+    )
 
 
 def inspect_config(path: Path, command_line: Mapping[str, str], environ: Mapping[str, str]) -> ConfigReading:
@@ -90,7 +98,8 @@ def inspect_config(path: Path, command_line: Mapping[str, str], environ: Mapping
     except ConfigError as error:
         reading.problems += error.problems
         return reading
-    stored, is_keystore_usable = _load_keystore(path.parent, reading.problems)
+    stored, is_keystore_usable = _load_keystore(path.parent, reading.keystore_problems)
+    reading.problems += reading.keystore_problems
     for section, name, option in all_options():
         password = stored.get((section, name), "")
         text, origin = _option_text(option, name, file.get(section, {}).get(name), password, command_line, environ)
@@ -107,7 +116,7 @@ def inspect_config(path: Path, command_line: Mapping[str, str], environ: Mapping
     if not reading.problems:
         _repair_queries(reading.values["advanced"], reading.warnings)
         reading.warnings += _config_warnings(reading.config)
-        reading.warnings += _default_password_warning(reading.origins)
+        reading.warnings += [*_default_password_warning(reading.origins), *_empty_password_warnings(reading)]
     return reading
 
 
@@ -233,6 +242,17 @@ def _default_password_warning(origins: Mapping[OptionKey, str]) -> list[str]:
         return []
     names = "username and password" if origins["htcc", "username"] == DEFAULT else "password"
     return [f"[htcc] {names} not set: the muxer sends the default, ops; set it in the file, HTCC_PASSWORD or the keystore"]
+
+
+def _empty_password_warnings(reading: ConfigReading) -> list[str]:
+    """Warn of services that are configured without their password."""
+    config = reading.config
+    used = {"rcs": config.rcs.base_uri or config.rcs.username, "webdav": config.webdav.username}
+    return [
+        f"[{section}] {name} not set: the muxer sends an empty password; set it in the file, {option.env} or the keystore"
+        for section, name, option in all_options()
+        if option.secret and used.get(section) and reading.origins[section, name] == DEFAULT
+    ]
 
 
 def _config_warnings(config: Config) -> list[str]:

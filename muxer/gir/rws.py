@@ -105,7 +105,7 @@ class RwsClient(LabelClient):
     def fetch_version(self) -> tuple[int, int, int, int] | None:
         """Return the version of RWS as four integers, None when it cannot be read (counts as the oldest)."""
         try:
-            text = str(self._session.get(_VERSION_PATH, missing=_no_version).get("version") or "")
+            text = str(self._session.get(_VERSION_PATH, missing=_no_version, is_public=True).get("version") or "")
         except (RequestRejected, UnreadableResponse) as error:
             text = str(error)
         parsed = query_string.parse_version(text)

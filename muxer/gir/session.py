@@ -61,11 +61,14 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def _watch_service(method: F) -> F:
-    """Decorate a method of :class:`ServiceSession`: report the outcome of its calls to the circuit breaker."""
+    """Decorate a method of :class:`ServiceSession`: report the outcome of its calls to the circuit breaker.
+
+    With `is_public`, the request needs no login.
+    """
 
     @functools.wraps(method)
-    def call_watched(self: ServiceSession, *args: Any, **kwargs: Any) -> Any:
-        with self.circuit_breaker.call(self.service):
+    def call_watched(self: ServiceSession, *args: Any, is_public: bool = False, **kwargs: Any) -> Any:
+        with self.circuit_breaker.call(self.service, is_public=is_public):
             return method(self, *args, **kwargs)
 
     return cast(F, call_watched)

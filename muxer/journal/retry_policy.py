@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass
 from enum import StrEnum
 
-from muxer.errors import MediaIncomplete, MediaNotFound, OrderFailed, Transient, error_code
+from muxer.errors import MediaIncomplete, MediaNotFound, OrderFailed, Transient, describe_error, error_code
 
 MAX_PERMANENT_ATTEMPTS = 3
 PERMANENT_DELAY_SECONDS = 5.0
@@ -72,7 +72,8 @@ def classify_error(error: Exception) -> Failure:
     """Return the failure that `error`, which ended an attempt, stands for."""
     retry_after = error.retry_after if isinstance(error, Transient) else None
     service = error.service if isinstance(error, Transient) else ""
-    return Failure(_policy_for(error), retry_after, str(error_code(error)), type(error).__name__, str(error), service)
+    code, reason = str(error_code(error)), describe_error(error)
+    return Failure(_policy_for(error), retry_after, code, type(error).__name__, reason, service)
 
 
 def _policy_for(error: Exception) -> RetryPolicy:

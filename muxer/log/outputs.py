@@ -20,6 +20,8 @@ from muxer.log.log_file import RotatingLogFile
 from muxer.log.terminal import TerminalHandler
 
 EVENT_SOURCE = "Recording Muxer"
+# The name, instead of that of an instance, in the log file of starts that an instance which runs has refused.
+REFUSED_NAME = "refused"
 # sd-daemon(3): a line on stderr that starts with <N> has this priority in the journal.
 _JOURNAL_PRIORITIES = {logging.CRITICAL: 2, logging.ERROR: 3, logging.WARNING: 4, logging.INFO: 6, logging.DEBUG: 7}
 
@@ -65,6 +67,11 @@ def open_output(options: LogfileOptions, instance: str) -> list[logging.Handler]
 def is_on_stderr() -> bool:
     """Whether the log goes to stderr, where nothing needs to be written twice."""
     return any(isinstance(handler, StderrHandler) for handler in logging.getLogger().handlers)
+
+
+def is_stderr_seen() -> bool:
+    """Whether an administrator can read stderr: on a terminal, or in the journal of systemd."""
+    return sys.stderr.isatty() or _is_journal(sys.stderr)
 
 
 class StderrHandler(FailureReportMixin, TerminalHandler):

@@ -8,9 +8,8 @@ from datetime import UTC, datetime
 from muxer.gir.session import CONNECT_TIMEOUT_SECONDS, READ_ATTEMPTS
 from muxer.journal.retry_policy import MAX_STEP_DELAY_SECONDS
 from muxer.monitoring.view import ViewSources, current_fleet, known_services
-from muxer.status.activity import PollStatistics
 from muxer.status.fleet_status import fleet_problems
-from muxer.status.poll_age import overdue_seconds
+from muxer.status.poll_age import expected_seconds, overdue_seconds, poll_progress
 
 # The main loop runs twice a second; a clean-up of a slow disk may delay it.
 MAX_LOOP_SECONDS = 60.0
@@ -48,19 +47,17 @@ def readiness_problems(sources: ViewSources) -> tuple[str, ...]:
     if not sources.is_journal_kept():
         reasons.append("the journal cannot be written: failures are kept in memory only")
     if not sources.is_migration:
-        polls = sources.activity.take_snapshot().polls
-        reasons += map(
-            sources.secret_mask, _poll_problems(polls, time.time(), sources.poll_interval, sources.heartbeat.is_busy)
-        )
+        reasons += map(sources.secret_mask, _poll_problems(sources, time.time()))
     return (*liveness_problems(sources), *reasons)
 
 
-def _poll_problems(polls: PollStatistics, now: float, interval: float, is_busy: bool) -> list[str]:
+def _poll_problems(sources: ViewSources, now: float) -> list[str]:
+    polls, is_busy = sources.activity.take_snapshot().polls, sources.heartbeat.is_busy
     error = f"; the last one failed: {polls.error}" if polls.error and polls.failed else ""
     if polls.last_success is None:
         return [] if is_busy else [f"no poll has succeeded yet{error}"]
-    took = max(polls.seconds, polls.whole_seconds)
-    late = overdue_seconds(polls.last_success, took, now, interval, is_busy=is_busy)
+    took = expected_seconds(polls.seconds, polls.whole_seconds, poll_progress(polls, sources.heartbeat))
+    late = overdue_seconds(polls.last_success, took, now, sources.poll_interval, is_busy=is_busy)
     return [] if late is None else [f"no poll has succeeded for {late:.0f} s{error}"]
 
 

@@ -25,6 +25,7 @@ from muxer.net.circuit_breaker import RCS, RWS
 from muxer.scheduling.executor import QUEUED_PER_WORKER
 from muxer.status.activity import DURATION_BUCKETS, ActivitySnapshot, DurationHistogram, PollStatistics, WorkTotals
 from muxer.status.last_audit import LastAudit
+from muxer.status.poll_age import poll_progress
 
 # Accepted media types: the library repeats every parameter of the request in the content type.
 _ACCEPTED = re.compile(
@@ -68,6 +69,8 @@ class MuxerCollector(Collector):
         yield from total_metrics(snapshot.totals, sources.secret_mask)
         yield from self._work_metrics(snapshot)
         yield from poll_metrics(snapshot.polls, snapshot.at)
+        help_text = "For how long the running poll has made progress; 0 between polls."
+        yield gauge_metric("muxer_poll_progress_seconds", help_text, poll_progress(snapshot.polls, sources.heartbeat))
         help_text = "Time from the start of one poll to the next."
         yield gauge_metric("muxer_poll_interval_seconds", help_text, sources.poll_interval)
         if not sources.is_migration:

@@ -20,12 +20,13 @@ from muxer.status.activity import Activity, ActivitySnapshot, RunningTarget
 from muxer.status.fleet_status import FleetStatus, mask_fleet
 from muxer.status.heartbeat import Heartbeat
 from muxer.status.last_audit import LastAudit
+from muxer.status.poll_age import poll_progress
 from muxer.system.masking import Mask
 
 
 @dataclass(frozen=True)
 class ServiceStatus:
-    """A service that the muxer has called. `since` and `reason` are for one that is unavailable."""
+    """A service that the muxer has called. Texts and `since` are for one that is unavailable (see ServiceState)."""
 
     name: str
     up: bool
@@ -33,6 +34,8 @@ class ServiceStatus:
     reason: str = ""
     last_success: float | None = None
     is_reached: bool = True
+    remedy: str = ""
+    needs_correction: bool = False
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,10 @@ class DiskSpace:
 
 @dataclass(frozen=True)
 class StatusView:
-    """The state of the muxer at the time `at`, without secrets. `is_busy`: a poll waits for workers."""
+    """The state of the muxer at the time `at`, without secrets. `is_busy`: a poll waits for workers.
+
+    `poll_progress`: for how many seconds the running poll has made progress.
+    """
 
     instance: str
     version: str
@@ -70,6 +76,7 @@ class StatusView:
     audit: LastAudit = field(default_factory=LastAudit)
     # Names of the site that are shown although they may look like those of persons or numbers.
     known_names: tuple[str, ...] = ()
+    poll_progress: float = 0.0
 
     @property
     def running(self) -> tuple[tuple[str, RunningTarget], ...]:
@@ -146,6 +153,7 @@ def gather_status(sources: ViewSources) -> StatusView:
         fleet=fleet,
         audit=sources.audit(),
         known_names=tuple(filter(None, (sources.config.htcc.contact_center_id,))),
+        poll_progress=poll_progress(snapshot.polls, sources.heartbeat),
     )
 
 
@@ -159,6 +167,8 @@ def known_services(sources: ViewSources) -> tuple[ServiceStatus, ...]:
             sources.secret_mask(state.full_reason),
             state.last_success,
             state.is_reached,
+            sources.secret_mask(state.remedy),
+            state.needs_correction,
         )
         for state in sources.circuit_breaker.service_states()
     )

@@ -1,6 +1,7 @@
 """Circuit breaker: which services are unavailable. Recordings that need one are paused, but for one trial in each poll.
 
-An outage costs one log line at each end. A single failure is none: one broken file must not stop the others.
+An outage costs one log line at each end, and one for each further cause. A single failure is none: one broken file must not
+stop the others.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 
 from muxer.errors import (
     AccessDenied,
@@ -26,6 +28,7 @@ from muxer.errors import (
     StorageMisconfigured,
     format_error,
 )
+from muxer.status.advice import RESTART_AFTER_CHANGE_TEXT
 from muxer.status.heartbeat import beat
 from muxer.status.service_state import ServiceState
 
@@ -45,8 +48,9 @@ LOGIN_BACKOFF_SECONDS = 60.0
 # For this long after a request that succeeded only when it was repeated, a service counts as flaky.
 FLAKY_SECONDS = 600.0
 
-# What an outage means for the recordings, as logged.
+# What an outage means for the recordings, as logged: in general, and when its cause does not go away by waiting.
 PAUSED_EFFECT = "recordings that need it are paused and resume automatically"
+CORRECTION_EFFECT = "recordings that need it are paused until the cause is corrected"
 
 _retried_in_place: contextvars.ContextVar[bool] = contextvars.ContextVar("retried_in_place", default=False)
 
@@ -57,6 +61,10 @@ class _Circuit:
     since: float | None = None
     trials: int = 0
     reason: str = ""
+    remedy: str = ""
+    needs_correction: bool = False
+    # The causes of this outage that were logged, by code and advice.
+    logged: set[tuple[str, str]] = field(default_factory=set)
 
 
 Advise = Callable[[str, ServiceUnavailable | AccessDenied], str]
@@ -78,19 +86,21 @@ class CircuitBreaker:
         self.begun = 0
 
     @contextmanager
-    def call(self, service: str, *, login_backoff: bool = True) -> Iterator[None]:
+    def call(self, service: str, *, login_backoff: bool = True, is_public: bool = False) -> Iterator[None]:
         """Record the outcome of a request to `service`. An error of one recording is a success of the service.
 
-        After an authentication failure, calls with `login_backoff` are refused for :data:`LOGIN_BACKOFF_SECONDS`.
+        After an authentication failure, calls with `login_backoff` are refused for :data:`LOGIN_BACKOFF_SECONDS`. The
+        success of a request that `is_public`, because it needs no login, does not show that the service works.
         """
         beat()
         began, started = time.time(), time.monotonic()
+        if login_backoff:
+            self._raise_if_backing_off(service)
         try:
-            if login_backoff:
-                self._raise_if_backing_off(service)
             yield
         except (RequestRejected, MediaNotFound, PathForbidden, StorageMisconfigured, FolderMissing):
-            self._record_success(service)
+            if not is_public:
+                self._record_success(service)
             raise
         except (ServiceUnavailable, AccessDenied) as error:
             if not error.service:
@@ -102,14 +112,25 @@ class CircuitBreaker:
                 if not _is_ignored(error, time.monotonic() - started):
                     self._record_failure(service, error)
             raise
-        self._record_success(service)
+        if not is_public:
+            self._record_success(service)
+
+    def login_pause(self, service: str) -> float:
+        """Return for how many seconds no request is sent to `service`, because it refused the credentials."""
+        return max(0.0, self._login_backoffs.get(service, (0.0, None))[0] - time.monotonic())
 
     def _raise_if_backing_off(self, service: str) -> None:
-        until, cause = self._login_backoffs.get(service, (0.0, None))
-        if time.monotonic() < until and cause is not None:
-            error = AuthenticationFailed(f"{service} refused the credentials a moment ago; not tried again yet: {cause}")
-            error.advice = cause.advice
-            raise error
+        """Raise the error of a request that is not sent. It says what to check, nothing of the request that was refused."""
+        pause = self.login_pause(service)
+        if not pause:
+            return
+        due, cause = datetime.now(UTC) + timedelta(seconds=pause), self._login_backoffs[service][1]
+        hint = str(cause).partition("; ")[2] or "check them"
+        refused = f"{service} refused the credentials a moment ago; not tried again yet: {hint}"
+        error = AuthenticationFailed(f"{refused}; the next login is tried after {due:%H:%M:%S} UTC")
+        error.service, error.began, error.is_counted = service, time.time(), True
+        error.advice = cause.advice
+        raise error
 
     def _start_login_backoff(self, service: str, error: AuthenticationFailed) -> None:
         """Start the back-off unless it is active: then `error` only reports it."""
@@ -145,7 +166,7 @@ class CircuitBreaker:
         """Open the circuit of the service of `error`, unless a later request to it has succeeded."""
         with self._lock:
             is_up = self._successes.get(error.service, 0.0) > error.began
-        if error.service and not is_up:
+        if error.service and not is_up and not (error.is_counted and self.is_open(error.service)):
             self._record_failure(error.service, error, enough=1)
 
     def allow_trial(self) -> None:
@@ -182,20 +203,23 @@ class CircuitBreaker:
 
     def service_states(self) -> tuple[ServiceState, ...]:
         """Return the unavailable services and those that succeeded last, by name."""
-        elapsed, out = time.time() - time.monotonic(), self.open_circuits()
+        elapsed = time.time() - time.monotonic()
         with self._lock:
             successes = dict(self._successes)
+            out = {name: replace(state) for name, state in self._services.items() if state.since is not None}
         is_full = len(successes) >= MAX_REMEMBERED_SERVICES
         names = sorted([*out, *(successes.keys() - out)][:MAX_REMEMBERED_SERVICES])
         return tuple(
             ServiceState(
                 name,
-                out[name][0] + elapsed if name in out else None,
-                out.get(name, (0, ""))[1],
+                None if state.since is None else state.since + elapsed,
+                state.reason,
                 successes.get(name),
                 is_full or name in successes,
+                state.remedy,
+                state.needs_correction,
             )
-            for name in names
+            for name, state in ((name, out.get(name, _Circuit())) for name in names)
         )
 
     def _is_blocked(self, service: str) -> bool:
@@ -207,12 +231,23 @@ class CircuitBreaker:
         with self._lock:
             state = self._services.setdefault(service, _Circuit())
             state.failures += 1
-            state.reason = format_error(error)
-            if state.since is not None or state.failures < (enough or _failure_threshold(error)):
+            state.reason, state.remedy = format_error(error), _remedy_for(error)
+            state.needs_correction = error.needs_correction
+            is_begin = state.since is None
+            if is_begin and state.failures < (enough or _failure_threshold(error)):
                 return
-            state.since, state.trials = time.monotonic(), 0
-            self.begun += 1
-        log.error("%s is unavailable; %s: %s", service, self._effect, format_error(error))
+            if is_begin:
+                state.since, state.trials = time.monotonic(), 0
+                self.begun += 1
+            cause = error.code, error.advice
+            if cause in state.logged:
+                return
+            state.logged.add(cause)
+        effect = CORRECTION_EFFECT if error.needs_correction and self._effect == PAUSED_EFFECT else self._effect
+        if is_begin:
+            log.error("%s is unavailable; %s: %s", service, effect, format_error(error))
+        else:
+            log.error("%s is still unavailable, for another reason; %s: %s", service, effect, format_error(error))
 
     def _record_success(self, service: str) -> None:
         with self._lock:
@@ -232,6 +267,14 @@ def _remember_time(times: OrderedDict[str, float], service: str, time_now: float
 def _is_ignored(error: ServiceUnavailable | AccessDenied, seconds: float) -> bool:
     """Whether a failure after `seconds` is not counted yet, because the step is repeated."""
     return _retried_in_place.get() and isinstance(error, ServiceUnavailable) and seconds < QUICK_FAILURE_SECONDS
+
+
+def _remedy_for(error: ServiceUnavailable | AccessDenied) -> str:
+    """Return what the administrator can do about an `error`, as a sentence of its own; empty when that is not known."""
+    if error.advice == RESTART_AFTER_CHANGE_TEXT:
+        return f"see Services; {error.advice}"
+    wrong = "correct the credentials; " if isinstance(error, AuthenticationFailed) and error.advice else ""
+    return f"{wrong}{error.advice}"
 
 
 def _failure_threshold(error: ServiceUnavailable | AccessDenied) -> int:

@@ -30,16 +30,23 @@ class ServiceAdvisor:
         self._probes: dict[tuple[str, int], tuple[float, bool]] = {}
 
     def advise(self, service: str, error: ServiceUnavailable | AccessDenied) -> str:
-        """Return what to do about an `error` of `service`, with the option; empty when the cause is not known."""
+        """Return what to do about an `error` of `service`, with the option; empty when the cause is not known.
+
+        Mark an error of a connection that lasts until that is done.
+        """
         kind, _, rest = service.partition(" ")
         section = _SECTIONS.get(kind, "")
         if not section:
             return ""
         if isinstance(error, AuthenticationFailed):
-            return advice.credential_origins(section, self._origins)
+            known = advice.credential_origins(section, self._origins)
+            return f"{known}; {advice.RESTART_TEXT}" if known else ""
+        if error.code in (Code.S3_OPTIONS, Code.FOREIGN_SERVER):
+            return advice.RESTART_AFTER_CHANGE_TEXT
         url = self._urls.get(section) or (rest if section == "webdav" else "")
         if isinstance(error, ServiceUnavailable) and url:
-            return self._connection_advice(error, section, url)
+            known = self._connection_advice(error, section, url)
+            return f"{known}; {advice.RESTART_AFTER_CHANGE_TEXT}" if f"[{section}]" in known else known
         return advice.advice_for(error, section) if isinstance(error, Forbidden) else ""
 
     def _connection_advice(self, error: ServiceUnavailable, section: str, url: str) -> str:
@@ -49,6 +56,7 @@ class ServiceAdvisor:
         cause = causes[-1]
         if isinstance(cause, ssl.SSLError):
             is_known = isinstance(cause, ssl.SSLCertVerificationError) or cause.reason in tls.NO_TLS_REASONS
+            error.needs_correction = is_known
             return advice.untrusted_advice(cause, section, "", "") if is_known else ""
         if isinstance(cause, socket.gaierror | ConnectionRefusedError) or _is_connect_timeout(causes):
             assert isinstance(cause, OSError)
@@ -58,6 +66,7 @@ class ServiceAdvisor:
         is_odd = isinstance(error, UnreadableResponse) or error.code is Code.TLS or len(causes) > 1
         may_probe = parts.scheme == "http" and section in self._urls and not error.has_timed_out
         if is_odd and may_probe and self._speaks_tls(host, port):
+            error.needs_correction = True
             return advice.https_advice(section)
         return advice.advice_for(error, section) if isinstance(error, UnreadableResponse) else ""
 

@@ -206,7 +206,8 @@ class Job:
     def require_rcs(self, target: MuxTarget) -> None:
         """Raise AccessDenied when a source is encrypted and there is no RCS to decrypt it."""
         if target.is_encrypted and self._services.rcs is None:
-            raise AccessDenied("a source is encrypted, but [rcs] base_uri is empty", code=Code.NO_RCS)
+            what = "a source is encrypted, but [rcs] base_uri is empty; set the options of [rcs], then restart the muxer"
+            raise AccessDenied(what, code=Code.NO_RCS)
 
     def require_room(self, target: MuxTarget) -> None:
         """Raise LocalResourceError when the disk has too little space for `target`."""

@@ -27,7 +27,7 @@ from muxer.polling.poll_query import PollQuery
 from muxer.polling.schedule import PollSchedule, next_newest_pass
 from muxer.polling.sharding import is_mine
 from muxer.scheduling.executor import TargetSink
-from muxer.system.bounded_set import BoundedSet
+from muxer.system.bounded_set import BoundedMap, BoundedSet
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +42,8 @@ MAX_SINGLE_READS, MAX_TRIAL_READS = 500, 20
 SINGLE_READS_AT_A_TIME = 3
 # When the clock is changed by more than this, calls seem older or younger than they are: the whole window is read.
 MAX_CLOCK_CHANGE_SECONDS = 60.0
+# What RWS refuses.
+CALL, SCREEN = "call", "screen"
 
 
 @dataclass
@@ -91,6 +93,8 @@ class Poller:
         self._circuit_breaker = circuit_breaker
         self._sink = sink
         self._warned = BoundedSet(MAX_WARNED_RECORDINGS)
+        # Why RWS refuses a call recording by its id, or its screen recording; a warning is logged when that changes.
+        self._refusals = BoundedMap(MAX_WARNED_RECORDINGS)
         self._queries = PollQuery(config, rws)
         processing = config.processing
         self._migrates = bool(config.advanced.call_recording_query_string)
@@ -219,8 +223,10 @@ class Poller:
         try:
             call = self._rws.fetch_call_recording(known.id)
         except (RequestRejected, MetadataError, ServiceFailed, Forbidden) as error:
-            log.warning("the call recording %s cannot be read: %s", known.id, error)
+            if self._refusals.store((CALL, known.id), str(error)):
+                log.warning("the call recording %s cannot be read: %s", known.id, error)
             return None
+        self._refusals.remove((CALL, known.id))
         if call is None:
             self._open.forget_call(known.id)
         return call
@@ -292,7 +298,8 @@ class Poller:
             )
             with recording_context(call.id):
                 self._warn_of_problems(call.id, selection.problems)
-            skipped = call.id in self.skipped
+            if not (skipped := call.id in self.skipped):
+                self._refusals.remove((SCREEN, call.id))
             lacks_screen = not selection.targets and not skipped
             result.skipped += skipped
             result.without_screen += lacks_screen - (call.id in self._without_screen)
@@ -314,7 +321,8 @@ class Poller:
         self._open.record_call(OpenCall(call.id, _first_start(call), tuple(wanted) if is_read else (UNREAD,)))
 
     def _skip_recording(self, recording_id: str, error: Exception) -> None:
-        warn_skipped(recording_id, error)
+        if self._refusals.store((SCREEN, recording_id), str(error)):
+            warn_skipped(recording_id, error)
         self.skipped[recording_id] = f"its screen recording cannot be read: {error}"
 
     def _warn_of_problems(self, recording_id: str, problems: Sequence[str]) -> None:

@@ -6,6 +6,7 @@ import socket
 import ssl
 from collections.abc import Mapping
 
+from muxer.config.load import DEFAULT, KEYSTORE
 from muxer.config.schema import all_options
 from muxer.errors import (
     AccessDenied,
@@ -35,6 +36,10 @@ _ADDRESS_OPTIONS = {
 }
 
 
+# Options, and the files that they name, are read at the start only.
+RESTART_TEXT = "then restart the muxer"
+RESTART_AFTER_CHANGE_TEXT = "after a change of an option, restart the muxer"
+
 # The first entry whose types fit an error.
 _ADVICE: tuple[tuple[tuple[type[Exception], ...], str], ...] = (
     ((ConfigError,), "correct it in muxer.cfg"),
@@ -52,20 +57,23 @@ def advice_for(error: Exception, section: str) -> str:
     """Return what the administrator can do. `section` is the section of muxer.cfg that the error is about."""
     known = str(getattr(error, "advice", ""))
     if isinstance(error, AuthenticationFailed):
-        options = f"{_credential_options(section)}{f'; {known}' if known else ''}"
-        return f"correct {options}; after a change of the password on the server, change it here too"
-    if known:
+        advice = f"correct {_credential_options(section)}; after a change of the password on the server, change it here too"
+        return f"{advice}; {known}" if known else advice
+    if known and known != RESTART_AFTER_CHANGE_TEXT:
         return known
     text = next((text for types, text in _ADVICE if isinstance(error, types)), "see docs/log-messages.md")
     service = _SERVICE_NAMES.get(section, "the service")
-    return text.format(section=section, service=service, address=address_option(section))
+    advice = text.format(section=section, service=service, address=address_option(section))
+    return f"{advice}; {known}" if known else advice
 
 
 def unknown_center_advice(*, is_rws: bool) -> str:
     """Return what to do about an unknown contact center. `is_rws`: the response had the form of RWS."""
     if is_rws:
-        return "correct [htcc] contact_center_id; if it is right, the path in [htcc] base_uri may be wrong"
-    return "correct [htcc] base_uri: the server there may not be RWS; if it is, correct [htcc] contact_center_id"
+        known = "correct [htcc] contact_center_id; if it is right, the path in [htcc] base_uri may be wrong"
+    else:
+        known = "correct [htcc] base_uri: the server there may not be RWS; if it is, correct [htcc] contact_center_id"
+    return f"{known}; {RESTART_TEXT}"
 
 
 def https_advice(section: str) -> str:
@@ -74,10 +82,16 @@ def https_advice(section: str) -> str:
 
 
 def credential_origins(section: str, origins: Mapping[tuple[str, str], str]) -> str:
-    """Return where the rejected credentials come from; empty without `origins`."""
-    names = [*_user_options(section), _secret_option(section)]
+    """Return where the rejected credentials come from, and how to correct them; empty without `origins`."""
+    secret = _secret_option(section)
+    names = [*_user_options(section), secret]
     known = [f"{name} ({origins[section, name]})" for name in names if (section, name) in origins]
-    return f"they are [{section}] {' and '.join(known)}" if known else ""
+    if not known:
+        return ""
+    place = "correct them there"
+    if origins.get((section, secret)) in (DEFAULT, KEYSTORE):
+        place = f"store the right {secret} with encryptPassword.py, or set {_secret_variable(section)}"
+    return f"they are [{section}] {' and '.join(known)}: {place}"
 
 
 def address_option(section: str) -> str:
@@ -86,10 +100,9 @@ def address_option(section: str) -> str:
 
 
 def _credential_options(section: str) -> str:
-    secret = _secret_option(section)
-    env = next(option.env for part, name, option in all_options() if (part, name) == (section, secret))
     users = "".join(f"{name} and " for name in _user_options(section))
-    return f"[{section}] {users}{secret} (the environment variable {env} overrides the file)"
+    variable = _secret_variable(section)
+    return f"[{section}] {users}{_secret_option(section)} (the environment variable {variable} overrides the file)"
 
 
 def _user_options(section: str) -> list[str]:
@@ -98,6 +111,11 @@ def _user_options(section: str) -> list[str]:
 
 def _secret_option(section: str) -> str:
     return next(name for part, name, option in all_options() if part == section and option.secret)
+
+
+def _secret_variable(section: str) -> str:
+    """Return the environment variable of the secret of a section."""
+    return next(option.env or "" for part, _, option in all_options() if part == section and option.secret)
 
 
 def unreachable_advice(error: OSError, host: str, port: int, section: str) -> str:

@@ -46,7 +46,7 @@ HELP_BY_CODE: dict[Code, ErrorHelp] = {
     Code.UNREADABLE_RESPONSE: ErrorHelp(
         "A service reported success, but its response cannot be read",
         "Something else responds: a proxy, a login page, a web server on the same port",
-        "Open the address that the message names in a browser, from this machine. Correct the address in `muxer.cfg`.",
+        "Open the address that the message names in a browser, from this machine. Correct the address in `muxer.cfg`, and restart the muxer. A page of a proxy or a load balancer may be temporary.",
         _BACKS_OFF,
     ),
     Code.TLS: ErrorHelp(
@@ -82,25 +82,25 @@ HELP_BY_CODE: dict[Code, ErrorHelp] = {
     Code.ACCESS_DENIED: ErrorHelp(
         "A permission or an option is missing",
         "The account lacks the permission that the message names",
-        "Grant it to the account.",
+        "Grant it to the account. No restart is needed.",
         _BACKS_OFF,
     ),
     Code.AUTHENTICATION_FAILED: ErrorHelp(
         "User name, password or keys are wrong",
         "A password was changed; the wrong section of `muxer.cfg`; an old value in the environment, which overrides the file",
-        "`config` shows where the password comes from. Correct it and restart the muxer. The muxer pauses requests to the service for a minute, so that the account is not locked.",
+        "`config` shows where the password comes from. Correct it there, or store it with `encryptPassword.py`, and restart the muxer. The muxer pauses requests to the service for a minute, so that the account is not locked.",
         _BACKS_OFF,
     ),
     Code.FORBIDDEN: ErrorHelp(
         "The account is authenticated but not authorized (403)",
         "A permission is missing",
-        "Grant the account the permission that the message names.",
+        "Grant the account the permission that the message names. No restart is needed.",
         _BACKS_OFF,
     ),
     Code.PATH_FORBIDDEN: ErrorHelp(
         "A storage denies access to this folder or file",
         "The account of `[webdav]` may not read or write there; some servers respond 401 to a read-only account. The keys of `[s3]` may not read the object, or it is archived",
-        "Grant it the rights to read, write, rename and delete. Other folders are not affected. For S3 see docs/s3.md.",
+        "Grant it the rights to read, write, rename and delete. No restart is needed. Other folders are not affected. For S3 see docs/s3.md.",
         _BACKS_OFF,
     ),
     Code.NO_RCS: ErrorHelp(
@@ -112,19 +112,19 @@ HELP_BY_CODE: dict[Code, ErrorHelp] = {
     Code.NO_DECRYPT_PERMISSION: ErrorHelp(
         "RCS does not decrypt for this user",
         "The user of `[rcs]` lacks the media decrypt permission, or belongs to another contact center",
-        "Grant it the permission.",
+        "Grant it the permission. No restart is needed. After a change of the user in `[rcs]`, restart the muxer.",
         _BACKS_OFF,
     ),
     Code.FOREIGN_SERVER: ErrorHelp(
         "The metadata name a WebDAV server to which the muxer does not send its credentials",
         "A server that does not seem to belong to this site, or a wrong address in the metadata",
-        "If it is one of yours, add it to `[webdav] hosts`. If not, find out who wrote the metadata.",
+        "If it is one of yours, add it to `[webdav] hosts` and restart the muxer. If not, find out who wrote the metadata.",
         _BACKS_OFF,
     ),
     Code.S3_OPTIONS: ErrorHelp(
         "The store cannot be used with the options of `[s3]`, or with the clock of this machine",
         "Keys are missing or incomplete; the store requires another region; http and https mixed up, or a proxy responds instead of the store; a wrong clock",
-        "The message names the option. See `access_key_id`, `secret_access_key`, `region` and `endpoint_url` in docs/s3.md.",
+        "The message names the option. See `access_key_id`, `secret_access_key`, `region` and `endpoint_url` in docs/s3.md. After a change of an option, restart the muxer.",
         _BACKS_OFF,
     ),
     Code.STORAGE_SETUP: ErrorHelp(
@@ -348,6 +348,20 @@ HELP_BY_CODE: dict[Code, ErrorHelp] = {
         _SET_ASIDE,
     ),
 }
+
+# Errors that last until a person corrects something: the muxer retries, but waiting does not help.
+_CORRECTION_CODES = frozenset(
+    {
+        *(Code.TLS, Code.NO_FOLDER, Code.ACCESS_DENIED, Code.AUTHENTICATION_FAILED, Code.FORBIDDEN, Code.PATH_FORBIDDEN),
+        *(Code.NO_RCS, Code.NO_DECRYPT_PERMISSION, Code.FOREIGN_SERVER, Code.S3_OPTIONS, Code.STORAGE_SETUP),
+        *(Code.UNKNOWN_CENTER, Code.NO_CERTIFICATE),
+    }
+)
+
+
+def needs_correction(code: str) -> bool:
+    """Whether the error with a code lasts until a person corrects something."""
+    return code in _CORRECTION_CODES
 
 
 def help_for(code: str) -> str:

@@ -28,6 +28,11 @@ class Heartbeat:
         """Make :func:`beat` in the calling thread count for this object."""
         _current.set(self)
 
+    def progress_since(self, begun: float) -> float:
+        """Return the time from `begun` (epoch seconds) to the last progress of the poll thread; waiting is progress."""
+        silence = 0.0 if self.waits else time.monotonic() - self.polled
+        return max(0.0, time.time() - silence - begun)
+
     @contextmanager
     def pause_while_waiting(self, for_workers: bool = False) -> Iterator[None]:
         """Within this block the poll thread waits, so that no limit applies."""

@@ -11,7 +11,8 @@ UNREACHED_TEXT = "it has never worked since the start of the muxer: run `check`,
 class ServiceState:
     """State of a service; times in epoch seconds. `since` is when it became unavailable, None while it is available.
 
-    `is_reached`: it has worked since the start of this process, or that is not remembered.
+    `is_reached`: it has worked since the start of this process, or that is not remembered. `remedy`: what the administrator
+    can do, empty when that is not known; `needs_correction`: it stays unavailable until that is done.
     """
 
     name: str
@@ -19,6 +20,8 @@ class ServiceState:
     reason: str
     last_success: float | None
     is_reached: bool = True
+    remedy: str = ""
+    needs_correction: bool = False
 
     @property
     def full_reason(self) -> str:

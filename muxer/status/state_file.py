@@ -54,15 +54,22 @@ class StateFile:
         queued: int,
         services: Iterable[ServiceState],
         has_room: bool,
+        *,
+        progress: float = 0.0,
         fleet: Mapping[str, Any] | None = None,
     ) -> None:
-        """Write the file, with the unavailable ones of `services`; log a warning once when that fails."""
+        """Write the file, with the unavailable ones of `services`; log a warning once when that fails.
+
+        `progress`: for how many seconds the running poll has made progress.
+        """
         out = {
             one.name: {"out_since": one.since, "reason": one.reason, "reached": one.is_reached}
+            | {"remedy": one.remedy, "needs_correction": one.needs_correction}
             for one in services
             if one.since is not None
         }
         state = {**self._identity, **snapshot_json(snapshot), "queued": queued, "out": out, "disk_has_room": has_room}
+        state["polls"]["progress"] = progress
         state["fleet"] = fleet
         new = self._path.with_suffix(".new")
         try:

@@ -1,4 +1,4 @@
-"""A set of limited size."""
+"""A set and a map of limited size."""
 
 from __future__ import annotations
 
@@ -27,3 +27,28 @@ class BoundedSet:
             if len(self._keys) > self._capacity:
                 del self._keys[next(iter(self._keys))]
             return True
+
+
+class BoundedMap:
+    """Thread-safe map of the last `capacity` keys to a text."""
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._texts: dict[Hashable, str] = {}
+        self._lock = threading.Lock()
+
+    def store(self, key: Hashable, text: str) -> bool:
+        """Store the text of a key; return whether it is new or another one."""
+        with self._lock:
+            if self._texts.get(key) == text:
+                return False
+            self._texts.pop(key, None)
+            self._texts[key] = text
+            if len(self._texts) > self._capacity:
+                del self._texts[next(iter(self._texts))]
+            return True
+
+    def remove(self, key: Hashable) -> None:
+        """Remove a key."""
+        with self._lock:
+            self._texts.pop(key, None)

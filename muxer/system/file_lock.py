@@ -8,6 +8,7 @@ import os
 import socket
 import stat
 import sys
+import time
 from pathlib import Path
 from typing import IO
 
@@ -19,26 +20,29 @@ if sys.platform == "win32":
 else:
     import fcntl
 
+# A lock that is still held after this number of tries is not that of a query.
+QUERY_TRIES, QUERY_SECONDS = 4, 0.02
 _LOCKED_BYTE = 1 << 30
 _NOT_REGULAR_TEXT = "it is a link, or not a regular file, and a lock would change something else; remove it"
 _HELD_ERRORS = (errno.EAGAIN, errno.EACCES, errno.EWOULDBLOCK)
 
 
 class LockHeld(ConfigError):
-    """Another process holds the lock, perhaps only while it queries it."""
+    """Another process holds the lock."""
 
 
 def acquire_lock(path: Path, guarded: Path, option: str) -> IO[str]:
     """Lock `path` and return it, open; `guarded` and `option` are for the error. Raises LockHeld or OSError."""
     file = os.fdopen(_open_lock_file(path), "r+", encoding="utf-8", errors="replace")
     try:
-        _lock_now(file)
+        _lock_patiently(file)
     except OSError as error:
         with file:
             if error.errno not in _HELD_ERRORS:
                 raise
             holder = file.read(300).strip() or "unknown process"
-            what = f"{guarded} is used by another instance ({holder}); give each instance a separate folder"
+            advice = "if that is this muxer, stop it first; else give each instance a separate folder"
+            what = f"{guarded} is used by another instance ({holder}); {advice}"
             raise LockHeld([Problem(option, what)]) from error
     # On a full disk the holder is not written, but the lock holds.
     with contextlib.suppress(OSError):
@@ -83,6 +87,20 @@ def lock_holder(path: Path) -> str | None:
                 raise
             return file.read(300).strip() or "unknown process"
     return None
+
+
+def _lock_patiently(file: IO[str]) -> None:
+    """Lock a file, although a query such as that of `status` may hold it for an instant."""
+    for _ in range(QUERY_TRIES - 1):
+        try:
+            _lock_now(file)
+        except OSError as error:
+            if error.errno not in _HELD_ERRORS:
+                raise
+            time.sleep(QUERY_SECONDS)
+        else:
+            return
+    _lock_now(file)
 
 
 def _lock_now(file: IO[str], shared: bool = False) -> None:

@@ -226,6 +226,14 @@ WARNED = {
         ),
         {"htcc.password": "geheim99 # of 2026"},
     ),
+    "RCS without its password": Row(
+        ("[rcs] password not set: the muxer sends an empty password", "RCS_PASSWORD or the keystore"),
+        {"rcs.base_uri": "https://rcs.example.com", "rcs.username": "muxer"},
+    ),
+    "WebDAV without its password": Row(
+        ("[webdav] password not set: the muxer sends an empty password", "WEBDAV_PASSWORD or the keystore"),
+        {"webdav.username": "gir"},
+    ),
     "blank in the environment": Row(
         (
             "[htcc] password (environment HTCC_PASSWORD) may not be meant as it is written",
@@ -331,8 +339,19 @@ def test_an_unusable_keystore_skips_what_needs_a_password(
     assert not lab.store.served_requests, "no request is sent with the default password"
 
 
+def test_the_option_to_correct_first_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    says = "fix this first: configuration: [htcc] rws_timeout = '5': must be a whole number >= 30"
+    row = Row(
+        (says, "; correct it: {folder}/muxer.cfg, line 5\n"), {"htcc.rws_timeout": "5", "processing.window_past": "soon"}
+    )
+    assert run_row(row, CHECK, folder, 8081, monkeypatch) == 2
+
+
 ORIGINS = {
-    "default": Row(("password (default)",), {"htcc.password": None}),
+    "default": Row(
+        ("password (default): store the right password with encryptPassword.py, or set HTCC_PASSWORD",),
+        {"htcc.password": None},
+    ),
     "file": Row(("password (file, line 4)",), {"htcc.password": "geheim99"}),
     "environment": Row(("password (environment HTCC_PASSWORD)",), environ={"HTCC_PASSWORD": "geheim99"}),
     "keystore": Row(("password (keystore)",), {"htcc.password": None}, prepare=write_keystore()),

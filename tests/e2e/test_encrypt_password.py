@@ -193,6 +193,21 @@ def test_empty_input_keeps_stored_secret(stored: ProgramCopy) -> None:
             terminal.type_answer(prompt, "")
         assert terminal.wait_for_exit() == 0
     assert open_keystore(stored.folder) == {HTCC: SECRET, S3: "s3 secret", RCS: "new"}
+    assert f"Stored in {stored.folder / KEYSTORE_FILE}: [rcs] password\r\n" in terminal.shown
+    assert "It holds now: [htcc] password, [rcs] password, [s3] secret_access_key\r\n" in terminal.shown
+    assert "s3 secret" not in terminal.shown and "new" not in terminal.shown
+
+
+def test_a_value_in_the_file_that_hides_the_stored_one_is_named(one: ProgramCopy) -> None:
+    (one.folder / "muxer.cfg").write_text("[htcc]\npassword = a value of the file\n[rcs]\npassword =\n")
+    done = one.run_program("--stdin", stdin="htcc=first\nrcs=second\n")
+    assert (
+        done.returncode == 0
+        and "It has a value now, which is used instead: [htcc] password. Remove it there." in done.stdout
+    )
+    assert "a value of the file" not in done.stdout + done.stderr
+    (one.folder / "muxer.cfg").write_bytes(b"\xff\xfe[")
+    assert "used instead" not in one.run_program("--stdin", stdin="htcc=first\n").stdout
 
 
 def test_no_keystore_is_created_when_all_prompts_are_skipped(one: ProgramCopy) -> None:
@@ -200,7 +215,7 @@ def test_no_keystore_is_created_when_all_prompts_are_skipped(one: ProgramCopy) -
         for prompt in PROMPTS:
             terminal.type_answer(prompt, "")
         assert terminal.wait_for_exit() == 0
-    assert "nothing was changed" in terminal.shown
+    assert "nothing was changed" in terminal.shown and "It holds now: nothing" in terminal.shown
     assert one.keystore_files() == set()
 
 
@@ -371,7 +386,8 @@ def test_list_of_missing_keystore_is_empty(one: ProgramCopy) -> None:
 def test_remove_deletes_one_secret_and_reports_it(stored: ProgramCopy) -> None:
     done = stored.run_program("--remove", "s3")
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == f"Removed from {stored.folder / KEYSTORE_FILE}: [s3] secret_access_key\n"
+    removed = f"Removed from {stored.folder / KEYSTORE_FILE}: [s3] secret_access_key\n"
+    assert done.stdout == f"{removed}It holds now: [htcc] password\n"
     assert open_keystore(stored.folder) == {HTCC: SECRET}
 
 

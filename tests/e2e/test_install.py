@@ -25,17 +25,19 @@ def source(tmp_path: Path) -> Path:
 # ---- command line ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("arguments", [(), ("--help",), ("-h",)])
+@pytest.mark.parametrize("arguments", [("--help",), ("-h",)])
 def test_help_shows_usage(arguments: tuple[str, ...]) -> None:
     result = run_installer(*arguments)
     assert result.returncode == 0
     assert result.stdout.startswith("Usage: ./install.sh")
+    assert "leaves its results in a\n                folder recording-muxer-demo-" in result.stdout
     assert not result.stderr
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ((), "nothing to do: name an action"),
         (("--demos",), "unknown option: --demos"),
         (("demo",), "unknown option: demo"),
         (("--demo", "--test"), "--demo and --test: one at a time"),
@@ -89,8 +91,9 @@ def first_installation(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, 
     assert result.returncode == 0, result.stdout + result.stderr
     last = result.stdout.splitlines()[-1]
     assert last.startswith("Start: ")
-    assert "muxer_process.py --config-file=muxer.cfg" in last
-    assert "Check: " in result.stdout and "recording-muxer check --config-file=" in result.stdout
+    assert "muxer_process.py --config-file=/etc/recording-muxer/muxer.cfg" in last, "where the documentation has it"
+    assert "Check: " in result.stdout
+    assert "recording-muxer check --config-file=/etc/recording-muxer/muxer.cfg" in result.stdout
     return source, prefix
 
 
@@ -470,7 +473,8 @@ def test_first_working_python_of_required_version_is_used(source: Path, tmp_path
     machine.add_program("python3.13", "exit 1")
     machine.with_python("python3.12")
     result = machine.run_installer("--demo", source=source)
-    assert f"Installing Python packages: {source}/.venv (requirements.txt)" in result.stdout
+    assert f"Installing Python packages: {source}/.venv (requirements.txt), " in result.stdout
+    assert " packages; this may take minutes" in result.stdout, "pip says nothing meanwhile"
     assert NO_VENV_OUTPUT in result.stderr
 
 

@@ -124,7 +124,8 @@ def test_second_process_does_not_write_to_same_log_file(make_lab: Make, tmp_path
         (line,) = [line for line in second.err.splitlines() if "[logfile] logfile_path" in line]
         assert str(log) in line and f"process {first.process.pid} on " in line
         assert "cannot start" not in log.read_text()
-        assert line.strip() in (tmp_path / log.name).read_text()
+        assert line.strip() in log.with_name("recording-muxer-refused.log").read_text(), "under LCA no one sees stderr"
+        assert not list(tmp_path.glob("*.log*")), "nothing is left in the working directory"
         third = run_muxer(other, seconds=TIMEOUT_SECONDS, cwd=log.parent)
         assert third.process.returncode == 2 and "cannot start" not in log.read_text()
         first.process.kill()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import re
 import signal
 import socket
@@ -70,8 +72,24 @@ def test_all_mistakes_are_reported_at_once_with_code_2(tmp_path: Path) -> None:
 
 
 def test_missing_configuration_file_is_reported(tmp_path: Path) -> None:
-    done = run_muxer(tmp_path / "nowhere.cfg", seconds=TIMEOUT_SECONDS)
+    done = run_muxer(tmp_path / "nowhere.cfg", seconds=TIMEOUT_SECONDS, cwd=tmp_path)
     assert done.process.returncode == 2 and "does not exist" in done.err
+    assert "does not exist" in (tmp_path / "recording-muxer-single.log").read_text()
+
+
+@pytest.mark.parametrize("arguments", [["--config-file=none.cfg"], ["--no-such-option"]])
+def test_a_refused_start_on_a_terminal_leaves_no_files(tmp_path: Path, arguments: list[str]) -> None:
+    """The reader of the terminal sees the reason; a log in the working directory would be in the way."""
+    command = [PYTHON, str(PACKAGE / "muxer_process.py"), *arguments]
+    terminal, stderr = pty.openpty()
+    try:
+        done = subprocess.run(command, cwd=tmp_path, stderr=stderr, timeout=TIMEOUT_SECONDS)
+        shown = os.read(terminal, 10_000).decode()
+    finally:
+        os.close(stderr)
+        os.close(terminal)
+    assert done.returncode == 2 and "The Recording Muxer cannot start (MUX-101):" in shown
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("program", ["ffmpeg", "ffprobe", "openssl"])
@@ -108,13 +126,17 @@ def test_incomplete_build_is_refused_at_start(make_lab: Make, tmp_path: Path, pr
     assert any("cannot start" in one and message in one for one in log_messages(log))
 
 
-def test_second_instance_on_same_temporary_folder_is_refused(make_lab: Make) -> None:
+def test_second_instance_on_same_temporary_folder_is_refused(make_lab: Make, tmp_path: Path) -> None:
+    """Its reason is on stderr and next to the log of the first instance; no log is started in the working directory."""
     config, log = write_config(make_lab())
     with MuxerProcess(config) as first:
         wait_until(lambda: "poll done" in log_messages(log), TIMEOUT_SECONDS, "a poll", log)
-        second = run_muxer(config, seconds=TIMEOUT_SECONDS)
+        (elsewhere := tmp_path / "elsewhere").mkdir()
+        second = run_muxer(config, seconds=TIMEOUT_SECONDS, cwd=elsewhere)
         assert second.process.returncode == 2
         assert "another instance" in second.err and str(first.process.pid) in second.err
+        assert "if that is this muxer, stop it first" in second.err
+        assert not list(elsewhere.iterdir())
         assert first.stop() == 0
 
 

@@ -18,6 +18,7 @@ from lab.cases import Case
 from lab.lab import Lab
 from tests.support.commands import run_in_process, run_subprocess
 from tests.support.daemon import PACKAGE, PYTHON, MuxerProcess, log_lines, wait_until
+from tests.support.monitoring import free_port, send_request
 from tests.support.muxer_runs import labelled_ids, muxed_entries, write_config
 
 TIMEOUT_SECONDS = 90
@@ -61,6 +62,34 @@ def scene(make_lab: Callable[..., Lab]) -> Iterator[RunningLab]:
     running.whole = running.broken_source.read_bytes()
     running.broken_source.write_bytes(b"")
     yield running
+
+
+def test_a_failure_that_waits_for_an_option_is_shown_as_such(make_lab: Callable[..., Lab]) -> None:
+    """The muxer tries again, in vain: nothing may look as if it would resume."""
+    lab, port = make_lab(), free_port()
+    lab.add_case(Case.ENCRYPTED)
+    options = {"rcs__base_uri": "", "rcs__username": "", "rcs__password": ""}
+    config, log = write_config(lab, processing__min_poll_interval="10", monitoring__http_port=str(port), **options)
+    with MuxerProcess(config) as muxer:
+        wait_until(lambda: read_json(config, "failed"), TIMEOUT_SECONDS, "the failure", log)
+        text = "Working; 1 recording waits for a correction"
+        wait_until(lambda: text in send_request(port).body, TIMEOUT_SECONDS, "the failure on the page", log)
+        shown = run_named(config, "status").stdout
+        assert muxer.stop() == 0
+    assert "\n1\tMUX-215\tretried; waits for a correction\nMUX-215: Configure `[rcs]` and restart the muxer." in shown
+    (line,) = [line["message"] for line in log_lines(log) if "recording failed" in line["message"]]
+    assert line.endswith("[rcs] base_uri is empty; set the options of [rcs], then restart the muxer")
+
+
+def test_a_killed_muxer_is_noticed_at_once(make_lab: Callable[..., Lab]) -> None:
+    config, log = write_config(make_lab(), processing__min_poll_interval="10")
+    with MuxerProcess(config) as muxer:
+        wait_until(lambda: run_named(config, "status").returncode == 0, TIMEOUT_SECONDS, "the state of a poll", log)
+        assert run_named(config, "status").stdout.startswith("single: runs")
+        muxer.process.kill()
+        muxer.process.wait()
+        killed = run_named(config, "status")
+    assert killed.returncode == 1 and killed.stdout.startswith("single: died") and "the process died" in killed.stdout
 
 
 def test_a_failure_is_listed_requeued_and_muxed(scene: RunningLab) -> None:

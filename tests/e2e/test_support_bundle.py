@@ -188,12 +188,13 @@ def test_a_check_that_hangs_does_not_prevent_the_archive(lab: Lab, tmp_path: Pat
 
 def test_rotated_logs_and_those_of_workers_are_limited(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("muxer.commands.support_bundle.MAX_LOG_FILE_BYTES", 1000)
-    monkeypatch.setattr("muxer.commands.support_bundle.MAX_LOG_BYTES", 2500)
+    monkeypatch.setattr("muxer.commands.support_bundle.MAX_LOG_BYTES", 3500)
     config, log = write_config(
         lab, fleet__mode="broker", fleet__broker_url="amqp://u:secret-of-broker@127.0.0.1:9/v", logfile__format="text"
     )
     log.parent.mkdir(exist_ok=True)
-    names = [log.name, f"{log.name}.1", "recording-muxer-worker-0.log", "recording-muxer-worker-1.log"]
+    workers = ["recording-muxer-worker-0.log", "recording-muxer-worker-1.log"]
+    names = [log.name, f"{log.name}.1", "recording-muxer-refused.log", *workers]
     for age, name in enumerate(names):
         path = log.parent / name
         path.write_text("".join(f"{number} agent=quastenhuber {'x' * 80}\n" for number in range(100)))
@@ -202,8 +203,8 @@ def test_rotated_logs_and_those_of_workers_are_limited(lab: Lab, tmp_path: Path,
     code, out, err = run_in_process(config, "support-bundle", "--no-check", "--json", f"--output={tmp_path / 'x.tar.gz'}")
     assert code == 0, err
     files = read_archive(tmp_path / "x.tar.gz")
-    assert {name for name in files if ".log" in name} == set(names[:3])
-    assert names[3] in json.loads(out)["missing"]
+    assert {name for name in files if ".log" in name} == set(names[:4])
+    assert names[4] in json.loads(out)["missing"]
     assert not find_traces(files)
     assert files[log.name].splitlines()[-1].startswith("99 agent=person-"), "the last lines"
-    assert all(line.endswith("x" * 80) for name in names[:3] for line in files[name].splitlines()), "only complete lines"
+    assert all(line.endswith("x" * 80) for name in names[:4] for line in files[name].splitlines()), "only complete lines"

@@ -13,6 +13,7 @@ from muxer.errors import (
     AccessDenied,
     AuthenticationFailed,
     FolderMissing,
+    Forbidden,
     MediaError,
     MediaNotFound,
     MuxerError,
@@ -22,10 +23,18 @@ from muxer.errors import (
     ServiceUnavailable,
     Stopped,
     StorageMisconfigured,
+    UnknownContactCenter,
 )
 from muxer.media.ffmpeg import MediaTools
 from muxer.net import circuit_breaker
-from muxer.net.circuit_breaker import FAILURE_THRESHOLD, INTERNAL_ERROR_THRESHOLD, PAUSED_EFFECT, CircuitBreaker
+from muxer.net.circuit_breaker import (
+    FAILURE_THRESHOLD,
+    INTERNAL_ERROR_THRESHOLD,
+    LOGIN_BACKOFF_SECONDS,
+    PAUSED_EFFECT,
+    Advise,
+    CircuitBreaker,
+)
 from muxer.pipeline.workspace import Workspace, private_folder
 from muxer.system.process import Runner
 from tests.support.monitoring import create_sources
@@ -127,9 +136,68 @@ def test_an_outage_is_logged_once_at_its_start_and_once_at_its_end(caplog: pytes
 
 def test_the_log_names_the_effect_of_an_outage(caplog: pytest.LogCaptureFixture) -> None:
     for breaker in (CircuitBreaker(), CircuitBreaker("no recording waits for it")):
-        call_repeatedly(breaker, AuthenticationFailed("no"))
+        call_repeatedly(breaker, ServiceUnavailable("no"), times=FAILURE_THRESHOLD)
     assert "recordings that need it are paused and resume automatically" in caplog.messages[0]
     assert caplog.messages[1].startswith("RWS is unavailable; no recording waits for it: ")
+
+
+def mark_as_lasting(service: str, error: ServiceUnavailable | AccessDenied) -> str:
+    """Advise as for an error of TLS, which lasts until an option is corrected."""
+    error.needs_correction = True
+    return "correct [htcc] trusted_ca"
+
+
+@pytest.mark.parametrize(
+    ("error", "advise"),
+    [
+        (AuthenticationFailed("no"), lambda service, error: "correct it"),
+        (UnknownContactCenter("404"), lambda service, error: "correct it"),
+        (Forbidden("403"), lambda service, error: "grant it"),
+        (ServiceUnavailable("TLS failed"), mark_as_lasting),
+    ],
+    ids=["credentials", "contact center", "permission", "TLS"],
+)
+def test_nothing_is_promised_where_a_person_has_to_correct_something(
+    error: ServiceUnavailable | AccessDenied, advise: Advise, caplog: pytest.LogCaptureFixture
+) -> None:
+    breaker = CircuitBreaker(advise=advise)
+    call_repeatedly(breaker, error, times=FAILURE_THRESHOLD)
+    assert caplog.messages[0].startswith(
+        "RWS is unavailable; recordings that need it are paused until the cause is corrected: "
+    )
+    [state] = breaker.service_states()
+    assert state.needs_correction and state.remedy.endswith(error.advice) and error.advice
+
+
+def test_a_changed_cause_of_an_outage_is_logged_once_and_shown(caplog: pytest.LogCaptureFixture) -> None:
+    breaker = CircuitBreaker(advise=lambda service, error: f"follow {error.code}")
+    for _ in range(3):
+        call_repeatedly(breaker, ServiceUnavailable("no answer"), times=FAILURE_THRESHOLD)
+        call_repeatedly(breaker, Forbidden("403"))
+    assert [message.partition(": ")[0] for message in caplog.messages] == [
+        "RWS is unavailable; recordings that need it are paused and resume automatically",
+        "RWS is still unavailable, for another reason; recordings that need it are paused until the cause is corrected",
+    ]
+    assert breaker.open_circuits()["RWS"][1].startswith("MUX-213 Forbidden: 403")
+    assert breaker.begun == 1
+
+
+def test_the_success_of_a_public_request_does_not_show_that_a_service_works() -> None:
+    breaker = CircuitBreaker()
+    for _ in range(FAILURE_THRESHOLD):
+        with breaker.call("RWS", is_public=True):
+            pass
+        with contextlib.suppress(NotFound), breaker.call("RWS", is_public=True):
+            raise NotFound("no version")
+        call_repeatedly(breaker, ServiceUnavailable("no answer"))
+    [state] = breaker.service_states()
+    assert state.since is not None and not state.is_reached and state.last_success is None
+    with contextlib.suppress(ServiceUnavailable), breaker.call("RCS", is_public=True):
+        raise ServiceUnavailable("no answer")
+    with contextlib.suppress(ServiceUnavailable), breaker.call("RCS", is_public=True):
+        raise ServiceUnavailable("no answer")
+    call_repeatedly(breaker, ServiceUnavailable("no answer"), "RCS")
+    assert breaker.is_open("RCS"), "its failures count"
 
 
 def test_the_log_does_not_promise_that_a_migration_resumes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -138,7 +206,7 @@ def test_the_log_does_not_promise_that_a_migration_resumes(tmp_path: Path, caplo
         config = create_sources(tmp_path, advanced__call_recording_query_string=query).config
         workspace = Workspace(private_folder(tmp_path / "temp"), "single", 1)
         services = build_services(config, MediaTools("ffmpeg", "ffprobe"), Runner(), workspace, threading.Event())
-        call_repeatedly(services.circuit_breaker, AuthenticationFailed("no"))
+        call_repeatedly(services.circuit_breaker, ServiceUnavailable("no"), times=FAILURE_THRESHOLD)
         effects.append(caplog.messages[-1].split(": ")[0].removeprefix("RWS is unavailable; "))
         services.helpers.close()
         workspace.release_lock()
@@ -160,6 +228,14 @@ def test_an_error_after_enough_retries_is_an_outage_at_once() -> None:
     assert breaker.is_open("RWS")
 
 
+def test_a_request_that_is_not_sent_does_not_name_the_file_of_another_recording() -> None:
+    breaker = CircuitBreaker()
+    call_repeatedly(breaker, AuthenticationFailed("GET http://dav/other.mp4: HTTP 401; check [webdav] username"), "WebDAV")
+    with pytest.raises(AuthenticationFailed) as met, breaker.call("WebDAV"):
+        pass
+    assert "not tried again yet: check [webdav] username; the next login" in str(met.value) and "other" not in str(met.value)
+
+
 def test_after_an_authentication_failure_nothing_is_sent_during_the_back_off(monkeypatch: pytest.MonkeyPatch) -> None:
     breaker, sent = CircuitBreaker(), []
     for service in ("RWS", "RWS", "RCS"):
@@ -168,10 +244,16 @@ def test_after_an_authentication_failure_nothing_is_sent_during_the_back_off(mon
             raise AuthenticationFailed("HTTP 401")
     assert sent == ["RWS", "RCS"]
     with (
-        pytest.raises(AuthenticationFailed, match=r"RWS refused the credentials a moment ago; .*: HTTP 401"),
+        pytest.raises(
+            AuthenticationFailed, match=r"RWS refused the credentials a moment ago; .* after \d\d:\d\d:\d\d UTC"
+        ) as met,
         breaker.call("RWS"),
     ):
         sent.append("RWS")
+    assert "401" not in str(met.value), "it says nothing about the request that was refused, of another recording"
+    assert met.value.service == "RWS" and 0 < breaker.login_pause("RWS") <= LOGIN_BACKOFF_SECONDS
+    breaker.trip(met.value)
+    assert breaker.open_circuits()["RWS"][1] == "MUX-212 AuthenticationFailed: HTTP 401", "the cause is still shown"
     with contextlib.suppress(AuthenticationFailed), breaker.call("RWS", login_backoff=False):
         sent.append("RWS")
     assert sent == ["RWS", "RCS", "RWS"]

@@ -72,3 +72,18 @@ def test_concurrent_lock_queries_do_not_disturb_each_other(tmp_path: Path) -> No
     with path.open() as asking:
         fcntl.flock(asking, fcntl.LOCK_SH | fcntl.LOCK_NB)
         assert lock_holder(path) is None
+
+
+def test_a_query_at_the_same_instant_does_not_refuse_a_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`status` and `check` hold the lock of a process that died while they ask for it."""
+    query = (tmp_path / "lock").open("w")
+    fcntl.flock(query, fcntl.LOCK_SH)
+    pauses: list[float] = []
+
+    def end_query(seconds: float) -> None:
+        pauses.append(seconds)
+        query.close()
+
+    monkeypatch.setattr("muxer.system.file_lock.time.sleep", end_query)
+    acquire_lock(tmp_path / "lock", tmp_path, "o").close()
+    assert len(pauses) == 1

@@ -13,12 +13,14 @@ import pytest
 from muxer.errors import ServiceUnavailable
 from muxer.monitoring import health
 from muxer.monitoring.health import liveness_problems, max_poll_silence, readiness_problems
+from muxer.monitoring.metrics import MuxerCollector
 from muxer.monitoring.view import ViewSources
 from muxer.net.circuit_breaker import CircuitBreaker
+from muxer.status import heartbeat
 from muxer.status.fleet_status import BROKER
 from muxer.status.heartbeat import Heartbeat, beat
 from tests.support.fleet_views import fleet_view, worker_view
-from tests.support.monitoring import create_sources
+from tests.support.monitoring import create_sources, parse_samples
 
 
 @pytest.fixture
@@ -31,9 +33,10 @@ def sources(tmp_path: Path) -> ViewSources:
 
 
 def advance_clock(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
-    """Advance the clock of the health module alone by `seconds`."""
+    """Advance the clock of the health checks by `seconds`."""
     monotonic, wall = time.monotonic() + seconds, time.time() + seconds
-    monkeypatch.setattr(health, "time", SimpleNamespace(monotonic=lambda: monotonic, time=lambda: wall))
+    for module in (health, heartbeat):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: monotonic, time=lambda: wall))
 
 
 def test_a_healthy_muxer_has_no_reasons(sources: ViewSources) -> None:
@@ -171,3 +174,24 @@ def test_a_poll_over_the_whole_window_may_take_as_long_as_the_last_one(
             advance_clock(monkeypatch, seconds)
             sources.heartbeat.ticked = health.time.monotonic()  # type: ignore[attr-defined]
             assert readiness_problems(sources) == expected
+
+
+def test_a_poll_may_take_as_long_as_it_makes_progress(sources: ViewSources, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also the first one over a long window, and one that takes longer than any before it."""
+    sources.activity.record_poll_start()
+    advance_clock(monkeypatch, 4000)
+    now = health.time.monotonic()  # type: ignore[attr-defined]
+    sources.heartbeat.ticked = now
+    sources.heartbeat.polled = now - 100
+    assert readiness_problems(sources) == () and 3890 < poll_progress_metric(sources) < 4000
+    sources.heartbeat.polled = now - 1000
+    assert readiness_problems(sources)[-1].startswith("no poll has succeeded for 40")
+    with sources.heartbeat.pause_while_waiting():
+        assert 3990 < poll_progress_metric(sources) < 4100
+    sources.activity.schedule_next_poll(5.0)
+    assert poll_progress_metric(sources) == 0
+
+
+def poll_progress_metric(sources: ViewSources) -> float:
+    exposition = MuxerCollector(sources).render_exposition("")[0].decode()
+    return parse_samples(exposition)["muxer_poll_progress_seconds"]

@@ -39,6 +39,7 @@ def poll_counts(**changes: object) -> PollStatistics:
 
 
 OUTAGE = ServiceStatus("RWS", False, NOW - 600, "no answer", NOW - 700)
+NO_RCS = failed_row("call-1", "AccessDenied", "a source is encrypted", code="MUX-215")
 LATE_POLLS = poll_counts(last_success=NOW - 3000)
 
 
@@ -58,6 +59,9 @@ LATE_POLLS = poll_counts(last_success=NOW - 3000)
         ({"polls": LATE_POLLS}, BAD, "No poll has ended for 50 min"),
         ({"polls": LATE_POLLS, "is_busy": True}, GOOD, "Working"),
         ({"counts": {"aside": 1}}, NOTE, "Working; 1 recording is set aside"),
+        ({"failures": (NO_RCS,)}, NOTE, "Working; 1 recording waits for a correction"),
+        ({"failures": (NO_RCS, NO_RCS)}, NOTE, "Working; 2 recordings wait for a correction"),
+        ({"failures": (replace(NO_RCS, state="running"),)}, GOOD, "Working"),
         ({"counts": {"aside": 2}, "services": (OUTAGE,)}, BAD, "RWS is unavailable since 01:16 UTC (10 min)"),
     ],
 )
@@ -80,6 +84,30 @@ def test_the_good_summary_names_the_number_of_retries() -> None:
     assert "1 recording has failed and is retried" in summarize_view(muxer_view(counts={"retry": 1})).text
     assert "2 recordings have failed and are retried" in summarize_view(muxer_view(counts={"retry": 2})).text
     assert "failed" not in summarize_view(muxer_view()).text
+
+
+def test_the_summary_promises_nothing_where_a_person_has_to_correct_something() -> None:
+    remedy = "correct [htcc] contact_center_id; then restart the muxer"
+    lasting = replace(OUTAGE, needs_correction=True, remedy=remedy)
+    view = muxer_view(services=(lasting, replace(lasting, name="RCS", remedy=""), replace(OUTAGE, name="S3 bucket b")))
+    text = summarize_view(view).text
+    assert text.startswith("Recordings that need them are paused until the cause is corrected. Do that before they leave")
+    assert f" RWS: {remedy}. RCS: see Services." in text and "resume automatically" not in text and "S3" not in text
+    assert text.endswith(" The next attempt is the next poll, in 2 min.")
+    broker = summarize_view(muxer_view(services=(replace(OUTAGE, name="RabbitMQ"),))).text
+    assert "next poll" not in broker, "the muxer connects to it all the time"
+    unknown = replace(OUTAGE, remedy="start RWS, or correct [htcc] base_uri")
+    text = summarize_view(muxer_view(services=(unknown,))).text
+    assert "resume automatically" in text and " RWS: start RWS, or correct [htcc] base_uri." in text
+    migration = summarize_view(replace(view, is_migration=True, next_poll=None)).text
+    assert "Run the migration again" in migration and remedy in migration and "next poll" not in migration
+
+
+def test_the_summary_points_to_check_when_no_calls_are_found() -> None:
+    """A wrong window or query looks like a quiet day."""
+    assert "run check" in summarize_view(muxer_view(polls=poll_counts(result={"found": 0}))).text
+    assert "run check" not in summarize_view(muxer_view()).text
+    assert "run check" not in summarize_view(muxer_view(polls=poll_counts(result={}), is_migration=True)).text
 
 
 def test_the_section_now_shows_its_numbers() -> None:

@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 
 from muxer.commands import config as command
+from muxer.commands import failed, retry, status
 from muxer.config import inspect_config, keystore, load_config
+from muxer.config.load import KEYSTORE_UNUSABLE_TEXT
 from muxer.config.schema import all_options
+from muxer.errors import ConfigError
 
 CONFIG_TEXT = """\
 # a comment
@@ -123,3 +126,21 @@ def test_config_reports_the_problems(tmp_path: Path, capsys: pytest.CaptureFixtu
     path.write_text("[htcc]\nbase_uri = rws\n")
     assert command.main([f"--config-file={path}"]) == 2
     assert "[htcc] contact_center_id: is required" in capsys.readouterr().err
+
+
+def test_commands_that_need_no_secret_work_without_the_key(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With a key in systemd, an administrator has only what the service does not need to keep to itself."""
+    (path.parent / keystore.KEY_FILE).unlink()
+    out, err = run_command(path, capsys)
+    rows = [line.split("\t") for line in out.splitlines()]
+    assert ["[rcs]", "password", "(unknown)", KEYSTORE_UNUSABLE_TEXT] in rows
+    assert ["[htcc]", "password", "********", "file, line 6"] in rows and "muxer.keystore.key: is missing" in err
+    for name, main in (("status", status.main), ("failed", failed.main), ("retry", retry.main)):
+        assert main([f"--config-file={path}", *(["--all"] if name == "retry" else [])]) == 1
+        shown = "".join(capsys.readouterr())
+        assert "keystore" not in shown and ("no instance runs" in shown or "there is no journal" in shown), name
+    with pytest.raises(ConfigError):
+        load_config(path, {}, {})
+    path.write_text(CONFIG_TEXT.replace("720", "soon"))
+    assert status.main([f"--config-file={path}"]) == 2, "every other problem is one"
+    assert "[processing] window_past" in capsys.readouterr().err

@@ -333,6 +333,49 @@ def test_older_recordings_that_rws_fails_for_are_no_outage(polls: Polls, monkeyp
     assert (short.skipped, short.is_whole) == (25, False)
 
 
+def warned_reasons(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Return the reasons of the warnings so far, and forget them."""
+    reasons = [record.getMessage().rpartition(": ")[2] for record in caplog.records if record.levelname == "WARNING"]
+    caplog.clear()
+    return reasons
+
+
+def test_a_call_that_rws_refuses_is_warned_of_once_and_when_the_reason_changes(
+    polls: Polls, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    run, error = polls(), Forbidden("403 A")
+    call = run.add_call(-6 * HOUR)
+    run.poll_once()
+    fetch = run.rws.fetch_call_recording
+
+    def refuse(recording_id: str) -> CallRecording | None:
+        fetch(recording_id)
+        raise error
+
+    monkeypatch.setattr(run.rws, "fetch_call_recording", refuse)
+    for reason in ("403 A", "403 B"):
+        error = Forbidden(reason)
+        for _ in range(12):
+            run.poll_once()
+        assert warned_reasons(caplog) == [reason], "also after polls over the whole window, which find it"
+    assert set(run.rws.single) == {call} and len(run.rws.single) > 18
+    for function in (fetch, refuse):
+        monkeypatch.setattr(run.rws, "fetch_call_recording", function)
+        run.poll_once()
+        run.poll_once()
+    assert warned_reasons(caplog) == ["403 B"], "it was readable meanwhile"
+
+
+def test_a_screen_recording_that_rws_fails_for_is_warned_of_once(polls: Polls, caplog: pytest.LogCaptureFixture) -> None:
+    run = polls()
+    run.rws.broken.add(run.add_call(-10))
+    for _ in range(3):
+        assert run.poll_once().skipped == 1
+    assert warned_reasons(caplog) == ["500"]
+    run.rws.broken.clear()
+    assert run.poll_once().skipped == 0
+
+
 @pytest.mark.parametrize("error", [ServiceFailed("500"), Forbidden("403")])
 def test_one_call_that_rws_does_not_return_by_its_id_does_not_fail_the_poll(
     polls: Polls, monkeypatch: pytest.MonkeyPatch, error: MuxerError

@@ -63,6 +63,19 @@ def test_an_instance_with_an_old_state_file_hangs_while_its_lock_is_held(config:
     assert find_instance(config).standing == DIED
 
 
+def test_a_killed_instance_is_noticed_at_once_by_its_lock(config: Config) -> None:
+    """The state file of a process that was killed is still fresh. The lock file may have been removed by a cleaner."""
+    assert config.processing.temp_dir is not None
+    write_state(config)
+    lock = config.processing.temp_dir / LOCK_FILE
+    with acquire_lock(lock, config.processing.temp_dir, "temp_dir"):
+        assert find_instance(config).standing == RUNS
+    assert find_instance(config).standing == DIED
+    assert instance_problems(find_instance(config), config) == ["the process died; start it again, no recording is lost"]
+    lock.unlink()
+    assert find_instance(config).standing == RUNS
+
+
 def test_an_instance_whose_lock_cannot_be_read_counts_as_alive(config: Config) -> None:
     assert config.processing.temp_dir is not None
     write_state(config, at=time.time() - MAX_STATE_AGE_SECONDS - 5)
@@ -106,9 +119,24 @@ def test_an_instance_that_does_not_poll_has_a_problem_and_a_migration_has_none(c
     assert instance_problems(find_instance(config), config) == ["no poll has succeeded for 910 s: no answer"]
     write_state(config, polls=old | {"whole_seconds": 60.0})  # the poll that runs may be one over the whole window
     assert instance_problems(find_instance(config), config) == []
+    write_state(config, polls=old | {"progress": 60.0})  # the running poll takes longer than any before it
+    assert instance_problems(find_instance(config), config) == []
     write_state(config, polls=old, queued=3)
     assert instance_problems(find_instance(config), config) == []
     write_state(config, started=time.time() - 910)
     assert instance_problems(find_instance(config), config) == ["no poll has succeeded for 910 s"]
     migration = replace(config, advanced=replace(config.advanced, call_recording_query_string="limit=1"))
     assert instance_problems(find_instance(config), migration) == []
+
+
+def test_a_cause_is_shown_once(config: Config) -> None:
+    """The last request may have failed with another text than the one that shows why the service is unavailable."""
+    reason = "MUX-212 AuthenticationFailed: RWS GET /recordings: HTTP 401"
+    out = {"RWS": {"reason": reason, "reached": True}}
+    error = "MUX-212 AuthenticationFailed: RWS refused the credentials a moment ago"
+    polls = vars(PollStatistics(failed=2, last_success=time.time(), error=error))
+    for name, problems in (("RWS", 1), ("RCS", 2)):
+        write_state(config, polls=polls, out={name: out["RWS"]})
+        assert len(instance_problems(find_instance(config), config)) == problems
+    write_state(config, polls=polls | {"error": "MUX-201 ServiceUnavailable: RWS GET /"}, out=out)
+    assert len(instance_problems(find_instance(config), config)) == 2

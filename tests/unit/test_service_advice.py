@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from muxer.errors import (
+    AccessDenied,
     AuthenticationFailed,
     Code,
     Forbidden,
@@ -22,9 +23,11 @@ from muxer.errors import (
     format_error,
 )
 from muxer.gir.responses import HttpResponse, response_error
+from muxer.journal.retry_policy import classify_error
 from muxer.net import tls
 from muxer.net.circuit_breaker import CircuitBreaker
 from muxer.net.service_advice import ServiceAdvisor
+from muxer.status.advice import credential_origins
 from tests.support.monitoring import create_sources
 
 
@@ -56,6 +59,12 @@ def caused_by(*causes: BaseException, error: MuxerError | None = None) -> MuxerE
 def ssl_error(reason: str) -> ssl.SSLError:
     error = ssl.SSLError(1, reason)
     error.reason = reason
+    return error
+
+
+def unknown_authority() -> ssl.SSLError:
+    error = ssl.SSLCertVerificationError(1, "unknown authority")
+    error.verify_code = 20
     return error
 
 
@@ -92,6 +101,43 @@ def test_the_advice_names_the_option(advisor: ServiceAdvisor, service: str, erro
     assert says in advice and bool(advice) is bool(says)
 
 
+@pytest.mark.parametrize(
+    ("error", "lasts", "restarts"),
+    [
+        (AuthenticationFailed("401"), True, "; then restart the muxer"),
+        (Forbidden("403"), True, ""),
+        (caused_by(unknown_authority()), True, "a change of an option, restart the muxer"),
+        (
+            caused_by(ConnectionResetError(), error=ServiceUnavailable("S3")),
+            True,
+            "a change of an option, restart the muxer",
+        ),
+        (AccessDenied("no such host", code=Code.FOREIGN_SERVER), True, "after a change of an option, restart the muxer"),
+        (caused_by(ConnectionRefusedError()), False, "after a change of an option, restart the muxer"),
+        (ServiceUnavailable("HTTP 503"), False, ""),
+    ],
+    ids=str,
+)
+def test_the_advice_says_when_a_restart_is_needed(
+    advisor: ServiceAdvisor, error: ServiceUnavailable, lasts: bool, restarts: str
+) -> None:
+    """Options are read at the start only. What may go away by itself is not said to need a correction."""
+    advice = advisor.advise("S3 bucket b", error)
+    assert error.needs_correction is lasts
+    assert ("restart the muxer" in advice) is bool(restarts) and advice.endswith(restarts)
+
+
+def test_a_default_or_stored_password_is_corrected_with_the_keystore(tmp_path: Path) -> None:
+    config = create_sources(tmp_path, rcs__base_uri="https://rcs").config
+    for section, variable in (("htcc", "HTCC_PASSWORD"), ("rcs", "RCS_PASSWORD")):
+        shown = credential_origins(section, config.origins)
+        assert shown.endswith(f"store the right password with encryptPassword.py, or set {variable}")
+    stored = credential_origins("htcc", {("htcc", "password"): "keystore"})
+    assert "password (keystore): store the right password with encryptPassword.py" in stored
+    given = credential_origins("htcc", {("htcc", "password"): "file, line 4"})
+    assert given == "they are [htcc] password (file, line 4): correct them there"
+
+
 def test_a_port_is_probed_for_tls_once_a_minute(advisor: ServiceAdvisor, monkeypatch: pytest.MonkeyPatch) -> None:
     probes: list[int] = []
     monkeypatch.setattr(tls, "accepts_tls", lambda host, port, seconds: bool(probes.append(port)))
@@ -106,6 +152,8 @@ def test_the_circuit_breaker_adds_the_advice_to_errors_logs_and_the_login_backof
         with pytest.raises(AuthenticationFailed) as caught, breaker.call("RWS"):
             raise AuthenticationFailed("401")
         assert format_error(caught.value).endswith("; ask RWS")
+        assert classify_error(caught.value).text == format_error(caught.value), "also of a failed recording"
+    assert breaker.service_states()[0].remedy == "correct the credentials; ask RWS"
     assert breaker.open_circuits()["RWS"][1].endswith("; ask RWS")
     with pytest.raises(NotFound) as missing, breaker.call("RCS"):
         raise NotFound("404")

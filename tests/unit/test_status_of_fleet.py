@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ import pytest
 
 from muxer.commands import status
 from muxer.commands._shared.running_instance import MAX_DEAD_AGE_SECONDS, MAX_STATE_AGE_SECONDS
+from muxer.errors import AccessDenied, MediaNotFound
+from muxer.journal.journal import JOURNAL_FILE, Journal, TargetKey
 from muxer.pipeline.workspace import LOCK_FILE
 from muxer.status import state_file
 from muxer.status.activity import PollStatistics
@@ -141,10 +143,12 @@ def test_a_worker_that_died_or_hangs_or_waits_is_shown(temp: Path, capsys: pytes
 
 
 def test_a_poller_that_died_next_to_its_workers_is_shown_with_them(temp: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_poller(temp, fleet_view(worker_view()), at=time.time() - MAX_STATE_AGE_SECONDS - 10)
+    polls = asdict(PollStatistics(last_success=time.time(), next_due=time.time() + 60))
+    write_poller(temp, fleet_view(worker_view()), at=time.time() - MAX_STATE_AGE_SECONDS - 10, polls=polls)
     write_state(temp / "worker-0")
     code, shown = run_status(temp, capsys)
     assert code == 1 and shown.startswith("single: died") and "  ! the process died" in shown
+    assert "next poll" not in shown and "fleet:" not in shown, "its plans are void"
     assert "\nworker-0\t" in shown
 
 
@@ -178,7 +182,43 @@ def test_status_shows_when_the_whole_window_is_read(
     write_poller(temp, fleet_view(), polls=asdict(PollStatistics(succeeded=1, last_success=now, seconds=2, **at)))
     shown = run_status(temp, capsys)[1].splitlines()
     assert [line for line in shown if line.startswith("whole window")] == lines
+    assert "if there are call recordings in the window, run `check`, which shows the cause" in shown
     assert ("last poll: just now, took 2 s, read the last 1 h 40 min of the window: found nothing" in shown) == (
         "reach" in changes
     )
     assert run_status_json(temp, capsys)[1]["state"]["polls"]["whole_due"] == at.get("whole_due")
+
+
+def test_the_counts_are_explained(
+    temp: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create_sources(tmp_path, processing__temp_dir=temp)
+    result = {"found": 5, "ours": 2, "without_screen": 1, "skipped": 1, "already_done": 3, "submitted": 1, "waiting": 4}
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now)
+    polls = PollStatistics(succeeded=1, last_success=now, result=result, oldest_open=now - 7200, next_due=now + 120)
+    write_state(temp, polls=asdict(polls), out={"RCS": {"reason": "MUX-201 ServiceUnavailable: no answer"}})
+    journal = Journal(temp / JOURNAL_FILE)
+    journal.record_wanted(TargetKey("a", "C1"), now)
+    for name, error in (("b", AccessDenied("no right")), ("c", MediaNotFound("not there"))):
+        journal.record_failure(TargetKey(name, "C2"), error, now)
+    journal.close()
+    code, shown = run_status(temp, capsys)
+    assert code == 1
+    for text in (
+        "5 call recordings found, 2 of them of this instance, 1 without a screen recording, 1 skipped because RWS fails for "
+        "them, 3 muxed files exist already, 1 muxed files queued, 4 in progress, waiting or set aside\n",
+        "\nnext poll: in 2 min, it tries again what is unavailable\n",
+        "\noldest call without its muxed file, as the last poll found it: started ",
+        "\nlast hour: 0 muxed, 2 failed and not muxed since; 0.0 h of media, 0 MB written\n",
+        "\nmuxed files in the journal: 1 not started yet, 2 failed and retried automatically\n",
+        "\n1\tMUX-211\tretried; waits for a correction\n",
+        "\n1\tMUX-221\tretried automatically\n",
+    ):
+        assert text in shown, text
+    write_state(temp, polls=asdict(polls), out={"RabbitMQ": {"reason": "MUX-201 ServiceUnavailable: no answer"}})
+    assert "\nnext poll: in 2 min\n" in run_status(temp, capsys)[1]
+    write_state(temp, polls=asdict(replace(polls, result=result | {"ours": 5})))
+    assert "of this instance" not in run_status(temp, capsys)[1]
+    write_state(temp, polls=asdict(replace(polls, next_due=None, begun=now - 30)))
+    assert "\na poll is running, started 30 s ago\n" in run_status(temp, capsys)[1]

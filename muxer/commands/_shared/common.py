@@ -28,9 +28,10 @@ def create_parser(name: str, description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def load_configuration(arguments: argparse.Namespace) -> LoadedConfig:
-    """Return the configuration for the parsed options. Raises ConfigError."""
-    return load_config(Path(arguments.config_file), override_options(arguments), os.environ)
+def load_configuration(arguments: argparse.Namespace, *, needs_secrets: bool = True) -> LoadedConfig:
+    """Return the configuration for the parsed options, for :func:`load_config`. Raises ConfigError."""
+    path, overrides = Path(arguments.config_file), override_options(arguments)
+    return load_config(path, overrides, os.environ, needs_secrets=needs_secrets)
 
 
 def override_options(arguments: argparse.Namespace) -> dict[str, str]:

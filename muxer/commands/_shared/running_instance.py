@@ -13,7 +13,7 @@ from muxer.pipeline.shared_temp import WORKER_PREFIX
 from muxer.pipeline.workspace import LOCK_FILE, temp_folder_for
 from muxer.status import state_file
 from muxer.status.fleet_status import fleet_from_dict, fleet_problems
-from muxer.status.poll_age import overdue_seconds
+from muxer.status.poll_age import expected_seconds, overdue_seconds
 from muxer.status.service_state import UNREACHED_TEXT
 from muxer.system.file_lock import lock_holder
 
@@ -58,9 +58,11 @@ def _read_instance(folder: Path) -> RunningInstance:
     state = state_file.read_state(folder)
     if state is None:
         return RunningInstance(folder, DOWN, None)
-    if time.time() - state["at"] <= MAX_STATE_AGE_SECONDS:
-        return RunningInstance(folder, RUNS, state)
-    return RunningInstance(folder, HANGS if _is_held(folder) else DIED, state)
+    is_fresh = time.time() - state["at"] <= MAX_STATE_AGE_SECONDS
+    # A cleaner of /tmp may have removed the lock file of a process that runs.
+    if not _is_held(folder) and not (is_fresh and not (folder / LOCK_FILE).exists()):
+        return RunningInstance(folder, DIED, state)
+    return RunningInstance(folder, RUNS if is_fresh else HANGS, state)
 
 
 def instance_problems(instance: RunningInstance, config: Config) -> list[str]:
@@ -97,14 +99,20 @@ def _poll_problems(state: dict[str, Any], config: Config, is_fleet: bool) -> lis
     polls, interval = state["polls"], config.processing.min_poll_interval * 60
     last = state["started"] if polls["last_success"] is None else polls["last_success"]
     is_busy = state["queued"] > 0 and not is_fleet
-    took = max(polls["seconds"], polls["whole_seconds"])
+    took = expected_seconds(polls["seconds"], polls["whole_seconds"], polls.get("progress", 0.0))
     late = overdue_seconds(last, took, time.time(), interval, is_busy=is_busy)
     error = f": {polls['error']}" if polls["error"] else ""
     if late is not None:
         return [f"no poll has succeeded for {late:.0f} s{error}"]
-    # The reason of a service that is unavailable is shown already.
-    is_shown = any(polls["error"] == outage["reason"] for outage in state["out"].values())
+    # The reason of a service that is unavailable is shown already, perhaps with the text of another request.
+    is_shown = any(_is_cause(polls["error"], name, outage["reason"]) for name, outage in state["out"].items())
     return [f"the last poll failed{error}"] if polls["failed"] and error and not is_shown else []
+
+
+def _is_cause(error: str, service: str, reason: str) -> bool:
+    """Whether the error of a poll is that of a service that is unavailable for a `reason`."""
+    kind = reason.partition(":")[0]
+    return error == reason or (service in error and error.partition(":")[0] == kind)
 
 
 def _is_held(folder: Path) -> bool:
