@@ -50,7 +50,7 @@ def processes_in(folder: Path) -> list[int]:
     found = []
     for process in Path("/proc").iterdir():
         with suppress(OSError):
-            if process.name.isdigit() and (process / "cwd").readlink() == folder:
+            if process.name.isdigit() and (process / "cwd").samefile(folder):
                 found.append(int(process.name))
     return found
 

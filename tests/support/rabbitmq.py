@@ -2,6 +2,9 @@
 
 A start takes about four seconds, half of them of one core, and a node 150 MB of memory; a clean stop takes one second.
 A virtual host is created in some milliseconds.
+
+MUXER_RABBITMQ_ROOT selects another RabbitMQ than that of this machine: the folder of a Debian that
+``tests/platforms/debian.sh make`` has created with the package rabbitmq-server.
 """
 
 from __future__ import annotations
@@ -22,7 +25,9 @@ from tests.support.ports import reserved_port
 from tests.support.requirements import require_file
 from tests.support.tls import HOST, Identity, pem_bundle
 
-PROGRAM = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")  # the one on PATH must be run by root or rabbitmq
+PROGRAM = "usr/lib/rabbitmq/bin/rabbitmq-server"  # the one on PATH must be run by root or rabbitmq
+ROOT = Path(os.environ.get("MUXER_RABBITMQ_ROOT") or "/")
+ENTER = Path(__file__).resolve().parents[1] / "platforms" / "debian.sh"
 USER, PASSWORD = "muxer", "geheim @:/%1"
 TIMEOUT_SECONDS = 60
 STARTED_LINE = b"Server startup complete"
@@ -47,7 +52,8 @@ class RabbitNode:
         certificate: Identity | None = None,
     ) -> None:
         self.folder, self.host, self.log = folder, host, folder / "rabbitmq.log"
-        self.certificate, self._before = certificate, before
+        shared = [] if ROOT == Path("/") else [str(ENTER), "run", str(ROOT), "--share", str(folder)]
+        self.certificate, self._before = certificate, [*before, *shared]
         self._held = ExitStack()
         self.port, self.secure_port, self._distribution = (self._held.enter_context(reserved_port()) for _ in range(3))
         self._name = f"muxer-{self._distribution}@localhost"
@@ -76,12 +82,12 @@ class RabbitNode:
         """Start the node with its stored data and wait until it is ready; do nothing while it runs."""
         if self._process is not None:
             return
-        require_file(PROGRAM, "RabbitMQ")
+        require_file(ROOT / PROGRAM, "RabbitMQ")
         self._write_config()
         with self.log.open("ab") as log:
             log_offset = log.tell()
             self._process = subprocess.Popen(
-                [*self._before, str(PROGRAM)],
+                [*self._before, f"/{PROGRAM}"],
                 cwd=self.folder,
                 env=self._build_environment(),
                 stdin=subprocess.DEVNULL,
@@ -142,7 +148,7 @@ class RabbitNode:
 
     def evaluate_erlang(self, expression: str) -> str:
         """Let the node evaluate an Erlang expression; return its value in Erlang syntax."""
-        command = [*self._before, str(_erl_call()), "-r", "-address", f"localhost:{self._distribution}", "-e"]
+        command = [*self._before, _erl_call(), "-r", "-address", f"localhost:{self._distribution}", "-e"]
         deadline = time.monotonic() + TIMEOUT_SECONDS
         # The node name that erl_call uses may still be taken; then nothing was evaluated.
         while NOT_CONNECTED in (done := self._run_erl_call(command, expression)).stderr and time.monotonic() < deadline:
@@ -237,11 +243,11 @@ def _erlang_binary(text: str) -> str:
     return f"<<{json.dumps(text)}>>"
 
 
-def _erl_call() -> Path:
-    """Return the path of erl_call, the client of an Erlang node, from the Erlang on PATH."""
-    erl = shutil.which("erl")
+def _erl_call() -> str:
+    """Return the path of erl_call, the client of an Erlang node, in `ROOT`."""
+    erl = shutil.which("erl", path=None if Path("/") == ROOT else str(ROOT / "usr/bin"))
     assert erl, "Erlang is missing: ./install.sh --test installs it, with RabbitMQ"
-    return next(Path(erl).resolve().parents[1].glob("erts-*/bin/erl_call"))
+    return f"/{next(Path(erl).resolve().parents[1].glob('erts-*/bin/erl_call')).relative_to(ROOT.resolve())}"
 
 
 def _death_signal_setter(parent: int) -> Callable[[], None]:
