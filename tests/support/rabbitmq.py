@@ -18,6 +18,7 @@ import subprocess
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
@@ -37,11 +38,25 @@ _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None)  # loaded here: a child between fork and exec must not load libraries
 
 
+@dataclass(frozen=True)
+class ClusterSeat:
+    """Where a node listens for other nodes. All nodes of a cluster have the same `port` and the same `cookie`."""
+
+    address: str
+    port: int
+    cookie: str = ""
+
+    @property
+    def node_name(self) -> str:
+        """The name of the node in the cluster."""
+        return f"muxer@{self.address}"
+
+
 class RabbitNode:
     """A RabbitMQ node: ``with RabbitNode(folder) as node``. Its data and ports survive a stop and a kill.
 
-    It listens at `host`; `before` is a prefix of its command. With a `certificate` it supports amqps too. The kernel kills
-    it when the thread that started it ends.
+    It listens at `host`; `before` is a prefix of its command. With a `certificate` it supports amqps too. In a cluster,
+    `seat` is its place there. The kernel kills it when the thread that started it ends.
     """
 
     def __init__(
@@ -50,13 +65,15 @@ class RabbitNode:
         host: str = HOST,
         before: Sequence[str] = (),
         certificate: Identity | None = None,
+        seat: ClusterSeat | None = None,
     ) -> None:
         self.folder, self.host, self.log = folder, host, folder / "rabbitmq.log"
         shared = [] if ROOT == Path("/") else [str(ENTER), "run", str(ROOT), "--share", str(folder)]
         self.certificate, self._before = certificate, [*before, *shared]
         self._held = ExitStack()
         self.port, self.secure_port, self._distribution = (self._held.enter_context(reserved_port()) for _ in range(3))
-        self._name = f"muxer-{self._distribution}@localhost"
+        self._seat = seat or ClusterSeat(HOST, self._distribution)
+        self._name = self._seat.node_name if seat else f"muxer-{self._distribution}@localhost"
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> RabbitNode:
@@ -141,6 +158,12 @@ class RabbitNode:
         for name, value in (("consumer_timeout", seconds), ("channel_tick_interval", tick)):
             self.evaluate_erlang(f"ok = application:set_env(rabbit, {name}, {round(value * 1000)})")
 
+    def join_cluster(self, other: RabbitNode) -> None:
+        """Give up the data of this node and join the cluster of another one."""
+        module = "case code:ensure_loaded(rabbit_db_cluster) of {module, M} -> {M, join}; _ -> {rabbit_mnesia, join_cluster} end"
+        join = f"{{M1, F}} = {module}, ok = M1:F('{other._name}', disc)"
+        self.evaluate_erlang(f"ok = rabbit:stop(), {join}, ok = rabbit:start()")
+
     def remove_vhost(self, vhost: str, user: str) -> None:
         """Delete a virtual host with its content, and an account; connections are closed."""
         self.evaluate_erlang(f'rabbit_vhost:delete({_erlang_binary(vhost)}, <<"tests">>)')
@@ -148,7 +171,7 @@ class RabbitNode:
 
     def evaluate_erlang(self, expression: str) -> str:
         """Let the node evaluate an Erlang expression; return its value in Erlang syntax."""
-        command = [*self._before, _erl_call(), "-r", "-address", f"localhost:{self._distribution}", "-e"]
+        command = [*self._before, _erl_call(), "-r", "-address", f"{self._seat.address}:{self._seat.port}", "-e"]
         deadline = time.monotonic() + TIMEOUT_SECONDS
         # The node name that erl_call uses may still be taken; then nothing was evaluated.
         while NOT_CONNECTED in (done := self._run_erl_call(command, expression)).stderr and time.monotonic() < deadline:
@@ -202,6 +225,9 @@ class RabbitNode:
         terms = ", ".join(f"{{{name}, {value}}}" for name, value in settings.items())
         (self.folder / "node.config").write_text(f"[{{rabbit, [{terms}]}}].\n")
         (self.folder / "plugins").write_text("[].\n")
+        if self._seat.cookie and not (cookie := self.folder / ".erlang.cookie").exists():
+            cookie.write_text(self._seat.cookie)
+            cookie.chmod(0o400)
 
     def _tls_settings(self) -> dict[str, str]:
         if self.certificate is None:
@@ -215,7 +241,8 @@ class RabbitNode:
         }
 
     def _build_environment(self) -> dict[str, str]:
-        distribution = "-kernel inet_dist_use_interface {127,0,0,1}"
+        distribution = f"-kernel inet_dist_use_interface {{{self._seat.address.replace('.', ',')}}}"
+        kind = "-name" if self._seat.cookie else "-sname"
         return {
             "PATH": os.environ["PATH"],
             "LANG": "C.UTF-8",
@@ -224,6 +251,7 @@ class RabbitNode:
             "ERL_AFLAGS": "-start_epmd false",  # and start none in child processes
             "RABBITMQ_ALLOW_INPUT": "1",  # run the node without a shell in between
             "RABBITMQ_NODENAME": self._name,
+            "RABBITMQ_USE_LONGNAME": "true" if self._seat.cookie else "false",
             "RABBITMQ_CONFIG_FILE": str(self.folder / "node.config"),
             "RABBITMQ_CONF_ENV_FILE": str(self.folder / "none"),
             "RABBITMQ_ADVANCED_CONFIG_FILE": str(self.folder / "none.config"),
@@ -234,7 +262,7 @@ class RabbitNode:
             "RABBITMQ_LOGS": "-",
             # A node that has a name from the start does not look for an epmd.
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": " ".join(
-                ["-noinput", distribution, f"-erl_epmd_port {self._distribution} -sname {self._name}"]
+                ["-noinput", distribution, f"-erl_epmd_port {self._seat.port} {kind} {self._name}"]
             ),
         }
 
