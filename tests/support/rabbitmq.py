@@ -146,9 +146,10 @@ class RabbitNode:
         """Write declared queues to the disk: a queue of the last two seconds does not survive a kill.
 
         The messages of a quorum queue are on the disk when they are confirmed, but Mnesia and Ra write
-        the queue itself later.
+        the queue itself later. RabbitMQ 4.3 has no Mnesia.
         """
-        self.evaluate_erlang("ok = mnesia:sync_log(), [ok = dets:sync(Table) || Table <- dets:all()]")
+        mnesia = "mnesia:system_info(is_running) =:= no orelse (ok = mnesia:sync_log())"
+        self.evaluate_erlang(f"{mnesia}, [ok = dets:sync(Table) || Table <- dets:all()]")
 
     def acknowledge_within(self, seconds: float, tick: float) -> None:
         """Set the acknowledgement timeout for new channels; the node checks it every `tick` seconds.
