@@ -217,7 +217,7 @@ run_builds() { # the media of the field with other builds of ffmpeg, as far as t
 run_tests() {
     local failed=0
     builds_on_path "$ROOT/thirdparty"
-    ensure test python ffmpeg openssl apache swift nginx lighttpd chromium firefox promtool rabbitmq
+    ensure test python ffmpeg openssl iproute curl git apache swift nginx lighttpd chromium firefox promtool rabbitmq
     make_source_venvs '' test
     install_npm_packages "$ROOT/tests/s3rver"
     cd -- "$ROOT"
