@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Fetches static builds of ffmpeg into tests/builds/cache/: those that are named, by default one of versions 4, 6 and 9 each.
+"""Fetches static builds of ffmpeg into tests/builds/cache/: those that are named, by default old and new ones.
 
 Prints a line for each available build: its name and its folder, separated by a tab. A build that cannot be
 fetched or run is reported in one line on standard error; the exit code is still 0.

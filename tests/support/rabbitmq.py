@@ -68,7 +68,7 @@ class RabbitNode:
         seat: ClusterSeat | None = None,
     ) -> None:
         self.folder, self.host, self.log = folder, host, folder / "rabbitmq.log"
-        shared = [] if ROOT == Path("/") else [str(ENTER), "run", str(ROOT), "--share", str(folder)]
+        shared = [] if Path("/") == ROOT else [str(ENTER), "run", str(ROOT), "--share", str(folder)]
         self.certificate, self._before = certificate, [*before, *shared]
         self._held = ExitStack()
         self.port, self.secure_port, self._distribution = (self._held.enter_context(reserved_port()) for _ in range(3))
@@ -161,8 +161,9 @@ class RabbitNode:
 
     def join_cluster(self, other: RabbitNode) -> None:
         """Give up the data of this node and join the cluster of another one."""
-        module = "case code:ensure_loaded(rabbit_db_cluster) of {module, M} -> {M, join}; _ -> {rabbit_mnesia, join_cluster} end"
-        join = f"{{M1, F}} = {module}, ok = M1:F('{other._name}', disc)"
+        is_new = "element(1, code:ensure_loaded(rabbit_db_cluster)) =:= module"
+        function = f"case {is_new} of true -> fun rabbit_db_cluster:join/2; false -> fun rabbit_mnesia:join_cluster/2 end"
+        join = f"Join = {function}, ok = Join('{other._name}', disc)"
         self.evaluate_erlang(f"ok = rabbit:stop(), {join}, ok = rabbit:start()")
 
     def remove_vhost(self, vhost: str, user: str) -> None:

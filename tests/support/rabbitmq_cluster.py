@@ -20,9 +20,7 @@ def running_cluster(folder: Path) -> Iterator[list[RabbitNode]]:
     with ExitStack() as stack:
         port, cookie = stack.enter_context(reserved_port(ADDRESSES[0])), secrets.token_hex(10)
         seats = [ClusterSeat(address, port, cookie) for address in ADDRESSES]
-        first, *others = (
-            stack.enter_context(RabbitNode(folder / seat.address, seat.address, seat=seat)) for seat in seats
-        )
+        first, *others = (stack.enter_context(RabbitNode(folder / seat.address, seat.address, seat=seat)) for seat in seats)
         for node in others:
             node.join_cluster(first)
         yield [first, *others]
