@@ -90,6 +90,11 @@ class RabbitNode:
         assert self._process is not None
         return self._process.pid
 
+    @property
+    def version(self) -> str:
+        """The version of RabbitMQ of the running node."""
+        return self.evaluate_erlang("rabbit_misc:version()").strip('"')
+
     def node_url(self, vhost: str = "/", user: str = USER, password: str = PASSWORD, secure: bool = False) -> str:
         """Return the URL of a virtual host, including the account; the one of amqps if `secure`."""
         scheme, port = ("amqps", self.secure_port) if secure else ("amqp", self.port)
