@@ -53,7 +53,7 @@ def _find_mismatch(name: str, lowest: str, limit: str) -> str:
 
 
 def _split(text: str) -> list[int]:
-    """Return the numbers of a version up to the first that is none, without zeros at the end."""
+    """Return the leading numbers of a version, without zeros at the end."""
     numbers: list[int] = []
     for part in text.split("."):
         if not part.isdecimal():
