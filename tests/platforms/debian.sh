@@ -3,7 +3,8 @@
 #
 #   debian.sh make SUITE DIR [PACKAGE...]           create it (trixie, forky, sid, ...), with these packages
 #   debian.sh run DIR [--share PATH]... COMMAND...  run a command in it; a shared path is the same on both sides
-#   debian.sh check SUITE DIR [demo|test|long]...   create it, clone this source into it, and run `./install.sh` there
+#   debian.sh check SUITE DIR [demo|test|long]...   create it, unless it exists, clone this source into it, and run
+#                                                   `./install.sh` there with --demo, --test, --test --long
 #
 # Read from the environment:
 #   MUXER_DEBIAN_MIRROR   the package mirror; by default the one that apt uses here
@@ -22,7 +23,7 @@ fail() {
 }
 
 usage() {
-    sed -n '2,6{s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"
+    sed -n '2,7{s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"
     exit 2
 }
 
@@ -33,8 +34,7 @@ mirror() { # the mirror of the main packages, as apt of this machine uses it
         found=$(apt-get indextargets --format '$(REPO_URI) $(RELEASE) $(COMPONENT)' 'Origin: Debian' |
             awk '$2 !~ /-/ && $3 == "main" { print $1; exit }')
     fi
-    [[ -n $found ]] || fail 'apt knows no mirror of Debian here: run apt-get update, or set MUXER_DEBIAN_MIRROR'
-    printf '%s\n' "${found%/}"
+    if [[ -n $found ]]; then printf '%s\n' "${found%/}"; fi
 }
 
 make_system() { # suite, folder, packages...
@@ -42,8 +42,11 @@ make_system() { # suite, folder, packages...
     shift 2
     [[ -n $(type -P debootstrap) ]] || fail 'debootstrap is missing: apt-get install debootstrap'
     [[ ! -e $folder ]] || fail "$folder exists already"
+    local mirror
+    mirror=$(mirror)
+    [[ -n $mirror ]] || fail 'apt knows no mirror of Debian here: run apt-get update, or set MUXER_DEBIAN_MIRROR'
     # A release that is newer than debootstrap is made like the newest that it knows.
-    debootstrap --variant=minbase --include=ca-certificates "$suite" "$folder" "$(mirror)" \
+    debootstrap --variant=minbase --include=ca-certificates "$suite" "$folder" "$mirror" \
         "$scripts/$([[ -e $scripts/$suite ]] && echo "$suite" || echo sid)" >&2
     # The authorities that this machine trusts beside those of Debian: a proxy, a mirror of the site.
     if [[ -d /usr/local/share/ca-certificates ]]; then
