@@ -41,7 +41,7 @@ class MachineChecks:
 
     def create_checks(self) -> Iterator[Check]:
         """Yield the checks in the order of a start of the muxer."""
-        yield Check(PACKAGES, self._check_packages)
+        yield Check(PACKAGES, self._check_packages, ("[fleet] mode",))
         for name in _VERSION_FLAGS:
             needs = (f"[processing] {name}",)
             yield Check(name, functools.partial(self._check_program, name), needs, "processing", _PROGRAM_CHECK_SECONDS)

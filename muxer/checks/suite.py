@@ -54,7 +54,7 @@ class CheckSuite:
         yield Check(PASSWORDS, self._check_passwords)
         yield from MachineChecks(self._config).create_checks()
         for check in self._create_network_checks():
-            yield replace(check, needs=(PACKAGES, *check.needs))
+            yield replace(check, needs=(*check.needs, PACKAGES))
 
     def _create_network_checks(self) -> Iterator[Check]:
         """Yield the checks that use packages whose versions matter."""
