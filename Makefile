@@ -2,7 +2,13 @@
 PYTHON ?= $(firstword $(wildcard .venv-test/bin/python) python3)
 WORKERS ?= 2
 
-.PHONY: fmt lint test test-all docs bench
+# The builds of ffmpeg that `make builds` tests; those that tests/builds/fetch.py knows.
+BUILDS ?= 4.2.2 6.0 7.0.2 9.0.2
+# The releases of Debian that `make debian` tests.
+DEBIAN ?= trixie forky
+CHROOTS ?= /var/tmp/recording-muxer-debian
+
+.PHONY: fmt lint test test-all builds packages debian docs bench
 
 fmt: ## format the code
 	$(PYTHON) -m ruff check --select I --fix -q .
@@ -16,6 +22,16 @@ test: ## the fast tests: no server, under 90 seconds
 
 test-all: ## all tests, with the branches that they cover
 	$(PYTHON) -m pytest -n $(WORKERS) --cov --cov-branch --cov-report=term:skip-covered
+
+builds: ## every kind of media with several builds of ffmpeg
+	$(PYTHON) tests/builds/fetch.py $(BUILDS) | while read -r name folder; do echo "ffmpeg $$name"; \
+	    FFMPEG_DIR=$$folder $(PYTHON) -m pytest -n $(WORKERS) tests/integration/test_engine_kinds.py || exit; done
+
+packages: ## the main tests with the lowest and the newest versions of the packages
+	$(PYTHON) -m pytest tests/platforms/test_package_bounds.py
+
+debian: ## the demo and the tests in other releases of Debian; as root
+	for suite in $(DEBIAN); do tests/platforms/debian.sh check $$suite $(CHROOTS)/$$suite demo test || exit; done
 
 docs: ## the documentation as a site in site/
 	$(PYTHON) -m mkdocs build --strict

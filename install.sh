@@ -202,7 +202,7 @@ run_pytest() { # name, arguments... -> the summary when all pass, everything whe
 run_builds() { # the media of the field with other builds of ffmpeg, as far as they can be had
     local builds name folder failed=0 tests=()
     case ${MUXER_BUILDS:-few} in
-        few) tests=(tests/integration/test_field_{audio,media}.py tests/integration/test_verification.py -k 'not aac]') ;;
+        few) tests=(tests/integration/test_{field_{audio,media},engine_kinds,verification}.py -k 'not aac]') ;;
         all) tests=(tests/integration/test_{field,engine}_*.py tests/integration/test_{engine,verification}.py) ;;
         none) return 0 ;;
         *) usage_error "MUXER_BUILDS is ${MUXER_BUILDS}: few, all or none, please." ;;
@@ -218,7 +218,7 @@ run_builds() { # the media of the field with other builds of ffmpeg, as far as t
 run_tests() {
     local failed=0
     builds_on_path "$ROOT/thirdparty"
-    ensure test python ffmpeg openssl apache swift nginx lighttpd chromium firefox promtool rabbitmq
+    ensure test python ffmpeg openssl iproute curl git apache swift nginx lighttpd chromium firefox promtool rabbitmq
     make_source_venvs '' test
     install_npm_packages "$ROOT/tests/s3rver"
     cd -- "$ROOT"

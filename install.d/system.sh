@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # Part of install.sh: the system packages. What is there, what is missing, and how this distribution brings it.
 # A "part" is one of: python, venv (Python is there, its venv module is not), ffmpeg, openssl, apache, swift, nginx, lighttpd,
-# chromium, firefox, promtool, rabbitmq, dpkg, rpm, buildah.
+# chromium, firefox, promtool, rabbitmq, iproute, curl, git, dpkg, rpm, buildah.
 
 PYTHON=''    # --python: the Python to use
 FOR_OTHERS=0 # 1: --prefix: what root installs, another account runs
@@ -117,6 +117,9 @@ has_with_module() { # program of /usr/sbin, its WebDAV module below a folder of 
 
 has_chromium() { works chromium --version || works chromium-browser --version; }
 has_promtool() { works promtool --version; }
+has_iproute() { PATH=$PATH:/usr/sbin works command -v ip; }
+has_curl() { works command -v curl; }
+has_git() { works command -v git; }
 has_dpkg() { works command -v dpkg-deb; }
 has_rpm() { works command -v rpmbuild; }
 has_buildah() { works command -v buildah; }
@@ -215,6 +218,9 @@ wanted() { # part -> in words
         firefox) say 'Firefox (for the tests)' ;;
         promtool) say 'promtool of Prometheus, on PATH (for the tests)' ;;
         rabbitmq) say 'RabbitMQ (for the tests)' ;;
+        iproute) say 'the command ip of iproute2 (for the tests)' ;;
+        curl) say 'curl (for the tests)' ;;
+        git) say 'git (for the tests)' ;;
         dpkg) say 'dpkg-deb (for the long tests)' ;;
         rpm) say 'rpmbuild (for the long tests)' ;;
         buildah) say 'buildah and debootstrap (for the long tests)' ;;
@@ -240,6 +246,7 @@ debian_packages() { # parts...
             promtool) say prometheus ;;      # and this one
             buildah) printf '%s\n' buildah debootstrap ;;
             rabbitmq) say rabbitmq-server ;; # and those of this one
+            iproute) say iproute2 ;;
             *) say "$part" ;;
         esac
     done

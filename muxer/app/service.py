@@ -24,6 +24,7 @@ from muxer.log.reopen import watch_log
 from muxer.log.terminal import write_text
 from muxer.system.exit_codes import EXIT_CONFIG, EXIT_FAILED, handle_signals, ignore_hangup
 from muxer.system.file_lock import LockHeld
+from muxer.system.packages import find_package_problems, package_advice
 from muxer.system.process import Runner
 
 if TYPE_CHECKING:
@@ -109,10 +110,12 @@ def assemble_parts(
     effect: str = "",
     warnings: tuple[str, ...] = (),
 ) -> ServiceParts:
-    """Wait for the `checks` (None: no program will run) and return the parts. Raises ConfigError.
+    """Wait for the `checks` (None: no program will run) and return the parts. Raises ConfigError, also for wrong packages.
 
     `effect` is what an outage means for the recordings, empty for that of the muxer.
     """
+    if problems := find_package_problems(config.is_fleet):
+        raise ConfigError(problems, notes=[f"install the packages: {package_advice(config.is_fleet)}"])
     from muxer.app.assembly import build_services, create_circuit_breaker
     from muxer.media.ffmpeg import MediaTools
     from muxer.pipeline.job import Job, JobOptions

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import getpass
 import os
+import platform
 import shutil
 import stat
 import tempfile
@@ -22,10 +23,12 @@ from muxer.pipeline.workspace import LOCK_FILE, temp_folder_for
 from muxer.status import state_file
 from muxer.system.file_lock import lock_holder
 from muxer.system.folder_owner import check_folder
+from muxer.system.packages import find_package_problems, package_advice
 from muxer.system.process import Runner
 
 _VERSION_FLAGS = {"ffmpeg": "-version", "ffprobe": "-version", "openssl": "version"}
 _PROGRAM_CHECK_SECONDS = 60.0
+PACKAGES = "Python packages"
 
 
 class MachineChecks:
@@ -38,6 +41,7 @@ class MachineChecks:
 
     def create_checks(self) -> Iterator[Check]:
         """Yield the checks in the order of a start of the muxer."""
+        yield Check(PACKAGES, self._check_packages, ("[fleet] mode",))
         for name in _VERSION_FLAGS:
             needs = (f"[processing] {name}",)
             yield Check(name, functools.partial(self._check_program, name), needs, "processing", _PROGRAM_CHECK_SECONDS)
@@ -46,6 +50,13 @@ class MachineChecks:
         yield Check("lock", self._check_lock, (*temp, "temp_dir"))
         yield Check("free space", self._check_room, (*temp, "temp_dir", "[processing] min_free_megabytes"))
         yield Check("logfile_path", self._check_log, ("[logfile] logfile_path",))
+
+    def _check_packages(self) -> Iterator[Finding]:
+        problems = find_package_problems(self._config.is_fleet)
+        for problem in problems:
+            yield failed_finding(problem.where, problem.what, package_advice(self._config.is_fleet))
+        if not problems:
+            yield passed_finding(PACKAGES, f"all there, for Python {platform.python_version()}")
 
     def _check_program(self, name: str) -> Iterator[Finding]:
         path = getattr(self._config.processing, name)

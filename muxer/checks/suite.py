@@ -6,6 +6,7 @@ import os
 import stat
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from muxer.checks import certificates
 from muxer.checks.broker import BrokerChecks
 from muxer.checks.checklist import Check, Finding, failed_finding, passed_finding, warning_finding
 from muxer.checks.connection import CheckedServer
-from muxer.checks.machine import MachineChecks
+from muxer.checks.machine import PACKAGES, MachineChecks
 from muxer.checks.monitoring import MonitoringChecks
 from muxer.checks.rcs import RcsChecks
 from muxer.checks.rws import RwsChecks
@@ -52,6 +53,11 @@ class CheckSuite:
         yield Check(CONFIGURATION, self._check_configuration)
         yield Check(PASSWORDS, self._check_passwords)
         yield from MachineChecks(self._config).create_checks()
+        for check in self._create_network_checks():
+            yield replace(check, needs=(*check.needs, PACKAGES))
+
+    def _create_network_checks(self) -> Iterator[Check]:
+        """Yield the checks that use packages whose versions matter."""
         yield from MonitoringChecks(self._config).create_checks()
         yield from self._rws.create_checks()
         yield from self._rcs.create_checks()

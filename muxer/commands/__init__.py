@@ -13,6 +13,7 @@ from muxer.app.cli import run_muxer
 from muxer.config.file import did_you_mean
 from muxer.log.setup import escape_control
 from muxer.system.exit_codes import EXIT_CONFIG, EXIT_OK, ignore_hangup
+from muxer.system.packages import find_package_problems, package_advice
 from muxer.system.program_name import typed_name
 
 # The module whose `main` runs the command, and what the command does.
@@ -58,10 +59,13 @@ def run_console_script() -> NoReturn:
 def _run_command(module_name: str, argv: Sequence[str]) -> int:
     try:
         module: Any = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name != "lab":
+    except ImportError as error:
+        if error.name == "lab":
+            sys.stderr.write("The lab is not part of this installation. Run it from the source folder: python -m lab\n")
+        elif problems := find_package_problems(is_fleet := module_name == COMMANDS["worker"][0]):
+            sys.stderr.writelines(f"{line}\n" for line in (*problems, f"install them: {package_advice(is_fleet)}"))
+        else:
             raise
-        sys.stderr.write("The lab is not part of this installation. Run it from the source folder: python -m lab\n")
         return EXIT_CONFIG
     if not module_name.startswith("lab."):
         ignore_hangup()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, wait
 from typing import Any
 
 from dramatiq.broker import Consumer
@@ -11,14 +12,19 @@ from dramatiq.message import Message
 from dramatiq.middleware import Middleware
 
 from muxer.config.schema import FleetOptions
+from muxer.errors import ServiceUnavailable
 from muxer.fleet import orders
 from muxer.fleet.connection import broker_call, connection_parameters, declare_queues
 from muxer.fleet.consumer import OrderConsumer
 from muxer.fleet.orders import Order
 from muxer.fleet.priority_queues import queue_names
 from muxer.net.circuit_breaker import CircuitBreaker
+from muxer.system.thread_helpers import TaskThreads
 
 ACTOR = "mux"
+# pika waits for a confirmation without a limit. Longer than BLOCKED_SECONDS, whose error says more.
+CONFIRM_SECONDS = 75.0
+CLOSE_SECONDS = 5.0
 
 
 class FleetBroker(RabbitmqBroker):
@@ -37,6 +43,8 @@ class FleetBroker(RabbitmqBroker):
         super().__init__(confirm_delivery=True, parameters=self._parameters, middleware=list(middleware))
         self._queue, self._circuit_breaker, self._may_take = fleet.queue, circuit_breaker, may_take
         self._consumer: OrderConsumer | None = None
+        self._publisher = TaskThreads("publisher", 1)
+        self._sending: Future[Any] | None = None
 
     def declare_queue(self, queue_name: str, *, ensure: bool = False) -> None:
         """Register a queue; with `ensure`, declare it in RabbitMQ together with all others of the fleet."""
@@ -64,10 +72,29 @@ class FleetBroker(RabbitmqBroker):
         return Message(queue_names(self._queue)[lane], ACTOR, (), orders.order_to_dict(order), {})
 
     def send_message(self, message: Message[Any]) -> None:
-        """Send a message and wait until RabbitMQ has stored it. Raises the errors of :func:`broker_call`."""
+        """Send a message and wait until RabbitMQ has stored it. Raises the errors of :func:`broker_call`.
+
+        A message that is not confirmed in time may still arrive; none is sent before it has, or has failed.
+        """
         with broker_call(self._circuit_breaker):
-            self.enqueue(message)
+            if self._sending is not None:
+                _wait_for_confirmation(self._sending)
+            self._sending = self._publisher.start_task(lambda: self.enqueue(message))
+            _wait_for_confirmation(self._sending)
+            self._sending.result()
 
     def close_idle(self) -> None:
-        """Close the connection of this thread until it is needed again."""
+        """Close the connection for messages until it is needed again, or as soon as it is not in use any more."""
+        closing = self._publisher.start_task(self._close_connection)
+        if self._sending is not None and self._sending.done():
+            wait([closing], CLOSE_SECONDS)
+
+    def _close_connection(self) -> None:
         del self.connection
+
+
+def _wait_for_confirmation(sending: Future[Any]) -> None:
+    if wait([sending], CONFIRM_SECONDS).not_done:
+        raise ServiceUnavailable(
+            f"RabbitMQ has not confirmed a task within {CONFIRM_SECONDS:g} s; most of its nodes must run to store one"
+        )

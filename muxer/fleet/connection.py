@@ -36,7 +36,8 @@ HEARTBEAT_SECONDS = 30
 CONNECT_SECONDS, OPEN_SECONDS = 10.0, 20.0
 # How long a publisher waits while RabbitMQ lacks memory or disk.
 BLOCKED_SECONDS = 60.0
-# A task whose worker dies is redelivered this number of times, then it is a dead letter. Regular stops count, too.
+# A task whose worker dies is redelivered this number of times, then it is a dead letter. Regular stops count, too, before
+# RabbitMQ 4.3. The limit is set because that of RabbitMQ 4 would be 20, and earlier versions have none.
 MAX_DELIVERIES = 10
 HOUR_MILLISECONDS = 3_600_000
 WEEK_MILLISECONDS = 7 * 24 * HOUR_MILLISECONDS

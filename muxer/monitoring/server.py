@@ -244,6 +244,8 @@ class _Connection(HTTPConnection):
     def close(self) -> None:
         self.server.mark_heard(self)
         super().close()
+        # Else it would send what is left of a response to a client that is gone, and Python 3.13 would print a traceback.
+        self.wfile.raw.close()
 
     def has_complete_headers(self) -> bool:
         """Return whether the request header, or the first TLS record, is complete, too long, or can no longer arrive."""

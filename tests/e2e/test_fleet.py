@@ -175,7 +175,8 @@ def test_job_longer_than_consumer_timeout_is_done_once(make_lab: Make, vhost: Vi
     options = {"processing__openssl": str(write_waiting(tmp_path)), "advanced__worker_threads": "1"}
     vhost.node.acknowledge_within(1.0, tick=0.5)
     try:
-        with FleetProcesses(lab, vhost.url, "long", {"muxer.fleet.worker.LOCK_WAIT_SECONDS": 1.0}, **options) as crew:
+        constants = {"muxer.fleet.worker.LOCK_WAIT_SECONDS": 1.0, "muxer.fleet.connection.MAX_JOB_MILLISECONDS": 1000}
+        with FleetProcesses(lab, vhost.url, "long", constants, **options) as crew:
             members = [crew.start_poller(), crew.start_worker()]
             wait_until((tmp_path / "waits").exists, TIMEOUT_SECONDS, "the job", crew.log)
             wait_until(lambda: vhost.ready_count(QUEUE) == 1, TIMEOUT_SECONDS, "the requeued task", crew.log)

@@ -346,6 +346,7 @@ def test_environment_for_tests_includes_browsers(source: Path, tmp_path: Path) -
     debian = FakeMachine(tmp_path / "debian", "debian", user=0).with_python().with_tools()
     debian.add_program("apt-get", 'echo "$*" >>"$LOG"')
     assert debian.run_installer("--test", source=source).returncode == 3
+    assert " curl git " in debian.logged_calls()
     assert " python3-swift nginx libnginx-mod-http-dav-ext lighttpd lighttpd-mod-webdav chromium " in debian.logged_calls()
     assert debian.logged_calls().endswith(" chromium firefox-esr prometheus rabbitmq-server\n")
     red_hat = FakeMachine(tmp_path / "red hat", "rhel", user=0).with_python().with_tools()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import socket
 import sqlite3
 import ssl
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -101,6 +103,27 @@ def test_head_returns_only_headers(port: int, path: str) -> None:
 def test_other_methods_are_refused(port: int, method: str) -> None:
     reply = send_request(port, "/metrics", method=method)
     assert reply.status == 405 and reply.headers["Allow"] == "GET, HEAD"
+
+
+def test_client_that_resets_its_connection_leaves_nothing_to_send(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python 3.13 prints a traceback for a buffer that is collected with data for a closed socket."""
+    closed: list[bool] = []
+    close = server_module._Connection.close
+
+    def close_and_look(connection: server_module._Connection) -> None:
+        close(connection)
+        closed.append(connection.wfile.closed)
+
+    monkeypatch.setattr(server_module._Connection, "close", close_and_look)
+    printed: list[object] = []
+    monkeypatch.setattr("sys.unraisablehook", printed.append)
+    for _ in range(20):
+        with socket.create_connection((HOST, port), timeout=TIMEOUT_SECONDS) as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    wait_until(lambda: len(closed) == 20, TIMEOUT_SECONDS, "the end of all connections")
+    gc.collect()
+    assert all(closed) and printed == []
 
 
 @pytest.mark.parametrize("path", ["/metrics/", "/..", "/../muxer.cfg", "/%2e%2e/muxer.cfg", "/favicon.ico", "/metrics//"])

@@ -17,6 +17,7 @@ from pika.adapters.blocking_connection import BlockingChannel
 from pika.adapters.utils.connection_workflow import AMQPConnectorStackTimeout
 from pika.exceptions import AMQPConnectionError, AMQPError, ChannelClosedByBroker
 
+from muxer.fleet.connection import MAX_DELIVERIES, declare_queues
 from tests.support.namespaces import NAMESPACE_PREFIX, NETNS_FOLDER, NetworkHost, two_hosts
 from tests.support.queues import QueueCounts, VirtualHost, wait_until
 from tests.support.rabbitmq import RabbitNode
@@ -50,7 +51,7 @@ def processes_in(folder: Path) -> list[int]:
     found = []
     for process in Path("/proc").iterdir():
         with suppress(OSError):
-            if process.name.isdigit() and (process / "cwd").readlink() == folder:
+            if process.name.isdigit() and (process / "cwd").samefile(folder):
                 found.append(int(process.name))
     return found
 
@@ -126,6 +127,36 @@ def test_late_acknowledgement_closes_channel_and_keeps_message(impatient: Virtua
             wait_until(lambda: channel.queue_declare("orders", passive=True) is None)
         again = connection.channel().basic_get("orders")
         assert again[0].redelivered and again[2] == b"late"
+
+
+def test_tasks_have_their_own_acknowledgement_timeout_since_rabbitmq_3_12(impatient: VirtualHost) -> None:
+    version = tuple(map(int, impatient.node.version.split(".")[:2]))
+    with impatient.open_channel() as tasks, impatient.open_channel() as others:
+        declare_queues(tasks, "muxing")
+        publish_durable(others, b"late")
+        tasks.basic_publish("", "muxing", b"task", DURABLE)
+        wait_until(lambda: tasks.basic_get("muxing")[2] == b"task")
+        assert others.basic_get("orders")[2] == b"late"
+        with pytest.raises(ChannelClosedByBroker, match="timed out"):
+            wait_until(lambda: others.queue_declare("orders", passive=True) is None)
+        if version >= (3, 12):
+            tasks.queue_declare("muxing", passive=True)
+        else:
+            with pytest.raises(ChannelClosedByBroker, match="timed out"):
+                wait_until(lambda: tasks.queue_declare("muxing", passive=True) is None)
+
+
+def test_tasks_have_their_own_delivery_limit(vhost: VirtualHost) -> None:
+    """That of RabbitMQ 4 is 20, and earlier versions have none."""
+    with vhost.open_channel() as channel:
+        declare_queues(channel, "muxing")
+        channel.confirm_delivery()
+        channel.basic_publish("", "muxing", b"task", DURABLE)
+    for _ in range(MAX_DELIVERIES + 1):
+        with vhost.open_channel() as channel:
+            wait_until(lambda channel=channel: channel.basic_get("muxing")[2] == b"task", "the task")  # type: ignore[misc]
+    wait_until(lambda: vhost.ready_count("muxing.XQ") == 1, "the dead letter")
+    assert vhost.ready_count("muxing") == 0
 
 
 def test_node_presents_its_certificate_over_tls(vhost: VirtualHost, tmp_path: Path) -> None:

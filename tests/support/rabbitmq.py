@@ -2,6 +2,9 @@
 
 A start takes about four seconds, half of them of one core, and a node 150 MB of memory; a clean stop takes one second.
 A virtual host is created in some milliseconds.
+
+MUXER_RABBITMQ_ROOT selects another RabbitMQ than that of this machine: the folder of a Debian that
+``tests/platforms/debian.sh make`` has created with the package rabbitmq-server.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ import subprocess
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
@@ -22,7 +26,9 @@ from tests.support.ports import reserved_port
 from tests.support.requirements import require_file
 from tests.support.tls import HOST, Identity, pem_bundle
 
-PROGRAM = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")  # the one on PATH must be run by root or rabbitmq
+PROGRAM = "usr/lib/rabbitmq/bin/rabbitmq-server"  # the one on PATH must be run by root or rabbitmq
+ROOT = Path(os.environ.get("MUXER_RABBITMQ_ROOT") or "/")
+ENTER = Path(__file__).resolve().parents[1] / "platforms" / "debian.sh"
 USER, PASSWORD = "muxer", "geheim @:/%1"
 TIMEOUT_SECONDS = 60
 STARTED_LINE = b"Server startup complete"
@@ -32,11 +38,25 @@ _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None)  # loaded here: a child between fork and exec must not load libraries
 
 
+@dataclass(frozen=True)
+class ClusterSeat:
+    """Where a node listens for other nodes. All nodes of a cluster have the same `port` and the same `cookie`."""
+
+    address: str
+    port: int
+    cookie: str = ""
+
+    @property
+    def node_name(self) -> str:
+        """The name of the node in the cluster."""
+        return f"muxer@{self.address}"
+
+
 class RabbitNode:
     """A RabbitMQ node: ``with RabbitNode(folder) as node``. Its data and ports survive a stop and a kill.
 
-    It listens at `host`; `before` is a prefix of its command. With a `certificate` it supports amqps too. The kernel kills
-    it when the thread that started it ends.
+    It listens at `host`; `before` is a prefix of its command. With a `certificate` it supports amqps too. In a cluster,
+    `seat` is its place there. The kernel kills it when the thread that started it ends.
     """
 
     def __init__(
@@ -45,12 +65,15 @@ class RabbitNode:
         host: str = HOST,
         before: Sequence[str] = (),
         certificate: Identity | None = None,
+        seat: ClusterSeat | None = None,
     ) -> None:
         self.folder, self.host, self.log = folder, host, folder / "rabbitmq.log"
-        self.certificate, self._before = certificate, before
+        shared = [] if Path("/") == ROOT else [str(ENTER), "run", str(ROOT), "--share", str(folder)]
+        self.certificate, self._before = certificate, [*before, *shared]
         self._held = ExitStack()
         self.port, self.secure_port, self._distribution = (self._held.enter_context(reserved_port()) for _ in range(3))
-        self._name = f"muxer-{self._distribution}@localhost"
+        self._seat = seat or ClusterSeat(HOST, self._distribution)
+        self._name = self._seat.node_name if seat else f"muxer-{self._distribution}@localhost"
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> RabbitNode:
@@ -67,6 +90,11 @@ class RabbitNode:
         assert self._process is not None
         return self._process.pid
 
+    @property
+    def version(self) -> str:
+        """The version of RabbitMQ of the running node."""
+        return self.evaluate_erlang("rabbit_misc:version()").strip('"')
+
     def node_url(self, vhost: str = "/", user: str = USER, password: str = PASSWORD, secure: bool = False) -> str:
         """Return the URL of a virtual host, including the account; the one of amqps if `secure`."""
         scheme, port = ("amqps", self.secure_port) if secure else ("amqp", self.port)
@@ -76,12 +104,12 @@ class RabbitNode:
         """Start the node with its stored data and wait until it is ready; do nothing while it runs."""
         if self._process is not None:
             return
-        require_file(PROGRAM, "RabbitMQ")
+        require_file(ROOT / PROGRAM, "RabbitMQ")
         self._write_config()
         with self.log.open("ab") as log:
             log_offset = log.tell()
             self._process = subprocess.Popen(
-                [*self._before, str(PROGRAM)],
+                [*self._before, f"/{PROGRAM}"],
                 cwd=self.folder,
                 env=self._build_environment(),
                 stdin=subprocess.DEVNULL,
@@ -123,9 +151,10 @@ class RabbitNode:
         """Write declared queues to the disk: a queue of the last two seconds does not survive a kill.
 
         The messages of a quorum queue are on the disk when they are confirmed, but Mnesia and Ra write
-        the queue itself later.
+        the queue itself later. RabbitMQ 4.3 has no Mnesia.
         """
-        self.evaluate_erlang("ok = mnesia:sync_log(), [ok = dets:sync(Table) || Table <- dets:all()]")
+        mnesia = "mnesia:system_info(is_running) =:= no orelse (ok = mnesia:sync_log())"
+        self.evaluate_erlang(f"{mnesia}, [ok = dets:sync(Table) || Table <- dets:all()]")
 
     def acknowledge_within(self, seconds: float, tick: float) -> None:
         """Set the acknowledgement timeout for new channels; the node checks it every `tick` seconds.
@@ -135,6 +164,13 @@ class RabbitNode:
         for name, value in (("consumer_timeout", seconds), ("channel_tick_interval", tick)):
             self.evaluate_erlang(f"ok = application:set_env(rabbit, {name}, {round(value * 1000)})")
 
+    def join_cluster(self, other: RabbitNode) -> None:
+        """Give up the data of this node and join the cluster of another one."""
+        is_new = "element(1, code:ensure_loaded(rabbit_db_cluster)) =:= module"
+        function = f"case {is_new} of true -> fun rabbit_db_cluster:join/2; false -> fun rabbit_mnesia:join_cluster/2 end"
+        join = f"Join = {function}, ok = Join('{other._name}', disc)"
+        self.evaluate_erlang(f"ok = rabbit:stop(), {join}, ok = rabbit:start()")
+
     def remove_vhost(self, vhost: str, user: str) -> None:
         """Delete a virtual host with its content, and an account; connections are closed."""
         self.evaluate_erlang(f'rabbit_vhost:delete({_erlang_binary(vhost)}, <<"tests">>)')
@@ -142,7 +178,7 @@ class RabbitNode:
 
     def evaluate_erlang(self, expression: str) -> str:
         """Let the node evaluate an Erlang expression; return its value in Erlang syntax."""
-        command = [*self._before, str(_erl_call()), "-r", "-address", f"localhost:{self._distribution}", "-e"]
+        command = [*self._before, _erl_call(), "-r", "-address", f"{self._seat.address}:{self._seat.port}", "-e"]
         deadline = time.monotonic() + TIMEOUT_SECONDS
         # The node name that erl_call uses may still be taken; then nothing was evaluated.
         while NOT_CONNECTED in (done := self._run_erl_call(command, expression)).stderr and time.monotonic() < deadline:
@@ -196,6 +232,9 @@ class RabbitNode:
         terms = ", ".join(f"{{{name}, {value}}}" for name, value in settings.items())
         (self.folder / "node.config").write_text(f"[{{rabbit, [{terms}]}}].\n")
         (self.folder / "plugins").write_text("[].\n")
+        if self._seat.cookie and not (cookie := self.folder / ".erlang.cookie").exists():
+            cookie.write_text(self._seat.cookie)
+            cookie.chmod(0o400)
 
     def _tls_settings(self) -> dict[str, str]:
         if self.certificate is None:
@@ -209,7 +248,8 @@ class RabbitNode:
         }
 
     def _build_environment(self) -> dict[str, str]:
-        distribution = "-kernel inet_dist_use_interface {127,0,0,1}"
+        distribution = f"-kernel inet_dist_use_interface {{{self._seat.address.replace('.', ',')}}}"
+        kind = "-name" if self._seat.cookie else "-sname"
         return {
             "PATH": os.environ["PATH"],
             "LANG": "C.UTF-8",
@@ -218,6 +258,7 @@ class RabbitNode:
             "ERL_AFLAGS": "-start_epmd false",  # and start none in child processes
             "RABBITMQ_ALLOW_INPUT": "1",  # run the node without a shell in between
             "RABBITMQ_NODENAME": self._name,
+            "RABBITMQ_USE_LONGNAME": "true" if self._seat.cookie else "false",
             "RABBITMQ_CONFIG_FILE": str(self.folder / "node.config"),
             "RABBITMQ_CONF_ENV_FILE": str(self.folder / "none"),
             "RABBITMQ_ADVANCED_CONFIG_FILE": str(self.folder / "none.config"),
@@ -228,7 +269,7 @@ class RabbitNode:
             "RABBITMQ_LOGS": "-",
             # A node that has a name from the start does not look for an epmd.
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": " ".join(
-                ["-noinput", distribution, f"-erl_epmd_port {self._distribution} -sname {self._name}"]
+                ["-noinput", distribution, f"-erl_epmd_port {self._seat.port} {kind} {self._name}"]
             ),
         }
 
@@ -237,11 +278,11 @@ def _erlang_binary(text: str) -> str:
     return f"<<{json.dumps(text)}>>"
 
 
-def _erl_call() -> Path:
-    """Return the path of erl_call, the client of an Erlang node, from the Erlang on PATH."""
-    erl = shutil.which("erl")
+def _erl_call() -> str:
+    """Return the path of erl_call, the client of an Erlang node, in `ROOT`."""
+    erl = shutil.which("erl", path=None if Path("/") == ROOT else str(ROOT / "usr/bin"))
     assert erl, "Erlang is missing: ./install.sh --test installs it, with RabbitMQ"
-    return next(Path(erl).resolve().parents[1].glob("erts-*/bin/erl_call"))
+    return f"/{next(Path(erl).resolve().parents[1].glob('erts-*/bin/erl_call')).relative_to(ROOT.resolve())}"
 
 
 def _death_signal_setter(parent: int) -> Callable[[], None]:

@@ -1,0 +1,1 @@
+"""Other systems and other versions than those of this machine."""
