@@ -21,7 +21,7 @@ from muxer.errors import ConfigError, Problem
 from muxer.log import setup
 from muxer.log.outputs import describe_output, is_on_stderr
 from muxer.log.reopen import watch_log
-from muxer.log.terminal import write_text
+from muxer.log.terminal import escape_unencodable_output, write_text
 from muxer.system.exit_codes import EXIT_CONFIG, EXIT_FAILED, handle_signals, ignore_hangup
 from muxer.system.process import Runner
 
@@ -57,6 +57,7 @@ def run_service(
     opens its temporary folder. `body` does the work.
     """
     set_umask()
+    escape_unencodable_output()
     ignore_hangup()
     logging_works = False
     origins: Mapping[tuple[str, str], str] = {}

@@ -12,6 +12,7 @@ from muxer import __version__
 from muxer.app.cli import run_muxer
 from muxer.config.file import did_you_mean
 from muxer.log.setup import escape_control
+from muxer.log.terminal import escape_unencodable_output
 from muxer.system.exit_codes import EXIT_CONFIG, EXIT_OK, ignore_hangup
 from muxer.system.program_name import typed_name
 
@@ -33,6 +34,7 @@ COMMANDS = {
 
 def main(argv: Sequence[str]) -> int:
     """Run the command that the arguments of ``python -m muxer`` name. Returns its exit code."""
+    escape_unencodable_output()
     name, rest = (argv[0], argv[1:]) if argv else ("", [])
     if name == "run":
         return run_muxer(rest, f"{typed_name()} run")
