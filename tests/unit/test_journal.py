@@ -201,7 +201,37 @@ def test_an_unreadable_journal_is_replaced(tmp_path: Path, content: bytes, caplo
     assert bool(content) == ("replaced by a new one" in caplog.text)
 
 
-def test_a_journal_damaged_in_use_is_replaced(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.fixture
+def closed_before_move(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Return a list that gets, for each journal that is moved away, whether this process had closed it (as Windows needs)."""
+    moves: list[bool] = []
+    move = module._set_aside_corrupt
+
+    def record_move(path: Path) -> None:
+        opened = [Path(f"/proc/self/fd/{one}") for one in os.listdir("/proc/self/fd")]  # noqa: PTH208
+        moves.append(not any(one.exists() and one.samefile(path) for one in opened))
+        move(path)
+
+    if Path("/proc/self/fd").is_dir():
+        monkeypatch.setattr(module, "_set_aside_corrupt", record_move)
+    return moves
+
+
+def test_a_journal_whose_rows_cannot_be_read_is_closed_and_replaced(tmp_path: Path, closed_before_move: list[bool]) -> None:
+    path = tmp_path / "journal.sqlite3"
+    Journal(path).close()
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute("DROP TABLE targets")
+        database.execute("CREATE TABLE targets (state TEXT)")
+    journal = Journal(path)
+    journal.record_wanted(TARGET_KEY, 1.0)
+    assert read_states(path) == {"x": "wanted"} and path.with_suffix(".corrupt").exists()
+    assert all(closed_before_move)
+
+
+def test_a_journal_damaged_in_use_is_replaced(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, closed_before_move: list[bool]
+) -> None:
     path = tmp_path / "journal.sqlite3"
     journal = Journal(path)
     for number in range(2000):
@@ -216,6 +246,7 @@ def test_a_journal_damaged_in_use_is_replaced(tmp_path: Path, caplog: pytest.Log
     assert "replaced by a new one" in caplog.text
     assert read_states(path)["n2099"] == "retry"
     assert not journal.may_run("n2099", 3.0)
+    assert all(closed_before_move)
 
 
 def test_a_journal_with_another_schema_is_replaced_and_kept(tmp_path: Path) -> None:
