@@ -50,8 +50,11 @@ def run_service(
     body: Callable[[str, ServiceParts], int],
     *,
     needs_programs: Callable[[Config], bool] = lambda _: True,
+    stop: threading.Event | None = None,
 ) -> int:
     """Run a service from its configuration to its end. Returns its exit code.
+
+    Signals stop it, and it ends the process when a thread still hangs. With `stop`, both are the task of the caller.
 
     `load` reads the configuration. `claim` returns the name of this process, also that of its log file, and a function that
     opens its temporary folder. `body` does the work.
@@ -68,12 +71,15 @@ def run_service(
         open_log(loaded.config, name)
         logging_works = True
         with watch_log():
-            code = body(name, _start_parts(loaded, name, open_workspace, needs_programs))
+            code = body(name, _start_parts(loaded, name, open_workspace, needs_programs, stop))
     except ConfigError as error:
         return report_config_error(error, logging_works, origins)
     except Exception:
         log.critical("the process ends because of an unexpected error", exc_info=True)
         code = EXIT_FAILED
+    if stop is not None:
+        logging.shutdown()
+        return code
     return exit_process(code)
 
 
@@ -82,14 +88,17 @@ def _start_parts(
     name: str,
     open_workspace: Callable[[], Workspace],
     needs_programs: Callable[[Config], bool],
+    stop: threading.Event | None,
 ) -> ServiceParts:
     config = loaded.config
     log.info("Recording Muxer %s starts as %s, process %d", __version__, name, os.getpid())
     for warning in loaded.warnings:
         log.warning("%s", warning)
         _write_line(f"warning: {warning}")
-    runner, stop = Runner(config.processing.openssl), threading.Event()
-    handle_signals(stop)
+    runner = Runner(config.processing.openssl)
+    if stop is None:
+        stop = threading.Event()
+        handle_signals(stop)
     checks = ProgramChecks(config.processing, runner) if needs_programs(config) else None
     parts = assemble_parts(config, runner, checks, open_workspace, stop, warnings=loaded.warnings)
     log.info("temporary files are in %s", parts.services.workspace.path)

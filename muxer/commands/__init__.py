@@ -27,6 +27,7 @@ COMMANDS = {
     "mux": ("muxer.commands.mux", "mux a call recording now and show the progress"),
     "support-bundle": ("muxer.commands.support_bundle", "write one archive for support, without secrets and names"),
     "worker": ("muxer.commands.worker", "run a worker of the fleet, which takes its tasks from RabbitMQ"),
+    "service": ("muxer.commands.service", "install, start, stop or remove the service of Windows"),
     "lab": ("lab.serve", "run a small GIR on this machine, to try options without touching production"),
     "demo": ("lab.demo", "run the muxer on the lab, from recordings to muxed files, and print a table"),
 }

@@ -7,6 +7,7 @@ import errno
 import os
 import shutil
 import sqlite3
+import sys
 from pathlib import Path
 
 import pytest
@@ -205,7 +206,7 @@ def test_an_unreadable_journal_is_replaced(tmp_path: Path, content: bytes, caplo
 
 @pytest.fixture
 def closed_before_move(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """Return a list that gets, for each journal that is moved away, whether this process had closed it (as Windows needs)."""
+    """Return a list that gets, for each journal that is moved away, whether it was closed (as Windows needs)."""
     moves: list[bool] = []
     move = module._set_aside_corrupt
 
@@ -267,11 +268,11 @@ def test_a_journal_that_another_program_holds_open_on_windows_is_not_replaced(
     """The C library of Windows reports a file in use as a missing permission; on POSIX that is a file of another account."""
     path = tmp_path / "journal.sqlite3"
     Journal(path).close()
-    monkeypatch.setattr(module.sys, "platform", "win32" if is_windows else "linux")
+    monkeypatch.setattr(sys, "platform", "win32" if is_windows else "linux")
     monkeypatch.setattr(files, "RETRY_SECONDS", 0.0)
     monkeypatch.setattr(module, "LOCK_TIMEOUT_SECONDS", 0.0)
     with monkeypatch.context() as held:
-        held.setattr(module.os, "open", raise_held)
+        held.setattr(os, "open", raise_held)
         journal = Journal(path)
     assert path.with_suffix(".corrupt").exists() is not is_windows
     assert ("kept in memory" in caplog.text) is is_windows

@@ -104,8 +104,10 @@ def _exclusive(folder: Path) -> Iterator[None]:
 
 
 def _content_digest() -> str:
-    files = [Path(__file__), LOCK_FILE, *(PROGRAMS / name for name in ("openssl.c", "bcryptprimitives.c", *WINE_FIXES))]
-    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
+    """Return a digest of all that the setup puts there."""
+    files = [PROGRAMS / name for name in ("openssl.c", "bcryptprimitives.c", *WINE_FIXES)]
+    parts = [PYTHON, FFMPEG, _needed_packages(), *(path.read_text(encoding="utf-8") for path in files)]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def _install_programs(machine: WindowsMachine, partial: Path) -> None:
@@ -151,33 +153,21 @@ def _compile_programs(machine: WindowsMachine, partial: Path) -> None:
 def _install_packages(machine: WindowsMachine, partial: Path) -> None:
     """Install the packages as docs/services.md and thirdparty/README.md say: a venv, and wheels without a network."""
     (wheels := partial / "wheels").mkdir()
-    (lock := partial / "requirements.txt").write_text(
-        _needed_packages(LOCK_FILE.read_text(encoding="utf-8")), encoding="utf-8"
-    )
-    target = for_target(lock.read_text(encoding="utf-8"), target_of("win_amd64", PYTHON_VERSION))
-    download(target, "win_amd64", PYTHON_VERSION, wheels)
+    (lock := partial / "requirements.txt").write_text(_needed_packages(), encoding="utf-8")
+    download(for_target(_needed_packages(), target_of("win_amd64", PYTHON_VERSION)), "win_amd64", PYTHON_VERSION, wheels)
     _run_command(["wine", PYTHON_EXE, "-m", "venv", VENV], machine)
     site_packages = machine.drive / VENV.removeprefix("C:\\").replace("\\", "/") / "Lib" / "site-packages"
     for name in WINE_FIXES:
         shutil.copy(PROGRAMS / name, site_packages)
-    pip = [
-        "wine",
-        VENV_PYTHON,
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--disable-pip-version-check",
-        "--no-compile",
-        "--no-deps",
-    ]
-    source = ["--no-index", "--find-links", windows_path(wheels), "--require-hashes", "-r", windows_path(lock)]
-    _run_command([*pip, *source], machine)
+    options = ["--quiet", "--disable-pip-version-check", "--no-compile", "--no-deps", "--no-index", "--require-hashes"]
+    source = ["--find-links", windows_path(wheels), "-r", windows_path(lock)]
+    _run_command(["wine", VENV_PYTHON, "-m", "pip", "install", *options, *source], machine)
 
 
-def _needed_packages(lock: str) -> str:
-    """Return the lock file without the packages that no test on Windows uses."""
-    packages = re.split(r"^(?=[\w.-]+==)", lock, flags=re.MULTILINE)
+def _needed_packages() -> str:
+    """Return the lock file for tests without comments, and without the packages that no test on Windows uses."""
+    lines = LOCK_FILE.read_text(encoding="utf-8").splitlines(keepends=True)
+    packages = re.split(r"^(?=\S)", "".join(line for line in lines if not line.lstrip().startswith("#")), flags=re.MULTILINE)
     return "".join(package for package in packages if package.partition("==")[0] not in LEFT_OUT)
 
 

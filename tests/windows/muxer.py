@@ -7,13 +7,14 @@ import re
 import shutil
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lab.lab import Lab
+from muxer.pipeline.workspace import LOCK_FILE
 from tests.support.daemon import wait_until
 from tests.windows.machine import PROGRAMS, ROOT, VENV_PYTHON, WindowsMachine, windows_path
 
@@ -128,14 +129,14 @@ class WindowsProcess:
 
     @property
     def process_id(self) -> int:
-        """The number by which Windows knows it, from its log."""
-        found = re.search(r"process (\d+)$", self._first_line())
+        """The number by which Windows knows it."""
+        found = re.match(r"process (\d+) on ", self._lock_text())
         assert found, self.output
         return int(found[1])
 
-    def _first_line(self) -> str:
-        starts = [line["message"] for line in self.muxer.log_lines() if line["message"].startswith("Recording Muxer ")]
-        return str(starts[-1]) if starts else ""
+    def _lock_text(self) -> str:
+        lock = self.muxer.temp / LOCK_FILE
+        return lock.read_text(encoding="utf-8") if lock.exists() else ""
 
     def wait_for(self, message: str, count: int = 1) -> list[dict[str, Any]]:
         """Wait until the log has `count` lines with this `message`, and return them."""
@@ -144,6 +145,11 @@ class WindowsProcess:
         lines = self.muxer.log_lines(message)
         assert len(lines) >= count, (self._started.poll(), self.output)
         return lines
+
+    def wait_until(self, happened: Callable[[], object], what: str) -> None:
+        """Wait until `happened` returns true, at most as long as the muxer runs."""
+        wait_until(lambda: happened() or self._started.poll() is not None, RUN_SECONDS, what, self.muxer.log)
+        assert self._started.poll() is None, self.output
 
     def send_control(self, key: str) -> None:
         """Send Ctrl-C ("c") or Ctrl-Break ("break")."""
@@ -159,7 +165,7 @@ class WindowsProcess:
 
     def kill(self) -> None:
         """End it as the task manager does, if it runs."""
-        if self._started.poll() is None and self._first_line():
+        if self._started.poll() is None and self._lock_text():
             self.muxer.machine.run_program("taskkill", "/F", "/PID", str(self.process_id))
         if self._started.poll() is None:
             self._started.kill()

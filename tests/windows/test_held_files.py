@@ -55,17 +55,13 @@ def test_records_that_are_held_delay_no_poll(make_lab: Make, muxer: WindowsMuxer
 
 def test_a_damaged_journal_is_set_aside_and_replaced(make_lab: Make, muxer: WindowsMuxer) -> None:
     lab = make_lab()
+    lab.add_case(Case.PLAIN)
     muxer.write_config(lab)
+    (journal := muxer.temp / JOURNAL_FILE).write_bytes(b"SQLite format 3\0" + bytes(8192))
     with muxer.running() as process:
-        process.wait_for("poll done")
-        journal = muxer.temp / JOURNAL_FILE
-        content = journal.read_bytes()
-        journal.write_bytes(b"SQLite format 3\0" + bytes(len(content)))
-        journal.with_name(f"{JOURNAL_FILE}-wal").write_bytes(b"")
-        lab.add_case(Case.PLAIN)
         process.wait_for("recording muxed")
         process.send_control("break")
         assert process.wait() == 0
     assert journal.with_suffix(".corrupt").exists()
     assert "replaced by a new one" in muxer.log.read_text(encoding="utf-8")
-    assert "damaged" not in muxer.run_command("failed").err
+    assert muxer.run_command("failed").out == "no failures\n"
