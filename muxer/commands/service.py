@@ -106,7 +106,7 @@ def _install(arguments: argparse.Namespace) -> str:
 
 
 def _configure_service(manager: Any, service: Any) -> None:
-    """Describe the service, let it start after the network, restart it after a crash and leave it time at a shutdown."""
+    """Describe the service, let it be restarted after a crash, and leave it time at a shutdown."""
     restart = {
         "ResetPeriod": 86_400,
         "RebootMsg": "",
@@ -114,7 +114,6 @@ def _configure_service(manager: Any, service: Any) -> None:
         "Actions": [(manager.SC_ACTION_RESTART, 1000 * RESTART_SECONDS)] * 3,
     }
     manager.ChangeServiceConfig2(service, manager.SERVICE_CONFIG_DESCRIPTION, DESCRIPTION)
-    manager.ChangeServiceConfig2(service, manager.SERVICE_CONFIG_DELAYED_AUTO_START_INFO, True)
     manager.ChangeServiceConfig2(service, manager.SERVICE_CONFIG_FAILURE_ACTIONS, restart)
     manager.ChangeServiceConfig2(service, manager.SERVICE_CONFIG_PRESHUTDOWN_INFO, 1000 * STOP_SECONDS)
 
