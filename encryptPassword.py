@@ -25,6 +25,7 @@ from muxer.config.file import read_file  # noqa: E402
 from muxer.config.keystore import KEYSTORE_FILE, open_keystore, save_keystore  # noqa: E402
 from muxer.config.schema import all_options  # noqa: E402
 from muxer.errors import ConfigError, Problem  # noqa: E402
+from muxer.log.terminal import escape_unencodable_output  # noqa: E402
 
 EXIT_OK, EXIT_CONFIG, EXIT_INTERRUPTED = 0, 2, 130
 MAX_PROMPT_RETRIES = 3
@@ -35,6 +36,7 @@ LINE = f"must be SECTION=VALUE, once for each section and with a value (sections
 def main(argv: Sequence[str]) -> int:
     """Run the command and return the exit code: 0 done, 2 refused, 130 stopped by Ctrl-C."""
     os.umask(0o077)
+    escape_unencodable_output()
     try:
         return _run(_create_parser().parse_args(argv))
     except ConfigError as error:

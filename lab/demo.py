@@ -79,15 +79,19 @@ def _run_demo(python: str) -> int:
 def _running_muxer(lab: Lab, python: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """Start the muxer as LCA would, and stop it at the end. Yields its process and the address of its status page."""
     config, port = lab.folder / "muxer.cfg", _free_port()
-    config.write_text(lab.config_text(**{"logfile.format": "json", "monitoring.http_port": str(port)}))
+    text = lab.config_text(**{"logfile.format": "json", "monitoring.http_port": str(port)})
+    config.write_text(text, encoding="utf-8")
     command = [python, "muxer_process.py", f"--config-file={config}"]
-    process = subprocess.Popen(command, cwd=PACKAGE_FOLDER, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, cwd=PACKAGE_FOLDER, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace"
+    )
     try:
         yield process, f"http://127.0.0.1:{port}/"
     finally:
+        is_killed = sys.platform == "win32" and process.poll() is None  # Windows has no SIGTERM.
         process.terminate()
         _, errors = process.communicate(timeout=MUXER_STOP_SECONDS)
-    if process.returncode:
+    if process.returncode and not is_killed:
         raise LabError(f"muxer_process.py ended with code {process.returncode}: {errors.strip()[-800:]}")
 
 
@@ -122,10 +126,10 @@ def _follow_log(lab: Lab, process: subprocess.Popen[str], deadline: float) -> It
             late_at = float("inf")
             lab.deliver_late()
         if log.exists():
-            with log.open(encoding="utf-8") as file:
+            with log.open("rb") as file:
                 file.seek(position)
-                complete = [line for line in file if line.endswith("\n")]
-                position += sum(len(line.encode()) for line in complete)
+                complete = [line for line in file if line.endswith(b"\n")]
+                position += sum(map(len, complete))
             entries = (json.loads(line) for line in complete)
             yield from (entry for entry in entries if entry["message"] in FINISHED_MESSAGES)
         time.sleep(LOG_CHECK_INTERVAL)

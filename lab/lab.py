@@ -165,7 +165,7 @@ class Lab:
         owner = self.site.recipients[recipient]
         with TemporaryDirectory() as folder:
             envelope = Path(folder) / "envelope.pem"
-            envelope.write_text(pkcs7_pem)
+            envelope.write_bytes(pkcs7_pem.encode())  # its line ends as they are
             source = ["-inform", "PEM", "-in", str(envelope), "-content", str(ciphertext)]
             key = ["-recip", str(owner.certificate_file), "-inkey", str(owner.key_file)]
             run_program(["openssl", "cms", "-decrypt", "-binary", *source, *key, "-out", str(out)])

@@ -133,7 +133,7 @@ def _print_introduction(lab: "Lab", calls: str, config: Path | None) -> None:
     )
     print(lab.config_text(), flush=True)
     if config:
-        config.write_text(lab.config_text())
+        config.write_text(lab.config_text(), encoding="utf-8")
 
 
 def _add_live_calls(lab: "Lab", stop: threading.Event, late_after: float, new_call_every: float) -> None:

@@ -22,7 +22,8 @@ compile() { # lock file, further arguments
     echo "$lock"
 }
 
-compile requirements-test.txt --extra fleet --extra lab --extra test "$@"
+compile requirements-test.txt --extra fleet --extra lab --extra test --extra windows "$@"
 compile requirements-lab.txt --extra lab --constraints thirdparty/requirements-test.txt
 compile requirements-fleet.txt --extra fleet --constraints thirdparty/requirements-test.txt
+compile requirements-windows.txt --extra windows --constraints thirdparty/requirements-test.txt
 compile requirements.txt --constraints thirdparty/requirements-test.txt

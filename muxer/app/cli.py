@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,14 +22,18 @@ if TYPE_CHECKING:
     from muxer.pipeline.workspace import Workspace
 
 
-def run_muxer(argv: Sequence[str], program: str = "muxer_process.py") -> int:
-    """Run the muxer with the arguments of ``muxer_process.py``. Returns its exit code. `program` is for the usage text."""
+def run_muxer(argv: Sequence[str], program: str = "muxer_process.py", stop: threading.Event | None = None) -> int:
+    """Run the muxer with the arguments of ``muxer_process.py``, until `stop` is set (None: until a signal).
+
+    Returns its exit code. `program` is for the usage text.
+    """
     return run_service(
         lambda: _load_config(argv, program),
         lambda config: (config.instance_name, lambda: _open_workspace(config)),
         _run_daemon,
         # The poller of a fleet runs no job.
         needs_programs=lambda config: not config.is_fleet,
+        stop=stop,
     )
 
 

@@ -21,7 +21,7 @@ from muxer.errors import ConfigError, Problem
 from muxer.log import setup
 from muxer.log.outputs import REFUSED_NAME, describe_output, is_on_stderr, is_stderr_seen
 from muxer.log.reopen import watch_log
-from muxer.log.terminal import write_text
+from muxer.log.terminal import escape_unencodable_output, write_text
 from muxer.system.exit_codes import EXIT_CONFIG, EXIT_FAILED, handle_signals, ignore_hangup
 from muxer.system.file_lock import LockHeld
 from muxer.system.packages import find_package_problems, package_advice
@@ -55,13 +55,17 @@ def run_service(
     body: Callable[[str, ServiceParts], int],
     *,
     needs_programs: Callable[[Config], bool] = lambda _: True,
+    stop: threading.Event | None = None,
 ) -> int:
     """Run a service from its configuration to its end. Returns its exit code.
+
+    Signals stop it, and it ends the process when a thread still hangs. With `stop`, both are the task of the caller.
 
     `load` reads the configuration. `claim` returns the name of this process, also that of its log file, and a function that
     opens its temporary folder. `body` does the work.
     """
     set_umask()
+    escape_unencodable_output()
     ignore_hangup()
     logging_works = False
     origins: Mapping[tuple[str, str], str] = {}
@@ -72,12 +76,15 @@ def run_service(
         open_log(loaded.config, name)
         logging_works = True
         with watch_log():
-            code = body(name, _start_parts(loaded, name, open_workspace, needs_programs))
+            code = body(name, _start_parts(loaded, name, open_workspace, needs_programs, stop))
     except ConfigError as error:
         return report_config_error(error, logging_works, origins)
     except Exception:
         log.critical("the process ends because of an unexpected error", exc_info=True)
         code = EXIT_FAILED
+    if stop is not None:
+        logging.shutdown()
+        return code
     return exit_process(code)
 
 
@@ -86,14 +93,17 @@ def _start_parts(
     name: str,
     open_workspace: Callable[[], Workspace],
     needs_programs: Callable[[Config], bool],
+    stop: threading.Event | None,
 ) -> ServiceParts:
     config = loaded.config
     log.info("Recording Muxer %s starts as %s, process %d", __version__, name, os.getpid())
     for warning in loaded.warnings:
         log.warning("%s", warning)
         _write_line(f"warning: {warning}")
-    runner, stop = Runner(config.processing.openssl), threading.Event()
-    handle_signals(stop)
+    runner = Runner(config.processing.openssl)
+    if stop is None:
+        stop = threading.Event()
+        handle_signals(stop)
     checks = ProgramChecks(config.processing, runner) if needs_programs(config) else None
     parts = assemble_parts(config, runner, checks, open_workspace, stop, warnings=loaded.warnings)
     log.info("temporary files are in %s", parts.services.workspace.path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -88,7 +89,7 @@ class CheckSuite:
             for section, name, option in all_options()
             if option.secret and self._reading.origins.get((section, name), "").startswith(FILE)
         ]
-        if os.name != "posix" or not written:
+        if sys.platform == "win32" or not written:
             return
         status = self._path.stat()
         others = foreign_read_rights(status.st_uid, os.getuid())

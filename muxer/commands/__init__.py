@@ -12,6 +12,7 @@ from muxer import __version__
 from muxer.app.cli import run_muxer
 from muxer.config.file import did_you_mean
 from muxer.log.setup import escape_control
+from muxer.log.terminal import escape_unencodable_output
 from muxer.system.exit_codes import EXIT_CONFIG, EXIT_OK, ignore_hangup
 from muxer.system.packages import find_package_problems, package_advice
 from muxer.system.program_name import typed_name
@@ -28,6 +29,7 @@ COMMANDS = {
     "audit": ("muxer.commands.audit", "prove that every call recording is muxed, whole and where its metadata say; repair"),
     "support-bundle": ("muxer.commands.support_bundle", "write one archive for support, without secrets and names"),
     "worker": ("muxer.commands.worker", "run a worker of the fleet, which takes its tasks from RabbitMQ"),
+    "service": ("muxer.commands.service", "install, start, stop or remove the service of Windows"),
     "lab": ("lab.serve", "run a small GIR on this machine, to try options without touching production"),
     "demo": ("lab.demo", "run the muxer on the lab, from recordings to muxed files, and print a table"),
 }
@@ -35,6 +37,7 @@ COMMANDS = {
 
 def main(argv: Sequence[str]) -> int:
     """Run the command that the arguments of ``python -m muxer`` name. Returns its exit code."""
+    escape_unencodable_output()
     name, rest = (argv[0], argv[1:]) if argv else ("", [])
     if name == "run":
         return run_muxer(rest, f"{typed_name()} run")

@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import sqlite3
+import sys
 import threading
 import time
 from collections import OrderedDict
@@ -66,7 +67,6 @@ _RELEASE_RUNNING = "UPDATE targets SET state = ? WHERE state = 'running'"
 _INSERT_SAMPLE = "INSERT OR REPLACE INTO samples VALUES (:at, :running, :queued, :waiting, :oldest_open)"
 
 # Errors that a sound journal may raise: the database is tried again later.
-_WINDOWS_LOCK_ERRORS = (32, 33)  # ERROR_SHARING_VIOLATION and ERROR_LOCK_VIOLATION of Windows
 _TEMPORARY_ERRORS = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL)
 
 
@@ -210,10 +210,7 @@ class Journal:
     def reopen_database(self) -> None:
         """Reopen or recreate the database after its folder was removed. The state in memory stays."""
         with self._lock:
-            if self._database is not None:
-                with contextlib.suppress(sqlite3.Error):
-                    self._database.close()
-            self._database = None
+            self._close_database()
             self._reopen_with_memory()
 
     def record_sample(self, sample: BacklogSample) -> None:
@@ -229,12 +226,12 @@ class Journal:
 
     def close(self) -> None:
         """Release running targets, and close the database."""
-        with self._lock, self._transaction() as database:
-            if database is not None:
-                self._flush(database)
-                database.execute(_RELEASE_RUNNING, (self._left,))
-                database.close()
-            self._database = None
+        with self._lock:
+            with self._transaction() as database:
+                if database is not None:
+                    self._flush(database)
+                    database.execute(_RELEASE_RUNNING, (self._left,))
+            self._close_database()
 
     def _storable_reason(self, reason: str) -> str:
         """Return the text of an error with masked secrets and limited length: services may echo anything."""
@@ -254,7 +251,7 @@ class Journal:
                 [self._seen_version] = self._database.execute("PRAGMA data_version").fetchone()
                 return
             except (sqlite3.Error, OSError, ValueError, TypeError) as error:
-                self._database = None
+                self._close_database()
                 if _is_temporary(error):
                     self._warn_once("the journal cannot be used now and is kept in memory; retrying at each poll", error)
                     return
@@ -263,6 +260,13 @@ class Journal:
                 )
                 if attempt == 0:
                     _set_aside_corrupt(path)
+
+    def _close_database(self) -> None:
+        """Close the database: Windows does not move a file that is open."""
+        if self._database is not None:
+            with contextlib.suppress(sqlite3.Error):
+                self._database.close()
+        self._database = None
 
     def _reopen_with_memory(self) -> None:
         """Try to open the database again; failures that were recorded since then take precedence."""
@@ -318,7 +322,7 @@ class Journal:
             self._warn_once("the journal cannot be written now and is kept in memory; retrying at the next change", error)
         except sqlite3.Error as error:
             log.warning("the journal is corrupt and is replaced by a new one; RWS knows what is done: %s", error)
-            self._database = None
+            self._close_database()
             if self._path is not None:
                 _set_aside_corrupt(self._path)
                 self._open_database(self._path)
@@ -326,9 +330,10 @@ class Journal:
 
 def _is_temporary(error: Exception) -> bool:
     """Whether a sound journal may raise this, for example because the disk is full or another process locks it."""
-    if getattr(error, "winerror", None) in _WINDOWS_LOCK_ERRORS:
-        return True
-    return isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF in _TEMPORARY_ERRORS
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if sys.platform == "win32" and (isinstance(error, PermissionError) or code == sqlite3.SQLITE_CANTOPEN):
+        return True  # Windows does not open a file that another program has opened for itself.
+    return isinstance(error, sqlite3.Error) and code in _TEMPORARY_ERRORS
 
 
 def record_external_success(path: Path, key: TargetKey, now: float, facts: Mapping[str, object]) -> None:

@@ -1,13 +1,27 @@
-"""Writes to stderr when it is a terminal: log lines, and one progress line below them."""
+"""Writes to the standard streams, whatever their encoding; on a terminal, log lines and one progress line below them."""
 
 from __future__ import annotations
 
+import codecs
+import io
 import logging
 import os
 import sys
 from typing import TextIO
 
 DEFAULT_TERMINAL_COLUMNS = 80
+
+
+def escape_unencodable_output() -> None:
+    """Let stdout and stderr escape the characters that their encoding lacks: Windows redirects text in its code page."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def writes_utf8(stream: TextIO) -> bool:
+    """Whether `stream` encodes its text as UTF-8."""
+    return codecs.lookup(stream.encoding or "ascii").name == "utf-8"
 
 
 def terminal_width() -> int:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import sys
 from pathlib import Path
 
 
 def check_folder(path: Path) -> str:
     """Return a warning about the access of other accounts, or an empty text. Raises PermissionError if it is unsafe."""
-    if not hasattr(os, "geteuid"):
+    if sys.platform == "win32":
         return ""
     found = path.stat()
     if found.st_uid not in (os.geteuid(), 0):
@@ -26,6 +27,8 @@ def check_folder(path: Path) -> str:
 
 
 def _replaceable_text(path: Path) -> str:
+    if sys.platform == "win32":
+        return ""
     for parent in path.resolve().parents:
         found = parent.stat()
         is_open = found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX
@@ -36,15 +39,19 @@ def _replaceable_text(path: Path) -> str:
 
 def foreign_owner(path: Path) -> str:
     """Return the name of the owner of `path` if it is another account, else an empty text."""
+    if sys.platform == "win32":
+        return ""
     try:
         uid = path.lstat().st_uid
     except OSError:
         return ""
-    return account_name(uid) if hasattr(os, "geteuid") and uid != os.geteuid() else ""
+    return account_name(uid) if uid != os.geteuid() else ""
 
 
 def account_name(uid: int) -> str:
     """Return the name of the account `uid`, or the number if it has none."""
+    if sys.platform == "win32":
+        return str(uid)
     import pwd
 
     try:

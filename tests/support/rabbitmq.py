@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from tests.support.ports import reserved_port
@@ -35,7 +36,8 @@ STARTED_LINE = b"Server startup complete"
 NOT_CONNECTED = "failed to connect to node"
 MEMORY_BYTES = 1 << 30
 _PR_SET_PDEATHSIG = 1
-_LIBC = ctypes.CDLL(None)  # loaded here: a child between fork and exec must not load libraries
+# Loaded here: a child between fork and exec must not load libraries. On Windows no test uses it.
+_LIBC: Any = ctypes.CDLL(None) if os.name == "posix" else None
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ POSIX_OF_OS = (
 )
 # Modules that the muxer imports lazily, and files that are not importable modules.
 LATE_MODULES = ("boto3.session", "boto3.s3.transfer", "botocore.parsers", "cryptography.hazmat.primitives.ciphers.aead")
-SCRIPT_MODULES = ("__main__", "muxer_process")
+SCRIPT_MODULES = ("__main__", "muxer_process", "muxer_service")
 WINDOWS_OS_NAMES = ("kill", "waitpid", "waitstatus_to_exitcode", "W_OK")
 SIGNALS_OF_WINDOWS = {"SIGABRT", "SIGFPE", "SIGILL", "SIGINT", "SIGSEGV", "SIGTERM", "SIG_DFL", "SIG_IGN"}
 

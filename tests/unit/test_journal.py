@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import sqlite3
+import sys
 from pathlib import Path
 
 import pytest
@@ -28,6 +30,7 @@ from muxer.gir.responses import HttpResponse, response_error
 from muxer.journal import journal as module
 from muxer.journal.journal import Journal, TargetKey, record_external_success
 from muxer.journal.retry_policy import MAX_PERMANENT_ATTEMPTS, backoff_delay
+from muxer.system import files
 from tests.support.disk import fill_disk, small_disk
 
 FOREVER = 10.0**12
@@ -201,7 +204,37 @@ def test_an_unreadable_journal_is_replaced(tmp_path: Path, content: bytes, caplo
     assert bool(content) == ("replaced by a new one" in caplog.text)
 
 
-def test_a_journal_damaged_in_use_is_replaced(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.fixture
+def closed_before_move(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Return a list that gets, for each journal that is moved away, whether it was closed (as Windows needs)."""
+    moves: list[bool] = []
+    move = module._set_aside_corrupt
+
+    def record_move(path: Path) -> None:
+        opened = [Path(f"/proc/self/fd/{one}") for one in os.listdir("/proc/self/fd")]  # noqa: PTH208
+        moves.append(not any(one.exists() and one.samefile(path) for one in opened))
+        move(path)
+
+    if sys.platform == "linux":
+        monkeypatch.setattr(module, "_set_aside_corrupt", record_move)
+    return moves
+
+
+def test_a_journal_whose_rows_cannot_be_read_is_closed_and_replaced(tmp_path: Path, closed_before_move: list[bool]) -> None:
+    path = tmp_path / "journal.sqlite3"
+    Journal(path).close()
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute("DROP TABLE targets")
+        database.execute("CREATE TABLE targets (state TEXT)")
+    journal = Journal(path)
+    journal.record_wanted(TARGET_KEY, 1.0)
+    assert read_states(path) == {"x": "wanted"} and path.with_suffix(".corrupt").exists()
+    assert all(closed_before_move)
+
+
+def test_a_journal_damaged_in_use_is_replaced(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, closed_before_move: list[bool]
+) -> None:
     path = tmp_path / "journal.sqlite3"
     journal = Journal(path)
     for number in range(2000):
@@ -216,6 +249,7 @@ def test_a_journal_damaged_in_use_is_replaced(tmp_path: Path, caplog: pytest.Log
     assert "replaced by a new one" in caplog.text
     assert read_states(path)["n2099"] == "retry"
     assert not journal.may_run("n2099", 3.0)
+    assert all(closed_before_move)
 
 
 def test_a_journal_with_another_schema_is_replaced_and_kept(tmp_path: Path) -> None:
@@ -225,6 +259,30 @@ def test_a_journal_with_another_schema_is_replaced_and_kept(tmp_path: Path) -> N
     Journal(path).record_wanted(TARGET_KEY, 1.0)
     assert read_states(path) == {"x": "wanted"}
     assert path.with_suffix(".corrupt").exists()
+
+
+@pytest.mark.parametrize("is_windows", [True, False])
+def test_a_journal_that_another_program_holds_open_on_windows_is_not_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, is_windows: bool
+) -> None:
+    """The C library of Windows reports a file in use as a missing permission; on POSIX that is a file of another account."""
+    path = tmp_path / "journal.sqlite3"
+    Journal(path).close()
+    monkeypatch.setattr(sys, "platform", "win32" if is_windows else "linux")
+    monkeypatch.setattr(files, "RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(module, "LOCK_TIMEOUT_SECONDS", 0.0)
+    with monkeypatch.context() as held:
+        held.setattr(os, "open", raise_held)
+        journal = Journal(path)
+    assert path.with_suffix(".corrupt").exists() is not is_windows
+    assert ("kept in memory" in caplog.text) is is_windows
+    journal.reload_changes(1.0)
+    journal.record_wanted(TARGET_KEY, 1.0)
+    assert read_states(path) == {"x": "wanted"}
+
+
+def raise_held(*_arguments: object) -> None:
+    raise PermissionError(errno.EACCES, "Permission denied")
 
 
 def test_a_journal_that_cannot_be_written_does_not_stop_the_work(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from muxer.config import LoadedConfig, load_config
 from muxer.errors import ConfigError
 from muxer.log.setup import escape_control
+from muxer.log.terminal import writes_utf8
 from muxer.status.error_help import help_for
 from muxer.system.exit_codes import EXIT_CONFIG, EXIT_FAILED, EXIT_KILLED
 from muxer.system.program_name import typed_name
@@ -65,8 +66,8 @@ def fail(reason: str, empty_result: Any | None) -> int:
 
 
 def show_json(value: Any) -> None:
-    """Print a value as JSON."""
-    sys.stdout.write(json.dumps(value, indent=1, ensure_ascii=False, default=str) + "\n")
+    """Print a value as JSON, in ASCII where the reader may not expect the encoding of stdout."""
+    sys.stdout.write(json.dumps(value, indent=1, ensure_ascii=not writes_utf8(sys.stdout), default=str) + "\n")
 
 
 def show_remedies(codes: Iterable[str]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from muxer.commands._shared.timeline_text import StyledLine, draw_timeline
 from muxer.log.setup import escape_control
+from muxer.log.terminal import writes_utf8
 from muxer.status.progress import format_duration
 from muxer.status.timeline_view import ENCODE, TimelineView, read_timeline
 
@@ -27,9 +28,8 @@ def print_plan(report: Mapping[str, Any]) -> None:
     from rich.text import Text
 
     width = min(shutil.get_terminal_size((DEFAULT_PLAN_COLUMNS, 24)).columns, MAX_PLAN_COLUMNS)
-    unicode = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
     console = Console(highlight=False)
-    for line in _plan_lines(report, width, unicode):
+    for line in _plan_lines(report, width, writes_utf8(sys.stdout)):
         console.print(Text.assemble(*line), soft_wrap=True)
 
 
