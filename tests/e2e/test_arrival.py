@@ -231,7 +231,6 @@ def test_available_part_of_screen_is_shown_after_restart(lab: Lab) -> None:
     assert path.name in done["missing"] and "it is truncated" in done["missing"]
 
 
-@pytest.mark.long
 def test_invalid_size_in_metadata_delays_nothing(lab: Lab) -> None:
     (call,) = add_short(lab, [0], plan=PLAN)
     set_size(lab, call, "45")

@@ -91,7 +91,6 @@ def test_no_fetch_sends_nothing_to_a_storage(lab: Lab, config: Path) -> None:
     assert {request.service for request in lab.store.served_requests[seen:]} == {"rws"}
 
 
-@pytest.mark.long
 def test_the_shard_is_reported_when_sharding_is_on(lab: Lab, config: Path, tmp_path: Path) -> None:
     assert "shard" not in run_json_in_process(config, "plan", IDS["transfer"], "--no-fetch")
     mine = shard_of(IDS["transfer"], 3)

@@ -351,7 +351,6 @@ def test_media_later_than_metadata_are_fetched_by_later_poll(make_lab: Make) -> 
         assert muxer.stop() == 0
 
 
-@pytest.mark.long
 def test_environment_passwords_override_the_file(make_lab: Make) -> None:
     lab = make_lab()
     (call,) = lab.add_case(Case.ENCRYPTED)

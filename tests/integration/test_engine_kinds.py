@@ -85,7 +85,7 @@ def check_timing(
     assert all(abs(stream.seconds - seconds) <= FRAME_SECONDS for stream in av_sync.streams(result).values())
 
 
-@pytest.mark.parametrize("name", spread_variants(KINDS, 8))
+@pytest.mark.parametrize("name", spread_variants(KINDS, 14))
 def test_video_and_audio_are_in_sync_for_screens_of_every_kind(
     tmp_path: Path, audio: Path, bases: Callable[[int], list[Path]], record_property: Record, name: str
 ) -> None:

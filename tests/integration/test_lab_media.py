@@ -9,7 +9,7 @@ import pytest
 from lab.errors import LabError
 from lab.media import instant_code, make_audio, make_screen, read_frames, read_pips, second_code
 
-pytestmark = [pytest.mark.machine_ffmpeg, pytest.mark.long]
+pytestmark = pytest.mark.machine_ffmpeg
 
 START = datetime(2024, 1, 2, 10, 0, 0, tzinfo=UTC)
 
@@ -45,6 +45,7 @@ def off_by(path: Path, start: datetime = START) -> list[int]:
 # frames
 
 
+@pytest.mark.long
 def test_every_frame_contains_its_instant_and_agent(screen: Path) -> None:
     frames = read_frames(screen)
     assert len(frames) == 43
@@ -52,6 +53,7 @@ def test_every_frame_contains_its_instant_and_agent(screen: Path) -> None:
     assert set(off_by(screen)) == {0}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "options",
     [
@@ -68,6 +70,7 @@ def test_the_code_survives_other_forms(folder: Path, options: dict[str, object])
     assert set(off_by(path)) <= {-1, 0, 1}
 
 
+@pytest.mark.long
 def test_the_code_survives_scaling_into_a_black_border(folder: Path, screen: Path) -> None:
     path = folder / "border.mp4"
     run_ffmpeg("-i", screen, "-vf", "scale=320:180,pad=640:480:200:120", "-crf", "30", path)
@@ -96,6 +99,7 @@ def test_other_frames_have_no_code(folder: Path) -> None:
     assert all(frame.instant is None for frame in read_frames(path))
 
 
+@pytest.mark.long
 def test_frames_of_variable_rate_keep_their_times(folder: Path, screen: Path) -> None:
     path = folder / "variable.mp4"
     run_ffmpeg("-i", screen, "-vf", "select='not(mod(n,3))'", "-fps_mode", "vfr", path)
@@ -103,12 +107,14 @@ def test_frames_of_variable_rate_keep_their_times(folder: Path, screen: Path) ->
     assert set(off_by(path)) == {0}
 
 
+@pytest.mark.long
 def test_times_are_exact_far_into_a_file(folder: Path, screen: Path) -> None:
     path = folder / "far.mp4"
     run_ffmpeg("-i", screen, "-f", "lavfi", "-i", "anullsrc=r=8000", "-t", 2040, "-vf", "setpts=PTS+2034.5/TB", path)
     assert set(off_by(path, START - timedelta(seconds=2034.5))) <= {-1, 0, 1}
 
 
+@pytest.mark.long
 def test_odd_sizes_and_broken_files_are_refused(folder: Path, screen: Path) -> None:
     with pytest.raises(ValueError, match="even"):
         make_screen(folder / "odd.mp4", START, 1, size=(641, 360))
@@ -134,6 +140,7 @@ def pip_errors(path: Path, start: datetime, channel: int = 0) -> list[float]:
     return errors
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("channel", [0, 1])
 def test_every_second_has_its_pip(audio: Path, channel: int) -> None:
     errors = pip_errors(audio, START + timedelta(milliseconds=300), channel)
@@ -141,6 +148,7 @@ def test_every_second_has_its_pip(audio: Path, channel: int) -> None:
     assert max(map(abs, errors)) <= 0.01
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "options"),
     [
@@ -156,6 +164,7 @@ def test_pips_survive_other_codecs(folder: Path, name: str, options: dict[str, o
     assert max(map(abs, errors)) <= 0.01
 
 
+@pytest.mark.long
 def test_shifted_audio_is_detected(folder: Path, screen: Path, audio: Path) -> None:
     path = folder / "delayed.mp4"
     run_ffmpeg("-i", screen, "-itsoffset", "0.25", "-i", audio, "-map", "0:v", "-map", "1:a", "-c:a", "aac", path)
@@ -171,6 +180,7 @@ def test_other_audio_has_no_pips(folder: Path) -> None:
         assert read_pips(path) == []
 
 
+@pytest.mark.long
 def test_the_two_speakers_differ(folder: Path) -> None:
     make_audio(folder / "both.wav", START, 8, codec=["-c:a", "pcm_s16le"])
     channels = []
@@ -182,6 +192,7 @@ def test_the_two_speakers_differ(folder: Path) -> None:
     assert all(len(set(channel)) > 100 for channel in channels)
 
 
+@pytest.mark.long
 def test_a_pip_cut_at_the_start_is_left_out(folder: Path) -> None:
     make_audio(folder / "cut.wav", START + timedelta(milliseconds=80), 3, codec=["-c:a", "pcm_s16le"])
     errors = pip_errors(folder / "cut.wav", START + timedelta(milliseconds=80))
@@ -189,6 +200,7 @@ def test_a_pip_cut_at_the_start_is_left_out(folder: Path) -> None:
     assert max(map(abs, errors)) <= 0.01
 
 
+@pytest.mark.long
 def test_a_file_without_audio_is_refused(screen: Path) -> None:
     with pytest.raises(LabError, match="ffmpeg"):
         read_pips(screen)
