@@ -93,7 +93,7 @@ def _run_audit(arguments: argparse.Namespace) -> int:
                     ledger.write_facts({"finished": True})
                 return lambda: EXIT_OK
 
-        code = run_command(arguments, audit, steps=True)
+        code = run_command(arguments, audit, steps=False)
         if code != EXIT_OK:
             if arguments.state is not None:
                 sys.stderr.write(f"the same command goes on where this audit was stopped (--state {arguments.state})\n")
@@ -103,7 +103,7 @@ def _run_audit(arguments: argparse.Namespace) -> int:
         if wanted and not _is_confirmed(arguments, wanted):
             sys.stderr.write("nothing was repaired\n")
         elif wanted:
-            code = run_command(arguments, partial(_repair_all, arguments, path, request, hours), steps=True)
+            code = run_command(arguments, partial(_repair_all, arguments, path, request, hours), steps=False)
         with _open_ledger(path, request) as ledger:
             result = _show_result(arguments, ledger)
         return code or result
@@ -207,7 +207,7 @@ def _audit_calls(muxer: ServiceParts, ledger: AuditLedger, scope: AuditScope, pa
         for calls in auditor.audit_calls():
             for one in calls if sample is not None else ():
                 if sample is not None and sample.includes(one.call.id):
-                    _compare_call(ledger, deep, one)
+                    _compare_call(muxer, ledger, deep, one)
             if time.monotonic() - reported >= REPORT_SECONDS:
                 reported = time.monotonic()
                 log.info("%s", _progress_line(ledger, reported - started))
@@ -218,13 +218,14 @@ def _progress_line(ledger: AuditLedger, seconds: float) -> str:
     return f"{ledger.read_fact('calls', 0):,} calls audited in {format_duration(seconds)}, {found:,} findings"
 
 
-def _compare_call(ledger: AuditLedger, deep: DeepCheck, audited: AuditedCall) -> None:
+def _compare_call(muxer: ServiceParts, ledger: AuditLedger, deep: DeepCheck, audited: AuditedCall) -> None:
     """Compare what is there: a file that is missing or of another length is a finding already."""
     wrong = {one.file for one in audited.verdict.findings if one.kind in _NOT_COMPARED}
     for target in audited.selection.targets:
         results = [media for media in target.same_source_files if media.media_id not in wrong]
         if results and not wrong & set(target.source_ids):
-            ledger.add_findings(deep.compare_results(audited.call, target, results))
+            with muxer.services.activity.track_target(audited.call.id, target.agent, target.file_name):
+                ledger.add_findings(list(deep.compare_results(audited.call, target, results)))
             ledger.write_facts({"deep": ledger.read_fact("deep", 0) + len(results)})
 
 

@@ -32,9 +32,11 @@ class ProgressDisplay(Protocol):
 
 @contextmanager
 def open_display(mask: Mask, *, steps: bool) -> Iterator[ProgressDisplay]:
-    """Yield a display that also prints warnings of the log, without secrets. With `steps`, each finished step is printed."""
-    display: ProgressDisplay = _BarDisplay() if sys.stderr.isatty() else _LineDisplay()
-    handler = _DisplayHandler(lambda line: display.write_line(mask(line)), steps and isinstance(display, _LineDisplay))
+    """Yield a display that also prints warnings of the log, without secrets. Where there are no bars, the lines of the command
+    are printed, too, and with `steps` each finished step."""
+    has_bars = sys.stderr.isatty()
+    display: ProgressDisplay = _BarDisplay() if has_bars else _LineDisplay()
+    handler = _DisplayHandler(lambda line: display.write_line(mask(line)), steps=steps and not has_bars, lines=not has_bars)
     logger = logging.getLogger("muxer")
     earlier = logger.level, logger.propagate
     logger.addHandler(handler)
@@ -50,11 +52,11 @@ def open_display(mask: Mask, *, steps: bool) -> Iterator[ProgressDisplay]:
 
 
 class _DisplayHandler(logging.Handler):
-    """Prints warnings and, with `steps`, finished steps."""
+    """Prints warnings, with `steps` finished steps, and with `lines` what the command logs."""
 
-    def __init__(self, write: Callable[[str], None], steps: bool) -> None:
+    def __init__(self, write: Callable[[str], None], *, steps: bool, lines: bool) -> None:
         super().__init__()
-        self._write, self._steps = write, steps
+        self._write, self._steps, self._lines = write, steps, lines
 
     def emit(self, record: logging.LogRecord) -> None:
         fields = getattr(record, "fields", {})
@@ -62,7 +64,7 @@ class _DisplayHandler(logging.Handler):
             self._write(f"{record.levelname.lower()}: {escape_control(record.getMessage())}")
         elif self._steps and "step" in fields:
             self._write(f"  {record.getMessage()}, {fields['seconds']:.1f} s")
-        elif self._steps and record.name.startswith("muxer.commands"):
+        elif self._lines and record.name.startswith("muxer.commands"):
             self._write(escape_control(record.getMessage()))
 
 
