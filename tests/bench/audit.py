@@ -6,6 +6,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from lab.cases import ALICE
@@ -38,7 +39,8 @@ def _measure_audit(lab: BenchLab, count: int, state: Path) -> Iterator[Figure]:
     config = lab.write_config(advanced__pagination=1000)
     lab.forget_requests()
     started = time.monotonic()
-    process = start_command(config, "audit", "--query", "startTime=0", "--rate", UNLIMITED, "--json", "--state", str(state))
+    begin = (datetime.now(UTC) - timedelta(hours=HOURS + 1)).isoformat()
+    process = start_command(config, "audit", "--from", begin, "--rate", UNLIMITED, "--json", "--state", str(state))
     with watch_memory(process.pid) as peak:
         out, err = process.communicate(timeout=AUDIT_SECONDS)
     seconds = time.monotonic() - started
