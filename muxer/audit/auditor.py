@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 
-from muxer.audit.call_rules import CallVerdict, Recipients, SiteRules, choose_wrong_recipients, judge_call, wanted_looks
+from muxer.audit.call_rules import CallVerdict, Recipients, SiteRules, find_wrong_recipients, judge_call, wanted_looks
 from muxer.audit.file_look import FileLook
 from muxer.audit.findings import Finding, FindingKind
 from muxer.audit.ledger import HOUR_SECONDS, AuditLedger
@@ -68,16 +68,26 @@ class AuditedCall:
 class Auditor:
     """Audits the calls of a scope."""
 
-    def __init__(self, config: Config, services: Services, ledger: AuditLedger, scope: AuditScope, pace: Pace) -> None:
+    def __init__(
+        self,
+        config: Config,
+        services: Services,
+        ledger: AuditLedger,
+        scope: AuditScope,
+        pace: Pace,
+        compare: Callable[[AuditedCall], CallVerdict] | None = None,
+    ) -> None:
+        """`compare` looks deeper at a call and returns its verdict with what it found."""
         self._config, self._services, self._ledger, self._scope, self._pace = config, services, ledger, scope, pace
+        self._compare = compare
         self._look = FileLook(services, pace)
         self._ahead = LookAhead(config.advanced.concurrent_queries)
         self._rules = SiteRules(datetime.now(UTC))
         # Recordings of the current slice that RWS fails for, and why.
         self._unread: dict[str, str] = {}
 
-    def audit_calls(self) -> Iterator[Sequence[AuditedCall]]:
-        """Audit everything that was not audited yet. Yields the calls after each part, which is recorded then.
+    def audit_calls(self) -> Iterator[None]:
+        """Audit everything that was not audited yet. Yields after each part, which is recorded then.
 
         Raises the error of a service that is unavailable; then a later audit with the same ledger goes on here.
         """
@@ -85,8 +95,9 @@ class Auditor:
         self._pace.await_turn()
         self._rules = self._read_rules()
         activity.begin_step(STEP)
-        activity.set_expected_amount(len(slices) * SLICE_MS * 1000)
-        activity.add_progress(done * SLICE_MS * 1000)
+        if self._scope.span is not None:
+            activity.set_expected_amount(len(slices) * SLICE_MS * 1000)
+            activity.add_progress(done * SLICE_MS * 1000)
         try:
             for number in range(done, len(slices)):
                 yield from self._audit_slice(slices[number])
@@ -103,7 +114,7 @@ class Auditor:
         since = self._scope.encrypted_since or _valid_since(certificates)
         return SiteRules(datetime.now(UTC) - timedelta(minutes=minutes), current, since if certificates else None)
 
-    def _audit_slice(self, span: Span | None) -> Iterator[Sequence[AuditedCall]]:
+    def _audit_slice(self, span: Span | None) -> Iterator[None]:
         query = span.query if span is not None else self._scope.query
         hours: set[int] = set()
         try:
@@ -111,9 +122,13 @@ class Auditor:
                 self._read_calls(migration_query(query, self._config.advanced.pagination), span), CALLS_AT_A_TIME
             )
             for part, audited in self._ahead.read_slices(calls, self._audit_part):
-                self._record_part(audited)
+                if self._compare is None:
+                    self._record_part(audited)
+                else:  # one after the other: each comparison takes as long as a mux step
+                    for one in audited:
+                        self._record_part([replace(one, verdict=self._compare(one))])
                 activity.add_progress(self._measure_progress(part, hours))
-                yield audited
+                yield
         except QueryIncomplete as error:
             self._ledger.add_findings([Finding(FindingKind.UNCHECKED, "", "", str(error))])
         activity.add_progress((SLICE_MS - len(hours) * HOUR_SECONDS * 1000) * 1000)
@@ -195,13 +210,8 @@ class Auditor:
 
     def _judge_recipients(self) -> None:
         """Judge the muxed files that are encrypted for others than the current certificates, now that all is read."""
-        rows = {(recording, file): started for recording, file, _, started in self._ledger.read_doubtful()}
-        doubtful = ((recording, file, found) for recording, file, found, _ in self._ledger.read_doubtful())
         known = [*self._ledger.read_source_sets(), self._rules.current]
-        self._ledger.add_findings(
-            Finding(FindingKind.WRONG_RECIPIENT, recording, file, detail, started=rows[recording, file])
-            for recording, file, detail in choose_wrong_recipients(doubtful, known)
-        )
+        self._ledger.add_findings(find_wrong_recipients(self._ledger.read_doubtful(), known))
 
 
 def _unchecked(call: CallRecording, text: str) -> Finding:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -49,6 +49,8 @@ class CallVerdict:
     # mediaId and recipients of muxed files that are not the current ones, and the sets of recipients of its screen files.
     doubtful: tuple[tuple[str, Recipients], ...] = ()
     source_sets: frozenset[Recipients] = frozenset()
+    # The number of muxed files that were compared with their sources.
+    compared: int = 0
 
 
 def wanted_looks(selection: TargetSelection) -> dict[str, MediaFile]:
@@ -174,18 +176,19 @@ class _Judge:
         return any(screen.media_id in self._envelopes for screen in target.screens)
 
 
-def choose_wrong_recipients(
-    doubtful: Iterator[tuple[str, str, Recipients]], known_sets: Sequence[Recipients]
-) -> Iterator[tuple[str, str, str]]:
-    """Yield recording, mediaId and detail of the muxed files whose recipients no screen file of the audit has.
+def find_wrong_recipients(
+    doubtful: Iterable[tuple[str, str, Recipients, float | None]], known_sets: Sequence[Recipients]
+) -> Iterator[Finding]:
+    """Yield a finding for each muxed file whose recipients are none of the `known_sets`.
 
-    A site changes its certificates: what is not encrypted for those of today may be for those that were in force.
+    `doubtful` has recording, mediaId, recipients and the start of the call. A site changes its certificates: what is not
+    encrypted for those of today may be for those that were in force, which screen files of the same audit have.
     """
     known = set(known_sets)
-    for recording, media_id, recipients in doubtful:
+    for recording, media_id, recipients, started in doubtful:
         if recipients not in known:
             unknown = len(recipients - frozenset[bytes]().union(*known))
             detail = (
                 f"{unknown} of its {len(recipients)} recipients are unknown" if unknown else "some recipients are missing"
             )
-            yield recording, media_id, detail
+            yield Finding(FindingKind.WRONG_RECIPIENT, recording, media_id, detail, started=started)

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import sqlite3
+import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -37,14 +38,14 @@ COUNTS = ("calls", "with_screens", "files", "pending", "deep")
 
 
 class AuditLedger:
-    """The state of one audit. Used by one thread."""
+    """The state of one audit. Safe to use from any thread, but for what yields rows."""
 
     def __init__(self, path: Path, request: Mapping[str, Any]) -> None:
         """Open or create the file for an audit with these settings.
 
         Raises ConfigError when it belongs to another audit or is no such file, LocalResourceError when it cannot be written.
         """
-        self._path = path
+        self._path, self._lock = path, threading.RLock()
         try:
             is_new = not path.exists() or not path.stat().st_size
             if is_new:
@@ -78,16 +79,22 @@ class AuditLedger:
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
         """Write all of it or nothing. Raises LocalResourceError when the file cannot be written."""
-        try:
-            self._database.execute("BEGIN IMMEDIATE")
+        with self._lock:
             try:
-                yield
-            except BaseException:
-                self._database.execute("ROLLBACK")
-                raise
-            self._database.execute("COMMIT")
-        except sqlite3.OperationalError as error:
-            raise LocalResourceError(f"the state file {self._path} cannot be written: {error}") from error
+                self._database.execute("BEGIN IMMEDIATE")
+                try:
+                    yield
+                except BaseException:
+                    self._database.execute("ROLLBACK")
+                    raise
+                self._database.execute("COMMIT")
+            except sqlite3.OperationalError as error:
+                raise LocalResourceError(f"the state file {self._path} cannot be written: {error}") from error
+
+    def _has_row(self, table: str, column: str, value: bytes) -> bool:
+        with self._lock:
+            query = f"SELECT 1 FROM {table} WHERE {column} = ?"
+            return self._database.execute(query, (value,)).fetchone() is not None
 
     def read_fact(self, name: str, default: Any) -> Any:
         """Return a fact, `default` when it was not written."""
@@ -105,7 +112,7 @@ class AuditLedger:
 
     def is_seen(self, recording_id: str) -> bool:
         """Whether a call of the current slice was audited already."""
-        return self._database.execute("SELECT 1 FROM seen WHERE id = ?", (_digest(recording_id),)).fetchone() is not None
+        return self._has_row("seen", "id", _digest(recording_id))
 
     def record_calls(self, verdicts: Iterable[tuple[str, float | None, bool, CallVerdict]]) -> None:
         """Record audited calls: id, start in epoch seconds, whether it has screen files, and the verdict."""
@@ -114,6 +121,7 @@ class AuditLedger:
             for recording_id, started, has_screens, verdict in verdicts:
                 self._database.execute("INSERT OR IGNORE INTO seen VALUES (?)", (_digest(recording_id),))
                 counts.update(calls=1, with_screens=has_screens, files=verdict.files, pending=verdict.pending)
+                counts.update(deep=verdict.compared)
                 self._add_findings(verdict.findings)
                 hour = int(started or 0) // HOUR_SECONDS
                 self._database.execute(
@@ -145,7 +153,7 @@ class AuditLedger:
 
     def is_known_name(self, name: str) -> bool:
         """Whether the metadata of an audited call name a file `name`."""
-        return self._database.execute("SELECT 1 FROM names WHERE name = ?", (_digest(name),)).fetchone() is not None
+        return self._has_row("names", "name", _digest(name))
 
     def read_folders(self) -> list[str]:
         """Return the recorded folders."""

@@ -44,10 +44,10 @@ class Repairer:
 
     def repair_findings(self) -> Iterator[tuple[Finding, str]]:
         """Repair everything that can be repaired, and yield each finding with what was done. Raises Stopped."""
-        found = self._ledger.read_findings()
-        wanted = [(one, done) for one, done in found if one.kind in REPAIRABLE and done != REPAIRED]
-        for recording, group in groupby(wanted, key=lambda one: one[0].recording):
-            findings = [finding for finding, _ in group]
+        rows = self._ledger.read_findings()
+        wanted = (finding for finding, done in rows if finding.kind in REPAIRABLE and done != REPAIRED)
+        for recording, group in groupby(wanted, key=lambda finding: finding.recording):
+            findings = list(group)
             with recording_context(recording):
                 results = self._repair_recording(recording, findings)
             for finding, what in zip(findings, results, strict=True):

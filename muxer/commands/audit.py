@@ -19,6 +19,7 @@ from typing import Any
 
 from muxer.app.service import ServiceParts
 from muxer.audit.auditor import AuditedCall, Auditor, AuditScope
+from muxer.audit.call_rules import CallVerdict
 from muxer.audit.deep_check import DeepCheck, Sample
 from muxer.audit.findings import TEXTS, Finding, FindingKind
 from muxer.audit.html_report import write_report
@@ -200,14 +201,16 @@ def _create_pace(arguments: argparse.Namespace, hours: AllowedHours | None, muxe
 
 
 def _audit_calls(muxer: ServiceParts, ledger: AuditLedger, scope: AuditScope, pace: Pace, sample: Sample | None) -> None:
-    auditor = Auditor(muxer.config, muxer.services, ledger, scope, pace)
     deep = DeepCheck(muxer.services, muxer.job, pace)
+
+    def compare(audited: AuditedCall) -> CallVerdict:
+        is_chosen = sample is not None and sample.includes(audited.call.id)
+        return _compare_call(muxer, deep, audited) if is_chosen else audited.verdict
+
+    auditor = Auditor(muxer.config, muxer.services, ledger, scope, pace, None if sample is None else compare)
     started = reported = time.monotonic()
     with muxer.services.activity.track_target("", "", "audit"):
-        for calls in auditor.audit_calls():
-            for one in calls if sample is not None else ():
-                if sample is not None and sample.includes(one.call.id):
-                    _compare_call(muxer, ledger, deep, one)
+        for _ in auditor.audit_calls():
             if time.monotonic() - reported >= REPORT_SECONDS:
                 reported = time.monotonic()
                 log.info("%s", _progress_line(ledger, reported - started))
@@ -218,15 +221,18 @@ def _progress_line(ledger: AuditLedger, seconds: float) -> str:
     return f"{ledger.read_fact('calls', 0):,} calls audited in {format_duration(seconds)}, {found:,} findings"
 
 
-def _compare_call(muxer: ServiceParts, ledger: AuditLedger, deep: DeepCheck, audited: AuditedCall) -> None:
+def _compare_call(muxer: ServiceParts, deep: DeepCheck, audited: AuditedCall) -> CallVerdict:
     """Compare what is there: a file that is missing or of another length is a finding already."""
-    wrong = {one.file for one in audited.verdict.findings if one.kind in _NOT_COMPARED}
+    verdict = audited.verdict
+    wrong = {one.file for one in verdict.findings if one.kind in _NOT_COMPARED}
     for target in audited.selection.targets:
         results = [media for media in target.same_source_files if media.media_id not in wrong]
         if results and not wrong & set(target.source_ids):
             with muxer.services.activity.track_target(audited.call.id, target.agent, target.file_name):
-                ledger.add_findings(list(deep.compare_results(audited.call, target, results)))
-            ledger.write_facts({"deep": ledger.read_fact("deep", 0) + len(results)})
+                found = tuple(deep.compare_results(audited.call, target, results))
+            compared = verdict.compared + len(results)
+            verdict = replace(verdict, findings=(*verdict.findings, *found), compared=compared)
+    return verdict
 
 
 def _list_orphans(muxer: ServiceParts, ledger: AuditLedger, pace: Pace) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from muxer.audit.call_rules import CallVerdict, Look, SiteRules, choose_wrong_recipients, judge_call, wanted_looks
-from muxer.audit.findings import TEXTS, FindingKind
+from muxer.audit.call_rules import CallVerdict, Look, SiteRules, find_wrong_recipients, judge_call, wanted_looks
+from muxer.audit.findings import TEXTS, Finding, FindingKind
 from muxer.gir.labels import LABEL
 from muxer.gir.models import CallRecording, ScreenRecording, format_time
 from muxer.gir.targets import TargetSelection, select_targets
@@ -167,12 +167,12 @@ class TestEncryption:
         found = judge([self.SECRET_SCREEN, self.SECRET], rules=self.SITE, envelopes={"muxed": FORMER, "screen": FORMER})
         assert (kinds(found), found.doubtful, found.source_sets) == ([], (("muxed", FORMER),), frozenset({FORMER}))
         known = [*found.source_sets, OURS]
-        assert list(choose_wrong_recipients(iter([("call", "muxed", FORMER)]), known)) == []
-        [(recording, file, detail)] = choose_wrong_recipients(iter([("call", "muxed", OTHERS)]), known)
-        assert (recording, file, detail) == ("call", "muxed", "1 of its 1 recipients are unknown")
-        both = [OURS | FORMER]
-        [(_, _, detail)] = choose_wrong_recipients(iter([("call", "muxed", FORMER)]), both)
-        assert detail == "some recipients are missing"
+        assert list(find_wrong_recipients([("call", "muxed", FORMER, 1.0)], known)) == []
+        detail = "1 of its 1 recipients are unknown"
+        expected = Finding(FindingKind.WRONG_RECIPIENT, "call", "muxed", detail, started=1.0)
+        assert list(find_wrong_recipients([("call", "muxed", OTHERS, 1.0)], known)) == [expected]
+        [found_part] = find_wrong_recipients([("call", "muxed", FORMER, None)], [OURS | FORMER])
+        assert found_part.detail == "some recipients are missing"
 
     def test_former_recipients_of_clear_sources_are_not_judged_by_later_certificates(self) -> None:
         found = judge([SCREEN, self.SECRET], rules=self.LATER, envelopes={"muxed": FORMER})
