@@ -44,7 +44,7 @@ def _find_mismatch(name: str, lowest: str, limit: str) -> str:
     """Return what is installed and what is needed; empty when they fit."""
     wanted = f"{lowest} or later{f' and below {limit}' if limit else ''} is needed"
     try:
-        installed = version(name)
+        installed = str(version(name))  # "None" for the remains of an interrupted pip
     except PackageNotFoundError:
         return f"it is not installed; {wanted}"
     if _split(lowest) <= _split(installed) and not (limit and _split(limit) <= _split(installed)):
