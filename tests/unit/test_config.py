@@ -98,6 +98,7 @@ def test_an_empty_value_means_the_default(loaded: Load, section: str) -> None:
     assert {name: getattr(values, name) for name in DEFAULTS[section]} == DEFAULTS[section]
 
 
+@pytest.mark.posix
 def test_the_programs_default_to_their_names_on_the_path(loaded: Load) -> None:
     processing = loaded(REQUIRED).config.processing
     paths = [Path(processing.ffmpeg), Path(processing.ffprobe), Path(processing.openssl)]
@@ -136,6 +137,7 @@ def test_a_value_is_read(loaded: Load, section: str, option: str, value: str, re
     assert getattr(getattr(config, section), name) == read
 
 
+@pytest.mark.posix
 @pytest.mark.parametrize(
     ("section", "option", "value", "valid"),
     [

@@ -100,12 +100,12 @@ class WindowsMuxer:
         command = ["wine", VENV_PYTHON, "muxer_process.py", "--config-file=muxer.cfg"]
         environment = self.machine.environment()
         pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-        with subprocess.Popen(command, cwd=self.config.parent, env=environment, **pipes) as started:  # type: ignore[call-overload]
-            process = WindowsProcess(self, started)
-            try:
-                yield process
-            finally:
-                process.kill()
+        started = subprocess.Popen(command, cwd=self.config.parent, env=environment, **pipes)  # type: ignore[call-overload]
+        process = WindowsProcess(self, started)
+        try:
+            yield process
+        finally:
+            process.kill()
 
     def log_lines(self, message: str = "") -> list[dict[str, Any]]:
         """Return the lines of the log, those with this `message` if it is given. A line being written is left out."""
@@ -171,43 +171,6 @@ class WindowsProcess:
         finally:
             self._started.kill()
             self._started.wait(RUN_SECONDS)
-
-    def _lock_text(self) -> str:
-        lock = self.muxer.temp / LOCK_FILE
-        return lock.read_text(encoding="utf-8") if lock.exists() else ""
-
-    def wait_for(self, message: str, count: int = 1) -> list[dict[str, Any]]:
-        """Wait until the log has `count` lines with this `message`, and return them."""
-        enough = lambda: len(self.muxer.log_lines(message)) >= count or self._started.poll() is not None  # noqa: E731
-        wait_until(enough, RUN_SECONDS, f"{count} times {message!r}", self.muxer.log)
-        lines = self.muxer.log_lines(message)
-        assert len(lines) >= count, (self._started.poll(), self.output)
-        return lines
-
-    def wait_until(self, happened: Callable[[], object], what: str) -> None:
-        """Wait until `happened` returns true, at most as long as the muxer runs."""
-        wait_until(lambda: happened() or self._started.poll() is not None, RUN_SECONDS, what, self.muxer.log)
-        assert self._started.poll() is None, self.output
-
-    def send_control(self, key: str) -> None:
-        """Send Ctrl-C ("c") or Ctrl-Break ("break")."""
-        script = windows_path(PROGRAMS / "send_control.py")
-        done = self.muxer.machine.run_program(VENV_PYTHON, script, str(self.process_id), key)
-        assert done.returncode == 0, done.stderr
-
-    def wait(self, seconds: float = RUN_SECONDS) -> int:
-        """Wait for the end and return the exit code."""
-        code = self._started.wait(seconds)
-        self._reader.join(seconds)
-        return code
-
-    def kill(self) -> None:
-        """End it as the task manager does, if it runs."""
-        if self._started.poll() is None and self._lock_text():
-            self.muxer.machine.run_program("taskkill", "/F", "/PID", str(self.process_id))
-        if self._started.poll() is None:
-            self._started.kill()
-        self._started.wait(RUN_SECONDS)
 
     def _read_output(self) -> None:
         assert self._started.stdout is not None
