@@ -2,7 +2,7 @@
 PYTHON ?= $(firstword $(wildcard .venv-test/bin/python) python3)
 WORKERS ?= 2
 
-.PHONY: fmt lint test test-all docs bench
+.PHONY: fmt lint test test-all windows docs bench
 
 fmt: ## format the code
 	$(PYTHON) -m ruff check --select I --fix -q .
@@ -16,6 +16,9 @@ test: ## the fast tests: no server, under 90 seconds
 
 test-all: ## all tests, with the branches that they cover
 	$(PYTHON) -m pytest -n $(WORKERS) --cov --cov-branch --cov-report=term:skip-covered
+
+windows: ## the muxer on Windows, in Wine
+	$(PYTHON) -m pytest tests/windows
 
 docs: ## the documentation as a site in site/
 	$(PYTHON) -m mkdocs build --strict
