@@ -8,7 +8,7 @@ BUILDS ?= 4.2.2 6.0 7.0.2 9.0.2
 DEBIAN ?= trixie forky
 CHROOTS ?= /var/tmp/recording-muxer-debian
 
-.PHONY: fmt lint test test-all builds packages debian docs bench
+.PHONY: fmt lint test test-all builds packages debian windows docs bench
 
 fmt: ## format the code
 	$(PYTHON) -m ruff check --select I --fix -q .
@@ -32,6 +32,9 @@ packages: ## the main tests with the lowest and the newest versions of the packa
 
 debian: ## the demo and the tests in other releases of Debian; as root
 	for suite in $(DEBIAN); do tests/platforms/debian.sh check $$suite $(CHROOTS)/$$suite demo test || exit; done
+
+windows: ## the muxer on Windows, in Wine
+	$(PYTHON) -m pytest tests/windows
 
 docs: ## the documentation as a site in site/
 	$(PYTHON) -m mkdocs build --strict

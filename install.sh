@@ -161,7 +161,7 @@ install_npm_packages() { # folder with a lock file; npm is that of .venv-test
 
 ensure() { # suffix of the lock file, parts... -> all there, or exit 3
     local parts=("${@:2}")
-    if ((LONG)); then parts+=(dpkg rpm buildah); fi # the long tests build packages and an image
+    if ((LONG)); then parts+=(dpkg rpm buildah wine); fi # the long tests build packages and an image, and run Windows
     if ((OFFLINE)); then ensure_offline "$1" "${parts[@]}"; else ensure_parts "${parts[@]}"; fi
 }
 

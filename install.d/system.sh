@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # Part of install.sh: the system packages. What is there, what is missing, and how this distribution brings it.
 # A "part" is one of: python, venv (Python is there, its venv module is not), ffmpeg, openssl, apache, swift, nginx, lighttpd,
-# chromium, firefox, promtool, rabbitmq, iproute, curl, git, dpkg, rpm, buildah.
+# chromium, firefox, promtool, rabbitmq, iproute, curl, git, dpkg, rpm, buildah, wine.
 
 PYTHON=''    # --python: the Python to use
 FOR_OTHERS=0 # 1: --prefix: what root installs, another account runs
@@ -123,6 +123,8 @@ has_git() { works command -v git; }
 has_dpkg() { works command -v dpkg-deb; }
 has_rpm() { works command -v rpmbuild; }
 has_buildah() { works command -v buildah; }
+
+has_wine() { works command -v wine && works command -v x86_64-w64-mingw32-gcc && [[ -d /usr/include/openssl ]]; }
 has_rabbitmq() { [[ -x $RABBITMQ ]] && works command -v erl; }
 has_firefox() { works firefox-esr --version || works firefox --version; }
 
@@ -224,6 +226,7 @@ wanted() { # part -> in words
         dpkg) say 'dpkg-deb (for the long tests)' ;;
         rpm) say 'rpmbuild (for the long tests)' ;;
         buildah) say 'buildah and debootstrap (for the long tests)' ;;
+        wine) say 'Wine, a compiler for Windows (mingw-w64) and the headers of OpenSSL (for the long tests)' ;;
     esac
 }
 
@@ -245,6 +248,7 @@ debian_packages() { # parts...
             firefox) say firefox-esr ;;
             promtool) say prometheus ;;      # and this one
             buildah) printf '%s\n' buildah debootstrap ;;
+            wine) printf '%s\n' wine wine64 gcc-mingw-w64-x86-64-posix libssl-dev ;;
             rabbitmq) say rabbitmq-server ;; # and those of this one
             iproute) say iproute2 ;;
             *) say "$part" ;;

@@ -6,6 +6,7 @@ import functools
 import os
 import secrets
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -55,6 +56,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Select the ffmpeg of the test. Skip tests whose programs are missing; fail them in CI."""
+    if sys.platform == "win32" and item.get_closest_marker("posix"):
+        pytest.skip("is about POSIX")
     select_ffmpeg(item.get_closest_marker("machine_ffmpeg") is not None)
     if item.get_closest_marker("fast") is None and (missing := missing_programs(("ffmpeg", "ffprobe", "openssl"))):
         report_missing(missing[0])

@@ -21,6 +21,7 @@ HERE = Path(__file__).resolve().parent
 LOCKS = {
     "run": "requirements.txt",
     "fleet": "requirements-fleet.txt",
+    "windows": "requirements-windows.txt",
     "lab": "requirements-lab.txt",
     "test": "requirements-test.txt",
 }

@@ -29,7 +29,10 @@ _SOMETHING_STOPPED, _DELETE = 1, 0x10000
 
 def main(argv: Sequence[str]) -> int:
     """Run the command. Returns 0, 1 when the service manager refuses, 2 when the machine or muxer.cfg is unsuitable."""
-    arguments = _create_parser().parse_args(argv)
+    parser = _create_parser()
+    arguments = parser.parse_args(argv)
+    if arguments.action == "install" and arguments.config_file is None:
+        parser.error("install needs --config-file")
     return exit_code_of(lambda: _run_action(arguments))
 
 
@@ -37,22 +40,14 @@ def _create_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=f"{typed_name()} service", description="Run the muxer as a service of Windows.", allow_abbrev=False
     )
-    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    for action, text in {
-        "install": "create the service; it starts with Windows",
-        "start": "start the service, and wait until it runs",
-        "stop": "stop the service, and wait until it has stopped",
-        "remove": "remove the service, which must have stopped",
-    }.items():
-        one = actions.add_parser(action, help=text, description=f"{text[0].upper()}{text[1:]}.", allow_abbrev=False)
-        one.add_argument("--name", default=DEFAULT_NAME, help="name of the service (default: %(default)s)")
-        if action == "install":
-            one.add_argument("--config-file", required=True, metavar="FILE", help="path of muxer.cfg")
-            one.add_argument(
-                "--account", default=DEFAULT_ACCOUNT, help="account without a password that runs it (default: %(default)s)"
-            )
-            for option in _INSTANCE_OPTIONS:
-                one.add_argument(f"--{option.replace('_', '-')}", help="selects the instance, as with run")
+    option = parser.add_argument
+    option("action", choices=_ACTIONS, help="what to do; install: the service then starts with Windows")
+    option("--name", default=DEFAULT_NAME, help="name of the service (default: %(default)s)")
+    option("--config-file", metavar="FILE", help="install: path of muxer.cfg")
+    account = "install: account without a password that runs it (default: %(default)s)"
+    option("--account", default=DEFAULT_ACCOUNT, help=account)
+    for name in _INSTANCE_OPTIONS:
+        option(f"--{name.replace('_', '-')}", help="install: selects the instance, as with run; overrides the file")
     return parser
 
 

@@ -138,7 +138,9 @@ class ProcessingOptions:
         "1 = every poll reads the whole window; 0 = older calls are read less often, see docs/running.md",
     )
     temp_dir: Path | None = guide_option(
-        types.optional_type(types.parse_folder), "", "existing folder for temporary files; empty = one below the system's"
+        types.optional_type(types.parse_temp_folder),
+        "",
+        "existing folder for temporary files; empty = one below the system's",
     )
     auto_clean_temp_folder: bool = guide_option(types.parse_switch, "1", "1 = remove leftover files from temp_dir")
     clean_temp_folder_timeout: int = guide_option(

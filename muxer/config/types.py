@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,9 @@ from urllib.parse import urlsplit
 from muxer.config.ca_bundle import read_certificates
 from muxer.config.query_string import DISABLED, WINDOW_PARAMETERS, parameter_names
 from muxer.system.allowed_hours import AllowedHours
+
+# Below it, the muxer uses names of at most 81 characters: a file of padding in the folder of a command.
+MAX_WINDOWS_TEMP_LENGTH = 170
 
 _HOST = re.compile(r"(\*|(\*\.)?[^\s*/?#@:\[\]]+|\[[0-9a-f:.]+\])(:\d+)?")
 
@@ -220,6 +224,15 @@ def parse_folder(value: str) -> Path:
         raise ValueError("must be the path of a folder that exists")
     if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
         raise ValueError("must be a folder that this process may read and write")
+    return path
+
+
+def parse_temp_folder(value: str) -> Path:
+    """Parse the path of a folder for temporary files. On Windows, few programs open paths of more than 259 characters."""
+    path = parse_folder(value)
+    if sys.platform == "win32" and len(str(path)) > MAX_WINDOWS_TEMP_LENGTH:
+        what = f"has {len(str(path))} characters; on Windows it must have at most {MAX_WINDOWS_TEMP_LENGTH}"
+        raise ValueError(f"{what}, because ffmpeg and openssl do not open long paths")
     return path
 
 

@@ -37,6 +37,7 @@ def report(hook: AlertHook, number: int) -> None:
     hook.report_set_aside(TargetKey(f"{number}_muxed.mp4", f"{number}" * 5000), classify_error(ValueError("broken")))
 
 
+@pytest.mark.posix
 def test_events_beyond_the_limit_are_dropped_and_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(alert_hook, "MAX_WAITING_EVENTS", 3)
     hook = AlertHook(create_sources(tmp_path, alerts__command=str(write_waiting_hook(tmp_path))))
@@ -54,6 +55,7 @@ def test_events_beyond_the_limit_are_dropped_and_counted(tmp_path: Path, monkeyp
     assert all(len(str(event["recording"])) == alert_hook.MAX_TEXT_LENGTH for event in events), "ids have a limit"
 
 
+@pytest.mark.posix
 def test_a_stop_does_not_wait_for_a_program_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(alert_hook, "CLOSE_SECONDS", 0.2)
     hook = AlertHook(create_sources(tmp_path, alerts__command=str(write_waiting_hook(tmp_path))))
@@ -64,6 +66,7 @@ def test_a_stop_does_not_wait_for_a_program_that_hangs(tmp_path: Path, monkeypat
     assert read_events(tmp_path) == []
 
 
+@pytest.mark.posix
 def test_a_program_that_takes_too_long_is_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

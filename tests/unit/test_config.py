@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from muxer.config import LoadedConfig, load_config
 from muxer.config.schema import SECTIONS, all_options
+from muxer.config.types import MAX_WINDOWS_TEMP_LENGTH, parse_temp_folder
 from muxer.errors import ConfigError
 
 REQUIRED = "[htcc]\nbase_uri = https://rws:8081\ncontact_center_id = cc-1\n"
@@ -97,6 +99,7 @@ def test_an_empty_value_means_the_default(loaded: Load, section: str) -> None:
     assert {name: getattr(values, name) for name in DEFAULTS[section]} == DEFAULTS[section]
 
 
+@pytest.mark.posix
 def test_the_programs_default_to_their_names_on_the_path(loaded: Load) -> None:
     processing = loaded(REQUIRED).config.processing
     paths = [Path(processing.ffmpeg), Path(processing.ffprobe), Path(processing.openssl)]
@@ -135,6 +138,7 @@ def test_a_value_is_read(loaded: Load, section: str, option: str, value: str, re
     assert getattr(getattr(config, section), name) == read
 
 
+@pytest.mark.posix
 @pytest.mark.parametrize(
     ("section", "option", "value", "valid"),
     [
@@ -543,6 +547,23 @@ def test_a_slash_at_the_end_of_an_address_does_not_matter(loaded: Load, base_uri
 def test_unchecked_certificates_are_a_warning(loaded: Load) -> None:
     assert any("[htcc] trusted_ca" in warning for warning in loaded(REQUIRED).warnings)
     assert not loaded(f"{REQUIRED}trusted_ca = true\npassword = geheim99\n").warnings
+
+
+def test_a_temp_dir_that_leaves_no_room_for_names_is_refused_on_windows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short, long = (
+        Path(f"{tmp_path}/{'x' * (length - len(str(tmp_path)) - 1)}")
+        for length in (MAX_WINDOWS_TEMP_LENGTH, MAX_WINDOWS_TEMP_LENGTH + 1)
+    )
+    short.mkdir()
+    long.mkdir()
+    monkeypatch.setattr(sys, "platform", "linux")
+    assert parse_temp_folder(str(long)) == long
+    monkeypatch.setattr(sys, "platform", "win32")
+    assert parse_temp_folder(str(short)) == short
+    with pytest.raises(ValueError, match=f"must have at most {MAX_WINDOWS_TEMP_LENGTH}"):
+        parse_temp_folder(str(long))
 
 
 def test_an_existing_temp_dir_and_log_folder_are_accepted(loaded: Load, tmp_path: Path) -> None:

@@ -90,6 +90,7 @@ def test_a_broker_needs_its_packages(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert "recording-muxer[fleet]" in problem.what and "--fleet" in problem.what
 
 
+@pytest.mark.posix
 @pytest.mark.parametrize("queue", ["", "a b", "amq.x", "x" * 101, "ü", "a/b"])
 def test_a_queue_has_a_plain_name(tmp_path: Path, queue: str) -> None:
     if not queue:

@@ -69,6 +69,7 @@ def system(monkeypatch: pytest.MonkeyPatch) -> FakeDisk:
     return FakeDisk(monkeypatch)
 
 
+@pytest.mark.posix
 def test_a_change_is_logged_once(system: FakeDisk, caplog: pytest.LogCaptureFixture) -> None:
     disk, seen = TempDisk(Path("/temp"), 100), []
     for free in (500, 99, 50, 105, 99, 111, 105, 100, 500):
@@ -100,6 +101,7 @@ def test_a_missing_folder_changes_nothing(system: FakeDisk, caplog: pytest.LogCa
     assert len(caplog.records) == 2
 
 
+@pytest.mark.posix
 def test_a_job_that_does_not_fit_is_refused_before_it_starts(system: FakeDisk) -> None:
     disk = TempDisk(Path("/temp"), 100)
     disk.ensure_room([100 * MEGABYTE, 60 * MEGABYTE])

@@ -60,6 +60,7 @@ def test_the_event_log_gets_masked_lines_with_their_level(events: list[tuple[Any
     assert events[1][4][0].endswith("refused ***")
 
 
+@pytest.mark.posix
 def test_the_event_log_needs_its_package() -> None:
     problem = find_output_problem(options_for("eventlog"))
     assert problem is not None and "pywin32" in problem.what

@@ -48,6 +48,7 @@ def test_a_file_that_is_held_briefly_is_replaced(tmp_path: Path, monkeypatch: py
     assert target.read_text() == "new" and not source.exists() and held.refused == 3
 
 
+@pytest.mark.posix
 def test_a_file_that_stays_held_is_an_error_with_its_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "RETRY_INTERVAL", 0.01)
     HeldFiles(monkeypatch, Path, "unlink", "a", 10**9)
@@ -57,6 +58,7 @@ def test_a_file_that_stays_held_is_an_error_with_its_path(tmp_path: Path, monkey
     assert time.monotonic() - before >= files.RETRY_SECONDS
 
 
+@pytest.mark.posix
 def test_other_errors_are_raised_at_once(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     tries = []

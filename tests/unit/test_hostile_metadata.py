@@ -199,6 +199,7 @@ def test_any_text_becomes_one_line_of_the_log(tmp_path: Path, form: str) -> None
     assert "half " in text and "unexpected" in text
 
 
+@pytest.mark.posix
 def test_programs_do_not_inherit_our_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     ours = ("HTCC_PASSWORD", "S3_SECRET_ACCESS_KEY", "FLEET_BROKER_URL")
     for name in (*ours, "AWS_ACCESS_KEY_ID", "CREDENTIALS_DIRECTORY", "SESSION_TOKEN"):

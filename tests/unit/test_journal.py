@@ -408,6 +408,7 @@ def test_the_journal_does_not_grow_over_the_years(tmp_path: Path, monkeypatch: p
     assert journal.may_run("old", 0.0)
 
 
+@pytest.mark.posix
 def test_only_this_account_can_read_the_journal(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite3"
     Journal(path).record_wanted(TARGET_KEY, 1.0)
@@ -454,6 +455,7 @@ def test_a_failure_that_could_not_be_written_survives_a_change_by_another_proces
     assert not Journal(path).may_run("x", 101.0)
 
 
+@pytest.mark.posix
 def test_a_journal_whose_folder_was_removed_continues_in_the_new_one(tmp_path: Path) -> None:
     (folder := tmp_path / "temp").mkdir()
     journal = Journal(path := folder / "journal.sqlite3")

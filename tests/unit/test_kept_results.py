@@ -73,6 +73,7 @@ def test_a_later_process_can_take_a_kept_file(folder: Path) -> None:
     assert take_result(folder, KeptResults(folder, OPTIONS)) is not None
 
 
+@pytest.mark.posix
 def test_a_kept_file_is_as_private_as_a_job_folder(folder: Path) -> None:
     keep_result(folder)
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700

@@ -203,7 +203,8 @@ def test_files_of_another_account_are_refused(stored: Path, name: str, monkeypat
     assert "belongs to another account" in refusal_text(stored, name)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root has files of root")
+@pytest.mark.posix
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root has files of root")
 def test_files_of_root_are_trusted(stored: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 4321)
     assert open_keystore(stored) == VALUES

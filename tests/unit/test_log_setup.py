@@ -54,6 +54,7 @@ def test_each_instance_has_a_separate_log_file(tmp_path: Path, set_up: SetUp) ->
     assert (tmp_path / "recording-muxer-backup-2.log").is_file()
 
 
+@pytest.mark.posix
 def test_without_a_folder_the_file_is_in_the_working_directory(
     tmp_path: Path, set_up: SetUp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -84,6 +85,7 @@ def test_each_thread_logs_its_own_recording(set_up: SetUp) -> None:
     assert "C-17" not in lines()[0]
 
 
+@pytest.mark.posix
 def test_a_json_line_holds_all_fields(set_up: SetUp) -> None:
     lines = set_up("json")
     with setup.recording_context("C-17"):

@@ -334,6 +334,7 @@ def option_value(command: list[str], flag: str) -> str:
     return command[command.index(flag) + 1]
 
 
+@pytest.mark.posix
 def test_the_audio_is_copied_into_an_mp4_file_with_all_its_channels() -> None:
     command = copy_audio_command(TOOLS, Path("/t/audio"), Path("/t/out"))
     assert (option_value(command, "-i"), option_value(command, "-map"), option_value(command, "-c:a")) == (
@@ -346,6 +347,7 @@ def test_the_audio_is_copied_into_an_mp4_file_with_all_its_channels() -> None:
     assert "-af" not in command
 
 
+@pytest.mark.posix
 def test_a_screen_becomes_copyable_by_copying_only_its_video() -> None:
     command = remux_command(TOOLS, Path("/t/in"), create_video(), Path("/t/out"))
     assert (option_value(command, "-i"), option_value(command, "-map"), option_value(command, "-c")) == (
@@ -356,6 +358,7 @@ def test_a_screen_becomes_copyable_by_copying_only_its_video() -> None:
     assert command[-3:] == ["-f", "mp4", "/t/out"]
 
 
+@pytest.mark.posix
 def test_the_check_decodes_the_excerpts_and_the_end_of_the_file_and_stops_at_the_first_error() -> None:
     command = check_command(TOOLS, Path("/t/excerpts"), Path("/t/muxed"), 61_500_000)
     assert [command[at + 1] for at, word in enumerate(command) if word == "-i"] == ["file:/t/excerpts", "file:/t/muxed"]
@@ -370,6 +373,7 @@ def test_the_check_decodes_the_excerpts_and_the_end_of_the_file_and_stops_at_the
     assert "rawvideo" not in command
 
 
+@pytest.mark.posix
 def test_the_check_writes_the_frames_that_are_compared() -> None:
     command = check_command(TOOLS, Path("/t/excerpts.mp4"), Path("/t/muxed"), 0, [3, 17], (320, 180))
     wanted = "select=eq(pts\\,27000)+eq(pts\\,153000),scale=320:180:flags=area:out_range=limited,format=yuv420p"

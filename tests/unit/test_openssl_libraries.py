@@ -17,6 +17,7 @@ def build(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.posix
 def test_the_folders_with_a_libcrypto_belong_to_openssl(build: Path) -> None:
     openssl = build / "build" / "bin" / "openssl"
     assert library_folders(str(openssl)) == (f"{build}/build/lib64",)
@@ -27,6 +28,7 @@ def test_the_folders_with_a_libcrypto_belong_to_openssl(build: Path) -> None:
     assert library_folders(str(build / "tools" / "openssl")) == ()
 
 
+@pytest.mark.posix
 @pytest.mark.parametrize(
     ("inherited", "openssl", "others"),
     [

@@ -27,6 +27,7 @@ def test_the_output_is_returned() -> None:
     assert Runner().run(python_command("print('x' * 200_000, end='')"), timeout=LONG_SECONDS) == b"x" * 200_000
 
 
+@pytest.mark.posix
 def test_arguments_are_passed_as_they_are_without_a_shell() -> None:
     words = ["a b", "$HOME", "; touch x", "ü", "*", ""]
     out = Runner().run(python_command("import sys; print(repr(sys.argv[1:]))", *words), timeout=LONG_SECONDS)
@@ -113,6 +114,7 @@ def test_a_failure_of_the_program_takes_precedence_over_one_of_its_reader() -> N
         Runner().run_streaming(python_command("pass"), fail_to_read, timeout=LONG_SECONDS)
 
 
+@pytest.mark.posix
 def test_a_reader_that_fails_leaves_no_process_behind() -> None:
     pids: list[int] = []
 
@@ -130,6 +132,7 @@ def test_a_reader_that_fails_leaves_no_process_behind() -> None:
         os.kill(pids[0], 0)
 
 
+@pytest.mark.posix
 def test_the_time_limit_holds_for_what_a_wrapper_script_has_started(tmp_path: Path) -> None:
     wrapper = tmp_path / "ffmpeg"
     wrapper.write_text(f"#!/bin/sh\n( sleep 2; touch {tmp_path / 'late'} )\n:\n")
@@ -139,6 +142,7 @@ def test_the_time_limit_holds_for_what_a_wrapper_script_has_started(tmp_path: Pa
     assert not (tmp_path / "late").exists()
 
 
+@pytest.mark.posix
 def test_a_program_does_not_outlive_a_muxer_that_is_killed() -> None:
     code = """
 import os, sys

@@ -39,6 +39,7 @@ def write_program(path: Path, mode: int = 0o755) -> Path:
     return path
 
 
+@pytest.mark.posix
 @pytest.mark.parametrize(("program", "subpath"), LAYOUTS)
 def test_a_build_in_thirdparty_takes_precedence_over_the_path(thirdparty: Path, program: ProgramPath, subpath: str) -> None:
     on_path = program(program.name)
@@ -47,6 +48,7 @@ def test_a_build_in_thirdparty_takes_precedence_over_the_path(thirdparty: Path, 
     assert program(program.name) == str(build) != on_path
 
 
+@pytest.mark.posix
 @pytest.mark.parametrize(("program", "subpath"), LAYOUTS)
 def test_the_installer_searches_the_same_folders(thirdparty: Path, program: ProgramPath, subpath: str) -> None:
     build = write_program(thirdparty / subpath)
@@ -55,6 +57,7 @@ def test_the_installer_searches_the_same_folders(thirdparty: Path, program: Prog
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == f"{build}\n"
 
 
+@pytest.mark.posix
 def test_a_configured_path_takes_precedence(thirdparty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_program(thirdparty / "openssl/openssl")
     mine, other = write_program(tmp_path / "mine/openssl"), write_program(tmp_path / "bin/openssl3")
@@ -63,6 +66,7 @@ def test_a_configured_path_takes_precedence(thirdparty: Path, tmp_path: Path, mo
     assert OPENSSL("openssl3") == str(other)
 
 
+@pytest.mark.posix
 def test_a_build_that_is_not_executable_is_named(thirdparty: Path) -> None:
     build = write_program(thirdparty / "openssl/openssl-3.0.13/bin/openssl", mode=0o644)
     with pytest.raises(ValueError, match="chmod") as caught:
@@ -70,6 +74,7 @@ def test_a_build_that_is_not_executable_is_named(thirdparty: Path) -> None:
     assert str(build) in str(caught.value)
 
 
+@pytest.mark.posix
 def test_two_builds_are_ambiguous(thirdparty: Path) -> None:
     both = [write_program(thirdparty / f"ffmpeg/ffmpeg-{version}/bin/ffprobe") for version in ("6", "7")]
     with pytest.raises(ValueError, match="more than one") as caught:

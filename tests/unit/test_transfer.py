@@ -41,6 +41,7 @@ def test_a_length_other_than_announced_is_a_transient_error(tmp_path: Path, stop
         receive_file([b"abcdef"], tmp_path / "file", expected=expected, source="RWS", stop=stop)
 
 
+@pytest.mark.posix
 def test_only_this_account_can_read_a_file(tmp_path: Path) -> None:
     with open_private(tmp_path / "file") as file:
         file.write(b"x")
@@ -99,6 +100,7 @@ def test_another_error_of_the_disk_is_passed_on(tmp_path: Path) -> None:
         raise PermissionError(errno.EACCES, "no")
 
 
+@pytest.mark.posix
 def test_a_link_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "precious").write_text("x")
     (tmp_path / "file").symlink_to(tmp_path / "precious")
@@ -107,6 +109,7 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
     assert (tmp_path / "precious").read_text() == "x"
 
 
+@pytest.mark.posix
 def test_a_file_that_was_open_to_others_is_closed_to_them(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "file").chmod(0o666)

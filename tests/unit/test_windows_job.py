@@ -38,6 +38,7 @@ def test_windows_ends_what_is_in_the_job_when_its_last_handle_is_closed(kernel32
     assert kernel32.CreateJobObjectW.restype is ctypes.c_void_p  # type: ignore[attr-defined]
 
 
+@pytest.mark.posix
 def test_each_program_has_a_job_that_is_released(kernel32: Kernel32) -> None:
     jobs: list[dict[int, list[int]]] = []
     pid = Runner().run_streaming(
@@ -49,6 +50,7 @@ def test_each_program_has_a_job_that_is_released(kernel32: Kernel32) -> None:
     assert kernel32.jobs == {}
 
 
+@pytest.mark.posix
 def test_the_time_limit_ends_what_a_wrapper_has_started(kernel32: Kernel32, tmp_path: Path) -> None:
     wrapper = tmp_path / "ffmpeg"
     wrapper.write_text(f"#!/bin/sh\n( sleep 2; touch {tmp_path / 'late'} )\n:\n")
@@ -59,6 +61,7 @@ def test_the_time_limit_ends_what_a_wrapper_has_started(kernel32: Kernel32, tmp_
     assert kernel32.jobs == {}
 
 
+@pytest.mark.posix
 def test_child_processes_end_with_their_program(kernel32: Kernel32, tmp_path: Path) -> None:
     wrapper = tmp_path / "ffmpeg"
     wrapper.write_text("#!/bin/sh\nsleep 600 >/dev/null 2>&1 &\necho $!\n")
@@ -67,6 +70,7 @@ def test_child_processes_end_with_their_program(kernel32: Kernel32, tmp_path: Pa
     wait_until(lambda: not is_running(left), 30, "the end of what was left")
 
 
+@pytest.mark.posix
 @pytest.mark.parametrize("refused", ["CreateJobObjectW", "SetInformationJobObject", "AssignProcessToJobObject"])
 def test_a_program_runs_without_a_job_when_windows_refuses_one(
     kernel32: Kernel32, monkeypatch: pytest.MonkeyPatch, refused: str

@@ -21,6 +21,7 @@ def create_leftover(folder: Path, name: str = "muxer-job-0_dead_0") -> Path:
     return path
 
 
+@pytest.mark.posix
 def test_a_job_has_a_private_folder_that_is_removed_afterwards(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path, "single")
     with workspace.job_folder() as folder:
@@ -54,6 +55,7 @@ def test_a_second_instance_gets_a_clear_error(tmp_path: Path) -> None:
     assert first.path == tmp_path
 
 
+@pytest.mark.posix
 def test_a_removed_folder_is_created_and_locked_again_and_logged_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -72,6 +74,7 @@ def test_a_removed_folder_is_created_and_locked_again_and_logged_once(
         Workspace(folder, "single")
 
 
+@pytest.mark.posix
 def test_a_removed_folder_that_another_instance_created_again_stays_with_that_instance(tmp_path: Path) -> None:
     workspace = Workspace(folder := create_folder(tmp_path / "temp"), "single")
     shutil.rmtree(folder)
@@ -113,6 +116,7 @@ def test_a_link_in_place_of_the_lock_does_not_change_the_linked_file(tmp_path: P
     assert (tmp_path / "precious").read_text() == "do not lose this"
 
 
+@pytest.mark.posix
 def test_the_default_folder_is_below_the_system_s_and_names_the_instance(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -122,6 +126,7 @@ def test_the_default_folder_is_below_the_system_s_and_names_the_instance(
     assert stat.S_IMODE(workspace.path.stat().st_mode) == 0o700
 
 
+@pytest.mark.posix
 @pytest.mark.parametrize("kind", ["link", "file"])
 def test_a_default_folder_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))

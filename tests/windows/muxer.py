@@ -100,12 +100,12 @@ class WindowsMuxer:
         command = ["wine", VENV_PYTHON, "muxer_process.py", "--config-file=muxer.cfg"]
         environment = self.machine.environment()
         pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-        with subprocess.Popen(command, cwd=self.config.parent, env=environment, **pipes) as started:  # type: ignore[call-overload]
-            process = WindowsProcess(self, started)
-            try:
-                yield process
-            finally:
-                process.kill()
+        started = subprocess.Popen(command, cwd=self.config.parent, env=environment, **pipes)  # type: ignore[call-overload]
+        process = WindowsProcess(self, started)
+        try:
+            yield process
+        finally:
+            process.kill()
 
     def log_lines(self, message: str = "") -> list[dict[str, Any]]:
         """Return the lines of the log, those with this `message` if it is given. A line being written is left out."""
@@ -165,11 +165,12 @@ class WindowsProcess:
 
     def kill(self) -> None:
         """End it as the task manager does, if it runs."""
-        if self._started.poll() is None and self._lock_text():
-            self.muxer.machine.run_program("taskkill", "/F", "/PID", str(self.process_id))
-        if self._started.poll() is None:
+        try:
+            if self._started.poll() is None and self._lock_text():
+                self.muxer.machine.run_program("taskkill", "/F", "/PID", str(self.process_id), seconds=60)
+        finally:
             self._started.kill()
-        self._started.wait(RUN_SECONDS)
+            self._started.wait(RUN_SECONDS)
 
     def _read_output(self) -> None:
         assert self._started.stdout is not None

@@ -9,7 +9,9 @@ import pytest
 from lab.cases import Case
 from lab.lab import Lab
 from muxer.config.keystore import KEY_FILE, KEYSTORE_FILE
+from muxer.config.types import MAX_WINDOWS_TEMP_LENGTH
 from muxer.system.exit_codes import EXIT_CONFIG, EXIT_SOME_FAILED
+from tests.windows.machine import windows_path
 from tests.windows.muxer import WindowsMuxer, held_files
 
 pytestmark = pytest.mark.long
@@ -88,3 +90,13 @@ def test_the_log_is_rotated_and_goes_on_while_another_program_has_it_open(make_l
         process.wait_until(lambda: rotated.stat().st_ino != earlier, "the next rotation")
         process.send_control("c")
         assert process.wait() == 0, process.output
+
+
+def test_a_temp_dir_with_a_long_path_is_refused_at_the_start(make_lab: Make, muxer: WindowsMuxer) -> None:
+    lab = make_lab()
+    (folder := muxer.folder / ("x" * MAX_WINDOWS_TEMP_LENGTH)).mkdir()
+    muxer.write_config(lab)
+    text = muxer.config.read_text(encoding="utf-8").replace(windows_path(muxer.temp), windows_path(folder))
+    muxer.config.write_text(text, encoding="utf-8")
+    done = muxer.run_muxer()
+    assert done.code == EXIT_CONFIG and f"must have at most {MAX_WINDOWS_TEMP_LENGTH}" in done.err
