@@ -21,6 +21,7 @@ class Look:
     unknown: str = ""
 
 
+METADATA_PROBLEMS = "its metadata are unusable"
 # A finding lists the first problems of the metadata of a call.
 MAX_SHOWN_PROBLEMS = 5
 Looks = Mapping[str, Look]
@@ -81,7 +82,7 @@ def judge_call(
     """
     judge = _Judge(call, looks, envelopes, rules)
     if selection.problems:
-        judge.add(FindingKind.UNCHECKED, "", f"its metadata are unusable: {_join_problems(selection.problems)}")
+        judge.add(FindingKind.UNCHECKED, "", f"{METADATA_PROBLEMS}: {_join_problems(selection.problems)}")
     for target in selection.targets:
         judge.judge_target(target)
     screens = [screen for target in selection.targets for screen in target.screens]
