@@ -16,6 +16,7 @@ from muxer.audit.file_look import FileLook
 from muxer.audit.findings import Finding, FindingKind
 from muxer.audit.ledger import HOUR_SECONDS, AuditLedger
 from muxer.audit.pace import Pace
+from muxer.audit.report import format_epoch
 from muxer.audit.spans import SLICE_MS, Span
 from muxer.config.schema import Config
 from muxer.crypto.recipients import certificate_recipient, envelope_recipients
@@ -76,9 +77,10 @@ class Auditor:
         # Recordings of the current slice that RWS fails for, and why.
         self._unread: dict[str, str] = {}
 
-    def audit_calls(self) -> Iterator[Sequence[AuditedCall]]:
-        """Audit everything that was not audited yet. Yields the calls after each part, which is recorded then.
+    def audit_calls(self, at_a_time: int = CALLS_AT_A_TIME) -> Iterator[Sequence[AuditedCall]]:
+        """Audit everything that was not audited yet. Yields up to `at_a_time` calls, then records them as audited.
 
+        What stops while a caller works on calls that were yielded is therefore repeated for them.
         Raises the error of a service that is unavailable; then a later audit with the same ledger goes on here.
         """
         slices, done = self._scope.divide(), self._ledger.read_fact("slices_done", 0)
@@ -89,7 +91,7 @@ class Auditor:
         activity.add_progress(done * SLICE_MS * 1000)
         try:
             for number in range(done, len(slices)):
-                yield from self._audit_slice(slices[number])
+                yield from self._audit_slice(slices[number], at_a_time)
                 self._ledger.end_slice(number + 1)
         finally:
             self._ahead.close()
@@ -103,7 +105,7 @@ class Auditor:
         since = self._scope.encrypted_since or _valid_since(certificates)
         return SiteRules(datetime.now(UTC) - timedelta(minutes=minutes), current, since if certificates else None)
 
-    def _audit_slice(self, span: Span | None) -> Iterator[Sequence[AuditedCall]]:
+    def _audit_slice(self, span: Span | None, at_a_time: int) -> Iterator[Sequence[AuditedCall]]:
         query = span.query if span is not None else self._scope.query
         hours: set[int] = set()
         try:
@@ -111,11 +113,14 @@ class Auditor:
                 self._read_calls(migration_query(query, self._config.advanced.pagination), span), CALLS_AT_A_TIME
             )
             for part, audited in self._ahead.read_slices(calls, self._audit_part):
-                self._record_part(audited)
+                for first in range(0, len(audited), at_a_time):
+                    yield audited[first : first + at_a_time]
+                    self._record_part(audited[first : first + at_a_time])
                 activity.add_progress(self._measure_progress(part, hours))
-                yield audited
         except QueryIncomplete as error:
-            self._ledger.add_findings([Finding(FindingKind.UNCHECKED, "", "", str(error))])
+            # The slice is named: those of several slices are findings of their own.
+            name = "" if span is None else f"calls that began from {format_epoch(span.start / 1000)}"
+            self._ledger.add_findings([Finding(FindingKind.UNCHECKED, "", name, str(error))])
         activity.add_progress((SLICE_MS - len(hours) * HOUR_SECONDS * 1000) * 1000)
 
     def _measure_progress(self, part: Sequence[CallRecording], hours: set[int]) -> int:

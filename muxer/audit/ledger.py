@@ -45,6 +45,7 @@ class AuditLedger:
         Raises ConfigError when it belongs to another audit or is no such file, LocalResourceError when it cannot be written.
         """
         self._path = path
+        self._compared = 0
         try:
             is_new = not path.exists() or not path.stat().st_size
             if is_new:
@@ -125,7 +126,9 @@ class AuditLedger:
                 self._database.executemany("INSERT OR IGNORE INTO doubtful VALUES (?, ?, ?, ?)", rows)
                 sets = [(_encode_set(one),) for one in verdict.source_sets]
                 self._database.executemany("INSERT OR IGNORE INTO source_sets VALUES (?)", sets)
+            counts["deep"] = self._compared
             self._write_facts({name: self.read_fact(name, 0) + counts[name] for name in COUNTS if counts[name]})
+        self._compared = 0
 
     def _add_findings(self, findings: Iterable[Finding]) -> None:
         rows = [(one.kind.value, one.recording, one.file, one.detail, one.target, one.started) for one in findings]
@@ -136,6 +139,10 @@ class AuditLedger:
         """Record findings; one that is known already is not repeated."""
         with self._transaction():
             self._add_findings(findings)
+
+    def count_compared(self, files: int) -> None:
+        """Add compared files to the counts, with the next calls that are recorded."""
+        self._compared += files
 
     def record_places(self, folders: Iterable[str], names: Iterable[str]) -> None:
         """Record the folders that contain muxed files, as texts, and the names that metadata give to files."""
@@ -178,7 +185,8 @@ class AuditLedger:
     def record_repair(self, finding: Finding, what: str) -> None:
         """Record what a repair did about a finding."""
         key = (what, finding.kind.value, finding.recording, finding.file)
-        self._database.execute("UPDATE findings SET repair = ? WHERE kind = ? AND recording = ? AND file = ?", key)
+        with self._transaction():
+            self._database.execute("UPDATE findings SET repair = ? WHERE kind = ? AND recording = ? AND file = ?", key)
 
     def count_findings(self) -> dict[FindingKind, int]:
         """Return the number of findings of each kind, in the order of :class:`FindingKind`."""
