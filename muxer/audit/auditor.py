@@ -16,6 +16,7 @@ from muxer.audit.file_look import FileLook
 from muxer.audit.findings import Finding, FindingKind
 from muxer.audit.ledger import HOUR_SECONDS, AuditLedger
 from muxer.audit.pace import Pace
+from muxer.audit.report import format_epoch
 from muxer.audit.spans import SLICE_MS, Span
 from muxer.config.schema import Config
 from muxer.crypto.recipients import certificate_recipient, envelope_recipients
@@ -130,7 +131,9 @@ class Auditor:
                 activity.add_progress(self._measure_progress(part, hours))
                 yield
         except QueryIncomplete as error:
-            self._ledger.add_findings([Finding(FindingKind.UNCHECKED, "", "", str(error))])
+            # The slice is named: those of several slices are findings of their own.
+            name = "" if span is None else f"calls that began from {format_epoch(span.start / 1000)}"
+            self._ledger.add_findings([Finding(FindingKind.UNCHECKED, "", name, str(error))])
         activity.add_progress((SLICE_MS - len(hours) * HOUR_SECONDS * 1000) * 1000)
 
     def _measure_progress(self, part: Sequence[CallRecording], hours: set[int]) -> int:

@@ -21,6 +21,9 @@ class Look:
     unknown: str = ""
 
 
+METADATA_PROBLEMS = "its metadata are unusable"
+# A finding lists the first problems of the metadata of a call.
+MAX_SHOWN_PROBLEMS = 5
 Looks = Mapping[str, Look]
 # Issuer and serial number of each recipient.
 Recipients = frozenset[bytes]
@@ -53,6 +56,11 @@ class CallVerdict:
     compared: int = 0
 
 
+def has_stated_length(media: MediaFile, info: ObjectInfo) -> bool:
+    """Whether a stored file has the length that its metadata state; any but 0 when they state none."""
+    return info.length == media.stated_size if media.stated_size else info.length > 0
+
+
 def wanted_looks(selection: TargetSelection) -> dict[str, MediaFile]:
     """Return the files to look for in the storages, by mediaId: the muxed files that count, and all sources."""
     found: dict[str, MediaFile] = {}
@@ -75,13 +83,18 @@ def judge_call(
     recipients of encrypted files by mediaId; without an entry, an envelope cannot be read.
     """
     judge = _Judge(call, looks, envelopes, rules)
-    for problem in selection.problems:
-        judge.add(FindingKind.UNCHECKED, "", f"its metadata are unusable: {problem}")
+    if selection.problems:
+        judge.add(FindingKind.UNCHECKED, "", f"{METADATA_PROBLEMS}: {_join_problems(selection.problems)}")
     for target in selection.targets:
         judge.judge_target(target)
     screens = [screen for target in selection.targets for screen in target.screens]
     source_sets = frozenset(envelopes[one.media_id] for one in screens if one.media_id in envelopes)
     return CallVerdict(tuple(judge.findings), judge.files, judge.pending, tuple(judge.doubtful), source_sets)
+
+
+def _join_problems(problems: Sequence[str]) -> str:
+    more = len(problems) - MAX_SHOWN_PROBLEMS
+    return "; ".join(problems[:MAX_SHOWN_PROBLEMS]) + (f"; and {more} more" if more > 0 else "")
 
 
 class _Judge:
@@ -150,7 +163,7 @@ class _Judge:
             self.add(FindingKind.UNCHECKED, media.media_id, look.unknown, name)
         elif not look.found:
             self.add(FindingKind.FILE_MISSING, media.media_id, "there is an entry, but no file in the storage", name)
-        elif look.info is not None and look.info.length != media.stated_size:
+        elif look.info is not None and not has_stated_length(media, look.info):
             detail = f"{look.info.length} bytes are stored, the metadata say {media.stated_size}"
             self.add(FindingKind.WRONG_LENGTH, media.media_id, detail, name)
         self._judge_encryption(target, media)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from muxer.audit.findings import Finding, FindingKind
 from muxer.audit.pace import Pace
-from muxer.errors import MediaNotFound, MuxerError, Stopped
+from muxer.errors import EncryptionError, MediaNotFound, MuxerError, Stopped
 from muxer.gir.models import CallRecording, MediaFile, to_microseconds
 from muxer.gir.targets import MuxTarget
 from muxer.net.circuit_breaker import RCS
@@ -88,7 +88,9 @@ class DeepCheck:
 
     def _fetch_result(self, target: MuxTarget, media: MediaFile, path: Path) -> None:
         self._pace.await_turn()
-        if media.pkcs7_envelope is not None and self._services.rcs is not None:
+        if media.pkcs7_envelope is not None:
+            if self._services.rcs is None:
+                raise EncryptionError("it is encrypted, and [rcs] base_uri is empty")
             fetch = partial(self._services.rcs.play_screen, target.recording_id, media.media_id, path, media.relative_paths)
             self._services.repeat(f"fetch through {RCS}", fetch)
             return

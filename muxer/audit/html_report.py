@@ -15,6 +15,7 @@ from itertools import groupby, islice
 from typing import IO
 
 from muxer import __version__
+from muxer.audit.call_rules import METADATA_PROBLEMS
 from muxer.audit.findings import TEXTS, Finding, FindingKind
 from muxer.audit.ledger import AuditLedger
 from muxer.audit.orphans import recording_of_name
@@ -49,18 +50,19 @@ def write_report(out: IO[str], ledger: AuditLedger, now: datetime, *, names: boo
         f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head><body>\n'
         f"<h1>Audit of muxed recordings</h1>\n"
         f'<p class="verdict{"" if summary.is_complete else " bad"}">{escape(summary.describe())}.</p>\n'
-        f"<p>{escape(_describe_scope(summary))} Written on {now.astimezone(UTC):%Y-%m-%d at %H:%M} UTC by Recording Muxer "
-        f"{escape(__version__)}.</p>\n"
+        f"<p>{escape(_describe_scope(summary, names))} "
+        f"Written on {now.astimezone(UTC):%Y-%m-%d at %H:%M} UTC by Recording Muxer {escape(__version__)}.</p>\n"
     )
     for part in (*_draw_chart(list(ledger.read_hours())), *_kind_table(summary), *_finding_table(ledger, summary, names)):
         out.write(part)
     out.write("</body></html>\n")
 
 
-def _describe_scope(summary: AuditSummary) -> str:
+def _describe_scope(summary: AuditSummary, names: bool) -> str:
     request = summary.request
     if request.get("query"):
-        return f"Calls that the query {request['query']} finds."
+        # A query may have phone numbers and names.
+        return f"Calls that the query {request['query']} finds." if names else "Calls that a query finds."
     begin, end = format_epoch(request["from"] / 1000), format_epoch(summary.until / 1000)
     return f"Calls that began from {begin} to before {end}."
 
@@ -124,16 +126,23 @@ def _finding_table(ledger: AuditLedger, summary: AuditSummary, names: bool) -> I
         yield f"<p class='calm'>The first {MAX_ROWS:,} of {total:,}; the output of --json has all.</p>\n"
     yield "<table><tr><th>call began (UTC)</th><th>recording</th><th>what is wrong</th></tr>\n"
     rows = islice(ledger.read_findings(), MAX_ROWS)
-    yield from _finding_rows((finding if names else _without_names(finding), repair) for finding, repair in rows)
+    yield from _finding_rows(row if names else (_without_names(row[0]), _hide_names(row[1])) for row in rows)
     yield "</table>\n"
 
 
 def _without_names(finding: Finding) -> Finding:
     """Remove what may contain the name of a person."""
     if recording_of_name(finding.file) is not None:
-        return finding
-    detail = _ADDRESS.sub("…", finding.detail)
-    return replace(finding, file="", detail=detail.replace(finding.file, "its file") if finding.file else detail)
+        return replace(finding, detail=_hide_names(finding.detail))
+    if finding.detail.startswith(METADATA_PROBLEMS):
+        return replace(finding, detail=f"{METADATA_PROBLEMS}; --names and --json show why")
+    detail = finding.detail.replace(finding.file, "its file") if finding.file else finding.detail
+    return replace(finding, file="", detail=_hide_names(detail))
+
+
+def _hide_names(text: str) -> str:
+    """Replace addresses and names of files, but those of muxed files."""
+    return _ADDRESS.sub(lambda found: found[0] if recording_of_name(found[0].rstrip(",;")) is not None else "…", text)
 
 
 def _finding_rows(findings: Iterable[tuple[Finding, str]]) -> Iterator[str]:

@@ -186,7 +186,8 @@ class AuditLedger:
     def record_repair(self, finding: Finding, what: str) -> None:
         """Record what a repair did about a finding."""
         key = (what, finding.kind.value, finding.recording, finding.file)
-        self._database.execute("UPDATE findings SET repair = ? WHERE kind = ? AND recording = ? AND file = ?", key)
+        with self._transaction():
+            self._database.execute("UPDATE findings SET repair = ? WHERE kind = ? AND recording = ? AND file = ?", key)
 
     def count_findings(self) -> dict[FindingKind, int]:
         """Return the number of findings of each kind, in the order of :class:`FindingKind`."""

@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 import logging
 import re
+import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from functools import partial
 
 from muxer.audit.findings import Finding, FindingKind
 from muxer.audit.ledger import AuditLedger
 from muxer.audit.pace import Pace
 from muxer.errors import MuxerError, Stopped
 from muxer.gir.muxed_names import MAX_PREFIX_LENGTH
+from muxer.net.circuit_breaker import RWS
 from muxer.pipeline.services import Services
-from muxer.storage.base import MediaLocation, StoredFile
+from muxer.storage.base import MediaLocation, Storage, StoredFile
 from muxer.system.json_codec import from_json
 
 log = logging.getLogger(__name__)
@@ -34,6 +38,14 @@ class Orphan:
 
     location: MediaLocation
     stored: StoredFile
+
+    @property
+    def description(self) -> str:
+        """What the listing says of it: the same text in two listings of an unchanged file."""
+        place = self.location.folder if not self.location.bucket else f"{self.location.bucket}/{self.location.folder}"
+        modified = self.stored.modified
+        age = "" if modified is None else f", stored on {datetime.fromtimestamp(modified, UTC):%Y-%m-%d %H:%M} UTC"
+        return f"{self.stored.info.length} bytes in {place}{age}"
 
 
 def recording_of_name(name: str) -> str | None:
@@ -57,15 +69,16 @@ class OrphanSearch:
             except Stopped:
                 raise
             except MuxerError as error:
+                if self._services.circuit_breaker.is_open(RWS):
+                    raise
                 place = folder.url if not folder.bucket else f"{folder.bucket}/{folder.folder}"
                 self._ledger.add_findings([Finding(FindingKind.UNCHECKED, "", place, f"it cannot be listed: {error}")])
 
     def _search_folder(self, folder: MediaLocation) -> Iterator[Orphan]:
         store = self._services.stores.for_location(folder)
-        self._pace.await_turn()
         young: list[Orphan] = []
-        for stored in store.list_folder(folder):
-            if _MUXED_NAME.fullmatch(stored.name) is None or self.is_named(stored.name):
+        for stored in self._list_unknown(store, folder):
+            if self._may_be_named(stored.name):
                 continue
             orphan = Orphan(folder.sibling(stored.name), stored)
             if stored.modified is None or self._now() - stored.modified < YOUNG_SECONDS:
@@ -75,7 +88,36 @@ class OrphanSearch:
         if young:
             if self._services.stop.wait(SETTLE_SECONDS):
                 raise Stopped("the audit was stopped")
-            yield from (one for one in young if not self.is_named(one.stored.name) and store.head(one.location) is not None)
+            for one in young:
+                if not self._may_be_named(one.stored.name) and store.head(one.location) is not None:
+                    yield one
+
+    def _list_unknown(self, store: Storage, folder: MediaLocation) -> Iterator[StoredFile]:
+        """Yield the muxed files of a folder that no audited call has.
+
+        The listing is read to its end first: a server would not wait while RWS is asked, or for the allowed hours.
+        """
+        self._pace.await_turn()
+        with tempfile.TemporaryFile("w+", encoding="utf-8", dir=self._services.workspace.path) as listed:
+            for stored in store.list_folder(folder):
+                if _MUXED_NAME.fullmatch(stored.name) is not None and not self._ledger.is_known_name(stored.name):
+                    listed.write(json.dumps(asdict(stored)) + "\n")
+            listed.seek(0)
+            for line in listed:
+                yield from_json(StoredFile, json.loads(line))
+
+    def _may_be_named(self, name: str) -> bool:
+        """Whether metadata name a file. When RWS fails for its recording, that is a finding."""
+        try:
+            return self.is_named(name)
+        except Stopped:
+            raise
+        except MuxerError as error:
+            if self._services.circuit_breaker.is_open(RWS):
+                raise
+            detail = f"whether metadata name it is unknown: {error}"
+            self._ledger.add_findings([Finding(FindingKind.UNCHECKED, "", name, detail)])
+            return True
 
     def is_named(self, name: str) -> bool:
         """Whether metadata name a file of this name, or may do so: the recording of some names cannot be known."""
@@ -88,21 +130,25 @@ class OrphanSearch:
         )
         if screen is None:
             # Characters that a name cannot contain are replaced by this one: the id may be another.
-            return "_" in recording and self._services.rws.fetch_call_recording(recording) is None
+            return "_" in recording and not self._has_call(recording)
         return any(name in media.known_names for media in screen.media)
 
-    def delete_orphan(self, orphan: Orphan) -> str:
-        """Delete an orphan that is old enough and stored unchanged. Returns what was done."""
+    def _has_call(self, recording: str) -> bool:
+        fetch = partial(self._services.rws.fetch_call_recording, recording)
+        return self._services.repeat("reading the call recording", fetch) is not None
+
+    def delete_orphan(self, orphan: Orphan, listed_before: str) -> str:
+        """Delete an orphan that is old enough, and as another listing described it. Returns what was done."""
         if orphan.stored.modified is None or self._now() - orphan.stored.modified < MIN_DELETE_AGE_SECONDS:
             return "not deleted: it was stored less than a week ago, or its age is unknown"
-        store = self._services.stores.for_location(orphan.location)
+        if orphan.description != listed_before:
+            return "not deleted: two listings differ"
+        recording = recording_of_name(orphan.stored.name)
+        if recording is None or not self._has_call(recording):
+            return "not deleted: RWS does not know its recording, which may be of another contact center"
         if self.is_named(orphan.stored.name):
             return "not deleted: metadata name it by now"
-        listed = {
-            one.name: one.info for one in store.list_folder(orphan.location.sibling("")) if one.name == orphan.stored.name
-        }
-        if listed.get(orphan.stored.name) != orphan.stored.info:
-            return "not deleted: two listings differ"
+        store = self._services.stores.for_location(orphan.location)
         store.delete_file(orphan.location)
         log.info("orphan deleted", extra={"fields": {"file": orphan.stored.name}})
         return "deleted"

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
+from muxer.audit.call_rules import has_stated_length
 from muxer.audit.file_look import FileLook
 from muxer.audit.findings import Finding, FindingKind
 from muxer.audit.ledger import AuditLedger
@@ -118,7 +119,7 @@ class Repairer:
 
     def _is_stored(self, media: MediaFile) -> bool:
         look = self._look.look_at_result(media)
-        return look is not None and look.info is not None and look.info.length == media.stated_size
+        return look is not None and look.info is not None and has_stated_length(media, look.info)
 
     def _select_targets(self, recording: str) -> Sequence[MuxTarget]:
         call = self._services.rws.fetch_call_recording(recording)

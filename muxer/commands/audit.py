@@ -6,6 +6,7 @@ import argparse
 import io
 import json
 import logging
+import os
 import sys
 import tempfile
 import time
@@ -31,7 +32,7 @@ from muxer.audit.report import AuditSummary, finding_facts, report_facts
 from muxer.audit.spans import Span, parse_audit_time
 from muxer.commands._shared.common import create_parser, exit_code_of, show_table
 from muxer.commands._shared.embedded_muxer import Outcome, run_command
-from muxer.errors import ConfigError, Problem
+from muxer.errors import ConfigError, MuxerError, Problem, Stopped, format_error
 from muxer.gir.models import parse_time
 from muxer.pipeline.job import JobOptions
 from muxer.status.progress import format_duration
@@ -135,6 +136,9 @@ def _read_options(arguments: argparse.Namespace) -> tuple[AuditScope, AllowedHou
     hours = read_option("--hours", arguments.hours, AllowedHours.parse)
     sample = read_option("--sample", arguments.sample, Sample.parse) or Sample()
     since = read_option("--encrypted-since", arguments.encrypted_since, _parse_time)
+    folder = arguments.html.absolute().parent if arguments.html is not None else None
+    if folder is not None and not os.access(folder, os.W_OK):
+        problems.append(Problem("--html", f"the folder {folder} does not exist or is not writable"))
     if start is not None and end is not None and start >= end:
         problems.append(Problem("--to", "it is not after --from"))
     problems += _find_conflicts(arguments)
@@ -149,6 +153,7 @@ def _read_options(arguments: argparse.Namespace) -> tuple[AuditScope, AllowedHou
         "own_shard": arguments.own_shard,
         "deep": f"{sample.part}/{sample.whole}" if arguments.deep else None,
         "orphans": arguments.orphans,
+        "encrypted_since": since.isoformat() if since is not None else None,
     }
     return scope, hours, sample, request
 
@@ -241,10 +246,7 @@ def _list_orphans(muxer: ServiceParts, ledger: AuditLedger, pace: Pace) -> None:
 
 
 def _orphan_finding(orphan: Orphan) -> Finding:
-    place = orphan.location.folder if not orphan.location.bucket else f"{orphan.location.bucket}/{orphan.location.folder}"
-    stored = orphan.stored
-    age = "" if stored.modified is None else f", stored on {datetime.fromtimestamp(stored.modified, UTC):%Y-%m-%d %H:%M} UTC"
-    return Finding(FindingKind.ORPHAN, "", stored.name, f"{stored.info.length} bytes in {place}{age}")
+    return Finding(FindingKind.ORPHAN, "", orphan.stored.name, orphan.description)
 
 
 def _wanted_repairs(arguments: argparse.Namespace, ledger: AuditLedger) -> int:
@@ -276,14 +278,22 @@ def _repair_all(
                 for finding, what in repairer.repair_findings():
                     log.info("%s: %s: %s", finding.recording, TEXTS[finding.kind].title, what)
         if arguments.delete_orphans:
-            search = OrphanSearch(muxer.services, ledger, pace)
-            known = {finding.file: finding for finding, _ in ledger.read_findings() if finding.kind is FindingKind.ORPHAN}
-            for orphan in list(search.find_orphans()):
-                if (listed := known.get(orphan.stored.name)) is not None:
-                    what = search.delete_orphan(orphan)
-                    ledger.record_repair(listed, what)
-                    log.info("%s: %s", orphan.stored.name, what)
+            _delete_orphans(OrphanSearch(muxer.services, ledger, pace), ledger)
     return lambda: EXIT_OK
+
+
+def _delete_orphans(search: OrphanSearch, ledger: AuditLedger) -> None:
+    known = {finding.file: finding for finding, _ in ledger.read_findings() if finding.kind is FindingKind.ORPHAN}
+    for orphan in search.find_orphans():
+        if (listed := known.get(orphan.stored.name)) is not None:
+            try:
+                what = search.delete_orphan(orphan, listed.detail)
+            except Stopped:
+                raise
+            except MuxerError as error:
+                what = f"not deleted: {format_error(error)}"
+            ledger.record_repair(listed, what)
+            log.info("%s: %s", orphan.stored.name, what)
 
 
 def _show_result(arguments: argparse.Namespace, ledger: AuditLedger) -> int:

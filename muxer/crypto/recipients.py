@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import io
 import re
 
@@ -20,7 +19,7 @@ def envelope_recipients(pem: str) -> frozenset[Recipient]:
     """Return the recipients of a PEM envelope. Raises EncryptionError when it cannot be read."""
     try:
         return frozenset(_read_envelope(_open_pem(pem)))
-    except (ber.BerError, binascii.Error) as error:
+    except ValueError as error:  # From BER, or from Base64.
         raise EncryptionError(f"the envelope cannot be read: {error}") from error
 
 
@@ -37,7 +36,7 @@ def certificate_recipient(pem: str) -> Recipient:
         serial = reader.read_element(element)
         reader.read_element(reader.expect_header(ber.SEQUENCE, "signature"))
         return reader.read_element(reader.expect_header(ber.SEQUENCE, "issuer")) + serial
-    except (ber.BerError, binascii.Error) as error:
+    except ValueError as error:
         raise EncryptionError("an encryption certificate of RWS cannot be read", code=Code.BAD_CERTIFICATE) from error
 
 

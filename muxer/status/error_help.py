@@ -52,7 +52,7 @@ HELP_BY_CODE: dict[Code, ErrorHelp] = {
     Code.TLS: ErrorHelp(
         "The TLS connection failed",
         "`trusted_ca` lacks a certificate of the chain; the certificate is expired, or for another host name; http and https mixed up",
-        "`check` shows which certificate is wrong and why. Put the certificates of the certificate authority into the file of `trusted_ca`.",
+        "`check` shows the cause. For a certificate: put those of the certificate authority into the file of `trusted_ca`. For a port without TLS: write `http://` in `base_uri`, or the port that uses TLS.",
         _BACKS_OFF,
     ),
     Code.BROKE_OFF: ErrorHelp(

@@ -225,6 +225,43 @@ def test_a_file_that_is_encrypted_for_a_stranger_is_found(
     assert run_audit(config, "--deep", "--orphans", *since, code=0)["counts"]["deep"] == 5
 
 
+def test_an_orphan_of_a_recording_that_rws_does_not_know_is_kept(lab: Lab, config: Path) -> None:
+    """Its folder may be shared with another contact center."""
+    name = f"11111111-2222-3333-4444-555555555555_{'a' * 20}_muxed.mp4"
+    muxed_path(lab, name).write_bytes(b"x" * 1000)
+    long_ago = time.time() - WEEK_SECONDS - 60
+    os.utime(muxed_path(lab, name), (long_ago, long_ago))
+    [orphan] = run_audit(config, "--orphans", "--delete-orphans", "--yes")["list"]
+    assert (orphan["kind"], orphan["file"]) == ("orphan", name) and "another contact center" in orphan["repair"]
+    assert name in stored_muxed(lab)
+
+
+def test_an_outage_of_rws_while_orphans_are_looked_for_ends_the_audit(
+    lab: Lab, config: Path, calls: list[AddedCall], tmp_path: Path
+) -> None:
+    for letter in "abcdef":
+        muxed_path(lab, f"{calls[0].id}_{letter * 20}_muxed.mp4").write_bytes(b"x")
+    state = ("--state", str(tmp_path / "state"), "--orphans", "--query", "startTime=0")
+    requests = f"screen-recordings/{calls[0].id}"
+    lab.store.fail_next("rws", "GET", requests, 503, times=1000, headers={"Retry-After": "0"})
+    code, out, err = run_subprocess(config, "audit", "--json", "--rate", "1000", *state)
+    assert code == 1 and not out and "503" in err, (code, out, err)
+
+
+def test_a_comparison_that_was_killed_goes_on_with_the_calls_that_were_not_compared(
+    lab: Lab, config: Path, calls: list[AddedCall], tmp_path: Path
+) -> None:
+    state = tmp_path / "audit.state"
+    arguments = ("--query", "startTime=0", "--deep", "--state", str(state))
+    process = start_command(config, "audit", *arguments)
+    wait_until(lambda: state.exists() and count_calls(state), 60, "the first call")
+    process.kill()
+    process.communicate()
+    assert count_calls(state) < len(calls)
+    counts = run_audit(config, *arguments, code=0)["counts"]
+    assert counts["calls"] == counts["deep"] == len(calls)
+
+
 def test_orphans_are_deleted_after_a_week_only(lab: Lab, config: Path, calls: list[AddedCall]) -> None:
     young, old = (f"{calls[0].id}_{digest * 20}_muxed.mp4" for digest in "ab")
     for name in (young, old):
@@ -294,6 +331,7 @@ def test_an_audit_without_a_service_fails_and_says_nothing_of_completeness(lab: 
         (("--from", "2026-01-01", "--deep", "--sample", "2/1"), "--sample"),
         (("--from", "2026-01-01", "--delete-orphans", "--yes"), "--delete-orphans"),
         (("--from", "2026-01-01", "--repair"), "--repair"),
+        (("--from", "2026-01-01", "--html", "no/folder/report.html"), "--html"),
     ],
 )
 def test_wrong_options_are_named(lab: Lab, arguments: tuple[str, ...], option: str) -> None:
@@ -317,3 +355,5 @@ def test_the_report_is_one_page_without_names(lab: Lab, config: Path, calls: lis
     assert "http" not in text and "<script" not in text
     for part in TWO_AGENTS.screens:
         assert part.agent.username not in text
+    run_audit(config, "--query", "startTime=0&userName=agent1", "--html", str(page))
+    assert "agent1" not in page.read_text(encoding="utf-8")

@@ -164,7 +164,13 @@ def test_recipients_are_those_that_openssl_encrypted_for(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     "pem",
-    ["", "no PEM", "-----BEGIN PKCS7-----\n!!\n-----END PKCS7-----", "-----BEGIN PKCS7-----\nMAA=\n-----END PKCS7-----"],
+    [
+        "",
+        "no PEM",
+        "-----BEGIN PKCS7-----\nMAAé\n-----END PKCS7-----",
+        "-----BEGIN PKCS7-----\n!!\n-----END PKCS7-----",
+        "-----BEGIN PKCS7-----\nMAA=\n-----END PKCS7-----",
+    ],
 )
 def test_unreadable_envelopes_are_refused(pem: str) -> None:
     with pytest.raises(EncryptionError):

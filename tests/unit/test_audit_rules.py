@@ -187,5 +187,18 @@ def test_problems_of_the_metadata_are_stated() -> None:
     ]
 
 
+def test_all_problems_of_a_call_are_one_finding() -> None:
+    call = CallRecording.from_json({"id": "call", "region": "r", "mediaFiles": [media("audio", "audio/mp3")]})
+    problems = tuple(f"problem {number}" for number in range(7))
+    [found] = judge_call(call, TargetSelection((), problems), {}, {}, SiteRules(NOW)).findings
+    assert "problem 0; problem 1;" in found.detail and found.detail.endswith("problem 4; and 2 more")
+
+
+@pytest.mark.parametrize(("size", "length", "expected"), [(None, SIZE, []), ("", SIZE, []), (None, 0, ["wrong_length"])])
+def test_metadata_without_a_length_contradict_no_file_with_content(size: Any, length: int, expected: list[str]) -> None:
+    screens = [SCREEN, MUXED | {"size": size}]
+    assert kinds(judge(screens, looks={"muxed": Look(True, ObjectInfo(length))})) == expected
+
+
 def test_every_kind_has_its_texts() -> None:
     assert set(TEXTS) == set(FindingKind)

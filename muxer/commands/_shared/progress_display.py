@@ -32,8 +32,10 @@ class ProgressDisplay(Protocol):
 
 @contextmanager
 def open_display(mask: Mask, *, steps: bool) -> Iterator[ProgressDisplay]:
-    """Yield a display that also prints warnings of the log, without secrets. Where there are no bars, it prints the lines of
-    the command, too, and with `steps` each finished step."""
+    """Yield a display that also prints warnings of the log, without secrets.
+
+    Where there are no bars, the lines of the command are printed, too, and with `steps` each finished step.
+    """
     has_bars = sys.stderr.isatty()
     display: ProgressDisplay = _BarDisplay() if has_bars else _LineDisplay()
     handler = _DisplayHandler(lambda line: display.write_line(mask(line)), steps=steps and not has_bars, lines=not has_bars)
