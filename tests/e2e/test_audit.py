@@ -178,6 +178,8 @@ def test_a_flipped_byte_and_a_file_of_other_sources_are_found_by_comparison(
     assert kinds_of(report) == {("damaged", flipped.id), ("damaged", exchanged.id)}
     run_audit(config, "--deep", "--repair", "--yes", code=0)
     assert run_audit(config, "--deep", "--orphans", code=0)["counts"]["deep"] == 3
+
+
 @pytest.mark.long
 def test_every_case_of_the_lab_is_complete_when_it_is_muxed(lab: Lab) -> None:
     lab.add_cases(start=datetime.now(UTC) - AGE)
@@ -284,6 +286,8 @@ def test_a_state_file_belongs_to_one_audit_and_shows_its_result_again(
     assert state.stat().st_mode & 0o077 == 0
     code, _, err = run_subprocess(config, "audit", "--from", "2026-01-01", "--state", str(state))
     assert code == 2 and "--state" in err and "another" in err
+
+
 @pytest.mark.long
 def test_an_audit_that_was_stopped_goes_on_behind_what_it_has_done(lab: Lab, tmp_path: Path) -> None:
     added = add_short(lab, range(120), AGE)
@@ -341,6 +345,8 @@ def test_calls_that_the_muxer_still_looks_at_are_pending(lab: Lab) -> None:
     add_short(lab, range(2), timedelta(minutes=5))
     report = run_audit(write_config(lab), code=0)
     assert report["counts"]["pending"] == 2 and report["list"] == []
+
+
 @pytest.mark.long
 def test_the_report_is_one_page_without_names(lab: Lab, config: Path, calls: list[AddedCall], tmp_path: Path) -> None:
     add_short(lab, range(10, 12), AGE, TWO_AGENTS)

@@ -81,6 +81,8 @@ def test_findings_are_a_warning_with_the_command_and_in_metrics_status_and_page(
         assert muxer.stop() == 0
     assert 'muxer_audit_findings{kind="missing"} 1.0' in metrics and "muxer_audit_complete 0.0" in metrics
     assert "Last audit" in page and "2 findings" in page
+
+
 @pytest.mark.long
 def test_a_failed_audit_is_continued_by_the_next_process(lab: Lab) -> None:
     config = write_config(lab, **REGULAR, audit__hours="", webdav__password="wrong")
