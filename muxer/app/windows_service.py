@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import sys
@@ -80,10 +81,13 @@ class MuxerService:
         win32service.SetServiceStatus(self._handle, status)
 
     def _write_event(self, text: str) -> None:
+        """Write `text` to the event log. When that fails, only the exit code shows the end."""
+        import pywintypes
         import win32evtlog
         import win32evtlogutil
 
-        win32evtlogutil.ReportEvent(EVENT_SOURCE, 1, eventType=win32evtlog.EVENTLOG_ERROR_TYPE, strings=[text])
+        with contextlib.suppress(pywintypes.error):
+            win32evtlogutil.ReportEvent(EVENT_SOURCE, 1, eventType=win32evtlog.EVENTLOG_ERROR_TYPE, strings=[text])
 
 
 def run_windows_service(name: str, arguments: Sequence[str]) -> None:

@@ -21,6 +21,9 @@ from muxer.config import keystore
 from muxer.config.keystore import CREDENTIAL_NAME, KEY_FILE, KEYSTORE_FILE, open_keystore, save_keystore
 from muxer.errors import ConfigError
 
+# The keystore of Windows is encrypted by DPAPI: tests/windows shows that.
+pytestmark = pytest.mark.posix
+
 HTCC, WEBDAV, S3 = ("htcc", "password"), ("webdav", "password"), ("s3", "secret_access_key")
 SECRET = "50%(x)s \"quoted\" 'twice' ;#= [ü] пароль \U0001f511 "
 VALUES = {HTCC: SECRET, WEBDAV: " leading", S3: "plain"}
@@ -203,7 +206,6 @@ def test_files_of_another_account_are_refused(stored: Path, name: str, monkeypat
     assert "belongs to another account" in refusal_text(stored, name)
 
 
-@pytest.mark.posix
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root has files of root")
 def test_files_of_root_are_trusted(stored: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 4321)

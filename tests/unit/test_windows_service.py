@@ -27,21 +27,31 @@ class Exited(BaseException):
     """The process would have ended."""
 
 
+class EventLogError(Exception):
+    """The error of pywin32."""
+
+
 class FakeManager:
     """The service manager, with the modules of pywin32 that call it."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.states: list[tuple[int, ...]] = []
         self.events: list[str] = []
+        self.is_log_full = False
         self.send: Callable[..., None] = lambda *_: None
         set_status = lambda _handle, status: self.states.append(status)  # noqa: E731
-        report = lambda _source, _number, eventType, strings: self.events.extend(strings)  # noqa: E731
         for name, content in {
             "win32service": {"SetServiceStatus": set_status},
             "win32evtlog": {"EVENTLOG_ERROR_TYPE": 1},
-            "win32evtlogutil": {"ReportEvent": report},
+            "win32evtlogutil": {"ReportEvent": self._report_event},
+            "pywintypes": {"error": EventLogError},
         }.items():
             monkeypatch.setitem(sys.modules, name, types.SimpleNamespace(**content))
+
+    def _report_event(self, _source: str, _number: int, eventType: int, strings: Sequence[str]) -> None:
+        if self.is_log_full:
+            raise EventLogError("The event log is full.")
+        self.events.extend(strings)
 
     def RegisterServiceCtrlHandler(self, _name: str, handler: Callable[..., None], _extra: bool) -> int:
         self.send = handler
@@ -102,6 +112,14 @@ def test_an_end_that_a_restart_cannot_help_is_reported_with_its_code(
     assert run_service(manager, monkeypatch, mux)[0] == code
     assert manager.states[-1][1] == STOPPED and manager.states[-1][3:5] == (1066, code)
     assert f"exit code {code}" in manager.events[0] and "ffmpeg: is missing" in manager.events[0]
+
+
+def test_a_full_event_log_does_not_keep_the_end_from_being_reported(
+    manager: FakeManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager.is_log_full = True
+    assert run_service(manager, monkeypatch, lambda _stop: EXIT_CONFIG)[0] == EXIT_CONFIG
+    assert manager.states[-1][1] == STOPPED
 
 
 def test_an_unexpected_end_is_not_reported_so_that_the_manager_restarts_the_service(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -11,12 +13,22 @@ from lab.lab import Lab
 from muxer.config.keystore import KEY_FILE, KEYSTORE_FILE
 from muxer.config.types import MAX_WINDOWS_TEMP_LENGTH
 from muxer.system.exit_codes import EXIT_CONFIG, EXIT_SOME_FAILED
+from tests.support.daemon import wait_until
 from tests.windows.machine import windows_path
-from tests.windows.muxer import WindowsMuxer, held_files
+from tests.windows.muxer import RUN_SECONDS, WindowsMuxer, held_files
 
 pytestmark = pytest.mark.long
 
 Make = Callable[..., Lab]
+
+
+def programs_in(folder: str) -> list[str]:
+    """Return the command lines of the programs that work in `folder`; this machine sees the processes of that Windows."""
+    lines = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            lines.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+    return [line for line in lines if folder in line]
 
 
 def test_a_keystore_of_dpapi_and_a_second_instance(make_lab: Make, muxer: WindowsMuxer) -> None:
@@ -64,8 +76,7 @@ def test_a_killed_muxer_leaves_nothing_running_and_the_next_one_goes_on(make_lab
     with muxer.running() as process:
         process.wait_for("fetch done")
         process.kill()
-    tasks = muxer.machine.run_program("tasklist").stdout
-    assert b"ffmpeg.exe" not in tasks and b"openssl.exe" not in tasks
+    wait_until(lambda: not programs_in(windows_path(muxer.temp)), RUN_SECONDS, "the end of its programs", muxer.log)
     (second,) = lab.add_case(Case.GAPS)
     with muxer.running() as process:
         while not {(one.id, "screenRecording") for one in (first, second)} <= set(lab.store.label_posts):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -15,7 +16,7 @@ from tests.windows.muxer import RUN_SECONDS, Finished, WindowsMuxer, held_files
 
 pytestmark = pytest.mark.long
 
-NAME = "RecordingMuxerTest"
+NAME = f"RecordingMuxer-{os.getpid()}"
 # The service manager of Wine does not have the PATH of these tests.
 PROGRAMS = {f"processing.{name}": rf"C:\tools\{name}.exe" for name in ("ffmpeg", "ffprobe", "openssl")}
 
