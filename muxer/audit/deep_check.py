@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from muxer.audit.file_look import is_of_one_file
 from muxer.audit.findings import Finding, FindingKind
 from muxer.audit.pace import Pace
 from muxer.errors import EncryptionError, MediaNotFound, MuxerError, Stopped
@@ -66,7 +67,7 @@ class DeepCheck:
             except MediaNotFound:
                 continue  # That a file is missing is found without fetching it.
             except MuxerError as error:
-                if self._services.circuit_breaker.open_circuits():
+                if any(not is_of_one_file(error, service) for service in self._services.circuit_breaker.open_circuits()):
                     raise
                 yield finding(FindingKind.UNCHECKED, detail=f"it cannot be compared with its sources: {error}")
                 continue
