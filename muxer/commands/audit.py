@@ -31,12 +31,15 @@ from muxer.audit.report import AuditSummary, finding_facts, report_facts
 from muxer.audit.spans import Span, parse_audit_time
 from muxer.commands._shared.common import create_parser, exit_code_of, show_table
 from muxer.commands._shared.embedded_muxer import Outcome, run_command
-from muxer.errors import ConfigError, MuxerError, Problem, Stopped, format_error
+from muxer.errors import ConfigError, LocalResourceError, MuxerError, Problem, Stopped, format_error
 from muxer.gir.models import parse_time
+from muxer.log.setup import escape_control
 from muxer.pipeline.job import JobOptions
+from muxer.status.error_help import help_for
 from muxer.status.progress import format_duration
 from muxer.system.allowed_hours import AllowedHours
-from muxer.system.exit_codes import EXIT_OK, EXIT_SOME_FAILED
+from muxer.system.exit_codes import EXIT_FAILED, EXIT_OK, EXIT_SOME_FAILED
+from muxer.system.file_lock import LockHeld, acquire_lock
 from muxer.system.files import open_private
 
 log = logging.getLogger(__name__)
@@ -50,7 +53,7 @@ _NOT_COMPARED = (FindingKind.SOURCE_MISSING, FindingKind.FILE_MISSING, FindingKi
 def main(argv: Sequence[str]) -> int:
     """Run the command; return 0 when all is complete, 4 with findings, 1 after an error, 2 for a wrong option."""
     arguments = _create_parser().parse_args(argv)
-    return exit_code_of(lambda: _run_audit(arguments))
+    return exit_code_of(lambda: _run_or_report(arguments))
 
 
 def _create_parser() -> argparse.ArgumentParser:
@@ -75,6 +78,15 @@ def _create_parser() -> argparse.ArgumentParser:
     repair.add_argument("--delete-orphans", action="store_true", help="with --orphans: delete those older than a week")
     repair.add_argument("--yes", action="store_true", help="do not ask before a repair")
     return parser
+
+
+def _run_or_report(arguments: argparse.Namespace) -> int:
+    """Run the audit; an error of the state file or the report is printed with what to do."""
+    try:
+        return _run_audit(arguments)
+    except LocalResourceError as error:
+        sys.stderr.write(f"{escape_control(format_error(error))}\nwhat to do: {help_for(error.code)}\n")
+        return EXIT_FAILED
 
 
 def _run_audit(arguments: argparse.Namespace) -> int:
@@ -182,7 +194,15 @@ def _parse_time(text: str) -> datetime:
 def _state_file(path: Path | None) -> Iterator[Path]:
     """Yield the state file, a temporary one when none is named."""
     if path is not None:
-        yield path
+        try:
+            lock = acquire_lock(path.with_name(f"{path.name}.lock"), path, "--state")
+        except LockHeld as error:
+            what = f"{path} is used by an audit that runs now: wait for its end, or name another file"
+            raise ConfigError([Problem("--state", what)]) from error
+        except OSError as error:
+            raise ConfigError([Problem("--state", f"{path} cannot be used: {error.strerror or error}")]) from error
+        with lock:
+            yield path
         return
     with tempfile.TemporaryDirectory(prefix="recording-muxer-audit-") as folder:
         yield Path(folder) / LEDGER_FILE
@@ -292,12 +312,12 @@ def _delete_orphans(search: OrphanSearch, ledger: AuditLedger) -> None:
 
 def _show_result(arguments: argparse.Namespace, ledger: AuditLedger) -> int:
     summary = AuditSummary.from_ledger(ledger)
-    if arguments.html is not None:
-        _write_html(arguments.html, ledger, arguments.names)
     if arguments.json:
         _write_json(ledger)
     else:
         _print_result(ledger, summary)
+    if arguments.html is not None:
+        _write_html(arguments.html, ledger, arguments.names)
     return EXIT_OK if summary.is_complete else EXIT_SOME_FAILED
 
 

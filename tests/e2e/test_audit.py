@@ -302,6 +302,38 @@ def test_an_audit_that_was_stopped_goes_on_behind_what_it_has_done(lab: Lab, tmp
     assert report["counts"]["calls"] == len(added) and report["findings"] == {"missing": len(added)}
 
 
+def test_two_audits_do_not_share_a_state_file(lab: Lab, tmp_path: Path) -> None:
+    add_short(lab, range(60), AGE)
+    config, state = write_config(lab), tmp_path / "audit.state"
+    arguments = ("--query", "startTime=0", "--state", str(state))
+    process = start_command(config, "audit", "--rate", "20", *arguments)
+    wait_until(state.exists, 60, "the first audit")
+    code, out, err = run_subprocess(config, "audit", *arguments)
+    process.kill()
+    process.communicate()
+    assert code == 2 and "--state" in err and "runs now" in err, (code, out, err)
+
+
+def test_a_state_file_that_cannot_be_written_is_named(lab: Lab) -> None:
+    code, _, err = run_in_process(write_config(lab), "audit", "--query", "startTime=0", "--state", "/no/folder/state")
+    assert code == 2 and "--state: /no/folder/state" in err, err
+
+
+def test_files_that_rcs_cannot_decrypt_do_not_end_the_audit(lab: Lab, config: Path, calls: list[AddedCall]) -> None:
+    encrypted = CallPlan("encrypted", 4, (ScreenPart(0, 4),), encrypted=True)
+    first, *_ = build_calls(lab.site, [(Case.ENCRYPTED, encrypted, datetime.now(UTC) - AGE, 20)])[0]
+    call, screen = lab.store.get_call(first.id), lab.store.get_screen(first.id)
+    assert call is not None and screen is not None
+    for number in range(12):
+        copy = f"copy-{number}"
+        lab.store.add_call(call | {"id": copy})
+        for media in screen["mediaFiles"]:
+            lab.store.add_screen_media(copy, lab.region, media | {"pkcs7": "unreadable"})
+    report = run_audit(config)
+    assert report["counts"]["calls"] == len(calls) + 13
+    assert report["findings"] == {"missing": 13, "unchecked": 12}
+
+
 def count_calls(state: Path) -> int:
     with (
         contextlib.suppress(sqlite3.Error),
