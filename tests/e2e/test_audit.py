@@ -20,6 +20,9 @@ import pytest
 from lab.build import AddedCall, build_calls
 from lab.cases import CallPlan, Case, ScreenPart
 from lab.lab import Lab
+from muxer.audit.call_rules import Look
+from muxer.audit.file_look import FileLook
+from muxer.gir.models import MediaFile
 from tests.support.calls import TWO_AGENTS, add_short, muxed_entries, screen_file, stored_muxed, write_config
 from tests.support.commands import run_in_process, run_subprocess, start_command
 from tests.support.daemon import run_muxer, wait_until
@@ -300,6 +303,26 @@ def test_an_audit_that_was_stopped_goes_on_behind_what_it_has_done(lab: Lab, tmp
     assert 0 < done < len(added)
     report = run_audit(config, *arguments)
     assert report["counts"]["calls"] == len(added) and report["findings"] == {"missing": len(added)}
+
+
+def test_a_file_that_the_muxer_replaces_meanwhile_is_no_finding(
+    lab: Lab, config: Path, calls: list[AddedCall], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call, look_at_result = calls[0], FileLook.look_at_result
+    [entry] = muxed_entries(lab, call.id)
+
+    def replace_file(look: FileLook, media: MediaFile) -> Look | None:
+        if media.media_id == entry["mediaId"] and muxed_path(lab, media.media_id).exists():
+            name, descriptor = media.media_id.replace("_muxed", "-2_muxed"), entry["originalMediaDescriptor"]
+            muxed_path(lab, media.media_id).rename(muxed_path(lab, name))
+            path = descriptor["path"].replace(media.media_id, name)
+            change_entry(lab, call, mediaId=name, originalMediaDescriptor=descriptor | {"path": path})
+        return look_at_result(look, media)
+
+    monkeypatch.setattr(FileLook, "look_at_result", replace_file)
+    code, out, err = run_in_process(config, "audit", "--json", "--query", "startTime=0")
+    assert code == 0 and json.loads(out)["list"] == [], (out, err)
+    assert [one["mediaId"] for one in muxed_entries(lab, call.id)] != [entry["mediaId"]]
 
 
 def test_two_audits_do_not_share_a_state_file(lab: Lab, tmp_path: Path) -> None:
