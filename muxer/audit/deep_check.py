@@ -89,7 +89,7 @@ class DeepCheck:
 
     def _fetch_result(self, target: MuxTarget, media: MediaFile, path: Path) -> None:
         self._pace.await_turn()
-        if media.pkcs7_envelope is not None:
+        if media.is_encrypted:
             if self._services.rcs is None:
                 raise EncryptionError("it is encrypted, and [rcs] base_uri is empty")
             fetch = partial(self._services.rcs.play_screen, target.recording_id, media.media_id, path, media.relative_paths)

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -348,16 +349,17 @@ def _write_json(ledger: AuditLedger) -> None:
 def _print_result(ledger: AuditLedger, summary: AuditSummary) -> None:
     total = sum(summary.findings.values())
     if total:
-        rows = []
-        for number, (finding, repair) in enumerate(ledger.read_findings()):
-            if number == MAX_SHOWN_FINDINGS and sys.stdout.isatty():
-                break
-            facts = finding_facts(finding, repair)
-            what = f"{facts['what']}: {facts['detail']}" + (f" ({repair})" if repair else "")
-            rows.append((facts["call_started"], finding.recording, what, finding.file))
+        shown = min(total, MAX_SHOWN_FINDINGS) if sys.stdout.isatty() else total
+        rows = (_table_row(finding, repair) for finding, repair in islice(ledger.read_findings(), shown))
         show_table(("call began", "recording", "what is wrong", "file"), rows)
-        if len(rows) < total:
-            sys.stdout.write(f"{total - len(rows):,} more; --html or --json show all\n")
+        if shown < total:
+            sys.stdout.write(f"{total - shown:,} more; --html or --json show all\n")
         for kind, count in summary.findings.items():
             sys.stdout.write(f"{count:,} x {TEXTS[kind].title}. {TEXTS[kind].remedy}.\n")
     sys.stdout.write(f"{summary.describe()}\n")
+
+
+def _table_row(finding: Finding, repair: str) -> tuple[str, ...]:
+    facts = finding_facts(finding, repair)
+    what = f"{facts['what']}: {facts['detail']}" + (f" ({repair})" if repair else "")
+    return facts["call_started"], finding.recording, what, finding.file
