@@ -179,7 +179,7 @@ def _find_conflicts(arguments: argparse.Namespace) -> list[Problem]:
         ("--rate", "it is not above 0"): not arguments.rate > 0,
         ("--sample", "it has no meaning without --deep"): bool(arguments.sample) and not arguments.deep,
         ("--delete-orphans", "it has no meaning without --orphans"): arguments.delete_orphans and not arguments.orphans,
-        ("--repair", "nobody can be asked here; add --yes"): repairs and not arguments.yes and not sys.stdin.isatty(),
+        ("--repair", "there is no terminal to ask on; add --yes"): repairs and not arguments.yes and not sys.stdin.isatty(),
     }
     return [Problem(option, what) for (option, what), is_wrong in wrong.items() if is_wrong]
 
