@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from muxer.audit.call_rules import CallVerdict, Recipients, SiteRules, find_wrong_recipients, judge_call, wanted_looks
 from muxer.audit.file_look import FileLook
@@ -20,11 +21,12 @@ from muxer.audit.report import format_epoch
 from muxer.audit.spans import SLICE_MS, Span
 from muxer.config.schema import Config
 from muxer.crypto.recipients import certificate_recipient, envelope_recipients
-from muxer.errors import EncryptionError, MetadataError, QueryIncomplete
+from muxer.errors import EncryptionError, MetadataError, MuxerError, QueryIncomplete, Stopped
 from muxer.gir.models import CallRecording, MediaFile, ScreenRecording, to_microseconds
 from muxer.gir.rws import Certificate
 from muxer.gir.targets import MuxTarget, TargetSelection, select_targets
 from muxer.log.setup import recording_context
+from muxer.net.circuit_breaker import RWS
 from muxer.pipeline.services import Services
 from muxer.polling.lookahead import LookAhead, split_pages
 from muxer.polling.sharding import is_mine
@@ -37,6 +39,10 @@ log = logging.getLogger(__name__)
 # Calls whose screen recordings are read, and whose files are looked at, by one thread at a time.
 CALLS_AT_A_TIME = 50
 STEP = "audit"
+# Findings that compare what was read at different times.
+_CHANGING = frozenset(
+    (FindingKind.FILE_MISSING, FindingKind.WRONG_LENGTH, FindingKind.SOURCE_MISSING, FindingKind.LABEL_MISSING)
+)
 
 
 @dataclass(frozen=True)
@@ -168,7 +174,28 @@ class Auditor:
             unread[recording_id] = str(error)
 
         screens = self._services.rws.fetch_screen_recordings([call.id for call in calls], bulk, note_unread)
-        return [self._audit_call(call, screens.get(call.id), unread.get(call.id, "")) for call in calls]
+        return [
+            self._confirm_findings(self._audit_call(call, screens.get(call.id), unread.get(call.id, ""))) for call in calls
+        ]
+
+    def _confirm_findings(self, audited: AuditedCall) -> AuditedCall:
+        """Audit a call once more when the muxer may have worked on it since its metadata were read."""
+        if not any(one.kind in _CHANGING for one in audited.verdict.findings):
+            return audited
+        recording_id, rws, repeat = audited.call.id, self._services.rws, self._services.repeat
+        self._pace.await_turn()
+        try:
+            call = repeat("reading the call recording", partial(rws.fetch_call_recording, recording_id))
+            screen = repeat("reading the screen recording", partial(rws.fetch_screen_recording, recording_id))
+        except Stopped:
+            raise
+        except MuxerError:
+            if self._services.circuit_breaker.is_open(RWS):
+                raise
+            return audited
+        if call is None:
+            return AuditedCall(audited.call, TargetSelection((), ()), audited.has_screens, CallVerdict())
+        return self._audit_call(call, screen, "")
 
     def _audit_call(self, call: CallRecording, screen: ScreenRecording | None, unread: str) -> AuditedCall:
         if unread:

@@ -97,6 +97,12 @@ def _join_problems(problems: Sequence[str]) -> str:
     return "; ".join(problems[:MAX_SHOWN_PROBLEMS]) + (f"; and {more} more" if more > 0 else "")
 
 
+def _is_envelope_hidden(target: MuxTarget, media: MediaFile) -> bool:
+    """Whether a muxed file is encrypted by its other metadata, and RWS shows no envelope of its sources either."""
+    is_shown = any(source.pkcs7_envelope is not None for source in (target.audio, *target.screens))
+    return not is_shown and (bool(media.raw.get("certAlias")) or (media.is_encrypted and target.is_encrypted))
+
+
 class _Judge:
     """Collects the findings of one call."""
 
@@ -173,6 +179,8 @@ class _Judge:
             self._call.start is None or self._call.start >= self._rules.in_force_since
         )
         if media.pkcs7_envelope is None:
+            if _is_envelope_hidden(target, media):
+                return
             if target.is_encrypted:
                 self.add(FindingKind.NOT_ENCRYPTED, media.media_id, "a source is encrypted", target.file_name)
             elif in_force:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from muxer.audit.file_look import is_of_one_file
 from muxer.audit.findings import Finding, FindingKind
 from muxer.audit.pace import Pace
 from muxer.errors import EncryptionError, MediaNotFound, MuxerError, Stopped
@@ -66,7 +67,7 @@ class DeepCheck:
             except MediaNotFound:
                 continue  # That a file is missing is found without fetching it.
             except MuxerError as error:
-                if self._services.circuit_breaker.open_circuits():
+                if any(not is_of_one_file(error, service) for service in self._services.circuit_breaker.open_circuits()):
                     raise
                 yield finding(FindingKind.UNCHECKED, detail=f"it cannot be compared with its sources: {error}")
                 continue
@@ -88,7 +89,7 @@ class DeepCheck:
 
     def _fetch_result(self, target: MuxTarget, media: MediaFile, path: Path) -> None:
         self._pace.await_turn()
-        if media.pkcs7_envelope is not None:
+        if media.is_encrypted:
             if self._services.rcs is None:
                 raise EncryptionError("it is encrypted, and [rcs] base_uri is empty")
             fetch = partial(self._services.rcs.play_screen, target.recording_id, media.media_id, path, media.relative_paths)

@@ -7,12 +7,21 @@ from functools import partial
 
 from muxer.audit.call_rules import Look
 from muxer.audit.pace import Pace
-from muxer.errors import MediaNotFound, MetadataError, MuxerError, Stopped
+from muxer.errors import MediaNotFound, MetadataError, MuxerError, ServiceFailed, Stopped
 from muxer.gir.models import MediaFile
 from muxer.net.circuit_breaker import RCS, RWS
 from muxer.pipeline.fetch import source_location
 from muxer.pipeline.services import Services
 from muxer.storage.base import MediaLocation, parse_descriptor
+
+
+def is_of_one_file(error: MuxerError, service: str) -> bool:
+    """Whether an error may be that of a file, although several in a row count as an outage.
+
+    RCS answers with an internal error for a file that it cannot decrypt. After the loss of a key there are many, and an
+    audit must be able to end.
+    """
+    return service == RCS and isinstance(error, ServiceFailed)
 
 
 class FileLook:
@@ -76,6 +85,6 @@ class FileLook:
         except Stopped:
             raise
         except MuxerError as error:
-            if self._services.circuit_breaker.is_open(service):
+            if self._services.circuit_breaker.is_open(service) and not is_of_one_file(error, service):
                 raise
             return Look(unknown=str(error))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -15,7 +16,7 @@ from typing import Any
 
 from muxer.audit.call_rules import CallVerdict, Recipients
 from muxer.audit.findings import Finding, FindingKind
-from muxer.errors import ConfigError, LocalResourceError, Problem
+from muxer.errors import Code, ConfigError, LocalResourceError, Problem
 
 LEDGER_FILE = "audit.sqlite3"
 _VERSION = 1
@@ -59,7 +60,7 @@ class AuditLedger:
                     self._write_facts({"version": _VERSION, "request": request})
             self._check_request(request)
         except (OSError, sqlite3.OperationalError) as error:
-            raise LocalResourceError(f"the state file {path} cannot be written: {error}") from error
+            raise _disk_error(path, error) from error
         except sqlite3.DatabaseError as error:
             raise ConfigError([Problem("--state", f"{path} is not the state file of an audit: {error}")]) from error
 
@@ -85,11 +86,13 @@ class AuditLedger:
                 try:
                     yield
                 except BaseException:
-                    self._database.execute("ROLLBACK")
+                    # After some errors, such as a full disk, SQLite has done so.
+                    if self._database.in_transaction:
+                        self._database.execute("ROLLBACK")
                     raise
                 self._database.execute("COMMIT")
             except sqlite3.OperationalError as error:
-                raise LocalResourceError(f"the state file {self._path} cannot be written: {error}") from error
+                raise _disk_error(self._path, error) from error
 
     def _has_row(self, table: str, column: str, value: bytes) -> bool:
         with self._lock:
@@ -202,6 +205,14 @@ class AuditLedger:
             "ON counted.hour = hours.hour ORDER BY hours.hour"
         )
         yield from self._database.execute(query)
+
+
+def _disk_error(path: Path, error: Exception) -> LocalResourceError:
+    is_full = (
+        getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL or getattr(error, "errno", None) == errno.ENOSPC
+    )
+    code = Code.DISK_FULL if is_full else Code.NO_RESOURCES
+    return LocalResourceError(f"the state file {path} cannot be written: {error}", code=code)
 
 
 def _digest(text: str) -> bytes:

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +33,15 @@ from muxer.audit.report import AuditSummary, finding_facts, report_facts
 from muxer.audit.spans import Span, parse_audit_time
 from muxer.commands._shared.common import create_parser, exit_code_of, show_table
 from muxer.commands._shared.embedded_muxer import Outcome, run_command
-from muxer.errors import ConfigError, MuxerError, Problem, Stopped, format_error
+from muxer.errors import ConfigError, LocalResourceError, MuxerError, Problem, Stopped, format_error
 from muxer.gir.models import parse_time
+from muxer.log.setup import escape_control
 from muxer.pipeline.job import JobOptions
+from muxer.status.error_help import help_for
 from muxer.status.progress import format_duration
 from muxer.system.allowed_hours import AllowedHours
-from muxer.system.exit_codes import EXIT_OK, EXIT_SOME_FAILED
+from muxer.system.exit_codes import EXIT_FAILED, EXIT_OK, EXIT_SOME_FAILED
+from muxer.system.file_lock import LockHeld, acquire_lock
 from muxer.system.files import open_private
 
 log = logging.getLogger(__name__)
@@ -51,7 +55,7 @@ _NOT_COMPARED = (FindingKind.SOURCE_MISSING, FindingKind.FILE_MISSING, FindingKi
 def main(argv: Sequence[str]) -> int:
     """Run the command; return 0 when all is complete, 4 with findings, 1 after an error, 2 for a wrong option."""
     arguments = _create_parser().parse_args(argv)
-    return exit_code_of(lambda: _run_audit(arguments))
+    return exit_code_of(lambda: _run_or_report(arguments))
 
 
 def _create_parser() -> argparse.ArgumentParser:
@@ -76,6 +80,15 @@ def _create_parser() -> argparse.ArgumentParser:
     repair.add_argument("--delete-orphans", action="store_true", help="with --orphans: delete those older than a week")
     repair.add_argument("--yes", action="store_true", help="do not ask before a repair")
     return parser
+
+
+def _run_or_report(arguments: argparse.Namespace) -> int:
+    """Run the audit; an error of the state file or the report is printed with what to do."""
+    try:
+        return _run_audit(arguments)
+    except LocalResourceError as error:
+        sys.stderr.write(f"{escape_control(format_error(error))}\nwhat to do: {help_for(error.code)}\n")
+        return EXIT_FAILED
 
 
 def _run_audit(arguments: argparse.Namespace) -> int:
@@ -167,7 +180,7 @@ def _find_conflicts(arguments: argparse.Namespace) -> list[Problem]:
         ("--rate", "it is not above 0"): not arguments.rate > 0,
         ("--sample", "it has no meaning without --deep"): bool(arguments.sample) and not arguments.deep,
         ("--delete-orphans", "it has no meaning without --orphans"): arguments.delete_orphans and not arguments.orphans,
-        ("--repair", "nobody can be asked here; add --yes"): repairs and not arguments.yes and not sys.stdin.isatty(),
+        ("--repair", "there is no terminal to ask on; add --yes"): repairs and not arguments.yes and not sys.stdin.isatty(),
     }
     return [Problem(option, what) for (option, what), is_wrong in wrong.items() if is_wrong]
 
@@ -183,7 +196,15 @@ def _parse_time(text: str) -> datetime:
 def _state_file(path: Path | None) -> Iterator[Path]:
     """Yield the state file, a temporary one when none is named."""
     if path is not None:
-        yield path
+        try:
+            lock = acquire_lock(path.with_name(f"{path.name}.lock"), path, "--state")
+        except LockHeld as error:
+            what = f"{path} is used by an audit that runs now: wait for its end, or name another file"
+            raise ConfigError([Problem("--state", what)]) from error
+        except OSError as error:
+            raise ConfigError([Problem("--state", f"{path} cannot be used: {error.strerror or error}")]) from error
+        with lock:
+            yield path
         return
     with tempfile.TemporaryDirectory(prefix="recording-muxer-audit-") as folder:
         yield Path(folder) / LEDGER_FILE
@@ -298,12 +319,12 @@ def _delete_orphans(search: OrphanSearch, ledger: AuditLedger) -> None:
 
 def _show_result(arguments: argparse.Namespace, ledger: AuditLedger) -> int:
     summary = AuditSummary.from_ledger(ledger)
-    if arguments.html is not None:
-        _write_html(arguments.html, ledger, arguments.names)
     if arguments.json:
         _write_json(ledger)
     else:
         _print_result(ledger, summary)
+    if arguments.html is not None:
+        _write_html(arguments.html, ledger, arguments.names)
     return EXIT_OK if summary.is_complete else EXIT_SOME_FAILED
 
 
@@ -334,16 +355,17 @@ def _write_json(ledger: AuditLedger) -> None:
 def _print_result(ledger: AuditLedger, summary: AuditSummary) -> None:
     total = sum(summary.findings.values())
     if total:
-        rows = []
-        for number, (finding, repair) in enumerate(ledger.read_findings()):
-            if number == MAX_SHOWN_FINDINGS and sys.stdout.isatty():
-                break
-            facts = finding_facts(finding, repair)
-            what = f"{facts['what']}: {facts['detail']}" + (f" ({repair})" if repair else "")
-            rows.append((facts["call_started"], finding.recording, what, finding.file))
+        shown = min(total, MAX_SHOWN_FINDINGS) if sys.stdout.isatty() else total
+        rows = (_table_row(finding, repair) for finding, repair in islice(ledger.read_findings(), shown))
         show_table(("call began", "recording", "what is wrong", "file"), rows)
-        if len(rows) < total:
-            sys.stdout.write(f"{total - len(rows):,} more; --html or --json show all\n")
+        if shown < total:
+            sys.stdout.write(f"{total - shown:,} more; --html or --json show all\n")
         for kind, count in summary.findings.items():
             sys.stdout.write(f"{count:,} x {TEXTS[kind].title}. {TEXTS[kind].remedy}.\n")
     sys.stdout.write(f"{summary.describe()}\n")
+
+
+def _table_row(finding: Finding, repair: str) -> tuple[str, ...]:
+    facts = finding_facts(finding, repair)
+    what = f"{facts['what']}: {facts['detail']}" + (f" ({repair})" if repair else "")
+    return facts["call_started"], finding.recording, what, finding.file

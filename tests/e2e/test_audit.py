@@ -20,6 +20,9 @@ import pytest
 from lab.build import AddedCall, build_calls
 from lab.cases import CallPlan, Case, ScreenPart
 from lab.lab import Lab
+from muxer.audit.call_rules import Look
+from muxer.audit.file_look import FileLook
+from muxer.gir.models import MediaFile
 from tests.support.calls import TWO_AGENTS, add_short, muxed_entries, screen_file, stored_muxed, write_config
 from tests.support.commands import run_in_process, run_subprocess, start_command
 from tests.support.daemon import run_muxer, wait_until
@@ -302,6 +305,58 @@ def test_an_audit_that_was_stopped_goes_on_behind_what_it_has_done(lab: Lab, tmp
     assert 0 < done < len(added)
     report = run_audit(config, *arguments)
     assert report["counts"]["calls"] == len(added) and report["findings"] == {"missing": len(added)}
+
+
+def test_a_file_that_the_muxer_replaces_meanwhile_is_no_finding(
+    lab: Lab, config: Path, calls: list[AddedCall], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call, look_at_result = calls[0], FileLook.look_at_result
+    [entry] = muxed_entries(lab, call.id)
+
+    def replace_file(look: FileLook, media: MediaFile) -> Look | None:
+        if media.media_id == entry["mediaId"] and muxed_path(lab, media.media_id).exists():
+            name, descriptor = media.media_id.replace("_muxed", "-2_muxed"), entry["originalMediaDescriptor"]
+            muxed_path(lab, media.media_id).rename(muxed_path(lab, name))
+            path = descriptor["path"].replace(media.media_id, name)
+            change_entry(lab, call, mediaId=name, originalMediaDescriptor=descriptor | {"path": path})
+        return look_at_result(look, media)
+
+    monkeypatch.setattr(FileLook, "look_at_result", replace_file)
+    code, out, err = run_in_process(config, "audit", "--json", "--query", "startTime=0")
+    assert code == 0 and json.loads(out)["list"] == [], (out, err)
+    assert [one["mediaId"] for one in muxed_entries(lab, call.id)] != [entry["mediaId"]]
+
+
+def test_two_audits_do_not_share_a_state_file(lab: Lab, tmp_path: Path) -> None:
+    add_short(lab, range(60), AGE)
+    config, state = write_config(lab), tmp_path / "audit.state"
+    arguments = ("--query", "startTime=0", "--state", str(state))
+    process = start_command(config, "audit", "--rate", "20", *arguments)
+    wait_until(state.exists, 60, "the first audit")
+    code, out, err = run_subprocess(config, "audit", *arguments)
+    process.kill()
+    process.communicate()
+    assert code == 2 and "--state" in err and "runs now" in err, (code, out, err)
+
+
+def test_a_state_file_that_cannot_be_written_is_named(lab: Lab) -> None:
+    code, _, err = run_in_process(write_config(lab), "audit", "--query", "startTime=0", "--state", "/no/folder/state")
+    assert code == 2 and "--state: /no/folder/state" in err, err
+
+
+def test_files_that_rcs_cannot_decrypt_do_not_end_the_audit(lab: Lab, config: Path, calls: list[AddedCall]) -> None:
+    encrypted = CallPlan("encrypted", 4, (ScreenPart(0, 4),), encrypted=True)
+    first, *_ = build_calls(lab.site, [(Case.ENCRYPTED, encrypted, datetime.now(UTC) - AGE, 20)])[0]
+    call, screen = lab.store.get_call(first.id), lab.store.get_screen(first.id)
+    assert call is not None and screen is not None
+    for number in range(12):
+        copy = f"copy-{number}"
+        lab.store.add_call(call | {"id": copy})
+        for media in screen["mediaFiles"]:
+            lab.store.add_screen_media(copy, lab.region, media | {"pkcs7": "unreadable"})
+    report = run_audit(config)
+    assert report["counts"]["calls"] == len(calls) + 13
+    assert report["findings"] == {"missing": 13, "unchecked": 12}
 
 
 def count_calls(state: Path) -> int:

@@ -6,7 +6,8 @@ import os
 import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import ClassVar
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import pytest
 from cryptography import x509
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from lab.tools import run_program
 from muxer.audit.call_rules import CallVerdict
-from muxer.audit.deep_check import Sample
+from muxer.audit.deep_check import DeepCheck, Sample
 from muxer.audit.findings import Finding, FindingKind
 from muxer.audit.ledger import AuditLedger
 from muxer.audit.orphans import recording_of_name
@@ -23,6 +24,7 @@ from muxer.audit.pace import Pace
 from muxer.audit.spans import SLICE_MS, Span, parse_audit_time
 from muxer.crypto.recipients import certificate_recipient, envelope_recipients
 from muxer.errors import ConfigError, EncryptionError, Stopped
+from muxer.gir.models import MediaFile
 from muxer.gir.muxed_names import muxed_name
 from muxer.system.allowed_hours import AllowedHours
 
@@ -175,6 +177,15 @@ def test_recipients_are_those_that_openssl_encrypted_for(tmp_path: Path) -> None
 def test_unreadable_envelopes_are_refused(pem: str) -> None:
     with pytest.raises(EncryptionError):
         envelope_recipients(pem)
+
+
+def test_an_encrypted_file_is_not_compared_without_rcs(tmp_path: Path) -> None:
+    services: Any = SimpleNamespace(rcs=None)
+    unused: Any = None
+    media = MediaFile.from_json({"mediaId": "call_muxed.mp4.bin", "certAlias": ["a"]})
+    check = DeepCheck(services, unused, Pace(1000, None, threading.Event()))
+    with pytest.raises(EncryptionError, match="base_uri"):
+        check._fetch_result(unused, media, tmp_path / "stored")
 
 
 def test_the_recording_of_a_muxed_name() -> None:

@@ -150,6 +150,20 @@ class TestEncryption:
     def test_a_clear_file_of_an_encrypted_source(self) -> None:
         assert kinds(judge([self.SECRET_SCREEN, MUXED])) == ["not_encrypted"]
 
+    @pytest.mark.parametrize(
+        ("screen", "muxed_file"),
+        [
+            (media("screen", "video/mp4", certAlias=["a"]), MUXED | {"certAlias": ["a"]}),
+            (media("screen.bin", "video/mp4"), muxed("muxed.bin", "audio", "screen.bin")),
+            (SCREEN, MUXED | {"certAlias": ["a"]}),
+        ],
+    )
+    def test_envelopes_that_rws_does_not_show(self, screen: Any, muxed_file: Any) -> None:
+        assert kinds(judge([screen, muxed_file], rules=self.SITE)) == []
+
+    def test_a_missing_envelope_beside_those_of_the_sources(self) -> None:
+        assert kinds(judge([self.SECRET_SCREEN, MUXED | {"certAlias": ["a"]}])) == ["not_encrypted"]
+
     def test_a_clear_file_while_the_certificates_were_in_force(self) -> None:
         assert kinds(judge([SCREEN, MUXED], rules=self.SITE)) == ["not_encrypted"]
 

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -77,9 +78,9 @@ def show_remedies(codes: Iterable[str]) -> None:
 
 def show_table(head: Sequence[str], rows: Iterable[Sequence[str]], title: str = "") -> None:
     """Print a table: formatted on a terminal, elsewhere one line for each row, separated by tabs."""
-    rows = [[escape_control(cell) for cell in row] for row in rows]
+    escaped = ([escape_control(cell) for cell in row] for row in rows)
     if not sys.stdout.isatty():
-        for row in (list(head), *rows):
+        for row in chain([list(head)], escaped):
             sys.stdout.write("\t".join(row) + "\n")
         return
     from rich.box import SIMPLE_HEAD
@@ -90,7 +91,7 @@ def show_table(head: Sequence[str], rows: Iterable[Sequence[str]], title: str = 
     table = Table(box=SIMPLE_HEAD)
     for name in head:
         table.add_column(name, overflow="fold")
-    for row in rows:
+    for row in escaped:
         table.add_row(*(Text(cell) for cell in row))
     if title:  # Not as the title of the table: that is folded to the width of the table.
         sys.stdout.write(f"\n{title}:\n")
