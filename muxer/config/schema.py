@@ -303,9 +303,7 @@ class AuditOptions:
         "days from one audit to the next, which covers the calls since then, such as 7 or 7 days; 0 = never",
         value=0.0,
     )
-    hours: AllowedHours | None = own_option(
-        types.parse_hours, "", "only in these hours of this machine's clock, such as 20-6; empty = always", value=None
-    )
+    hours: AllowedHours | None = own_option(types.parse_hours, "", "only in these hours, such as 20-6", value=None)
     rate: float = own_option(types.NumberType(0.1, maximum=10_000), "10", "requests a second, at most", value=10.0)
 
 
