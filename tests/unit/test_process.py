@@ -113,6 +113,16 @@ def test_a_failure_of_the_program_takes_precedence_over_one_of_its_reader() -> N
         Runner().run_streaming(python_command("pass"), fail_to_read, timeout=LONG_SECONDS)
 
 
+def test_an_error_of_the_listener_ends_the_program() -> None:
+    def refuse(_line: bytes) -> bool:
+        raise ToolError("too much")
+
+    with pytest.raises(ToolError, match=r"^too much$"):
+        Runner().run_streaming(
+            ["sh", "-c", "while :; do echo again >&2; done"], lambda out: out.read(), timeout=100, hear=refuse
+        )
+
+
 def test_a_reader_that_fails_leaves_no_process_behind() -> None:
     pids: list[int] = []
 
