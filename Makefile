@@ -25,7 +25,8 @@ test-all: ## all tests, with the branches that they cover
 
 builds: ## every kind of media with several builds of ffmpeg
 	$(PYTHON) tests/builds/fetch.py $(BUILDS) | while read -r name folder; do echo "ffmpeg $$name"; \
-	    FFMPEG_DIR=$$folder $(PYTHON) -m pytest -n $(WORKERS) tests/integration/test_engine_kinds.py || exit; done
+	    FFMPEG_DIR=$$folder $(PYTHON) -m pytest -n $(WORKERS) tests/integration/test_engine_kinds.py \
+	    tests/integration/test_engine_broken.py || exit; done
 
 packages: ## the main tests with the lowest and the newest versions of the packages
 	$(PYTHON) -m pytest tests/platforms/test_package_bounds.py

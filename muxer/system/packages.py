@@ -10,14 +10,14 @@ from muxer.errors import Problem
 # The lowest version of each package, and the first that is too new, if any.
 PACKAGES = {
     "boto3": ("1.40", ""),
-    "cheroot": ("10", ""),
+    "cheroot": ("11", ""),
     "cryptography": ("44", ""),
     "httpx": ("0.27", ""),
     "jinja2": ("3.1", ""),
     "prometheus-client": ("0.22", ""),
     "publicsuffixlist": ("1.0", ""),
     "python-dateutil": ("2.9", ""),
-    "requests": ("2.32", ""),
+    "requests": ("2.32.3", ""),
     "rich": ("14", ""),
     "urllib3": ("2.2", ""),
     "webdav4": ("0.11", "0.12"),

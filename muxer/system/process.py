@@ -102,7 +102,7 @@ class _ErrorOutput:
 
     def start_reading(self, process: _Program) -> None:
         if self._hear is not None and process.stderr is not None:
-            self._thread = threading.Thread(target=self._read_lines, args=(process.stderr, self._hear), daemon=True)
+            self._thread = threading.Thread(target=self._read_lines, args=(process, process.stderr, self._hear), daemon=True)
             self._thread.start()
 
     def read_tail(self) -> str:
@@ -118,14 +118,15 @@ class _ErrorOutput:
         if self._thread is not None:
             self._thread.join()
 
-    def _read_lines(self, lines: IO[bytes], hear: Callable[[bytes], bool]) -> None:
+    def _read_lines(self, process: _Program, lines: IO[bytes], hear: Callable[[bytes], bool]) -> None:
         with lines:
             for line in iter(lambda: lines.readline(_MAX_LINE_BYTES), b""):
                 try:
                     taken = self._failure is None and hear(line)
                 except Exception as error:
-                    # The program is read to its end all the same, so that it does not wait.
+                    # Its output is read to the end all the same, so that nothing waits.
                     self._failure, taken = error, False
+                    process.kill_all()
                 if not taken:
                     self._file.write(line)
 
@@ -164,7 +165,8 @@ class Runner:
     ) -> T:
         """Like :meth:`run`, but `consume` the output while the program runs; return its result.
 
-        `hear` gets each line of the error output, in another thread; it returns True for a line that is not kept.
+        `hear` gets each line of the error output, in another thread; it returns True for a line that is not kept. When it
+        raises an error, the program is killed, and the error is raised here.
         `variables` are added to the environment.
         """
         arguments = [str(part) for part in command]

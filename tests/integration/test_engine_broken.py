@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from muxer.media.engine import MediaEngine, MuxedFile
 from muxer.media.mp4.tracks import read_tracks
 from muxer.system.process import Runner
 from tests.support import av_sync, media_kinds
+from tests.support.fake_program import write_wrapper
 from tests.support.media_kinds import SIZE, T0, run_ffmpeg
 from tests.support.tiers import spread_variants
 from tests.support.tools import tested_tools
@@ -212,6 +214,21 @@ def test_frames_damaged_at_a_join_are_re_encoded_once_and_then_fail(
     with caplog.at_level(logging.WARNING), pytest.raises(MediaError, match=rf"^{SCREEN_NAME}: "):
         mux_files(tmp_path, audio, path)
     assert caplog.text.count("muxing again with everything re-encoded") == 1
+
+
+def test_a_decoder_that_reports_one_frame_without_end_is_stopped(
+    tmp_path: Path, audio: Path, screen: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ffmpeg does so from 7.1 on with this file."""
+    monkeypatch.setattr("muxer.media.analyze.decode_scan.MAX_COMPLAINTS_WITHOUT_FRAME", 1000)
+    report = "while :; do echo damaged >&2; done"
+    endless = write_wrapper(tmp_path / "ffmpeg", tested_tools().ffmpeg, "*explode*framecrc*", report)
+    path = tmp_path / "damaged.mp4"
+    damage_samples(screen, path, range(30))
+    tools = replace(tested_tools(), ffmpeg=str(endless))
+    engine = MediaEngine(tools, Runner(), tolerance=2.0, slice_ms=5000, audio_codec="copy")
+    with pytest.raises(MediaError, match=rf"^{SCREEN_NAME}: "):
+        engine.mux(MediaInput(audio, "the call", T0), [MediaInput(path, SCREEN_NAME, T0)], tmp_path)
 
 
 def test_damage_far_from_any_join_is_copied(tmp_path: Path, audio: Path, screen: Path) -> None:

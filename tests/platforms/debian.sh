@@ -78,6 +78,7 @@ run_inside() { # folder, [--share path]..., command... -> this process becomes t
     "${EXEC[@]}" unshare --mount sh -ec '
         folder=$1 shares=$2
         shift 2
+        mount --bind "$folder" "$folder" # ip makes network namespaces only where / is a mount
         mount --rbind /dev "$folder/dev"
         mount -t proc proc "$folder/proc"
         mount --rbind /sys "$folder/sys"

@@ -115,6 +115,17 @@ def test_a_failure_of_the_program_takes_precedence_over_one_of_its_reader() -> N
 
 
 @pytest.mark.posix
+def test_an_error_of_the_listener_ends_the_program() -> None:
+    def refuse(_line: bytes) -> bool:
+        raise ToolError("too much")
+
+    with pytest.raises(ToolError, match=r"^too much$"):
+        Runner().run_streaming(
+            ["sh", "-c", "while :; do echo again >&2; done"], lambda out: out.read(), timeout=100, hear=refuse
+        )
+
+
+@pytest.mark.posix
 def test_a_reader_that_fails_leaves_no_process_behind() -> None:
     pids: list[int] = []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from array import array
 from bisect import bisect_left
@@ -21,6 +22,8 @@ SCAN_SECONDS = 1800.0
 # A file with a larger undecodable share of frames is rejected.
 MAX_DAMAGED_SHARE = 0.1
 _MAX_COMPLAINTS = 3
+# From 7.1 on, a decoder in strict mode may report the same packet again and again, without an end: 100,000 times a second.
+MAX_COMPLAINTS_WITHOUT_FRAME = 1_000_000
 # Messages of ffmpeg's versions for a stream without a decoder, and for one without any frame.
 _NO_DECODER_TEXTS = ("no decoder found for", "not found for input stream")
 _NO_FRAME_TEXT = "Cannot determine format of input"
@@ -86,14 +89,25 @@ def _report_damage(reduced: _ReducedPackets, complaints: str) -> None:
 def _scan_frames(source: MediaInfo, tools: MediaTools, runner: Runner) -> _ScanResult:
     """Decode a whole file. Raises MediaError when it has no frame, or no decoder."""
     complaints: list[str] = []
+    since_frame = itertools.count(1)
 
     def note_line(line: bytes) -> bool:
         if len(complaints) < _MAX_COMPLAINTS:
             complaints.append(line.decode(errors="replace"))
+        if source.strict and next(since_frame) > MAX_COMPLAINTS_WITHOUT_FRAME:
+            raise ToolError("the decoder does not get beyond a damaged frame")
         return False
 
+    def read_times(lines: Iterable[bytes]) -> array[int]:
+        nonlocal since_frame
+        times = array("q")
+        for _, time in parse_frame_times(lines):
+            times.append(time)
+            since_frame = itertools.count(1)
+        return times
+
     try:
-        shown = runner.run_streaming(scan_command(tools, source), _read_times, timeout=SCAN_SECONDS, hear=note_line)
+        shown = runner.run_streaming(scan_command(tools, source), read_times, timeout=SCAN_SECONDS, hear=note_line)
     except ToolError as error:
         if any(sign in str(error) for sign in _NO_DECODER_TEXTS):
             codec = require_video(source).codec_name
@@ -106,10 +120,6 @@ def _scan_frames(source: MediaInfo, tools: MediaTools, runner: Runner) -> _ScanR
     if not shown and not source.strict:
         raise MediaError(f"no frame of the file can be decoded: {''.join(complaints)}", code=Code.DAMAGED)
     return _ScanResult(array("q", sorted(shown)), "".join(complaints))
-
-
-def _read_times(lines: Iterable[bytes]) -> array[int]:
-    return array("q", (time for _, time in parse_frame_times(lines)))
 
 
 def _reduce_packets(source: MediaInfo, shown: Sequence[int]) -> _ReducedPackets:
