@@ -54,6 +54,8 @@ class AuditScope:
     own_shard: bool = False
     # The time since when the site encrypts; None: since its certificates are valid.
     encrypted_since: datetime | None = None
+    # The recipients of certificates that were in force earlier.
+    former: Recipients = frozenset()
 
     def divide(self) -> list[Span | None]:
         """Return the slices, the oldest first; None for the whole query."""
@@ -241,7 +243,7 @@ class Auditor:
     def _judge_recipients(self) -> None:
         """Judge the muxed files that are encrypted for others than the current certificates, now that all is read."""
         known = [*self._ledger.read_source_sets(), self._rules.current]
-        self._ledger.add_findings(find_wrong_recipients(self._ledger.read_doubtful(), known))
+        self._ledger.add_findings(find_wrong_recipients(self._ledger.read_doubtful(), known, self._scope.former))
 
 
 def _unchecked(call: CallRecording, text: str) -> Finding:

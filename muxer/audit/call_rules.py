@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from muxer.audit.findings import Finding, FindingKind
 from muxer.gir.models import CallRecording, MediaFile, to_microseconds
@@ -24,6 +24,9 @@ class Look:
 METADATA_PROBLEMS = "its metadata are unusable"
 # A finding lists the first problems of the metadata of a call.
 MAX_SHOWN_PROBLEMS = 5
+# A file that lasts longer has a wrong stop time (our decision).
+MAX_FILE_LENGTH = timedelta(days=1)
+
 Looks = Mapping[str, Look]
 # Issuer and serial number of each recipient.
 Recipients = frozenset[bytes]
@@ -132,8 +135,9 @@ class _Judge:
             self._judge_file(target, media)
 
     def _is_pending(self, target: MuxTarget) -> bool:
-        ends = [media.stop or media.start for media in (target.audio, *target.screens)]
-        return any(end is not None and end > self._rules.pending_after for end in ends)
+        return any(
+            _latest_end(media) > self._rules.pending_after for media in (target.audio, *target.screens) if media.start
+        )
 
     def _judge_work(self, target: MuxTarget) -> None:
         """Compare with what the muxer would still have to do."""
@@ -197,17 +201,25 @@ class _Judge:
         return any(screen.media_id in self._envelopes for screen in target.screens)
 
 
+def _latest_end(media: MediaFile) -> datetime:
+    """Return when a file with a start ends at the latest: a stop time may be wrong, and far in the future."""
+    assert media.start is not None
+    return min(media.stop or media.start, media.start + MAX_FILE_LENGTH)
+
+
 def find_wrong_recipients(
-    doubtful: Iterable[tuple[str, str, Recipients, float | None]], known_sets: Sequence[Recipients]
+    doubtful: Iterable[tuple[str, str, Recipients, float | None]],
+    known_sets: Sequence[Recipients],
+    former: Recipients = frozenset(),
 ) -> Iterator[Finding]:
-    """Yield a finding for each muxed file whose recipients are none of the `known_sets`.
+    """Yield a finding for each muxed file whose recipients are none of the `known_sets`, nor all `former` ones.
 
     `doubtful` has recording, mediaId, recipients and the start of the call. A site changes its certificates: what is not
     encrypted for those of today may be for those that were in force, which screen files of the same audit have.
     """
     known = set(known_sets)
     for recording, media_id, recipients, started in doubtful:
-        if recipients not in known:
+        if recipients not in known and not recipients <= former:
             unknown = len(recipients - frozenset[bytes]().union(*known))
             detail = (
                 f"{unknown} of its {len(recipients)} recipients are unknown" if unknown else "some recipients are missing"

@@ -33,7 +33,9 @@ MUX_AGAIN = frozenset(
 # What the job does for a target that needs work.
 FINISH = frozenset((FindingKind.MISSING, FindingKind.LABEL_MISSING, FindingKind.SUPERSEDED_LEFT))
 REPAIRABLE = MUX_AGAIN | FINISH | {FindingKind.PUBLISHED_TWICE}
-REPAIRED = "repaired"
+REPAIRED, CORRECTED, DELETED = "repaired", "nothing to do: it was corrected in the meantime", "deleted"
+# What a finding that is closed ends with.
+CLOSED = (REPAIRED, CORRECTED, DELETED)
 
 
 class Repairer:
@@ -46,7 +48,7 @@ class Repairer:
     def repair_findings(self) -> Iterator[tuple[Finding, str]]:
         """Repair everything that can be repaired, and yield each finding with what was done. Raises Stopped."""
         rows = self._ledger.read_findings()
-        wanted = (finding for finding, done in rows if finding.kind in REPAIRABLE and done != REPAIRED)
+        wanted = (finding for finding, done in rows if finding.kind in REPAIRABLE and done not in CLOSED)
         for recording, group in groupby(wanted, key=lambda finding: finding.recording):
             findings = list(group)
             with recording_context(recording):
@@ -87,7 +89,7 @@ class Repairer:
         bad = [media for media in target.covering_files if media.media_id in wrong]
         good = [media for media in target.covering_files if media not in bad]
         if not target.needs_work and not bad and len(target.same_source_files) < 2:
-            return "nothing to do: it was corrected in the meantime"
+            return CORRECTED
         if bad and not good and not target.same_source_files:
             return "not repaired: the muxed file has more sources than RWS shows now, and would lose some"
         if (bad and not good) or target.needs_work:

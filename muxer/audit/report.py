@@ -9,7 +9,7 @@ from typing import Any
 
 from muxer.audit.findings import TEXTS, Finding, FindingKind
 from muxer.audit.ledger import COUNTS, AuditLedger
-from muxer.audit.repair import REPAIRED
+from muxer.audit.repair import CLOSED
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class AuditSummary:
     def from_ledger(cls, ledger: AuditLedger) -> AuditSummary:
         """Read the numbers."""
         counts = {name: int(ledger.read_fact(name, 0)) for name in COUNTS}
-        unrepaired = sum(1 for _, done in ledger.read_findings() if done not in (REPAIRED, "deleted"))
+        unrepaired = sum(1 for _, done in ledger.read_findings() if done not in CLOSED)
         return cls(
             ledger.read_fact("request", {}), ledger.read_fact("until", 0), counts, ledger.count_findings(), unrepaired
         )

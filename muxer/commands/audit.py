@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import os
+import re
 import sys
 import tempfile
 import time
@@ -33,7 +34,8 @@ from muxer.audit.report import AuditSummary, finding_facts, report_facts
 from muxer.audit.spans import Span, parse_audit_time
 from muxer.commands._shared.common import create_parser, exit_code_of, show_table
 from muxer.commands._shared.embedded_muxer import Outcome, run_command
-from muxer.errors import ConfigError, LocalResourceError, MuxerError, Problem, Stopped, format_error
+from muxer.crypto.recipients import certificate_recipient
+from muxer.errors import ConfigError, EncryptionError, LocalResourceError, MuxerError, Problem, Stopped, format_error
 from muxer.gir.models import parse_time
 from muxer.log.setup import escape_control
 from muxer.pipeline.job import JobOptions
@@ -49,6 +51,7 @@ log = logging.getLogger(__name__)
 # A terminal shows the first findings; reports have all.
 MAX_SHOWN_FINDINGS = 50
 REPORT_SECONDS = 60.0
+_CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 _NOT_COMPARED = (FindingKind.SOURCE_MISSING, FindingKind.FILE_MISSING, FindingKind.WRONG_LENGTH)
 
 
@@ -69,6 +72,7 @@ def _create_parser() -> argparse.ArgumentParser:
     which.add_argument("--deep", action="store_true", help="also fetch muxed files and compare them with their sources")
     which.add_argument("--sample", metavar="1/N", help="with --deep: only this share of the calls")
     which.add_argument("--encrypted-since", metavar="T", help="when the site began to encrypt, if after its certificates")
+    which.add_argument("--former-certificates", metavar="FILE", help="PEM file of encryption certificates of earlier times")
     how = parser.add_argument_group("how")
     how.add_argument("--state", metavar="FILE", type=Path, help="where an audit that was stopped goes on")
     how.add_argument("--rate", metavar="N", type=float, default=DEFAULT_RATE, help="requests a second (default 20)")
@@ -149,6 +153,7 @@ def _read_options(arguments: argparse.Namespace) -> tuple[AuditScope, AllowedHou
     hours = read_option("--hours", arguments.hours, AllowedHours.parse)
     sample = read_option("--sample", arguments.sample, Sample.parse) or Sample()
     since = read_option("--encrypted-since", arguments.encrypted_since, _parse_time)
+    former = read_option("--former-certificates", arguments.former_certificates, _read_certificates) or frozenset()
     folder = arguments.html.absolute().parent if arguments.html is not None else None
     if folder is not None and not os.access(folder, os.W_OK):
         problems.append(Problem("--html", f"the folder {folder} does not exist or is not writable"))
@@ -158,7 +163,7 @@ def _read_options(arguments: argparse.Namespace) -> tuple[AuditScope, AllowedHou
     if problems:
         raise ConfigError(problems)
     span = None if start is None or end is None else Span(start, end)
-    scope = AuditScope(span, arguments.query or "", arguments.own_shard, since)
+    scope = AuditScope(span, arguments.query or "", arguments.own_shard, since, former)
     request = {
         "from": start,
         "to": end if arguments.end else None,
@@ -167,8 +172,22 @@ def _read_options(arguments: argparse.Namespace) -> tuple[AuditScope, AllowedHou
         "deep": f"{sample.part}/{sample.whole}" if arguments.deep else None,
         "orphans": arguments.orphans,
         "encrypted_since": since.isoformat() if since is not None else None,
+        "former_certificates": sorted(one.hex() for one in former),
     }
     return scope, hours, sample, request
+
+
+def _read_certificates(text: str) -> frozenset[bytes]:
+    """Return the recipients of the certificates in a PEM file. Raises ValueError."""
+    try:
+        blocks = _CERTIFICATE.findall(Path(text).read_text(encoding="utf-8", errors="replace"))
+        if not blocks:
+            raise ValueError(f"{text} contains no certificate in PEM form")
+        return frozenset(certificate_recipient(block) for block in blocks)
+    except OSError as error:
+        raise ValueError(f"{text} cannot be read: {error.strerror}") from error
+    except EncryptionError as error:
+        raise ValueError(f"a certificate in {text} cannot be read") from error
 
 
 def _find_conflicts(arguments: argparse.Namespace) -> list[Problem]:

@@ -225,6 +225,8 @@ def test_a_file_that_is_encrypted_for_a_stranger_is_found(
     since = ("--encrypted-since", "2000-01-01T00:00:00Z")
     report = run_audit(config, *since)
     assert kinds_of(report) == {("wrong_recipient", stranger.id), ("wrong_recipient", unreadable.id)}
+    known = run_audit(config, *since, "--former-certificates", str(certificate))
+    assert kinds_of(known) == {("wrong_recipient", unreadable.id)}
     run_audit(config, "--repair", "--yes", *since, code=0)
     assert run_audit(config, "--deep", "--orphans", *since, code=0)["counts"]["deep"] == 5
 

@@ -102,6 +102,11 @@ def test_work_that_the_muxer_still_looks_at_is_pending() -> None:
     assert (found.findings, found.pending) == ((), 1)
 
 
+def test_a_stop_time_in_the_future_keeps_nothing_pending() -> None:
+    endless = media("screen", "video/mp4", seconds=3600 * 24 * 365)
+    assert kinds(judge([endless])) == ["missing"]
+
+
 @pytest.mark.parametrize(
     ("look", "expected"),
     [
@@ -187,6 +192,9 @@ class TestEncryption:
         assert list(find_wrong_recipients([("call", "muxed", OTHERS, 1.0)], known)) == [expected]
         [found_part] = find_wrong_recipients([("call", "muxed", FORMER, None)], [OURS | FORMER])
         assert found_part.detail == "some recipients are missing"
+        rows = [("call", "muxed", OTHERS, 1.0)]
+        assert list(find_wrong_recipients(rows, known, OTHERS | FORMER)) == []
+        assert len(list(find_wrong_recipients(rows, known, FORMER))) == 1
 
     def test_former_recipients_of_clear_sources_are_not_judged_by_later_certificates(self) -> None:
         found = judge([SCREEN, self.SECRET], rules=self.LATER, envelopes={"muxed": FORMER})
