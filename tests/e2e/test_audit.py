@@ -231,6 +231,7 @@ def test_a_file_that_is_encrypted_for_a_stranger_is_found(
     assert run_audit(config, "--deep", "--orphans", *since, code=0)["counts"]["deep"] == 5
 
 
+@pytest.mark.long
 def test_an_orphan_of_a_recording_that_rws_does_not_know_is_kept(lab: Lab, config: Path) -> None:
     """Its folder may be shared with another contact center."""
     name = f"11111111-2222-3333-4444-555555555555_{'a' * 20}_muxed.mp4"
@@ -242,6 +243,7 @@ def test_an_orphan_of_a_recording_that_rws_does_not_know_is_kept(lab: Lab, confi
     assert name in stored_muxed(lab)
 
 
+@pytest.mark.long
 def test_an_outage_of_rws_while_orphans_are_looked_for_ends_the_audit(
     lab: Lab, config: Path, calls: list[AddedCall], tmp_path: Path
 ) -> None:
@@ -254,6 +256,7 @@ def test_an_outage_of_rws_while_orphans_are_looked_for_ends_the_audit(
     assert code == 1 and not out and "503" in err, (code, out, err)
 
 
+@pytest.mark.long
 def test_a_comparison_that_was_killed_goes_on_with_the_calls_that_were_not_compared(
     lab: Lab, config: Path, calls: list[AddedCall], tmp_path: Path
 ) -> None:
@@ -329,6 +332,7 @@ def test_a_file_that_the_muxer_replaces_meanwhile_is_no_finding(
     assert [one["mediaId"] for one in muxed_entries(lab, call.id)] != [entry["mediaId"]]
 
 
+@pytest.mark.long
 def test_two_audits_do_not_share_a_state_file(lab: Lab, tmp_path: Path) -> None:
     add_short(lab, range(60), AGE)
     config, state = write_config(lab), tmp_path / "audit.state"
@@ -346,6 +350,7 @@ def test_a_state_file_that_cannot_be_written_is_named(lab: Lab) -> None:
     assert code == 2 and "--state: /no/folder/state" in err, err
 
 
+@pytest.mark.long
 def test_files_that_rcs_cannot_decrypt_do_not_end_the_audit(lab: Lab, config: Path, calls: list[AddedCall]) -> None:
     encrypted = CallPlan("encrypted", 4, (ScreenPart(0, 4),), encrypted=True)
     first, *_ = build_calls(lab.site, [(Case.ENCRYPTED, encrypted, datetime.now(UTC) - AGE, 20)])[0]

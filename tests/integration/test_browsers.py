@@ -23,8 +23,6 @@ from muxer.system.process import Runner
 from tests.support import browsers
 from tests.support.tools import tested_tools
 
-pytestmark = pytest.mark.machine_ffmpeg
-
 T0 = datetime(2026, 3, 1, 9, 0, 0, tzinfo=UTC)
 SECONDS, FRAME = 8, 0.1
 JOIN_TOLERANCE = FRAME / 2  # the distance from a join at which frames are checked

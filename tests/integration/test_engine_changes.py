@@ -20,8 +20,6 @@ from tests.support import av_sync, media_kinds
 from tests.support.media_kinds import PLAIN, T0, run_ffmpeg
 from tests.support.tools import tested_tools
 
-pytestmark = pytest.mark.machine_ffmpeg
-
 SIZES = ((320, 180), (480, 270))
 VP9 = ("-c:v", "libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8", "-g", "20")
 # The start of the screen, the length of each of its parts, and the length of the call.

@@ -21,8 +21,6 @@ from tests.support.media import MediaCache
 from tests.support.tiers import spread_variants
 from tests.support.tools import tested_tools
 
-pytestmark = pytest.mark.machine_ffmpeg
-
 T0 = datetime(2026, 3, 1, 9, 0, 0, tzinfo=UTC)
 SECONDS = 20.0
 FPS = 10

@@ -21,8 +21,6 @@ from tests.support.media_kinds import CALL_SECONDS, SIZE, T0, run_ffmpeg, run_pr
 from tests.support.tiers import spread_variants
 from tests.support.tools import tested_tools
 
-pytestmark = pytest.mark.machine_ffmpeg
-
 T = TypeVar("T")
 
 

@@ -30,8 +30,6 @@ from tests.support.tiers import spread_variants
 from tests.support.tones import SECONDS, join_files, make_tones
 from tests.support.tools import decoded_seconds, is_other_build, tested_tools
 
-pytestmark = pytest.mark.machine_ffmpeg
-
 T0 = datetime(2026, 3, 1, 9, 0, 0, tzinfo=UTC)
 ALL_TONES = tuple(range(SECONDS))
 BARE = ("-c:a", "libmp3lame", "-write_xing", "0", "-id3v2_version", "0")

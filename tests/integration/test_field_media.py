@@ -29,8 +29,6 @@ from tests.support.media_kinds import PLAIN, SIZE, T0, run_ffmpeg
 from tests.support.tiers import spread_variants
 from tests.support.tools import tested_tools
 
-pytestmark = pytest.mark.machine_ffmpeg
-
 SECONDS, SCREEN_SECONDS = 6.0, 4.0
 # Start of the screen on the call's axis: cut at its head; complete, with padding around it; cut at its tail.
 BEGINS = (-1.55, 0.35, 3.2)

@@ -16,8 +16,6 @@ from muxer.system.process import Runner
 from tests.support.tiers import spread_variants
 from tests.support.tools import tested_tools
 
-pytestmark = pytest.mark.machine_ffmpeg
-
 START = datetime(2024, 1, 2, 10, 0, 0, tzinfo=UTC)
 SECONDS, RATE = 12, 10
 H264 = ["-c:v", "libx264", "-preset", "ultrafast", "-g", "20"]

@@ -28,8 +28,6 @@ from tests.support.media_kinds import B_FRAMES, PLAIN, SIZE, T0
 from tests.support.tiers import spread_variants
 from tests.support.tools import tested_tools
 
-pytestmark = pytest.mark.machine_ffmpeg
-
 SECONDS = 6.0
 
 
