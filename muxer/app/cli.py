@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +21,10 @@ from muxer.system.exit_codes import EXIT_SOME_FAILED
 if TYPE_CHECKING:
     from muxer.app.daemon import Daemon
     from muxer.pipeline.workspace import Workspace
+
+
+# A word in place of an option.
+_COMMAND_LIKE = re.compile(r"^unrecognized arguments: [a-z]")
 
 
 def run_muxer(argv: Sequence[str], program: str = "muxer_process.py", stop: threading.Event | None = None) -> int:
@@ -112,7 +117,10 @@ class _StrictParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise :class:`ConfigError`."""
-        raise ConfigError([Problem("command line", message)], notes=[" ".join(self.format_usage().split())])
+        notes = [" ".join(self.format_usage().split())]
+        if _COMMAND_LIKE.search(message):
+            notes.append("commands such as check and status are those of recording-muxer, or of python -m muxer")
+        raise ConfigError([Problem("command line", message)], notes=notes)
 
 
 def _create_parser(program: str) -> argparse.ArgumentParser:

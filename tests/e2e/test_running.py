@@ -39,6 +39,7 @@ TIMEOUT_SECONDS = 60
     ("arguments", "message"),
     [
         (["--", "config-file=none.cfg"], "configuration file none.cfg: does not exist"),
+        (["check", "--config-file=none.cfg"], "command line: unrecognized arguments: check"),
         (["--config-file=none.cfg", "--muxer_id=0"], "command line: unrecognized arguments: --muxer_id=0"),
         ([], "command line: the following arguments are required: --config-file"),
     ],
@@ -50,6 +51,7 @@ def test_command_line_is_parsed_as_in_the_guide(tmp_path: Path, arguments: list[
     assert done.returncode == 2
     assert message in done.stderr
     assert f"cannot start: MUX-101 {message}" in (tmp_path / "recording-muxer-single.log").read_text()
+    assert ("commands such as check and status are those of recording-muxer" in done.stderr) == ("check" in arguments)
 
 
 def test_all_mistakes_are_reported_at_once_with_code_2(tmp_path: Path) -> None:

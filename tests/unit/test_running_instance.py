@@ -45,7 +45,7 @@ def write_state(config: Config, **changes: Any) -> None:
 def test_an_instance_with_a_fresh_state_file_runs(config: Config) -> None:
     assert (find_instance(config).standing, instance_problems(find_instance(config), config)) == (
         DOWN,
-        [f"no instance runs with {config.processing.temp_dir}"],
+        [f"no instance runs with {config.processing.temp_dir}; the log says why, if a start was refused"],
     )
     write_state(config)
     assert find_instance(config).standing == RUNS
@@ -140,3 +140,10 @@ def test_a_cause_is_shown_once(config: Config) -> None:
         assert len(instance_problems(find_instance(config), config)) == problems
     write_state(config, polls=polls | {"error": "MUX-201 ServiceUnavailable: RWS GET /"}, out=out)
     assert len(instance_problems(find_instance(config), config)) == 2
+
+
+def test_a_full_disk_is_explained(config: Config) -> None:
+    write_state(config, disk_has_room=False)
+    [problem] = instance_problems(find_instance(config), config)
+    assert "no new recording is started; " in problem and f"B are free in {config.processing.temp_dir}: make room" in problem
+    assert "[processing] min_free_megabytes" in problem

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from muxer.pipeline.shared_temp import WORKER_PREFIX
 from muxer.pipeline.workspace import LOCK_FILE, temp_folder_for
 from muxer.status import state_file
 from muxer.status.fleet_status import fleet_from_dict, fleet_problems
+from muxer.status.formatting import format_megabytes
 from muxer.status.poll_age import expected_seconds, overdue_seconds
 from muxer.status.service_state import UNREACHED_TEXT
 from muxer.system.file_lock import lock_holder
@@ -77,7 +80,7 @@ def instance_problems(instance: RunningInstance, config: Config) -> list[str]:
 def process_problems(instance: RunningInstance) -> list[str]:
     """Return the problems of an instance or a worker, except those of its polls."""
     if instance.state is None:
-        return [f"no instance runs with {instance.folder}"]
+        return [f"no instance runs with {instance.folder}; the log says why, if a start was refused"]
     if instance.standing == DIED:
         return ["the process died; start it again, no recording is lost"]
     state, problems = instance.state, []
@@ -88,8 +91,16 @@ def process_problems(instance: RunningInstance) -> list[str]:
         never = "" if outage.get("reached", True) else f"; {UNREACHED_TEXT}"
         problems.append(f"{name} is unavailable: {outage['reason']}{never}")
     if not state["disk_has_room"]:
-        problems.append("the disk of temp_dir is nearly full: no new recording is started")
+        problems.append(f"the disk of temp_dir is nearly full: no new recording is started; {_room_text(instance.folder)}")
     return problems
+
+
+def _room_text(folder: Path) -> str:
+    """Return how much space is free, and what to do."""
+    advice = "make room there; the muxer continues by itself ([processing] min_free_megabytes)"
+    with suppress(OSError):
+        return f"{format_megabytes(shutil.disk_usage(folder).free)} are free in {folder}: {advice}"
+    return advice
 
 
 def _poll_problems(state: dict[str, Any], config: Config, is_fleet: bool) -> list[str]:
