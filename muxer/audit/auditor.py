@@ -92,8 +92,6 @@ class Auditor:
         self._look = FileLook(services, pace)
         self._ahead = LookAhead(config.advanced.concurrent_queries)
         self._rules = SiteRules(datetime.now(UTC))
-        # Recordings of the current slice that RWS fails for, and why.
-        self._unread: dict[str, str] = {}
 
     def audit_calls(self) -> Iterator[None]:
         """Audit everything that was not audited yet. Yields after each part, which is recorded then.
