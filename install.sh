@@ -111,6 +111,8 @@ pip_install() { # python of the environment, lock file
         pip=(env PIP_CONFIG_FILE=/dev/null "$1" -m pip --isolated)
         source=(--no-index --find-links "$WHEELS")
     fi
+    # What the tests never load need not be compiled; the rest is compiled when it is loaded.
+    if [[ $2 == */requirements-test.txt ]]; then source+=(--no-compile); fi
     PIP_USER=0 "${pip[@]}" install --disable-pip-version-check --no-input --require-hashes --only-binary :all: \
         "${source[@]}" --requirement "$2"
 }
@@ -225,8 +227,9 @@ run_tests() {
     install_npm_packages "$ROOT/tests/s3rver"
     cd -- "$ROOT"
     if ((OFFLINE)); then export PIP_NO_INDEX=1 PIP_FIND_LINKS=file://${WHEELS// /%20}; fi # tests install, too
-    # pytest rewrites the assertions of a test file when it loads it. Done here, its workers find that done.
-    env -u PYTHONDONTWRITEBYTECODE .venv-test/bin/python -m pytest --collect-only -q >/dev/null 2>&1 </dev/null &
+    # Modules are compiled, and pytest rewrites the assertions of test files, when they are loaded: once, not in each process.
+    unset PYTHONDONTWRITEBYTECODE
+    .venv-test/bin/python -m pytest --collect-only -q >/dev/null 2>&1 </dev/null &
     local rewriting=$!
     .venv-test/bin/python -m tools.lint </dev/null || failed=1
     local static

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import os
 import secrets
 import signal
@@ -52,6 +53,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 getattr(item, "fixturenames", ())
             )
             item.add_marker("fast" if is_fast else "servers")
+
+
+def pytest_collection_finish() -> None:
+    """Exempt the thousands of collected tests from garbage collections: each would look at all of them."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

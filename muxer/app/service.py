@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -76,7 +78,9 @@ def run_service(
         open_log(loaded.config, name)
         logging_works = True
         with watch_log():
-            code = body(name, _start_parts(loaded, name, open_workspace, needs_programs, stop))
+            with _paused_collections():
+                parts = _start_parts(loaded, name, open_workspace, needs_programs, stop)
+            code = body(name, parts)
     except ConfigError as error:
         return report_config_error(error, logging_works, origins)
     except Exception:
@@ -86,6 +90,17 @@ def run_service(
         logging.shutdown()
         return code
     return exit_process(code)
+
+
+@contextmanager
+def _paused_collections() -> Iterator[None]:
+    """Load modules without garbage collections, which find nothing and cost a twentieth of the start."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _start_parts(
