@@ -258,6 +258,25 @@ def test_prefix_refuses_foreign_files(source: Path, tmp_path: Path) -> None:
     assert "is not a folder" in result.stderr
 
 
+# ---- removal; the tests of a removal that keeps files are in test_install_upgrade ---------------------
+
+
+def test_removal_leaves_nothing_of_an_installation_without_files_of_the_user(installation: tuple[Path, Path]) -> None:
+    source, prefix = installation
+    subprocess.run(
+        ["../venv/bin/python", "muxer_process.py", "--help"], cwd=prefix / "muxer", check=True, capture_output=True
+    )
+    assert run_installer("--uninstall", prefix, source=source).returncode == 0
+    assert not prefix.exists()
+
+
+def test_purge_removes_everything(installation: tuple[Path, Path], tmp_path: Path) -> None:
+    source, prefix = installation
+    (prefix / "muxer" / "muxer.cfg").write_text("mine")
+    result = run_installer("--uninstall", prefix, "--purge", source=source)
+    assert result.returncode == 0 and not prefix.exists() and "Your own files" not in result.stdout
+
+
 # ---- machines where it cannot continue ---------------------------------------------------------------
 
 

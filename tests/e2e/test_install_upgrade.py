@@ -167,6 +167,7 @@ def answer_on_terminal(answer: str, *arguments: str | Path, source: Path) -> tup
     return process.returncode, written
 
 
+@pytest.mark.long
 def test_nothing_is_replaced_or_removed_below_a_running_muxer(installation: tuple[Path, Path], make_lab: Make) -> None:
     source, prefix = installation
     config, log = write_config(make_lab())
@@ -258,22 +259,6 @@ def test_removal_keeps_what_is_of_the_user(installation: tuple[Path, Path]) -> N
     assert again.returncode == 2 and f"{prefix} is no installation by this script" in again.stderr
     result = run_installer("--prefix", prefix, source=source)
     assert result.returncode == 0 and (prefix / "muxer" / "muxer.cfg").read_text() == "mine: muxer/muxer.cfg"
-
-
-def test_removal_leaves_nothing_of_an_installation_without_files_of_the_user(installation: tuple[Path, Path]) -> None:
-    source, prefix = installation
-    subprocess.run(
-        ["../venv/bin/python", "muxer_process.py", "--help"], cwd=prefix / "muxer", check=True, capture_output=True
-    )
-    assert run_installer("--uninstall", prefix, source=source).returncode == 0
-    assert not prefix.exists()
-
-
-def test_purge_removes_everything(installation: tuple[Path, Path], tmp_path: Path) -> None:
-    source, prefix = installation
-    (prefix / "muxer" / "muxer.cfg").write_text("mine")
-    result = run_installer("--uninstall", prefix, "--purge", source=source)
-    assert result.returncode == 0 and not prefix.exists() and "Your own files" not in result.stdout
 
 
 @pytest.mark.parametrize("folder", ["not installed", "does not exist"])

@@ -22,6 +22,7 @@ from muxer.system.file_lock import acquire_lock
 from tests.support.apache import run_apache
 from tests.support.bucket import MotoBucket
 from tests.support.checklist import Checklist, run_check, write_check_config
+from tests.support.tiers import spread_variants
 from tests.support.tls import HOST, MediaServer, TlsFront, pem_bundle, self_signed
 from tests.support.web_server import free_port
 
@@ -181,7 +182,7 @@ MISTAKES = {
 }
 
 
-@pytest.mark.parametrize("name", MISTAKES)
+@pytest.mark.parametrize("name", spread_variants(MISTAKES, 2))
 def test_a_wrong_option_is_explained(site: CheckLab, name: str) -> None:
     mistake = MISTAKES[name]
     found = site.run_checks(**mistake.options)
@@ -335,7 +336,9 @@ def test_the_certificate_of_the_monitoring_port(site: CheckLab) -> None:
     assert line.status == "warning" and "days left" in line.found
 
 
-@pytest.mark.parametrize(("muxer_type", "muxer_id"), [("primary", "0"), ("primary", "1"), ("backup", "0")])
+@pytest.mark.parametrize(
+    ("muxer_type", "muxer_id"), spread_variants([("primary", "1"), ("primary", "0"), ("backup", "0")], 2)
+)
 def test_shard_is_reported(site: CheckLab, muxer_type: str, muxer_id: str) -> None:
     sharding = {"muxer_id": muxer_id, "total_muxers": "2", "muxer_type": muxer_type}
     found = site.run_checks(**{f"processing__{name}": value for name, value in sharding.items()})
@@ -382,7 +385,7 @@ CHAINS = {
 }
 
 
-@pytest.mark.parametrize("name", CHAINS)
+@pytest.mark.parametrize("name", spread_variants(CHAINS, 2))
 def test_certificates_of_rws(site: CheckLab, root, name: str) -> None:  # type: ignore[no-untyped-def]
     chain, bundle = CHAINS[name], site.folder / "ca.pem"
     bundle.write_bytes(pem_bundle(root))

@@ -26,8 +26,6 @@ from tests.support.media import MediaCache
 from tests.support.tiers import spread_variants
 from tests.support.tools import tested_tools
 
-pytestmark = pytest.mark.machine_ffmpeg
-
 T0 = datetime(2026, 3, 1, 9, 0, 0, tzinfo=UTC)
 CALL_SECONDS = 20.0
 WITH_B_FRAMES = ("-bf", "3", "-g", "40")
@@ -194,12 +192,15 @@ def test_still_screen_with_few_frames_keeps_its_duration(tmp_path: Path, audio: 
 
 @pytest.mark.parametrize(
     ("suffix", "arguments", "codec"),
-    [
-        ("mp3", ("-ar", "44100", "-ac", "1", "-c:a", "libmp3lame"), "mp3"),
-        ("wav", ("-c:a", "pcm_s16le"), "aac"),
-        ("wav", ("-c:a", "pcm_mulaw"), "aac"),
-        ("ogg", ("-ar", "48000", "-c:a", "libopus"), "opus"),
-    ],
+    spread_variants(
+        [
+            ("mp3", ("-ar", "44100", "-ac", "1", "-c:a", "libmp3lame"), "mp3"),
+            ("wav", ("-c:a", "pcm_s16le"), "aac"),
+            ("wav", ("-c:a", "pcm_mulaw"), "aac"),
+            ("ogg", ("-ar", "48000", "-c:a", "libopus"), "opus"),
+        ],
+        2,
+    ),
 )
 def test_the_audio_keeps_its_channels_and_plays(
     tmp_path: Path, audio: Path, suffix: str, arguments: tuple[str, ...], codec: str

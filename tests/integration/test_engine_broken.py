@@ -24,8 +24,6 @@ from tests.support.media_kinds import SIZE, T0, run_ffmpeg
 from tests.support.tiers import spread_variants
 from tests.support.tools import tested_tools
 
-pytestmark = pytest.mark.machine_ffmpeg
-
 SECONDS = 3.0
 CUT_COUNT = 20
 SCREEN_NAME = "the agent's file"

@@ -22,8 +22,6 @@ from tests.support.media_kinds import AUDIO_KINDS, CALL_SECONDS, KINDS, SCREEN_S
 from tests.support.tiers import spread_variants
 from tests.support.tools import tested_tools
 
-pytestmark = pytest.mark.machine_ffmpeg
-
 Record = Callable[[str, object], None]
 FRAME_SECONDS = 0.1
 

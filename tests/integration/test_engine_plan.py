@@ -19,8 +19,6 @@ from muxer.system.process import Runner, record_commands
 from tests.support.media_kinds import CALL_SECONDS, SIZE, T0, make_audio
 from tests.support.tools import tested_tools
 
-pytestmark = pytest.mark.machine_ffmpeg
-
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> tuple[MediaInput, list[MediaInput]]:

@@ -21,8 +21,6 @@ from muxer.system.process import Runner
 from tests.support.disk import KILOBYTE, fill_disk, small_disk
 from tests.support.tools import tested_tools
 
-pytestmark = pytest.mark.machine_ffmpeg
-
 T0 = datetime(2026, 3, 1, 9, 0, 0, tzinfo=UTC)
 NO_SPACE = "(?i)no space left"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +23,10 @@ B_FRAMES = ("-c:v", "libx264", "-threads", "1", "-preset", "veryfast", "-g", "20
 
 def run_program(*arguments: object) -> str:
     """Run a program; return its output."""
-    return subprocess.run([*map(str, arguments)], capture_output=True, text=True, check=True).stdout
+    # A static build crashes when it loads the character converters of another C library, for the names in MPEG-TS.
+    environment = {**os.environ, "GCONV_PATH": ""}
+    command = [*map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
 
 
 def run_ffmpeg(*arguments: object) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from muxer.media.analyze.completeness import Structure, examine_structure, is_text
 
-pytestmark = [pytest.mark.servers, pytest.mark.machine_ffmpeg]
+pytestmark = pytest.mark.servers
 
 VIDEO_INPUT = ["-f", "lavfi", "-i", "testsrc2=s=160x120:r=10:d=4"]
 AUDIO_INPUT = ["-f", "lavfi", "-i", "sine=r=8000:d=4"]

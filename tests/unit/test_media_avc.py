@@ -13,7 +13,7 @@ from muxer.media.mp4.avc import AvcConfig, AvcError, read_config
 from muxer.media.mp4.tracks import read_tracks
 from tests.support import mp4
 
-pytestmark = [pytest.mark.servers, pytest.mark.machine_ffmpeg]
+pytestmark = pytest.mark.servers
 
 FIELDS = ("profile", "width", "height", "pix_fmt", "sample_aspect_ratio")
 VALID_ENCODINGS: dict[str, tuple[str, tuple[str, ...]]] = {

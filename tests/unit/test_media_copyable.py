@@ -17,7 +17,7 @@ from muxer.media.mp4.tracks import read_tracks
 from muxer.system.process import Runner
 from tests.support import media_kinds, mp4
 
-pytestmark = [pytest.mark.servers, pytest.mark.machine_ffmpeg]
+pytestmark = pytest.mark.servers
 
 
 @pytest.fixture(scope="module")

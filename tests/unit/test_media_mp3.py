@@ -16,7 +16,7 @@ from muxer.media.mp4.mp3_tags import MAX_TAGS
 from tests.support import mp4
 from tests.support.media_kinds import run_ffmpeg
 
-pytestmark = [pytest.mark.servers, pytest.mark.machine_ffmpeg]
+pytestmark = pytest.mark.servers
 
 MP3 = ("-c:a", "libmp3lame")
 

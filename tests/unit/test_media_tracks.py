@@ -20,7 +20,7 @@ from tests.support import mp4
 from tests.support.media_kinds import run_ffmpeg
 from tests.support.mp4 import Packet
 
-pytestmark = [pytest.mark.servers, pytest.mark.machine_ffmpeg]
+pytestmark = pytest.mark.servers
 
 COPY = ("-c", "copy")
 ENCODINGS: dict[str, tuple[str, ...]] = {

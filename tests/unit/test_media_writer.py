@@ -25,7 +25,7 @@ from muxer.media.sample_spans import SampleSpan, build_sample_table
 from tests.support import mp4
 from tests.support.media_kinds import run_program
 
-pytestmark = [pytest.mark.servers, pytest.mark.machine_ffmpeg]
+pytestmark = pytest.mark.servers
 
 START = datetime(2026, 3, 1, 9, 0, 30, tzinfo=UTC)
 SECOND = 1_000_000
