@@ -112,7 +112,7 @@ def _run_audit(arguments: argparse.Namespace) -> int:
                     ledger.write_facts({"finished": True})
                 return lambda: EXIT_OK
 
-        code = run_command(arguments, audit, steps=False)
+        code = run_command(arguments, audit, steps=False, needs_programs=arguments.deep)
         if code != EXIT_OK:
             if arguments.state is not None:
                 sys.stderr.write(f"the same command goes on where this audit was stopped (--state {arguments.state})\n")

@@ -53,8 +53,13 @@ class _CommandThread:
         return not self._thread.is_alive()
 
 
-def run_command(arguments: argparse.Namespace, body: Callable[[ServiceParts], Outcome], *, steps: bool) -> int:
-    """Run the body of a command and return its exit code; 128 plus the number of a signal. Raises ConfigError."""
+def run_command(
+    arguments: argparse.Namespace, body: Callable[[ServiceParts], Outcome], *, steps: bool, needs_programs: bool = True
+) -> int:
+    """Run the body of a command and return its exit code; 128 plus the number of a signal. Raises ConfigError.
+
+    ffmpeg, ffprobe and openssl are tried before when the body `needs_programs`.
+    """
     os.umask(0o077)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
@@ -62,7 +67,7 @@ def run_command(arguments: argparse.Namespace, body: Callable[[ServiceParts], Ou
     mask, stop = Mask(config.secret_values), threading.Event()
     signals = _handle_signals(stop)
     runner = Runner(config.processing.openssl)
-    checks = ProgramChecks(config.processing, runner)
+    checks = ProgramChecks(config.processing, runner) if needs_programs else None
     with command_workspace(config) as workspace, open_display(mask, steps=steps) as display:
         parts = assemble_parts(config, runner, checks, lambda: workspace, stop, OUTAGE_EFFECT)
         running = _CommandThread(body, parts)
