@@ -184,12 +184,22 @@ def test_a_flipped_byte_and_a_file_of_other_sources_are_found_by_comparison(
 
 
 @pytest.mark.long
-def test_every_case_of_the_lab_is_complete_when_it_is_muxed(lab: Lab) -> None:
-    lab.add_cases(start=datetime.now(UTC) - AGE)
+@pytest.mark.parametrize("start", [None, datetime.now(UTC) - AGE], ids=["as python -m lab", "days ago"])
+def test_every_case_of_the_lab_is_complete_when_it_is_muxed(lab: Lab, start: datetime | None) -> None:
+    lab.add_cases(start=start)
     done = run_muxer(write_config(lab, "migration", **EVERYTHING))
     assert done.process.returncode == 0, done.err
     report = run_audit(write_config(lab), "--orphans", "--deep", code=0)
     assert report["counts"]["files"] == report["counts"]["deep"] == 7
+
+
+@pytest.mark.parametrize(("group", "suffix"), [("certificates", ".bin"), ("empty", "")])
+def test_the_muxed_call_of_the_lab_is_as_the_muxer_would_have_muxed_it(make_lab: Make, group: str, suffix: str) -> None:
+    lab = make_lab(encryption_group=group)
+    call = next(one for one in lab.add_case(Case.NOTHING) if one.plan.muxed)
+    [entry] = muxed_entries(lab, call.id)
+    assert stored_muxed(lab) == [entry["mediaId"]] == [f"{call.id}_lab_muxed.mp4{suffix}"]
+    assert run_audit(write_config(lab), "--deep", "--query", "startTime=0", code=0)["counts"]["deep"] == 1
 
 
 def test_a_superseded_file_is_found_and_deleted(lab: Lab) -> None:
