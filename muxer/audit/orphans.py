@@ -40,12 +40,16 @@ class Orphan:
     stored: StoredFile
 
     @property
-    def description(self) -> str:
-        """What the listing says of it: the same text in two listings of an unchanged file."""
-        place = self.location.folder if not self.location.bucket else f"{self.location.bucket}/{self.location.folder}"
+    def finding(self) -> Finding:
+        """The finding about it: the same in two listings of an unchanged file."""
         modified = self.stored.modified
         age = "" if modified is None else f", stored on {datetime.fromtimestamp(modified, UTC):%Y-%m-%d %H:%M} UTC"
-        return f"{self.stored.info.length} bytes in {place}{age}"
+        return Finding(FindingKind.ORPHAN, "", format_location(self.location), f"{self.stored.info.length} bytes{age}")
+
+
+def format_location(location: MediaLocation) -> str:
+    """Return the address of a file, or its bucket and key. Without a name, that of its folder."""
+    return f"{location.bucket}/{location.folder}{location.name}" if location.bucket else location.url
 
 
 def recording_of_name(name: str) -> str | None:
@@ -71,16 +75,16 @@ class OrphanSearch:
             except MuxerError as error:
                 if self._services.circuit_breaker.is_open(RWS):
                     raise
-                place = folder.url if not folder.bucket else f"{folder.bucket}/{folder.folder}"
-                self._ledger.add_findings([Finding(FindingKind.UNCHECKED, "", place, f"it cannot be listed: {error}")])
+                place, detail = format_location(folder), f"it cannot be listed: {error}"
+                self._ledger.add_findings([Finding(FindingKind.UNCHECKED, "", place, detail)])
 
     def _search_folder(self, folder: MediaLocation) -> Iterator[Orphan]:
         store = self._services.stores.for_location(folder)
         young: list[Orphan] = []
         for stored in self._list_unknown(store, folder):
-            if self._may_be_named(stored.name):
-                continue
             orphan = Orphan(folder.sibling(stored.name), stored)
+            if self._may_be_named(orphan):
+                continue
             if stored.modified is None or self._now() - stored.modified < YOUNG_SECONDS:
                 young.append(orphan)
             else:
@@ -89,7 +93,7 @@ class OrphanSearch:
             if self._services.stop.wait(SETTLE_SECONDS):
                 raise Stopped("the audit was stopped")
             for one in young:
-                if not self._may_be_named(one.stored.name) and store.head(one.location) is not None:
+                if not self._may_be_named(one) and store.head(one.location) is not None:
                     yield one
 
     def _list_unknown(self, store: Storage, folder: MediaLocation) -> Iterator[StoredFile]:
@@ -106,17 +110,17 @@ class OrphanSearch:
             for line in listed:
                 yield from_json(StoredFile, json.loads(line))
 
-    def _may_be_named(self, name: str) -> bool:
+    def _may_be_named(self, orphan: Orphan) -> bool:
         """Whether metadata name a file. When RWS fails for its recording, that is a finding."""
         try:
-            return self.is_named(name)
+            return self.is_named(orphan.stored.name)
         except Stopped:
             raise
         except MuxerError as error:
             if self._services.circuit_breaker.is_open(RWS):
                 raise
             detail = f"whether metadata name it is unknown: {error}"
-            self._ledger.add_findings([Finding(FindingKind.UNCHECKED, "", name, detail)])
+            self._ledger.add_findings([Finding(FindingKind.UNCHECKED, "", orphan.finding.file, detail)])
             return True
 
     def is_named(self, name: str) -> bool:
@@ -137,11 +141,11 @@ class OrphanSearch:
         fetch = partial(self._services.rws.fetch_call_recording, recording)
         return self._services.repeat("reading the call recording", fetch) is not None
 
-    def delete_orphan(self, orphan: Orphan, listed_before: str) -> str:
-        """Delete an orphan that is old enough, and as another listing described it. Returns what was done."""
+    def delete_orphan(self, orphan: Orphan, found_before: Finding) -> str:
+        """Delete an orphan that is old enough, and as it was when it was found. Returns what was done."""
         if orphan.stored.modified is None or self._now() - orphan.stored.modified < MIN_DELETE_AGE_SECONDS:
             return "not deleted: it was stored less than a week ago, or its age is unknown"
-        if orphan.description != listed_before:
+        if orphan.finding != found_before:
             return "not deleted: two listings differ"
         recording = recording_of_name(orphan.stored.name)
         if recording is None or not self._has_call(recording):

@@ -27,7 +27,7 @@ from muxer.audit.deep_check import DeepCheck, Sample
 from muxer.audit.findings import TEXTS, Finding, FindingKind
 from muxer.audit.html_report import write_report
 from muxer.audit.ledger import LEDGER_FILE, AuditLedger
-from muxer.audit.orphans import Orphan, OrphanSearch
+from muxer.audit.orphans import OrphanSearch
 from muxer.audit.pace import DEFAULT_RATE, Pace
 from muxer.audit.repair import REPAIRABLE, Repairer
 from muxer.audit.report import AuditSummary, finding_facts, report_facts
@@ -282,11 +282,7 @@ def _compare_call(muxer: ServiceParts, deep: DeepCheck, audited: AuditedCall) ->
 
 def _list_orphans(muxer: ServiceParts, ledger: AuditLedger, pace: Pace) -> None:
     for orphan in OrphanSearch(muxer.services, ledger, pace).find_orphans():
-        ledger.add_findings([_orphan_finding(orphan)])
-
-
-def _orphan_finding(orphan: Orphan) -> Finding:
-    return Finding(FindingKind.ORPHAN, "", orphan.stored.name, orphan.description)
+        ledger.add_findings([orphan.finding])
 
 
 def _wanted_repairs(arguments: argparse.Namespace, ledger: AuditLedger) -> int:
@@ -323,17 +319,16 @@ def _repair_all(
 
 
 def _delete_orphans(search: OrphanSearch, ledger: AuditLedger) -> None:
-    known = {finding.file: finding for finding, _ in ledger.read_findings() if finding.kind is FindingKind.ORPHAN}
     for orphan in search.find_orphans():
-        if (listed := known.get(orphan.stored.name)) is not None:
+        if (listed := ledger.find_finding(FindingKind.ORPHAN, "", orphan.finding.file)) is not None:
             try:
-                what = search.delete_orphan(orphan, listed.detail)
+                what = search.delete_orphan(orphan, listed)
             except Stopped:
                 raise
             except MuxerError as error:
                 what = f"not deleted: {format_error(error)}"
             ledger.record_repair(listed, what)
-            log.info("%s: %s", orphan.stored.name, what)
+            log.info("%s: %s", listed.file, what)
 
 
 def _show_result(arguments: argparse.Namespace, ledger: AuditLedger) -> int:

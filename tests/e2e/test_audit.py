@@ -71,6 +71,10 @@ def muxed_path(lab: Lab, media_id: str) -> Path:
     return lab.site.media.folder / "screens" / media_id
 
 
+def muxed_url(lab: Lab, media_id: str) -> str:
+    return f"{lab.dav_url}/screens/{media_id}"
+
+
 def change_entry(lab: Lab, call: AddedCall, **values: Any) -> dict[str, Any]:
     """Change the entry of the muxed file of a call; None removes a value. Returns the entry."""
     [entry] = muxed_entries(lab, call.id)
@@ -105,7 +109,7 @@ def test_every_kind_of_damage_is_found_and_nothing_else(lab: Lab, config: Path, 
     report = run_audit(config, "--orphans")
     assert {(one["kind"], one["recording"] or one["file"]) for one in report["list"]} == {
         ("missing", missing.id),
-        ("orphan", entry["mediaId"]),
+        ("orphan", muxed_url(lab, entry["mediaId"])),
         ("file_missing", no_file.id),
         ("wrong_length", short.id),
         ("label_missing", unlabelled.id),
@@ -249,7 +253,9 @@ def test_an_orphan_of_a_recording_that_rws_does_not_know_is_kept(lab: Lab, confi
     long_ago = time.time() - WEEK_SECONDS - 60
     os.utime(muxed_path(lab, name), (long_ago, long_ago))
     [orphan] = run_audit(config, "--orphans", "--delete-orphans", "--yes")["list"]
-    assert (orphan["kind"], orphan["file"]) == ("orphan", name) and "another contact center" in orphan["repair"]
+    assert (orphan["kind"], orphan["file"]) == ("orphan", muxed_url(lab, name)) and "another contact center" in orphan[
+        "repair"
+    ]
     assert name in stored_muxed(lab)
 
 
@@ -288,8 +294,32 @@ def test_orphans_are_deleted_after_a_week_only(lab: Lab, config: Path, calls: li
     long_ago = time.time() - WEEK_SECONDS - 60
     os.utime(muxed_path(lab, old), (long_ago, long_ago))
     report = run_audit(config, "--orphans", "--delete-orphans", "--yes")
-    assert {one["file"]: one["repair"].partition(":")[0] for one in report["list"]} == {young: "not deleted", old: "deleted"}
+    repairs = {one["file"]: one["repair"].partition(":")[0] for one in report["list"]}
+    assert repairs == {muxed_url(lab, young): "not deleted", muxed_url(lab, old): "deleted"}
     assert young in stored_muxed(lab) and old not in stored_muxed(lab)
+
+
+def test_orphans_of_one_name_in_two_folders_are_two_findings(
+    lab: Lab, config: Path, calls: list[AddedCall], tmp_path: Path
+) -> None:
+    [entry] = muxed_entries(lab, calls[1].id)
+    descriptor = {"storage": "webDAV", "path": entry["mediaId"], "data": {"storagePath": f"{lab.dav_url}/screens/second"}}
+    (lab.site.media.folder / "screens/second").mkdir()
+    muxed_path(lab, entry["mediaId"]).rename(muxed_path(lab, f"second/{entry['mediaId']}"))
+    change_entry(lab, calls[1], originalMediaDescriptor=descriptor)
+    name = f"{calls[0].id}_{'a' * 20}_muxed.mp4"
+    places = (name, f"second/{name}")
+    for place in places:
+        muxed_path(lab, place).write_bytes(b"x" * 1000)
+    long_ago = time.time() - WEEK_SECONDS - 60
+    os.utime(muxed_path(lab, places[1]), (long_ago, long_ago))
+    page = tmp_path / "report.html"
+    report = run_audit(config, "--orphans", "--delete-orphans", "--yes", "--html", str(page))
+    repairs = {one["file"]: one["repair"].partition(":")[0] for one in report["list"]}
+    assert repairs == {muxed_url(lab, places[0]): "not deleted", muxed_url(lab, places[1]): "deleted"}
+    assert [muxed_path(lab, place).exists() for place in places] == [True, False]
+    # The report shows the names of muxed files, and no addresses.
+    assert page.read_text(encoding="utf-8").count(name) == 2 and lab.dav_url not in page.read_text(encoding="utf-8")
 
 
 def test_a_state_file_belongs_to_one_audit_and_shows_its_result_again(

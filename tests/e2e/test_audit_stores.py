@@ -34,6 +34,8 @@ class Site:
     lab: Lab
     write: Callable[[str, bytes | None], None]
     read: Callable[[str], bytes]
+    # The location of the folder, as a finding names it.
+    folder: str
 
 
 @contextmanager
@@ -47,7 +49,7 @@ def on_apache(kept_lab: type[Lab], folder: Path) -> Iterator[Site]:
             else:
                 (place / name).write_bytes(content)
 
-        yield Site(lab, write, lambda name: (place / name).read_bytes())
+        yield Site(lab, write, lambda name: (place / name).read_bytes(), f"{lab.dav_url}/screens")
 
 
 @contextmanager
@@ -65,7 +67,7 @@ def on_s3(_: type[Lab], folder: Path) -> Iterator[Site]:
             else:
                 server.client.put_object(Bucket=BUCKET, Key=f"screens/{name}", Body=content)
 
-        yield Site(lab, write, lambda name: server.read_object(f"screens/{name}"))
+        yield Site(lab, write, lambda name: server.read_object(f"screens/{name}"), f"{BUCKET}/screens")
 
 
 STORES = {"apache of the Genesys guide": on_apache, "s3": on_s3}
@@ -107,7 +109,7 @@ def test_what_is_wrong_in_the_store_is_found_and_repaired(site: Site) -> None:
         ("wrong_length", names[short.id]),
         ("damaged", names[changed.id]),
         ("source_missing", sourceless.screens[0].media_id),
-        ("orphan", stray),
+        ("orphan", f"{site.folder}/{stray}"),
     }
     assert {(one["kind"], one["file"]) for one in run_audit(config, "--deep", "--orphans")["list"]} == expected
     repaired = run_audit(config, "--deep", "--repair", "--yes")["list"]

@@ -125,6 +125,9 @@ class TestLedger:
         assert not ledger.is_seen("call") and ledger.read_fact("slices_done", 0) == 1
         assert list(ledger.read_findings()) == [(self.FINDING, "repaired")]
         assert ledger.count_findings() == {FindingKind.MISSING: 1}
+        assert ledger.find_finding(FindingKind.MISSING, "call", "file") == self.FINDING
+        assert ledger.find_finding(FindingKind.ORPHAN, "call", "file") is None
+        assert [ledger.count_open(closed) for closed in ((), ("repaired", "deleted"), ("deleted",))] == [1, 0, 1]
 
     def test_it_is_private(self, tmp_path: Path) -> None:
         AuditLedger(tmp_path / "state", self.REQUEST).close()
