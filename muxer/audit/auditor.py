@@ -231,9 +231,9 @@ class Auditor:
         )
 
     def _record_part(self, audited: Sequence[AuditedCall]) -> None:
-        self._ledger.record_calls((one.call.id, _epoch(one.call), one.has_screens, one.verdict) for one in audited)
         targets = [target for one in audited for target in one.selection.targets]
-        self._ledger.record_places(
+        self._ledger.record_calls(
+            ((one.call.id, _epoch(one.call), one.has_screens, one.verdict) for one in audited),
             (folder for target in targets for folder in _result_folders(target)),
             (name for one in audited for media in one.results for name in media.known_names),
         )

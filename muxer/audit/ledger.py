@@ -118,8 +118,16 @@ class AuditLedger:
         """Whether a call of the current slice was audited already."""
         return self._has_row("seen", "id", _digest(recording_id))
 
-    def record_calls(self, verdicts: Iterable[tuple[str, float | None, bool, CallVerdict]]) -> None:
-        """Record audited calls: id, start in epoch seconds, whether it has screen files, and the verdict."""
+    def record_calls(
+        self,
+        verdicts: Iterable[tuple[str, float | None, bool, CallVerdict]],
+        folders: Iterable[str] = (),
+        names: Iterable[str] = (),
+    ) -> None:
+        """Record audited calls: id, start in epoch seconds, whether it has screen files, and the verdict.
+
+        `folders` contain their muxed files, as texts; `names` are those that their metadata give to muxed files.
+        """
         counts: Counter[str] = Counter()
         with self._transaction():
             for recording_id, started, has_screens, verdict in verdicts:
@@ -137,6 +145,8 @@ class AuditLedger:
                 self._database.executemany("INSERT OR IGNORE INTO doubtful VALUES (?, ?, ?, ?)", rows)
                 sets = [(_encode_set(one),) for one in verdict.source_sets]
                 self._database.executemany("INSERT OR IGNORE INTO source_sets VALUES (?)", sets)
+            self._database.executemany("INSERT OR IGNORE INTO folders VALUES (?)", ((one,) for one in folders))
+            self._add_names(names)
             self._write_facts({name: self.read_fact(name, 0) + counts[name] for name in COUNTS if counts[name]})
 
     def _add_findings(self, findings: Iterable[Finding]) -> None:
@@ -148,11 +158,14 @@ class AuditLedger:
         with self._transaction():
             self._add_findings(findings)
 
-    def record_places(self, folders: Iterable[str], names: Iterable[str]) -> None:
-        """Record the folders that contain muxed files, as texts, and the names that metadata give to files."""
+    def record_answers(self, names: Iterable[str], findings: Iterable[Finding]) -> None:
+        """Record further names that metadata give, and the findings about files without."""
         with self._transaction():
-            self._database.executemany("INSERT OR IGNORE INTO folders VALUES (?)", ((one,) for one in folders))
-            self._database.executemany("INSERT OR IGNORE INTO names VALUES (?)", ((_digest(one),) for one in names))
+            self._add_names(names)
+            self._add_findings(findings)
+
+    def _add_names(self, names: Iterable[str]) -> None:
+        self._database.executemany("INSERT OR IGNORE INTO names VALUES (?)", ((_digest(one),) for one in names))
 
     def is_known_name(self, name: str) -> bool:
         """Whether the metadata of an audited call name a file `name`."""

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from muxer.app.service import ServiceParts
 from muxer.audit.auditor import AuditedCall, Auditor, AuditScope
@@ -47,6 +47,7 @@ from muxer.system.file_lock import LockHeld, acquire_lock
 from muxer.system.files import open_private
 
 log = logging.getLogger(__name__)
+Part = TypeVar("Part")
 
 # A terminal shows the first findings; reports have all.
 MAX_SHOWN_FINDINGS = 50
@@ -253,17 +254,18 @@ def _audit_calls(muxer: ServiceParts, ledger: AuditLedger, scope: AuditScope, pa
         return _compare_call(muxer, deep, audited) if is_chosen else audited.verdict
 
     auditor = Auditor(muxer.config, muxer.services, ledger, scope, pace, None if sample is None else compare)
-    started = reported = time.monotonic()
     with muxer.services.activity.track_target("", "", "audit"):
-        for _ in auditor.audit_calls():
-            if time.monotonic() - reported >= REPORT_SECONDS:
-                reported = time.monotonic()
-                log.info("%s", _progress_line(ledger, reported - started))
+        _report_each_minute(auditor.audit_calls(), lambda _: f"{ledger.read_fact('calls', 0):,} calls audited", ledger)
 
 
-def _progress_line(ledger: AuditLedger, seconds: float) -> str:
-    found = sum(ledger.count_findings().values())
-    return f"{ledger.read_fact('calls', 0):,} calls audited in {format_duration(seconds)}, {found:,} findings"
+def _report_each_minute(parts: Iterator[Part], describe: Callable[[Part], str], ledger: AuditLedger) -> None:
+    """Run through the parts of an audit; once a minute, log what was done."""
+    started = reported = time.monotonic()
+    for part in parts:
+        if time.monotonic() - reported >= REPORT_SECONDS:
+            reported = time.monotonic()
+            found = sum(ledger.count_findings().values())
+            log.info("%s in %s, %s findings", describe(part), format_duration(reported - started), f"{found:,}")
 
 
 def _compare_call(muxer: ServiceParts, deep: DeepCheck, audited: AuditedCall) -> CallVerdict:
@@ -281,8 +283,10 @@ def _compare_call(muxer: ServiceParts, deep: DeepCheck, audited: AuditedCall) ->
 
 
 def _list_orphans(muxer: ServiceParts, ledger: AuditLedger, pace: Pace) -> None:
-    for orphan in OrphanSearch(muxer.services, ledger, pace).find_orphans():
-        ledger.add_findings([orphan.finding])
+    bulk = muxer.config.processing.batch_read_screen_recording_metadata
+    search = OrphanSearch(muxer.services, ledger, pace, bulk=bulk)
+    with muxer.services.activity.track_target("", "", "orphans"):
+        _report_each_minute(search.record_orphans(), str, ledger)
 
 
 def _wanted_repairs(arguments: argparse.Namespace, ledger: AuditLedger) -> int:
@@ -319,16 +323,15 @@ def _repair_all(
 
 
 def _delete_orphans(search: OrphanSearch, ledger: AuditLedger) -> None:
-    for orphan in search.find_orphans():
-        if (listed := ledger.find_finding(FindingKind.ORPHAN, "", orphan.finding.file)) is not None:
-            try:
-                what = search.delete_orphan(orphan, listed)
-            except Stopped:
-                raise
-            except MuxerError as error:
-                what = f"not deleted: {format_error(error)}"
-            ledger.record_repair(listed, what)
-            log.info("%s: %s", listed.file, what)
+    for orphan, found in search.list_found():
+        try:
+            what = search.delete_orphan(orphan, found)
+        except Stopped:
+            raise
+        except MuxerError as error:
+            what = f"not deleted: {format_error(error)}"
+        ledger.record_repair(found, what)
+        log.info("%s: %s", found.file, what)
 
 
 def _show_result(arguments: argparse.Namespace, ledger: AuditLedger) -> int:

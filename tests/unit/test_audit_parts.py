@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -108,16 +109,16 @@ class TestLedger:
         ledger = AuditLedger(path, self.REQUEST)
         doubtful = (("file", frozenset({b"\x01\x02"})),)
         verdict = CallVerdict((self.FINDING,), 2, 1, doubtful, frozenset({frozenset({b"\x03"})}))
-        ledger.record_calls([("call", 7200.0, True, verdict), ("other", 7300.0, False, CallVerdict())])
-        ledger.add_findings([self.FINDING])
-        ledger.record_places(["folder"], ["name"])
+        ledger.record_calls([("call", 7200.0, True, verdict), ("other", 7300.0, False, CallVerdict())], ["folder"], ["name"])
+        ledger.record_answers(["asked"], [self.FINDING])
         ledger.close()
         ledger = AuditLedger(path, self.REQUEST)
         assert [ledger.read_fact(name, 0) for name in ("calls", "with_screens", "files", "pending")] == [2, 1, 2, 1]
         assert list(ledger.read_findings()) == [(self.FINDING, "")]
         assert list(ledger.read_hours()) == [(2, 2, 2, 1)]
         assert ledger.is_seen("call") and not ledger.is_seen("new")
-        assert ledger.is_known_name("name") and not ledger.is_known_name("call")
+        assert ledger.read_folders() == ["folder"]
+        assert ledger.is_known_name("name") and ledger.is_known_name("asked") and not ledger.is_known_name("call")
         assert list(ledger.read_doubtful()) == [("call", "file", frozenset({b"\x01\x02"}), 7200.0)]
         assert ledger.read_source_sets() == [frozenset({b"\x03"})]
         ledger.record_repair(self.FINDING, "repaired")
@@ -128,6 +129,17 @@ class TestLedger:
         assert ledger.find_finding(FindingKind.MISSING, "call", "file") == self.FINDING
         assert ledger.find_finding(FindingKind.ORPHAN, "call", "file") is None
         assert [ledger.count_open(closed) for closed in ((), ("repaired", "deleted"), ("deleted",))] == [1, 0, 1]
+
+    def test_a_part_that_fails_is_not_recorded_at_all(self, tmp_path: Path) -> None:
+        ledger = AuditLedger(tmp_path / "state", self.REQUEST)
+
+        def break_off() -> Iterator[str]:
+            yield "name"
+            raise Stopped("stopped")
+
+        with pytest.raises(Stopped):
+            ledger.record_calls([("call", 7200.0, True, CallVerdict((self.FINDING,)))], ["folder"], break_off())
+        assert not ledger.is_seen("call") and list(ledger.read_findings()) == ledger.read_folders() == []
 
     def test_it_is_private(self, tmp_path: Path) -> None:
         AuditLedger(tmp_path / "state", self.REQUEST).close()
