@@ -18,6 +18,7 @@ from muxer.audit.findings import Finding, FindingKind
 from muxer.audit.ledger import HOUR_SECONDS, AuditLedger
 from muxer.audit.pace import Pace
 from muxer.audit.report import format_epoch
+from muxer.audit.scope import AuditScope
 from muxer.audit.spans import SLICE_MS, Span
 from muxer.config.schema import Config
 from muxer.crypto.recipients import certificate_recipient, envelope_recipients
@@ -43,23 +44,6 @@ STEP = "audit"
 _CHANGING = frozenset(
     (FindingKind.FILE_MISSING, FindingKind.WRONG_LENGTH, FindingKind.SOURCE_MISSING, FindingKind.LABEL_MISSING)
 )
-
-
-@dataclass(frozen=True)
-class AuditScope:
-    """What an audit covers: the calls that began in `span`, or those that `query` finds; of one shard or of all."""
-
-    span: Span | None
-    query: str = ""
-    own_shard: bool = False
-    # The time since when the site encrypts; None: since its certificates are valid.
-    encrypted_since: datetime | None = None
-    # The recipients of certificates that were in force earlier.
-    former: Recipients = frozenset()
-
-    def divide(self) -> list[Span | None]:
-        """Return the slices, the oldest first; None for the whole query."""
-        return list(self.span.divide()) if self.span is not None else [None]
 
 
 @dataclass(frozen=True)
@@ -118,7 +102,7 @@ class Auditor:
         minutes = processing.window_past + processing.window_past_older_than
         certificates = self._services.repeat("reading the certificates", self._services.rws.fetch_certificates)
         current = frozenset(certificate_recipient(one.pem) for one in certificates)
-        since = self._scope.encrypted_since or _valid_since(certificates)
+        since = self._scope.encryption.since or _valid_since(certificates)
         return SiteRules(datetime.now(UTC) - timedelta(minutes=minutes), current, since if certificates else None)
 
     def _audit_slice(self, span: Span | None) -> Iterator[None]:
@@ -241,7 +225,7 @@ class Auditor:
     def _judge_recipients(self) -> None:
         """Judge the muxed files that are encrypted for others than the current certificates, now that all is read."""
         known = [*self._ledger.read_source_sets(), self._rules.current]
-        self._ledger.add_findings(find_wrong_recipients(self._ledger.read_doubtful(), known, self._scope.former))
+        self._ledger.add_findings(find_wrong_recipients(self._ledger.read_doubtful(), known, self._scope.encryption.former))
 
 
 def _unchecked(call: CallRecording, text: str) -> Finding:

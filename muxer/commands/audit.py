@@ -7,7 +7,6 @@ import io
 import json
 import logging
 import os
-import re
 import sys
 import tempfile
 import time
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from muxer.app.service import ServiceParts
-from muxer.audit.auditor import AuditedCall, Auditor, AuditScope
+from muxer.audit.auditor import AuditedCall, Auditor
 from muxer.audit.call_rules import CallVerdict
 from muxer.audit.deep_check import DeepCheck, Sample
 from muxer.audit.findings import TEXTS, Finding, FindingKind
@@ -31,12 +30,13 @@ from muxer.audit.orphans import OrphanSearch
 from muxer.audit.pace import DEFAULT_RATE, Pace
 from muxer.audit.repair import REPAIRABLE, Repairer
 from muxer.audit.report import AuditSummary, finding_facts, report_facts
+from muxer.audit.scope import AuditScope, PastEncryption
 from muxer.audit.spans import Span, parse_audit_time
-from muxer.commands._shared.common import create_parser, exit_code_of, show_table
+from muxer.commands._shared.common import create_parser, exit_code_of, load_configuration, show_table
 from muxer.commands._shared.embedded_muxer import Outcome, run_command
-from muxer.crypto.recipients import certificate_recipient
-from muxer.errors import ConfigError, EncryptionError, LocalResourceError, MuxerError, Problem, Stopped, format_error
-from muxer.gir.models import parse_time
+from muxer.config import types
+from muxer.config.schema import Config
+from muxer.errors import ConfigError, LocalResourceError, MuxerError, Problem, Stopped, format_error
 from muxer.log.setup import escape_control
 from muxer.pipeline.job import JobOptions
 from muxer.status.error_help import help_for
@@ -52,7 +52,6 @@ Part = TypeVar("Part")
 # A terminal shows the first findings; reports have all.
 MAX_SHOWN_FINDINGS = 50
 REPORT_SECONDS = 60.0
-_CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 _NOT_COMPARED = (FindingKind.SOURCE_MISSING, FindingKind.FILE_MISSING, FindingKind.WRONG_LENGTH)
 
 
@@ -97,7 +96,8 @@ def _run_or_report(arguments: argparse.Namespace) -> int:
 
 
 def _run_audit(arguments: argparse.Namespace) -> int:
-    scope, hours, sample, request = _read_options(arguments)
+    config = load_configuration(arguments, needs_secrets=False).config
+    scope, hours, sample, request = _read_options(arguments, config)
     with _state_file(arguments.state) as path:
         # A state file of another audit is refused before anything is sent.
         with _open_ledger(path, request) as ledger:
@@ -138,7 +138,9 @@ def _keep_end(scope: AuditScope, ledger: AuditLedger) -> AuditScope:
     return replace(scope, span=Span(scope.span.start, until))
 
 
-def _read_options(arguments: argparse.Namespace) -> tuple[AuditScope, AllowedHours | None, Sample, dict[str, Any]]:
+def _read_options(
+    arguments: argparse.Namespace, config: Config
+) -> tuple[AuditScope, AllowedHours | None, Sample, dict[str, Any]]:
     """Return what the options mean, and the settings that a state file must have. Raises ConfigError."""
     problems: list[Problem] = []
 
@@ -153,8 +155,10 @@ def _read_options(arguments: argparse.Namespace) -> tuple[AuditScope, AllowedHou
     end = read_option("--to", arguments.end or str(int(time.time() * 1000)), parse_audit_time)
     hours = read_option("--hours", arguments.hours, AllowedHours.parse)
     sample = read_option("--sample", arguments.sample, Sample.parse) or Sample()
-    since = read_option("--encrypted-since", arguments.encrypted_since, _parse_time)
-    former = read_option("--former-certificates", arguments.former_certificates, _read_certificates) or frozenset()
+    given = {
+        "encrypted_since": read_option("--encrypted-since", arguments.encrypted_since, types.parse_time),
+        "former_certificates": read_option("--former-certificates", arguments.former_certificates, types.parse_certificate),
+    }
     folder = arguments.html.absolute().parent if arguments.html is not None else None
     if folder is not None and not os.access(folder, os.W_OK):
         problems.append(Problem("--html", f"the folder {folder} does not exist or is not writable"))
@@ -164,7 +168,9 @@ def _read_options(arguments: argparse.Namespace) -> tuple[AuditScope, AllowedHou
     if problems:
         raise ConfigError(problems)
     span = None if start is None or end is None else Span(start, end)
-    scope = AuditScope(span, arguments.query or "", arguments.own_shard, since, former)
+    options = replace(config.audit, **{name: value for name, value in given.items() if value is not None})
+    encryption = PastEncryption.from_options(options)
+    scope = AuditScope(span, arguments.query or "", arguments.own_shard, encryption)
     request = {
         "from": start,
         "to": end if arguments.end else None,
@@ -172,23 +178,9 @@ def _read_options(arguments: argparse.Namespace) -> tuple[AuditScope, AllowedHou
         "own_shard": arguments.own_shard,
         "deep": f"{sample.part}/{sample.whole}" if arguments.deep else None,
         "orphans": arguments.orphans,
-        "encrypted_since": since.isoformat() if since is not None else None,
-        "former_certificates": sorted(one.hex() for one in former),
+        **encryption.facts,
     }
     return scope, hours, sample, request
-
-
-def _read_certificates(text: str) -> frozenset[bytes]:
-    """Return the recipients of the certificates in a PEM file. Raises ValueError."""
-    try:
-        blocks = _CERTIFICATE.findall(Path(text).read_text(encoding="utf-8", errors="replace"))
-        if not blocks:
-            raise ValueError(f"{text} contains no certificate in PEM form")
-        return frozenset(certificate_recipient(block) for block in blocks)
-    except OSError as error:
-        raise ValueError(f"{text} cannot be read: {error.strerror}") from error
-    except EncryptionError as error:
-        raise ValueError(f"a certificate in {text} cannot be read") from error
 
 
 def _find_conflicts(arguments: argparse.Namespace) -> list[Problem]:
@@ -203,13 +195,6 @@ def _find_conflicts(arguments: argparse.Namespace) -> list[Problem]:
         ("--repair", "there is no terminal to ask on; add --yes"): repairs and not arguments.yes and not sys.stdin.isatty(),
     }
     return [Problem(option, what) for (option, what), is_wrong in wrong.items() if is_wrong]
-
-
-def _parse_time(text: str) -> datetime:
-    time_ = parse_time(text)
-    if time_ is None:
-        raise ValueError(f"{text!r} is no time such as 2026-03-01T00:00:00Z")
-    return time_
 
 
 @contextmanager

@@ -241,6 +241,9 @@ def test_a_file_that_is_encrypted_for_a_stranger_is_found(
     assert kinds_of(report) == {("wrong_recipient", stranger.id), ("wrong_recipient", unreadable.id)}
     known = run_audit(config, *since, "--former-certificates", str(certificate))
     assert kinds_of(known) == {("wrong_recipient", unreadable.id)}
+    options = {"audit__encrypted_since": "2000-01-01", "audit__former_certificates": str(certificate)}
+    assert kinds_of(run_audit(write_config(lab, **options))) == {("wrong_recipient", unreadable.id)}
+    config = write_config(lab)
     run_audit(config, "--repair", "--yes", *since, code=0)
     assert run_audit(config, "--deep", "--orphans", *since, code=0)["counts"]["deep"] == 5
 

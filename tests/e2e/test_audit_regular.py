@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import requests
 
+from lab.keys import load_recipients
 from lab.lab import Lab
 from muxer.status.last_audit import AUDIT_FILE, read_last_audit
 from tests.support.calls import add_short, log_messages, log_of, muxed_entries, write_config
@@ -81,6 +82,28 @@ def test_findings_are_a_warning_with_the_command_and_in_metrics_status_and_page(
         assert muxer.stop() == 0
     assert 'muxer_audit_findings{kind="missing"} 1.0' in metrics and "muxer_audit_complete 0.0" in metrics
     assert "Last audit" in page and "2 findings" in page
+
+
+@pytest.mark.parametrize(("since", "findings"), [("", {"not_encrypted": 1}), ("2100-01-01", {})])
+def test_what_is_known_of_earlier_times_counts_in_regular_audits(lab: Lab, since: str, findings: dict[str, int]) -> None:
+    """A call was muxed unencrypted, while the certificates of the site were valid."""
+    [recording, *_] = lab.store.find_calls(lambda one: True)
+    [entry] = muxed_entries(lab, recording)
+    lab.store.delete_screen_media(recording, entry["mediaId"])
+    clear = {name: value for name, value in entry.items() if name not in ("pkcs7", "certAlias")}
+    lab.store.add_screen_media(recording, lab.region, clear)
+    config = write_config(lab, **REGULAR, audit__encrypted_since=since)
+    run_until_audited(config)
+    assert read_last_audit(config.parent / "temp").findings == findings
+
+
+def test_former_certificates_count_in_regular_audits(lab: Lab, tmp_path: Path) -> None:
+    """The site has changed its certificates; only the muxed files show those of earlier times."""
+    former = tmp_path / "former.pem"
+    former.write_text("".join(one.certificate_file.read_text() for one in lab.site.recipients))
+    lab.site.recipients = load_recipients(tmp_path / "keys")
+    config = write_config(lab, **REGULAR, audit__former_certificates=str(former))
+    assert run_until_audited(config)["findings"] == 0
 
 
 @pytest.mark.long
