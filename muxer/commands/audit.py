@@ -52,7 +52,6 @@ Part = TypeVar("Part")
 # A terminal shows the first findings; reports have all.
 MAX_SHOWN_FINDINGS = 50
 REPORT_SECONDS = 60.0
-_NOT_COMPARED = (FindingKind.SOURCE_MISSING, FindingKind.FILE_MISSING, FindingKind.WRONG_LENGTH)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -236,7 +235,7 @@ def _audit_calls(muxer: ServiceParts, ledger: AuditLedger, scope: AuditScope, pa
 
     def compare(audited: AuditedCall) -> CallVerdict:
         is_chosen = sample is not None and sample.includes(audited.call.id)
-        return _compare_call(muxer, deep, audited) if is_chosen else audited.verdict
+        return deep.compare_call(audited) if is_chosen else audited.verdict
 
     auditor = Auditor(muxer.config, muxer.services, ledger, scope, pace, None if sample is None else compare)
     with muxer.services.activity.track_target("", "", "audit"):
@@ -251,20 +250,6 @@ def _report_each_minute(parts: Iterator[Part], describe: Callable[[Part], str], 
             reported = time.monotonic()
             found = sum(ledger.count_findings().values())
             log.info("%s in %s, %s findings", describe(part), format_duration(reported - started), f"{found:,}")
-
-
-def _compare_call(muxer: ServiceParts, deep: DeepCheck, audited: AuditedCall) -> CallVerdict:
-    """Compare what is there: a file that is missing or of another length is a finding already."""
-    verdict = audited.verdict
-    wrong = {one.file for one in verdict.findings if one.kind in _NOT_COMPARED}
-    for target in audited.selection.targets:
-        results = [media for media in target.same_source_files if media.media_id not in wrong]
-        if results and not wrong & set(target.source_ids):
-            with muxer.services.activity.track_target(audited.call.id, target.agent, target.file_name):
-                found = tuple(deep.compare_results(audited.call, target, results))
-            compared = verdict.compared + len(results)
-            verdict = replace(verdict, findings=(*verdict.findings, *found), compared=compared)
-    return verdict
 
 
 def _list_orphans(muxer: ServiceParts, ledger: AuditLedger, pace: Pace) -> None:

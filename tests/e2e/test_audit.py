@@ -26,6 +26,7 @@ from muxer.gir.models import MediaFile
 from tests.support.calls import TWO_AGENTS, add_short, muxed_entries, screen_file, stored_muxed, write_config
 from tests.support.commands import run_in_process, run_subprocess, start_command
 from tests.support.daemon import run_muxer, wait_until
+from tests.support.disk import KILOBYTE, fill_disk, small_disk
 
 Make = Callable[..., Lab]
 AGE = timedelta(days=3)
@@ -273,6 +274,32 @@ def test_an_outage_of_rws_while_orphans_are_looked_for_ends_the_audit(
     lab.store.fail_next("rws", "GET", requests, 503, times=1000, headers={"Retry-After": "0"})
     code, out, err = run_subprocess(config, "audit", "--json", "--rate", "1000", *state)
     assert code == 1 and not out and "503" in err, (code, out, err)
+
+
+def test_a_full_disk_ends_a_comparison_which_goes_on_later(lab: Lab, calls: list[AddedCall], tmp_path: Path) -> None:
+    done = run_muxer(write_config(lab, "migration", **EVERYTHING))
+    assert done.process.returncode == 0, done.err
+    arguments = ("--deep", "--query", "startTime=0", "--state", str(tmp_path / "state"))
+    with small_disk(lab.folder / "temp", "24m") as temp:
+        config = write_config(lab)
+        filler = fill_disk(temp, leave=100 * KILOBYTE)
+        code, out, err = run_subprocess(config, "audit", "--json", *arguments)
+        assert code == 1 and not out and "MUX-232" in err and "what to do: " in err, (code, out, err)
+        assert "goes on" in err
+        filler.unlink()
+        report = run_audit(config, *arguments, code=0)
+    assert report["list"] == [] and report["counts"]["deep"] == len(calls)
+
+
+def test_a_muxed_file_with_more_sources_than_rws_shows_cannot_be_compared(
+    lab: Lab, config: Path, calls: list[AddedCall]
+) -> None:
+    [entry] = muxed_entries(lab, calls[0].id)
+    more = [*entry["parameters"]["muxed_mediaIds"], "gone.mp4"]
+    change_entry(lab, calls[0], parameters=entry["parameters"] | {"muxed_mediaIds": more})
+    assert run_audit(config, code=0)["list"] == []
+    [finding] = run_audit(config, "--deep", code=4)["list"]
+    assert (finding["kind"], finding["file"]) == ("unchecked", entry["mediaId"]) and "more sources" in finding["detail"]
 
 
 @pytest.mark.long

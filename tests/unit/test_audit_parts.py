@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lab.tools import run_program
+from muxer.audit.auditor import AuditedCall
 from muxer.audit.call_rules import CallVerdict
 from muxer.audit.deep_check import DeepCheck, Sample
 from muxer.audit.findings import Finding, FindingKind
@@ -24,9 +26,20 @@ from muxer.audit.orphans import recording_of_name
 from muxer.audit.pace import Pace
 from muxer.audit.spans import SLICE_MS, Span, parse_audit_time
 from muxer.crypto.recipients import certificate_recipient, envelope_recipients
-from muxer.errors import ConfigError, EncryptionError, Stopped
-from muxer.gir.models import MediaFile
+from muxer.errors import (
+    Code,
+    ConfigError,
+    EncryptionError,
+    LocalResourceError,
+    MediaIncomplete,
+    MediaNotFound,
+    MuxerError,
+    Stopped,
+)
+from muxer.gir.models import CallRecording, MediaFile
 from muxer.gir.muxed_names import muxed_name
+from muxer.gir.targets import MuxTarget, TargetSelection
+from muxer.status.activity import Activity
 from muxer.system.allowed_hours import AllowedHours
 
 HOUR_MS = 3_600_000
@@ -201,6 +214,63 @@ def test_an_encrypted_file_is_not_compared_without_rcs(tmp_path: Path) -> None:
     check = DeepCheck(services, unused, Pace(1000, None, threading.Event()))
     with pytest.raises(EncryptionError, match="base_uri"):
         check._fetch_result(unused, media, tmp_path / "stored")
+
+
+class TestErrorsOfAComparison:
+    """An error that concerns the following files, too, ends the audit; another one is a finding."""
+
+    CALL = CallRecording.from_json({"id": "call", "region": "r", "mediaFiles": []})
+
+    def compare(self, error: MuxerError, *, has_room: bool = True, could_fit: bool = True) -> list[Finding]:
+        audio, screen = (MediaFile.from_json({"mediaId": name, "size": "100"}) for name in ("audio", "screen"))
+        descriptor = {"storage": "webDAV", "path": "http://dav/muxed"}
+        media = MediaFile.from_json({"mediaId": "muxed", "originalMediaDescriptor": descriptor})
+        target = MuxTarget("call", "r", "agent", audio, (screen,), same_source_files=(media,), covering_files=(media,))
+
+        def fail(what: str, do: object) -> None:
+            raise error
+
+        disk = SimpleNamespace(has_room=lambda: has_room, could_fit=lambda sizes: could_fit and sum(sizes) == 200)
+        workspace = SimpleNamespace(disk=disk, job_folder=lambda: nullcontext(Path("folder")))
+        breaker = SimpleNamespace(open_circuits=list)
+        services: Any = SimpleNamespace(workspace=workspace, circuit_breaker=breaker, activity=Activity(), repeat=fail)
+        services.stores = SimpleNamespace(for_location=lambda location: SimpleNamespace(download_file=print))
+        job: Any = None
+        check = DeepCheck(services, job, Pace(1000, None, threading.Event()))
+        audited = AuditedCall(self.CALL, TargetSelection((target,), ()), True, CallVerdict())
+        return list(check.compare_call(audited).findings)
+
+    @pytest.mark.parametrize(
+        ("error", "has_room"),
+        [
+            (LocalResourceError("no space left", code=Code.DISK_FULL), True),
+            (LocalResourceError("ffmpeg ended because there is too little memory or disk space"), False),
+        ],
+    )
+    def test_a_full_disk_ends_the_audit(self, error: MuxerError, has_room: bool) -> None:
+        with pytest.raises(LocalResourceError):
+            self.compare(error, has_room=has_room)
+
+    def test_a_program_that_cannot_be_started_ends_the_audit(self) -> None:
+        error = LocalResourceError("ffmpeg cannot be started")
+        error.__cause__ = FileNotFoundError()
+        with pytest.raises(LocalResourceError, match="cannot be started"):
+            self.compare(error)
+
+    @pytest.mark.parametrize(
+        ("error", "could_fit"),
+        [
+            (LocalResourceError("it needs about 900 TB", code=Code.DISK_FULL), False),
+            (LocalResourceError("ffmpeg ended because there is too little memory or disk space"), True),
+            (MediaIncomplete("screen: 90 of 100 bytes are there"), True),
+        ],
+    )
+    def test_what_concerns_one_file_is_a_finding(self, error: MuxerError, could_fit: bool) -> None:
+        [finding] = self.compare(error, could_fit=could_fit)
+        assert (finding.kind, finding.file) == (FindingKind.UNCHECKED, "muxed") and str(error) in finding.detail
+
+    def test_a_file_that_is_gone_meanwhile_is_none(self) -> None:
+        assert self.compare(MediaNotFound("gone")) == []
 
 
 def test_the_recording_of_a_muxed_name() -> None:
