@@ -25,7 +25,7 @@ from muxer.crypto.recipients import certificate_recipient, envelope_recipients
 from muxer.errors import EncryptionError, MetadataError, MuxerError, QueryIncomplete, Stopped
 from muxer.gir.models import CallRecording, MediaFile, ScreenRecording, to_microseconds
 from muxer.gir.rws import Certificate
-from muxer.gir.targets import MuxTarget, TargetSelection, select_targets
+from muxer.gir.targets import MuxTarget, TargetOptions, TargetSelection
 from muxer.log.setup import recording_context
 from muxer.net.circuit_breaker import RWS
 from muxer.pipeline.services import Services
@@ -73,6 +73,7 @@ class Auditor:
         """`compare` looks deeper at a call and returns its verdict with what it found."""
         self._config, self._services, self._ledger, self._scope, self._pace = config, services, ledger, scope, pace
         self._compare = compare
+        self._options = TargetOptions.from_config(config.advanced)
         self._look = FileLook(services, pace)
         self._ahead = LookAhead(config.advanced.concurrent_queries)
         self._rules = SiteRules(datetime.now(UTC))
@@ -186,7 +187,7 @@ class Auditor:
             text = f"its screen recording cannot be read: {unread}"
             return AuditedCall(call, TargetSelection((), ()), False, CallVerdict((_unchecked(call, text),)))
         with recording_context(call.id):
-            selection = self.select_work(call, screen)
+            selection = self._options.select_targets(call, screen, may_label=self._services.rws.wants_label(call.id))
             audio = {target.audio.media_id for target in selection.targets}
             results = {media.media_id for target in selection.targets for media in target.covering_files}
             looks, envelopes = {}, {}
@@ -202,17 +203,6 @@ class Auditor:
             verdict = judge_call(call, selection, looks, envelopes, self._rules)
         results_in_metadata = () if screen is None else screen.muxed_files
         return AuditedCall(call, selection, bool(screen and screen.screen_files), verdict, results_in_metadata)
-
-    def select_work(self, call: CallRecording, screen: ScreenRecording | None) -> TargetSelection:
-        """Return the targets of a call, as a poll selects them."""
-        advanced = self._config.advanced
-        return select_targets(
-            call,
-            screen,
-            delete_superseded=advanced.delete_superseded,
-            label=advanced.mark_screen_recording_label and self._services.rws.wants_label(call.id),
-            blank_paused=advanced.blank_paused,
-        )
 
     def _record_part(self, audited: Sequence[AuditedCall]) -> None:
         targets = [target for one in audited for target in one.selection.targets]

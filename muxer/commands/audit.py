@@ -38,7 +38,6 @@ from muxer.config import types
 from muxer.config.schema import Config
 from muxer.errors import ConfigError, LocalResourceError, MuxerError, Problem, Stopped, format_error
 from muxer.log.setup import escape_control
-from muxer.pipeline.job import JobOptions
 from muxer.status.error_help import help_for
 from muxer.status.progress import format_duration
 from muxer.system.allowed_hours import AllowedHours
@@ -282,8 +281,7 @@ def _repair_all(
     with _open_ledger(path, request) as ledger:
         if arguments.repair:
             muxer.services.recover_leftovers()
-            options = JobOptions.from_config(muxer.config.advanced)
-            repairer = Repairer(muxer.services, muxer.job, options, ledger, pace)
+            repairer = Repairer(muxer.services, muxer.job, ledger, pace)
             with muxer.services.activity.track_target("", "", "repair"):
                 for finding, what in repairer.repair_findings():
                     log.info("%s: %s: %s", finding.recording, TEXTS[finding.kind].title, what)
