@@ -112,6 +112,8 @@ class DeepCheck:
             def compare(reference: Path) -> None:
                 differences.extend(self._services.engine.compare_files(stored, reference, folder))
 
+            for _ in target.source_ids:
+                self._pace.await_turn()
             self._job.make_clear(target, compare)
         return differences
 

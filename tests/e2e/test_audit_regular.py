@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import requests
 
-from lab.keys import load_recipients
 from lab.lab import Lab
 from muxer.status.last_audit import AUDIT_FILE, read_last_audit
 from tests.support.calls import add_short, log_messages, log_of, muxed_entries, write_config
@@ -100,8 +99,7 @@ def test_what_is_known_of_earlier_times_counts_in_regular_audits(lab: Lab, since
 def test_former_certificates_count_in_regular_audits(lab: Lab, tmp_path: Path) -> None:
     """The site has changed its certificates; only the muxed files show those of earlier times."""
     former = tmp_path / "former.pem"
-    former.write_text("".join(one.certificate_file.read_text() for one in lab.site.recipients))
-    lab.site.recipients = load_recipients(tmp_path / "keys")
+    former.write_text("".join(one.certificate_file.read_text() for one in lab.change_certificates()))
     config = write_config(lab, **REGULAR, audit__former_certificates=str(former))
     assert run_until_audited(config)["findings"] == 0
 

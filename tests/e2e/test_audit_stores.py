@@ -21,6 +21,7 @@ from tests.support.commands import run_subprocess
 from tests.support.daemon import run_muxer
 from tests.support.moto_server import moto_server
 from tests.support.s3 import BUCKET, KEY, SECRET, S3Server
+from tests.support.s3_front import S3Request, SubstituteResponse, serve_front
 from tests.support.tls import HOST
 
 AGE = timedelta(days=3)
@@ -86,6 +87,23 @@ def run_audit(config: Path, *arguments: str) -> dict[str, Any]:
     report: dict[str, Any] = json.loads(out)
     assert code == (4 if report["open_findings"] else 0), (out, err)
     return report
+
+
+def test_keys_that_may_not_list_the_bucket_leave_orphans_unchecked_and_nothing_else(
+    kept_lab: type[Lab], tmp_path: Path
+) -> None:
+    def deny_listing(asked: S3Request) -> SubstituteResponse | None:
+        return SubstituteResponse(403, "AccessDenied") if asked.is_of_bucket else None
+
+    with on_s3(kept_lab, tmp_path) as site, serve_front(deny_listing) as front:
+        add_short(site.lab, range(2), AGE)
+        done = run_muxer(write_config(site.lab, "migration", advanced__call_recording_query_string="startTime=0"))
+        assert done.process.returncode == 0, done.err
+        config = write_config(site.lab, s3__endpoint_url=front)
+        assert run_audit(config)["list"] == []
+        [finding] = run_audit(config, "--orphans")["list"]
+    assert (finding["kind"], finding["file"]) == ("unchecked", f"{site.folder}/")
+    assert "it cannot be listed" in finding["detail"] and "s3:ListBucket" in finding["detail"]
 
 
 def test_what_is_wrong_in_the_store_is_found_and_repaired(site: Site) -> None:

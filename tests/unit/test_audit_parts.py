@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lab.tools import run_program
+from muxer.audit import pace
 from muxer.audit.auditor import AuditedCall
 from muxer.audit.call_rules import CallVerdict
 from muxer.audit.deep_check import DeepCheck, Sample
@@ -98,6 +99,50 @@ def test_no_request_passes_outside_the_hours_and_a_stop_ends_the_wait() -> None:
     with pytest.raises(Stopped):
         pace.await_turn()
     assert pauses == [8 * 60]
+
+
+class FakeTime(threading.Event):
+    """A clock that only waiting advances, in place of the event of a stop."""
+
+    def __init__(self, begin: datetime) -> None:
+        super().__init__()
+        self.begin, self.seconds = begin, 0.0
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.seconds += timeout or 0.0
+        return False
+
+    def now(self) -> datetime:
+        return self.begin + timedelta(seconds=self.seconds)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> FakeTime:
+    clock = FakeTime(datetime(2026, 3, 1, 19, 59, tzinfo=UTC))
+    monkeypatch.setattr(pace, "time", SimpleNamespace(monotonic=lambda: clock.seconds))
+    return clock
+
+
+def test_requests_are_as_far_apart_as_the_rate_says(clock: FakeTime) -> None:
+    limited, sent = Pace(4, None, clock), []
+    for _ in range(5):
+        limited.await_turn()
+        sent.append(clock.seconds)
+    clock.wait(10)  # Time that the audit spends otherwise gives no right to a burst.
+    for _ in range(2):
+        limited.await_turn()
+        sent.append(clock.seconds)
+    assert sent == [0, 0.25, 0.5, 0.75, 1, 11, 11.25]
+
+
+def test_requests_pass_within_the_hours_only(clock: FakeTime) -> None:
+    pauses: list[int] = []
+    limited, sent = Pace(1 / 3600, AllowedHours.parse("20-6"), clock, pauses.append, clock.now), []
+    for _ in range(12):
+        limited.await_turn()
+        sent.append(clock.now())
+    assert [time.hour for time in sent] == [20, 21, 22, 23, 0, 1, 2, 3, 4, 5, 20, 21]
+    assert pauses == [1, 14 * 60]
 
 
 @pytest.mark.parametrize(("text", "count"), [("1/1", 1000), ("1/10", 100), ("3/4", 750)])
