@@ -28,10 +28,10 @@ class PastEncryption:
     @classmethod
     def from_options(cls, options: AuditOptions) -> PastEncryption:
         """Read what two options of `[audit]` state. Raises ConfigError when the file of certificates is unusable now."""
-        from cryptography.hazmat.primitives.serialization import Encoding
-
         if options.former_certificates is None:
             return cls(options.encrypted_since)
+        from cryptography.hazmat.primitives.serialization import Encoding
+
         try:
             found = read_certificates(options.former_certificates)
         except ValueError as error:

@@ -25,28 +25,34 @@ HOURS = 24.0 * 30
 AUDIT_SECONDS = 4 * 3600.0
 # The audit is to be limited by the services, not by its pace.
 UNLIMITED = "100000"
+BEGIN = (datetime.now(UTC) - timedelta(hours=HOURS + 1)).isoformat()
+SPANS = {"by days": ("--from", BEGIN), "by a query": ("--query", "startTime=0")}
 
 
 def measure(setting: BenchSetting) -> Iterator[Figure]:
     """Measure a month with a hundred thousand calls, and one with a tenth of them; a million findings, and a thousand."""
     yield from measure_findings(setting)
     few, many = setting.pick_size((10_000, 100_000), (20, 200))
-    memory = {}
+    memory: dict[tuple[str, int], float] = {}
     for count in (few, many):
         with running_lab(setting.folder / f"lab-{count}", encryption_group="empty", **PLAIN_PAGING) as lab:
             lab.add_finished(count, HOURS, stored=True)
-            for figure in _measure_audit(lab, count, setting.folder / f"audit-{count}.state"):
-                memory[count] = figure.value if figure.what.endswith("memory") else memory.get(count, 0.0)
-                yield figure
-    yield Figure(f"audit of {many} calls: memory / of {few}", memory[many] / memory[few], "x", at_most=1.2)
+            for form, which in SPANS.items():
+                for figure in _measure_audit(lab, count, f"{count} calls {form}", which, setting.folder / "state"):
+                    memory[form, count] = figure.value if figure.what.endswith("memory") else 0.0
+                    yield figure
+    for form in SPANS:
+        yield Figure(
+            f"audit of {many} calls {form}: memory / of {few}", memory[form, many] / memory[form, few], "x", at_most=1.2
+        )
 
 
-def _measure_audit(lab: BenchLab, count: int, state: Path) -> Iterator[Figure]:
+def _measure_audit(lab: BenchLab, count: int, what: str, which: tuple[str, str], state: Path) -> Iterator[Figure]:
+    state.unlink(missing_ok=True)
     config = lab.write_config(advanced__pagination=1000)
     lab.forget_requests()
     started = time.monotonic()
-    begin = (datetime.now(UTC) - timedelta(hours=HOURS + 1)).isoformat()
-    process = start_command(config, "audit", "--from", begin, "--rate", UNLIMITED, "--json", "--state", str(state))
+    process = start_command(config, "audit", *which, "--rate", UNLIMITED, "--json", "--state", str(state))
     with watch_memory(process.pid) as peak:
         out, err = process.communicate(timeout=AUDIT_SECONDS)
     seconds = time.monotonic() - started
@@ -54,9 +60,10 @@ def _measure_audit(lab: BenchLab, count: int, state: Path) -> Iterator[Figure]:
     if process.returncode or report.get("counts", {}).get("files") != count or ALICE.username in err:
         raise RuntimeError(f"the audit did not find {count} calls complete: {out[-500:]}{err[-500:]}")
     requests = Counter(request.service for request in lab.fetch_requests())
-    what = f"audit of {count} calls"
+    what = f"audit of {what}"
     yield Figure(f"{what}: requests to RWS for 100 calls", 100 * requests["rws"] / count)
     yield Figure(f"{what}: requests to the storage for a call", requests["dav"] / count)
+    yield Figure(f"{what}: seconds", seconds, "s")
     yield Figure(f"{what}: calls a second", count / seconds)
     yield Figure(f"{what}: state file", state.stat().st_size / 1e6, "MB")
     yield Figure(f"{what}: memory", peak.megabytes, "MB")
