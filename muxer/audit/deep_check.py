@@ -49,6 +49,10 @@ class Sample:
         return int.from_bytes(digest[:8], "big") % self.whole < self.part
 
 
+def _has_same_sources(media: MediaFile, target: MuxTarget) -> bool:
+    return set(media.muxed_from or ()) == set(target.source_ids)
+
+
 class DeepCheck:
     """Compares muxed files with their sources."""
 
@@ -68,7 +72,7 @@ class DeepCheck:
             files = [media for media in target.covering_files if media.media_id not in wrong]
             with self._services.activity.track_target(call.id, target.agent, target.file_name):
                 found = [finding for media in files for finding in self._compare_result(call, target, media)]
-            compared = verdict.compared + sum(media in target.same_source_files for media in files)
+            compared = verdict.compared + sum(_has_same_sources(media, target) for media in files)
             verdict = replace(verdict, findings=(*verdict.findings, *found), compared=compared)
         return verdict
 
@@ -76,7 +80,7 @@ class DeepCheck:
         """Yield the finding about a muxed file, if there is one."""
         started = None if call.start is None else to_microseconds(call.start) / 1e6
         finding = partial(Finding, recording=call.id, file=media.media_id, target=target.file_name, started=started)
-        if media not in target.same_source_files:
+        if not _has_same_sources(media, target):
             yield finding(FindingKind.UNCHECKED, detail="it cannot be compared: it has more sources than RWS shows now")
             return
         try:

@@ -37,7 +37,9 @@ from muxer.commands._shared.embedded_muxer import Outcome, run_command
 from muxer.config import types
 from muxer.config.schema import Config
 from muxer.errors import ConfigError, LocalResourceError, MuxerError, Problem, Stopped, format_error
+from muxer.gir.targets import TargetOptions
 from muxer.log.setup import escape_control
+from muxer.pipeline.job import Job
 from muxer.status.error_help import help_for
 from muxer.status.progress import format_duration
 from muxer.system.allowed_hours import AllowedHours
@@ -230,7 +232,9 @@ def _create_pace(arguments: argparse.Namespace, hours: AllowedHours | None, muxe
 
 
 def _audit_calls(muxer: ServiceParts, ledger: AuditLedger, scope: AuditScope, pace: Pace, sample: Sample | None) -> None:
-    deep = DeepCheck(muxer.services, muxer.job, pace)
+    # A source that was cut off long ago was muxed as it is.
+    services = replace(muxer.services, incoming=muxer.services.incoming.with_single_look())
+    deep = DeepCheck(services, Job(services, TargetOptions.from_config(muxer.config.advanced)), pace)
 
     def compare(audited: AuditedCall) -> CallVerdict:
         is_chosen = sample is not None and sample.includes(audited.call.id)

@@ -291,6 +291,18 @@ def test_a_full_disk_ends_a_comparison_which_goes_on_later(lab: Lab, calls: list
     assert report["list"] == [] and report["counts"]["deep"] == len(calls)
 
 
+def test_a_source_that_was_cut_off_long_ago_is_compared_as_it_was_muxed(make_lab: Make) -> None:
+    lab = make_lab(encryption_group="empty")
+    [call] = add_short(lab, [0], AGE)
+    path, long_ago = lab.site.media.folder / "calls" / call.audio_id, time.time() - WEEK_SECONDS
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    os.utime(path, (long_ago, long_ago))
+    done = run_muxer(write_config(lab, "migration", **EVERYTHING))
+    assert done.process.returncode == 0, done.err
+    report = run_audit(write_config(lab), "--deep", code=0)
+    assert report["list"] == [] and report["counts"]["deep"] == 1
+
+
 def test_a_muxed_file_with_more_sources_than_rws_shows_cannot_be_compared(
     lab: Lab, config: Path, calls: list[AddedCall]
 ) -> None:

@@ -269,8 +269,10 @@ class TestErrorsOfAComparison:
     def compare(self, error: MuxerError, *, has_room: bool = True, could_fit: bool = True) -> list[Finding]:
         audio, screen = (MediaFile.from_json({"mediaId": name, "size": "100"}) for name in ("audio", "screen"))
         descriptor = {"storage": "webDAV", "path": "http://dav/muxed"}
-        media = MediaFile.from_json({"mediaId": "muxed", "originalMediaDescriptor": descriptor})
-        target = MuxTarget("call", "r", "agent", audio, (screen,), same_source_files=(media,), covering_files=(media,))
+        parameters = {"muxed_mediaIds": ["audio", "screen"]}
+        entry = {"mediaId": "muxed", "parameters": parameters, "originalMediaDescriptor": descriptor}
+        media = MediaFile.from_json(entry)
+        target = MuxTarget("call", "r", "agent", audio, (screen,), covering_files=(media,))
 
         def fail(what: str, do: object) -> None:
             raise error
