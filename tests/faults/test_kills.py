@@ -76,6 +76,7 @@ def test_random_kills(scene: FaultLab, victim: KillableMuxer) -> None:
         victim.kill()
         victim.start()
     scene.check_recordings(recordings, victim)
+    assert scene.find_wrong(victim) == []
 
 
 def test_no_duplicates_or_leftovers_at_the_end(scene: FaultLab, victim: KillableMuxer) -> None:
