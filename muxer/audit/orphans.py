@@ -177,7 +177,8 @@ class OrphanSearch:
                 raise
             self._ledger.add_findings(_unanswered(one, error) for one in part)
             return
-        named, found = [name for screen in screens.values() for media in screen.media for name in media.known_names], []
+        named = {name for screen in screens.values() for media in screen.media for name in media.known_names}
+        found: list[Finding] = []
         for one in part:
             if (failure := unread.get(recording_of_name(one.stored.name) or "")) is not None:
                 found.append(_unanswered(one, failure))
@@ -188,7 +189,7 @@ class OrphanSearch:
             elif (finding := self._judge_file(one)) is not None:
                 found.append(finding)
             else:
-                named.append(one.stored.name)
+                named.add(one.stored.name)
         self._ledger.record_answers(named, found)
 
     def _fetch_screens(self, recordings: Sequence[str]) -> tuple[dict[str, ScreenRecording], dict[str, Exception]]:
@@ -208,6 +209,7 @@ class OrphanSearch:
             raise Stopped("the audit was stopped")
         for one in young.read_orphans():
             finding = self._judge_file(one)
+            self._pace.await_turn()
             store = self._services.stores.for_location(one.location)
             if finding is not None and (finding.kind is not FindingKind.ORPHAN or store.head(one.location) is not None):
                 self._ledger.add_findings([finding])

@@ -96,6 +96,7 @@ def test_what_is_known_of_earlier_times_counts_in_regular_audits(lab: Lab, since
     assert read_last_audit(config.parent / "temp").findings == findings
 
 
+@pytest.mark.long
 def test_former_certificates_count_in_regular_audits(lab: Lab, tmp_path: Path) -> None:
     """The site has changed its certificates; only the muxed files show those of earlier times."""
     former = tmp_path / "former.pem"

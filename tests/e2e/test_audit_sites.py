@@ -63,6 +63,7 @@ class TestCertificatesThatChange:
         report = run_audit(write_config(lab, **DUE), "--deep", "--orphans")
         assert report["list"] == [] and report["counts"]["deep"] == 4
 
+    @pytest.mark.long
     def test_unencrypted_sources_do_not_so_they_are_stated(self, make_lab: Make, tmp_path: Path) -> None:
         lab, former = make_lab(), tmp_path / "former.pem"
         [before] = add_short(lab, [0], AGE)
@@ -76,6 +77,7 @@ class TestCertificatesThatChange:
         assert report["list"] == [] and report["counts"]["deep"] == 2
 
 
+@pytest.mark.long
 def test_blank_paused_spans_belong_to_what_a_call_should_have(make_lab: Make) -> None:
     lab = make_lab()
     [paused], [plain] = add_short(lab, [0], AGE, PAUSED), add_short(lab, [1], AGE)
