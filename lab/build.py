@@ -132,13 +132,20 @@ def _screen_entries(site: LabSite, draft: _Draft) -> dict[str, dict[str, Any]]:
 
 
 def _create_muxed(site: LabSite, call: AddedCall) -> dict[str, Any]:
-    """Create the muxed file of a call with one screen of the same length. Returns its media entry."""
+    """Create the muxed file of a call with one screen of the same length, encrypted if the site encrypts.
+
+    Returns its media entry.
+    """
     root = site.media.folder
-    stored = root / SCREENS / f"{call.id}_lab_muxed.mp4"
     screen, audio = root / SCREENS / call.screens[0].media_id, root / CALLS / call.audio_id
+    stored, pkcs7 = root / SCREENS / f"{call.id}_lab_muxed.mp4", None
     inputs = ["-i", str(screen), "-i", str(audio)]
     run_program(
         ["ffmpeg", *QUIET_OPTIONS, "-y", *inputs, "-c", "copy", "-strict", "-1", "-movflags", "+faststart", str(stored)]
     )
+    if site.switches.encryption_group == "certificates":
+        clear, stored = stored, stored.with_name(f"{stored.name}.bin")
+        pkcs7 = encrypt_media(clear, stored, site.recipients)
+        clear.unlink()
     sources = [call.audio_id, call.screens[0].media_id]
-    return metadata.muxed_media(site, call.plan, call.id, call.start, stored, sources)
+    return metadata.muxed_media(site, call.plan, call.id, call.start, stored, sources, pkcs7)

@@ -170,6 +170,13 @@ class Lab:
             key = ["-recip", str(owner.certificate_file), "-inkey", str(owner.key_file)]
             run_program(["openssl", "cms", "-decrypt", "-binary", *source, *key, "-out", str(out)])
 
+    def change_certificates(self) -> tuple[Recipient, ...]:
+        """Replace the certificates in the settings of RWS by new ones, as a site does. Returns the earlier ones."""
+        earlier = self.site.recipients
+        self.site.former_recipients += earlier
+        self.site.recipients = load_recipients(self.folder / f"keys-{len(self.site.former_recipients)}")
+        return earlier
+
     def add_case(self, case: Case, start: datetime | None = None, serial: int = 0) -> tuple[AddedCall, ...]:
         """Add the calls of one case; see add_cases. Another `serial` gives the same calls other ids."""
         return self._add_calls([case], start, serial)

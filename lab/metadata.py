@@ -53,10 +53,12 @@ def screen_media(site: LabSite, part: ScreenPart, id: str, start: datetime, stor
     }
 
 
-def muxed_media(site: LabSite, plan: CallPlan, id: str, start: datetime, stored: Path, sources: list[str]) -> JSON:
+def muxed_media(
+    site: LabSite, plan: CallPlan, id: str, start: datetime, stored: Path, sources: list[str], pkcs7: str | None = None
+) -> JSON:
     """Return the media entry of a muxed file made from ``sources`` [gir-api 5]."""
     part = ScreenPart(0, plan.seconds, plan.call_agents[0])
-    media = screen_media(site, part, id, start, stored, None)
+    media = screen_media(site, part, id, start, stored, pkcs7)
     media["parameters"]["muxed_mediaIds"] = sources
     return media
 

@@ -70,7 +70,7 @@ class RcsApplication:
         if path is None:
             raise RequestRefused(404, 6, "Media not found")
         try:
-            opened = open_envelope(media["pkcs7"], self._site.recipients)
+            opened = open_envelope(media["pkcs7"], (*self._site.recipients, *self._site.former_recipients))
             return LabResponse(
                 content_type=media["type"], stream=opened.decrypt_chunks(path), length=opened.clear_size(path)
             )

@@ -88,6 +88,8 @@ class LabSite:
     recipients: tuple[Recipient, ...]
     switches: Switches = DEFAULT_SWITCHES
     rcs_permission: bool = True
+    # RCS keeps the keys of certificates that are no longer in the settings.
+    former_recipients: tuple[Recipient, ...] = ()
     ccid: str = "9a1c2f36-0d5e-4b7c-8a53-5f0c7d1e2b90"
     region: str = "r1"
     store: RecordingStore = field(default_factory=RecordingStore)

@@ -142,14 +142,15 @@ def assemble_parts(
     if problems := find_package_problems(config.is_fleet):
         raise ConfigError(problems, notes=[f"install the packages: {package_advice(config.is_fleet)}"])
     from muxer.app.assembly import build_services, create_circuit_breaker
+    from muxer.gir.targets import TargetOptions
     from muxer.media.ffmpeg import MediaTools
-    from muxer.pipeline.job import Job, JobOptions
+    from muxer.pipeline.job import Job
 
     processing = config.processing
     tools = checks.wait_for_tools() if checks is not None else MediaTools(processing.ffmpeg, processing.ffprobe)
     circuit_breaker = create_circuit_breaker(config, effect) if effect else None
     services = build_services(config, tools, runner, open_workspace(), stop, circuit_breaker)
-    return ServiceParts(config, runner, services, Job(services, JobOptions.from_config(config.advanced)), warnings)
+    return ServiceParts(config, runner, services, Job(services, TargetOptions.from_config(config.advanced)), warnings)
 
 
 def set_umask() -> None:

@@ -18,13 +18,14 @@ from muxer.audit.findings import Finding, FindingKind
 from muxer.audit.ledger import HOUR_SECONDS, AuditLedger
 from muxer.audit.pace import Pace
 from muxer.audit.report import format_epoch
+from muxer.audit.scope import AuditScope
 from muxer.audit.spans import SLICE_MS, Span
 from muxer.config.schema import Config
 from muxer.crypto.recipients import certificate_recipient, envelope_recipients
 from muxer.errors import EncryptionError, MetadataError, MuxerError, QueryIncomplete, Stopped
 from muxer.gir.models import CallRecording, MediaFile, ScreenRecording, to_microseconds
 from muxer.gir.rws import Certificate
-from muxer.gir.targets import MuxTarget, TargetSelection, select_targets
+from muxer.gir.targets import MuxTarget, TargetOptions, TargetSelection
 from muxer.log.setup import recording_context
 from muxer.net.circuit_breaker import RWS
 from muxer.pipeline.services import Services
@@ -43,23 +44,6 @@ STEP = "audit"
 _CHANGING = frozenset(
     (FindingKind.FILE_MISSING, FindingKind.WRONG_LENGTH, FindingKind.SOURCE_MISSING, FindingKind.LABEL_MISSING)
 )
-
-
-@dataclass(frozen=True)
-class AuditScope:
-    """What an audit covers: the calls that began in `span`, or those that `query` finds; of one shard or of all."""
-
-    span: Span | None
-    query: str = ""
-    own_shard: bool = False
-    # The time since when the site encrypts; None: since its certificates are valid.
-    encrypted_since: datetime | None = None
-    # The recipients of certificates that were in force earlier.
-    former: Recipients = frozenset()
-
-    def divide(self) -> list[Span | None]:
-        """Return the slices, the oldest first; None for the whole query."""
-        return list(self.span.divide()) if self.span is not None else [None]
 
 
 @dataclass(frozen=True)
@@ -89,6 +73,7 @@ class Auditor:
         """`compare` looks deeper at a call and returns its verdict with what it found."""
         self._config, self._services, self._ledger, self._scope, self._pace = config, services, ledger, scope, pace
         self._compare = compare
+        self._options = TargetOptions.from_config(config.advanced)
         self._look = FileLook(services, pace)
         self._ahead = LookAhead(config.advanced.concurrent_queries)
         self._rules = SiteRules(datetime.now(UTC))
@@ -118,7 +103,7 @@ class Auditor:
         minutes = processing.window_past + processing.window_past_older_than
         certificates = self._services.repeat("reading the certificates", self._services.rws.fetch_certificates)
         current = frozenset(certificate_recipient(one.pem) for one in certificates)
-        since = self._scope.encrypted_since or _valid_since(certificates)
+        since = self._scope.encryption.since or _valid_since(certificates)
         return SiteRules(datetime.now(UTC) - timedelta(minutes=minutes), current, since if certificates else None)
 
     def _audit_slice(self, span: Span | None) -> Iterator[None]:
@@ -202,7 +187,7 @@ class Auditor:
             text = f"its screen recording cannot be read: {unread}"
             return AuditedCall(call, TargetSelection((), ()), False, CallVerdict((_unchecked(call, text),)))
         with recording_context(call.id):
-            selection = self.select_work(call, screen)
+            selection = self._options.select_targets(call, screen, may_label=self._services.rws.wants_label(call.id))
             audio = {target.audio.media_id for target in selection.targets}
             results = {media.media_id for target in selection.targets for media in target.covering_files}
             looks, envelopes = {}, {}
@@ -219,21 +204,10 @@ class Auditor:
         results_in_metadata = () if screen is None else screen.muxed_files
         return AuditedCall(call, selection, bool(screen and screen.screen_files), verdict, results_in_metadata)
 
-    def select_work(self, call: CallRecording, screen: ScreenRecording | None) -> TargetSelection:
-        """Return the targets of a call, as a poll selects them."""
-        advanced = self._config.advanced
-        return select_targets(
-            call,
-            screen,
-            delete_superseded=advanced.delete_superseded,
-            label=advanced.mark_screen_recording_label and self._services.rws.wants_label(call.id),
-            blank_paused=advanced.blank_paused,
-        )
-
     def _record_part(self, audited: Sequence[AuditedCall]) -> None:
-        self._ledger.record_calls((one.call.id, _epoch(one.call), one.has_screens, one.verdict) for one in audited)
         targets = [target for one in audited for target in one.selection.targets]
-        self._ledger.record_places(
+        self._ledger.record_calls(
+            ((one.call.id, _epoch(one.call), one.has_screens, one.verdict) for one in audited),
             (folder for target in targets for folder in _result_folders(target)),
             (name for one in audited for media in one.results for name in media.known_names),
         )
@@ -241,7 +215,7 @@ class Auditor:
     def _judge_recipients(self) -> None:
         """Judge the muxed files that are encrypted for others than the current certificates, now that all is read."""
         known = [*self._ledger.read_source_sets(), self._rules.current]
-        self._ledger.add_findings(find_wrong_recipients(self._ledger.read_doubtful(), known, self._scope.former))
+        self._ledger.add_findings(find_wrong_recipients(self._ledger.read_doubtful(), known, self._scope.encryption.former))
 
 
 def _unchecked(call: CallRecording, text: str) -> Finding:

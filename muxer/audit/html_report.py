@@ -132,8 +132,9 @@ def _finding_table(ledger: AuditLedger, summary: AuditSummary, names: bool) -> I
 
 def _without_names(finding: Finding) -> Finding:
     """Remove what may contain the name of a person."""
-    if recording_of_name(finding.file) is not None:
-        return replace(finding, detail=_hide_names(finding.detail))
+    name = finding.file.rpartition("/")[2]
+    if recording_of_name(name) is not None:
+        return replace(finding, file=name, detail=_hide_names(finding.detail))
     if finding.detail.startswith(METADATA_PROBLEMS):
         return replace(finding, detail=f"{METADATA_PROBLEMS}; --names and --json show why")
     detail = finding.detail.replace(finding.file, "its file") if finding.file else finding.detail

@@ -10,7 +10,7 @@ import os
 import sqlite3
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ CREATE TABLE source_sets (recipients TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE names (name BLOB PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE folders (location TEXT PRIMARY KEY) WITHOUT ROWID;
 """
+_FINDING = "kind, recording, file, detail, target, started"
 COUNTS = ("calls", "with_screens", "files", "pending", "deep")
 
 
@@ -117,8 +118,16 @@ class AuditLedger:
         """Whether a call of the current slice was audited already."""
         return self._has_row("seen", "id", _digest(recording_id))
 
-    def record_calls(self, verdicts: Iterable[tuple[str, float | None, bool, CallVerdict]]) -> None:
-        """Record audited calls: id, start in epoch seconds, whether it has screen files, and the verdict."""
+    def record_calls(
+        self,
+        verdicts: Iterable[tuple[str, float | None, bool, CallVerdict]],
+        folders: Iterable[str] = (),
+        names: Iterable[str] = (),
+    ) -> None:
+        """Record audited calls: id, start in epoch seconds, whether it has screen files, and the verdict.
+
+        `folders` contain their muxed files, as texts; `names` are those that their metadata give to muxed files.
+        """
         counts: Counter[str] = Counter()
         with self._transaction():
             for recording_id, started, has_screens, verdict in verdicts:
@@ -136,23 +145,27 @@ class AuditLedger:
                 self._database.executemany("INSERT OR IGNORE INTO doubtful VALUES (?, ?, ?, ?)", rows)
                 sets = [(_encode_set(one),) for one in verdict.source_sets]
                 self._database.executemany("INSERT OR IGNORE INTO source_sets VALUES (?)", sets)
+            self._database.executemany("INSERT OR IGNORE INTO folders VALUES (?)", ((one,) for one in folders))
+            self._add_names(names)
             self._write_facts({name: self.read_fact(name, 0) + counts[name] for name in COUNTS if counts[name]})
 
     def _add_findings(self, findings: Iterable[Finding]) -> None:
-        rows = [(one.kind.value, one.recording, one.file, one.detail, one.target, one.started) for one in findings]
-        columns = "(kind, recording, file, detail, target, started)"
-        self._database.executemany(f"INSERT OR IGNORE INTO findings {columns} VALUES (?, ?, ?, ?, ?, ?)", rows)
+        rows = ((one.kind.value, one.recording, one.file, one.detail, one.target, one.started) for one in findings)
+        self._database.executemany(f"INSERT OR IGNORE INTO findings ({_FINDING}) VALUES (?, ?, ?, ?, ?, ?)", rows)
 
     def add_findings(self, findings: Iterable[Finding]) -> None:
         """Record findings; one that is known already is not repeated."""
         with self._transaction():
             self._add_findings(findings)
 
-    def record_places(self, folders: Iterable[str], names: Iterable[str]) -> None:
-        """Record the folders that contain muxed files, as texts, and the names that metadata give to files."""
+    def record_answers(self, names: Iterable[str], findings: Iterable[Finding]) -> None:
+        """Record further names that metadata give, and the findings about files without."""
         with self._transaction():
-            self._database.executemany("INSERT OR IGNORE INTO folders VALUES (?)", ((one,) for one in folders))
-            self._database.executemany("INSERT OR IGNORE INTO names VALUES (?)", ((_digest(one),) for one in names))
+            self._add_names(names)
+            self._add_findings(findings)
+
+    def _add_names(self, names: Iterable[str]) -> None:
+        self._database.executemany("INSERT OR IGNORE INTO names VALUES (?)", ((_digest(one),) for one in names))
 
     def is_known_name(self, name: str) -> bool:
         """Whether the metadata of an audited call name a file `name`."""
@@ -181,10 +194,15 @@ class AuditLedger:
 
     def read_findings(self) -> Iterator[tuple[Finding, str]]:
         """Yield the findings in the order of their calls, each with what a repair did."""
-        columns = "kind, recording, file, detail, target, started, repair"
-        query = f"SELECT {columns} FROM findings ORDER BY started IS NULL, started, recording, number"
-        for kind, recording, file, detail, target, started, repair in self._database.execute(query):
-            yield Finding(FindingKind(kind), recording, file, detail, target, started), repair
+        query = f"SELECT {_FINDING}, repair FROM findings ORDER BY started IS NULL, started, recording, number"
+        for kind, *values, repair in self._database.execute(query):
+            yield Finding(FindingKind(kind), *values), repair
+
+    def find_finding(self, kind: FindingKind, recording: str, file: str) -> Finding | None:
+        """Return the finding of this kind about a file, None when there is none."""
+        query = f"SELECT {_FINDING} FROM findings WHERE kind = ? AND recording = ? AND file = ?"
+        row = self._database.execute(query, (kind.value, recording, file)).fetchone()
+        return None if row is None else Finding(FindingKind(row[0]), *row[1:])
 
     def record_repair(self, finding: Finding, what: str) -> None:
         """Record what a repair did about a finding."""
@@ -196,6 +214,11 @@ class AuditLedger:
         """Return the number of findings of each kind, in the order of :class:`FindingKind`."""
         found = dict(self._database.execute("SELECT kind, count(*) FROM findings GROUP BY kind").fetchall())
         return {kind: found[kind.value] for kind in FindingKind if kind.value in found}
+
+    def count_open(self, closed: Sequence[str]) -> int:
+        """Return the number of findings whose repair did not end with one of the texts `closed`."""
+        query = f"SELECT count(*) FROM findings WHERE repair NOT IN ({', '.join('?' * len(closed))})"
+        return int(self._database.execute(query, closed).fetchone()[0])
 
     def read_hours(self) -> Iterator[tuple[int, int, int, int]]:
         """Yield the hour (epoch hours), its calls, its muxed files, and its findings."""

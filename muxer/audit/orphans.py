@@ -7,23 +7,34 @@ import logging
 import re
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
 
 from muxer.audit.findings import Finding, FindingKind
 from muxer.audit.ledger import AuditLedger
 from muxer.audit.pace import Pace
-from muxer.errors import MuxerError, Stopped
+from muxer.errors import LocalResourceError, MuxerError, Stopped
+from muxer.gir.models import ScreenRecording
 from muxer.gir.muxed_names import MAX_PREFIX_LENGTH
 from muxer.net.circuit_breaker import RWS
 from muxer.pipeline.services import Services
-from muxer.storage.base import MediaLocation, Storage, StoredFile
+from muxer.status import activity
+from muxer.storage.base import MediaLocation, StoredFile
+from muxer.system.files import translate_disk_errors
 from muxer.system.json_codec import from_json
 
 log = logging.getLogger(__name__)
+Item = TypeVar("Item")
 
+STEP = "orphans"
+# Unknown files whose recordings are asked for at a time.
+FILES_AT_A_TIME = 50
 # A file that was stored just now may be published in a moment.
 SETTLE_SECONDS = 20.0
 YOUNG_SECONDS = 600.0
@@ -40,12 +51,49 @@ class Orphan:
     stored: StoredFile
 
     @property
-    def description(self) -> str:
-        """What the listing says of it: the same text in two listings of an unchanged file."""
-        place = self.location.folder if not self.location.bucket else f"{self.location.bucket}/{self.location.folder}"
+    def finding(self) -> Finding:
+        """The finding about it: the same in two listings of an unchanged file."""
         modified = self.stored.modified
         age = "" if modified is None else f", stored on {datetime.fromtimestamp(modified, UTC):%Y-%m-%d %H:%M} UTC"
-        return f"{self.stored.info.length} bytes in {place}{age}"
+        return Finding(FindingKind.ORPHAN, "", format_location(self.location), f"{self.stored.info.length} bytes{age}")
+
+
+def format_location(location: MediaLocation) -> str:
+    """Return the address of a file, or its bucket and key. Without a name, that of its folder."""
+    return f"{location.bucket}/{location.folder}{location.name}" if location.bucket else location.url
+
+
+class _OrphanList:
+    """Files of a folder in a temporary file: there may be a million. To be closed."""
+
+    def __init__(self, temp: Path, folder: MediaLocation) -> None:
+        self._temp, self._folder, self.count = temp, folder, 0
+        with translate_disk_errors(temp):
+            self._file = tempfile.TemporaryFile("w+", encoding="utf-8", dir=temp)  # noqa: SIM115
+
+    def __enter__(self) -> _OrphanList:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def add_file(self, stored: StoredFile) -> None:
+        """Add a file. Raises LocalResourceError when the disk is full."""
+        with translate_disk_errors(self._temp):
+            self._file.write(json.dumps(asdict(stored)) + "\n")
+        self.count += 1
+
+    def read_orphans(self) -> Iterator[Orphan]:
+        """Yield all files."""
+        with translate_disk_errors(self._temp):
+            self._file.seek(0)  # writes what is left
+        for line in self._file:
+            stored = from_json(StoredFile, json.loads(line))
+            yield Orphan(self._folder.sibling(stored.name), stored)
+
+
+def _unanswered(orphan: Orphan, error: Exception) -> Finding:
+    return Finding(FindingKind.UNCHECKED, "", orphan.finding.file, f"whether metadata name it is unknown: {error}")
 
 
 def recording_of_name(name: str) -> str | None:
@@ -57,67 +105,139 @@ def recording_of_name(name: str) -> str | None:
 class OrphanSearch:
     """Compares the listings of the storages with the metadata of RWS."""
 
-    def __init__(self, services: Services, ledger: AuditLedger, pace: Pace, now: Callable[[], float] = time.time) -> None:
-        self._services, self._ledger, self._pace, self._now = services, ledger, pace, now
+    def __init__(
+        self,
+        services: Services,
+        ledger: AuditLedger,
+        pace: Pace,
+        *,
+        bulk: bool = True,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        """`bulk` is whether RWS is asked for several recordings at a time."""
+        self._services, self._ledger, self._pace, self._bulk, self._now = services, ledger, pace, bulk, now
 
-    def find_orphans(self) -> Iterator[Orphan]:
-        """Yield the orphans in the folders of all muxed files of the audit. A folder that cannot be listed is a finding."""
+    def record_orphans(self) -> Iterator[str]:
+        """Record the orphans in the folders of all muxed files of the audit.
+
+        Yields what was done so far after each part. What RWS has answered is recorded, and not asked again later. A folder
+        that cannot be listed is a finding.
+        """
+        activity.begin_step(STEP)
+        return self._visit_folders(self._search_folder)
+
+    def list_found(self) -> Iterator[tuple[Orphan, Finding]]:
+        """Yield the recorded orphans that are still listed, each with its finding."""
+
+        def list_folder(folder: MediaLocation) -> Iterator[tuple[Orphan, Finding]]:
+            with self._list_unknown(folder) as listed:
+                for orphan in listed.read_orphans():
+                    if (found := self._find_recorded(orphan)) is not None:
+                        yield orphan, found
+
+        return self._visit_folders(list_folder)
+
+    def _find_recorded(self, orphan: Orphan) -> Finding | None:
+        return self._ledger.find_finding(FindingKind.ORPHAN, "", orphan.finding.file)
+
+    def _visit_folders(self, visit: Callable[[MediaLocation], Iterator[Item]]) -> Iterator[Item]:
         for text in self._ledger.read_folders():
             folder = from_json(MediaLocation, json.loads(text))
             try:
-                yield from self._search_folder(folder)
-            except Stopped:
+                yield from visit(folder)
+            except (Stopped, LocalResourceError):
                 raise
             except MuxerError as error:
                 if self._services.circuit_breaker.is_open(RWS):
                     raise
-                place = folder.url if not folder.bucket else f"{folder.bucket}/{folder.folder}"
-                self._ledger.add_findings([Finding(FindingKind.UNCHECKED, "", place, f"it cannot be listed: {error}")])
+                place, detail = format_location(folder), f"it cannot be listed: {error}"
+                self._ledger.add_findings([Finding(FindingKind.UNCHECKED, "", place, detail)])
 
-    def _search_folder(self, folder: MediaLocation) -> Iterator[Orphan]:
-        store = self._services.stores.for_location(folder)
-        young: list[Orphan] = []
-        for stored in self._list_unknown(store, folder):
-            if self._may_be_named(stored.name):
-                continue
-            orphan = Orphan(folder.sibling(stored.name), stored)
-            if stored.modified is None or self._now() - stored.modified < YOUNG_SECONDS:
-                young.append(orphan)
-            else:
-                yield orphan
-        if young:
-            if self._services.stop.wait(SETTLE_SECONDS):
-                raise Stopped("the audit was stopped")
-            for one in young:
-                if not self._may_be_named(one.stored.name) and store.head(one.location) is not None:
-                    yield one
+    def _search_folder(self, folder: MediaLocation) -> Iterator[str]:
+        asked, place = 0, format_location(folder)
+        with self._list_unknown(folder) as listed, _OrphanList(self._services.workspace.path, folder) as young:
+            activity.set_expected_amount(listed.count)
+            orphans = listed.read_orphans()
+            while part := list(islice(orphans, FILES_AT_A_TIME)):
+                self._ask_part([one for one in part if self._find_recorded(one) is None], young)
+                asked += len(part)
+                activity.add_progress(len(part))
+                yield f"{place}: {asked:,} of {listed.count:,} muxed files without an audited call looked up"
+            if young.count:
+                self._ask_again(young)
 
-    def _list_unknown(self, store: Storage, folder: MediaLocation) -> Iterator[StoredFile]:
-        """Yield the muxed files of a folder that no audited call has.
-
-        The listing is read to its end first: a server would not wait while RWS is asked, or for the allowed hours.
-        """
-        self._pace.await_turn()
-        with tempfile.TemporaryFile("w+", encoding="utf-8", dir=self._services.workspace.path) as listed:
-            for stored in store.list_folder(folder):
-                if _MUXED_NAME.fullmatch(stored.name) is not None and not self._ledger.is_known_name(stored.name):
-                    listed.write(json.dumps(asdict(stored)) + "\n")
-            listed.seek(0)
-            for line in listed:
-                yield from_json(StoredFile, json.loads(line))
-
-    def _may_be_named(self, name: str) -> bool:
-        """Whether metadata name a file. When RWS fails for its recording, that is a finding."""
+    def _ask_part(self, part: Sequence[Orphan], young: _OrphanList) -> None:
+        """Ask RWS for the recordings of some files at a time, and then for each file that seems to be an orphan."""
         try:
-            return self.is_named(name)
+            screens, unread = self._fetch_screens([id_ for one in part if (id_ := recording_of_name(one.stored.name))])
         except Stopped:
             raise
         except MuxerError as error:
             if self._services.circuit_breaker.is_open(RWS):
                 raise
-            detail = f"whether metadata name it is unknown: {error}"
-            self._ledger.add_findings([Finding(FindingKind.UNCHECKED, "", name, detail)])
-            return True
+            self._ledger.add_findings(_unanswered(one, error) for one in part)
+            return
+        named = {name for screen in screens.values() for media in screen.media for name in media.known_names}
+        found: list[Finding] = []
+        for one in part:
+            if (failure := unread.get(recording_of_name(one.stored.name) or "")) is not None:
+                found.append(_unanswered(one, failure))
+            elif one.stored.name in named:
+                continue
+            elif self._is_young(one):
+                young.add_file(one.stored)
+            elif (finding := self._judge_file(one)) is not None:
+                found.append(finding)
+            else:
+                named.add(one.stored.name)
+        self._ledger.record_answers(named, found)
+
+    def _fetch_screens(self, recordings: Sequence[str]) -> tuple[dict[str, ScreenRecording], dict[str, Exception]]:
+        """Return the screen recordings that exist, and the errors of those that RWS fails for."""
+        if not recordings:
+            return {}, {}
+        unread: dict[str, Exception] = {}
+        self._pace.await_turn()
+        ids = list(dict.fromkeys(recordings))
+        return self._services.rws.fetch_screen_recordings(ids, self._bulk, unread.__setitem__), unread
+
+    def _is_young(self, orphan: Orphan) -> bool:
+        return orphan.stored.modified is None or self._now() - orphan.stored.modified < YOUNG_SECONDS
+
+    def _ask_again(self, young: _OrphanList) -> None:
+        if self._services.stop.wait(SETTLE_SECONDS):
+            raise Stopped("the audit was stopped")
+        for one in young.read_orphans():
+            finding = self._judge_file(one)
+            self._pace.await_turn()
+            store = self._services.stores.for_location(one.location)
+            if finding is not None and (finding.kind is not FindingKind.ORPHAN or store.head(one.location) is not None):
+                self._ledger.add_findings([finding])
+
+    @contextmanager
+    def _list_unknown(self, folder: MediaLocation) -> Iterator[_OrphanList]:
+        """Yield the muxed files of a folder that no audited call has.
+
+        The listing is read to its end first: a server would not wait while RWS is asked, or for the allowed hours.
+        """
+        self._pace.await_turn()
+        store = self._services.stores.for_location(folder)
+        with _OrphanList(self._services.workspace.path, folder) as listed:
+            for stored in store.list_folder(folder):
+                if _MUXED_NAME.fullmatch(stored.name) is not None and not self._ledger.is_known_name(stored.name):
+                    listed.add_file(stored)
+            yield listed
+
+    def _judge_file(self, orphan: Orphan) -> Finding | None:
+        """Ask RWS for one file. Returns a finding when no metadata name it, or when RWS fails for its recording."""
+        try:
+            return None if self.is_named(orphan.stored.name) else orphan.finding
+        except Stopped:
+            raise
+        except MuxerError as error:
+            if self._services.circuit_breaker.is_open(RWS):
+                raise
+            return _unanswered(orphan, error)
 
     def is_named(self, name: str) -> bool:
         """Whether metadata name a file of this name, or may do so: the recording of some names cannot be known."""
@@ -137,11 +257,11 @@ class OrphanSearch:
         fetch = partial(self._services.rws.fetch_call_recording, recording)
         return self._services.repeat("reading the call recording", fetch) is not None
 
-    def delete_orphan(self, orphan: Orphan, listed_before: str) -> str:
-        """Delete an orphan that is old enough, and as another listing described it. Returns what was done."""
+    def delete_orphan(self, orphan: Orphan, found_before: Finding) -> str:
+        """Delete an orphan that is old enough, and as it was when it was found. Returns what was done."""
         if orphan.stored.modified is None or self._now() - orphan.stored.modified < MIN_DELETE_AGE_SECONDS:
             return "not deleted: it was stored less than a week ago, or its age is unknown"
-        if orphan.description != listed_before:
+        if orphan.finding != found_before:
             return "not deleted: two listings differ"
         recording = recording_of_name(orphan.stored.name)
         if recording is None or not self._has_call(recording):

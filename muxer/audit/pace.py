@@ -11,6 +11,7 @@ from muxer.errors import Stopped
 from muxer.system.allowed_hours import AllowedHours
 
 DEFAULT_RATE = 20.0
+HOURS_CHECK_SECONDS = 30.0
 
 
 class Pace:
@@ -33,18 +34,23 @@ class Pace:
     def await_turn(self) -> None:
         """Wait until the next request may be sent. Raises Stopped."""
         with self._lock:
-            self._await_hours()
             now = time.monotonic()
             turn = max(now, self._next)
+            self._wait(turn - now)
+            if self._await_hours():
+                turn = time.monotonic()
             self._next = turn + self._interval
-        if self._stop.wait(max(0.0, turn - now)):
-            raise Stopped("the audit was stopped")
 
-    def _await_hours(self) -> None:
+    def _await_hours(self) -> bool:
+        """Wait for the allowed hours. Returns whether that was necessary."""
         reported = False
         while self._hours is not None and (minutes := self._hours.minutes_until(self._now())):
             if not reported:
                 self._report_pause(minutes)
                 reported = True
-            if self._stop.wait(30.0):
-                raise Stopped("the audit was stopped")
+            self._wait(HOURS_CHECK_SECONDS)
+        return reported
+
+    def _wait(self, seconds: float) -> None:
+        if self._stop.wait(seconds):
+            raise Stopped("the audit was stopped")

@@ -13,9 +13,8 @@ from muxer.audit.ledger import AuditLedger
 from muxer.audit.pace import Pace
 from muxer.errors import MuxerError, Stopped, format_error
 from muxer.gir.models import MediaFile
-from muxer.gir.targets import MuxTarget, select_targets
 from muxer.log.setup import recording_context
-from muxer.pipeline.job import Job, JobOptions
+from muxer.pipeline.job import Job
 from muxer.pipeline.services import Services
 
 log = logging.getLogger(__name__)
@@ -41,8 +40,8 @@ CLOSED = (REPAIRED, CORRECTED, DELETED)
 class Repairer:
     """Repairs the findings of an audit, one recording after the other."""
 
-    def __init__(self, services: Services, job: Job, options: JobOptions, ledger: AuditLedger, pace: Pace) -> None:
-        self._services, self._job, self._options, self._ledger = services, job, options, ledger
+    def __init__(self, services: Services, job: Job, ledger: AuditLedger, pace: Pace) -> None:
+        self._services, self._job, self._ledger = services, job, ledger
         self._look = FileLook(services, pace)
 
     def repair_findings(self) -> Iterator[tuple[Finding, str]]:
@@ -76,7 +75,7 @@ class Repairer:
         """Return the target that a finding is about, empty when no target has it any more."""
         if finding.target:
             return finding.target
-        for target in self._select_targets(recording):
+        for target in self._job.read_targets(recording):
             if any(media.media_id == finding.file for media in target.covering_files):
                 return target.file_name
         return ""
@@ -122,10 +121,3 @@ class Repairer:
     def _is_stored(self, media: MediaFile) -> bool:
         look = self._look.look_at_result(media)
         return look is not None and look.info is not None and has_stated_length(media, look.info)
-
-    def _select_targets(self, recording: str) -> Sequence[MuxTarget]:
-        call = self._services.rws.fetch_call_recording(recording)
-        if call is None:
-            return ()
-        screen = self._services.rws.fetch_screen_recording(recording)
-        return select_targets(call, screen, **vars(self._options)).targets

@@ -26,10 +26,8 @@ class AuditSummary:
     def from_ledger(cls, ledger: AuditLedger) -> AuditSummary:
         """Read the numbers."""
         counts = {name: int(ledger.read_fact(name, 0)) for name in COUNTS}
-        unrepaired = sum(1 for _, done in ledger.read_findings() if done not in CLOSED)
-        return cls(
-            ledger.read_fact("request", {}), ledger.read_fact("until", 0), counts, ledger.count_findings(), unrepaired
-        )
+        request, until = ledger.read_fact("request", {}), ledger.read_fact("until", 0)
+        return cls(request, until, counts, ledger.count_findings(), ledger.count_open(CLOSED))
 
     @property
     def is_complete(self) -> bool:

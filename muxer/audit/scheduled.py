@@ -5,15 +5,17 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from muxer.audit.auditor import Auditor, AuditScope
+from muxer.audit.auditor import Auditor
 from muxer.audit.findings import TEXTS
 from muxer.audit.ledger import LEDGER_FILE, AuditLedger
 from muxer.audit.pace import Pace
 from muxer.audit.report import format_epoch
+from muxer.audit.scope import AuditScope, PastEncryption
 from muxer.audit.spans import Span
 from muxer.config.schema import Config
 from muxer.errors import MuxerError, Stopped, format_error
@@ -75,9 +77,11 @@ class ScheduledAudit:
             ledger_path.unlink(missing_ok=True)
             write_last_audit(folder, replace(last, planned_end=end))
         span = Span(round(start * 1000), round(end * 1000))
-        ledger = _open_ledger(ledger_path, span)
+        scope = AuditScope(span, "", self._config.is_sharded, PastEncryption.from_options(self._config.audit))
+        request = {"from": span.start, "until": span.end, "query": None, **scope.encryption.facts}
+        ledger = _open_ledger(ledger_path, request)
         try:
-            self._audit_span(ledger, span)
+            self._audit_scope(ledger, scope)
             done = LastAudit(
                 at=self._now(),
                 start=start,
@@ -92,17 +96,15 @@ class ScheduledAudit:
         write_last_audit(folder, done)
         return done
 
-    def _audit_span(self, ledger: AuditLedger, span: Span) -> None:
+    def _audit_scope(self, ledger: AuditLedger, scope: AuditScope) -> None:
         options = self._config.audit
         pace = Pace(options.rate, options.hours, self._services.stop)
-        scope = AuditScope(span, own_shard=self._config.is_sharded)
         for _ in Auditor(self._config, self._services, ledger, scope, pace).audit_calls():
             pass
 
 
-def _open_ledger(path: Path, span: Span) -> AuditLedger:
-    """Open the ledger of the audit of a span; one of another audit is replaced."""
-    request = {"from": span.start, "until": span.end, "query": None}
+def _open_ledger(path: Path, request: Mapping[str, Any]) -> AuditLedger:
+    """Open the ledger of an audit; one of another audit is replaced."""
     try:
         return AuditLedger(path, request)
     except MuxerError:

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from muxer.gir.models import parse_time, to_microseconds
+from muxer.gir.models import to_microseconds
 from muxer.gir.sweep import MAX_OVERLAP_MS
+from muxer.system.iso_time import parse_time
 
 SLICE_MS = 24 * 3600 * 1000
 # Epoch seconds in place of milliseconds would be a time in January 1970.

@@ -7,7 +7,6 @@ import io
 import json
 import logging
 import os
-import re
 import sys
 import tempfile
 import time
@@ -18,27 +17,29 @@ from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from muxer.app.service import ServiceParts
-from muxer.audit.auditor import AuditedCall, Auditor, AuditScope
+from muxer.audit.auditor import AuditedCall, Auditor
 from muxer.audit.call_rules import CallVerdict
 from muxer.audit.deep_check import DeepCheck, Sample
 from muxer.audit.findings import TEXTS, Finding, FindingKind
 from muxer.audit.html_report import write_report
 from muxer.audit.ledger import LEDGER_FILE, AuditLedger
-from muxer.audit.orphans import Orphan, OrphanSearch
+from muxer.audit.orphans import OrphanSearch
 from muxer.audit.pace import DEFAULT_RATE, Pace
 from muxer.audit.repair import REPAIRABLE, Repairer
 from muxer.audit.report import AuditSummary, finding_facts, report_facts
+from muxer.audit.scope import AuditScope, PastEncryption
 from muxer.audit.spans import Span, parse_audit_time
-from muxer.commands._shared.common import create_parser, exit_code_of, show_table
+from muxer.commands._shared.common import create_parser, exit_code_of, load_configuration, show_table
 from muxer.commands._shared.embedded_muxer import Outcome, run_command
-from muxer.crypto.recipients import certificate_recipient
-from muxer.errors import ConfigError, EncryptionError, LocalResourceError, MuxerError, Problem, Stopped, format_error
-from muxer.gir.models import parse_time
+from muxer.config import types
+from muxer.config.schema import Config
+from muxer.errors import ConfigError, LocalResourceError, MuxerError, Problem, Stopped, format_error
+from muxer.gir.targets import TargetOptions
 from muxer.log.setup import escape_control
-from muxer.pipeline.job import JobOptions
+from muxer.pipeline.job import Job
 from muxer.status.error_help import help_for
 from muxer.status.progress import format_duration
 from muxer.system.allowed_hours import AllowedHours
@@ -47,12 +48,11 @@ from muxer.system.file_lock import LockHeld, acquire_lock
 from muxer.system.files import open_private
 
 log = logging.getLogger(__name__)
+Part = TypeVar("Part")
 
 # A terminal shows the first findings; reports have all.
 MAX_SHOWN_FINDINGS = 50
 REPORT_SECONDS = 60.0
-_CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
-_NOT_COMPARED = (FindingKind.SOURCE_MISSING, FindingKind.FILE_MISSING, FindingKind.WRONG_LENGTH)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -96,7 +96,8 @@ def _run_or_report(arguments: argparse.Namespace) -> int:
 
 
 def _run_audit(arguments: argparse.Namespace) -> int:
-    scope, hours, sample, request = _read_options(arguments)
+    config = load_configuration(arguments, needs_secrets=False).config
+    scope, hours, sample, request = _read_options(arguments, config)
     with _state_file(arguments.state) as path:
         # A state file of another audit is refused before anything is sent.
         with _open_ledger(path, request) as ledger:
@@ -137,7 +138,9 @@ def _keep_end(scope: AuditScope, ledger: AuditLedger) -> AuditScope:
     return replace(scope, span=Span(scope.span.start, until))
 
 
-def _read_options(arguments: argparse.Namespace) -> tuple[AuditScope, AllowedHours | None, Sample, dict[str, Any]]:
+def _read_options(
+    arguments: argparse.Namespace, config: Config
+) -> tuple[AuditScope, AllowedHours | None, Sample, dict[str, Any]]:
     """Return what the options mean, and the settings that a state file must have. Raises ConfigError."""
     problems: list[Problem] = []
 
@@ -152,8 +155,10 @@ def _read_options(arguments: argparse.Namespace) -> tuple[AuditScope, AllowedHou
     end = read_option("--to", arguments.end or str(int(time.time() * 1000)), parse_audit_time)
     hours = read_option("--hours", arguments.hours, AllowedHours.parse)
     sample = read_option("--sample", arguments.sample, Sample.parse) or Sample()
-    since = read_option("--encrypted-since", arguments.encrypted_since, _parse_time)
-    former = read_option("--former-certificates", arguments.former_certificates, _read_certificates) or frozenset()
+    given = {
+        "encrypted_since": read_option("--encrypted-since", arguments.encrypted_since, types.parse_time),
+        "former_certificates": read_option("--former-certificates", arguments.former_certificates, types.parse_certificate),
+    }
     folder = arguments.html.absolute().parent if arguments.html is not None else None
     if folder is not None and not os.access(folder, os.W_OK):
         problems.append(Problem("--html", f"the folder {folder} does not exist or is not writable"))
@@ -163,7 +168,9 @@ def _read_options(arguments: argparse.Namespace) -> tuple[AuditScope, AllowedHou
     if problems:
         raise ConfigError(problems)
     span = None if start is None or end is None else Span(start, end)
-    scope = AuditScope(span, arguments.query or "", arguments.own_shard, since, former)
+    options = replace(config.audit, **{name: value for name, value in given.items() if value is not None})
+    encryption = PastEncryption.from_options(options)
+    scope = AuditScope(span, arguments.query or "", arguments.own_shard, encryption)
     request = {
         "from": start,
         "to": end if arguments.end else None,
@@ -171,23 +178,9 @@ def _read_options(arguments: argparse.Namespace) -> tuple[AuditScope, AllowedHou
         "own_shard": arguments.own_shard,
         "deep": f"{sample.part}/{sample.whole}" if arguments.deep else None,
         "orphans": arguments.orphans,
-        "encrypted_since": since.isoformat() if since is not None else None,
-        "former_certificates": sorted(one.hex() for one in former),
+        **encryption.facts,
     }
     return scope, hours, sample, request
-
-
-def _read_certificates(text: str) -> frozenset[bytes]:
-    """Return the recipients of the certificates in a PEM file. Raises ValueError."""
-    try:
-        blocks = _CERTIFICATE.findall(Path(text).read_text(encoding="utf-8", errors="replace"))
-        if not blocks:
-            raise ValueError(f"{text} contains no certificate in PEM form")
-        return frozenset(certificate_recipient(block) for block in blocks)
-    except OSError as error:
-        raise ValueError(f"{text} cannot be read: {error.strerror}") from error
-    except EncryptionError as error:
-        raise ValueError(f"a certificate in {text} cannot be read") from error
 
 
 def _find_conflicts(arguments: argparse.Namespace) -> list[Problem]:
@@ -202,13 +195,6 @@ def _find_conflicts(arguments: argparse.Namespace) -> list[Problem]:
         ("--repair", "there is no terminal to ask on; add --yes"): repairs and not arguments.yes and not sys.stdin.isatty(),
     }
     return [Problem(option, what) for (option, what), is_wrong in wrong.items() if is_wrong]
-
-
-def _parse_time(text: str) -> datetime:
-    time_ = parse_time(text)
-    if time_ is None:
-        raise ValueError(f"{text!r} is no time such as 2026-03-01T00:00:00Z")
-    return time_
 
 
 @contextmanager
@@ -246,47 +232,34 @@ def _create_pace(arguments: argparse.Namespace, hours: AllowedHours | None, muxe
 
 
 def _audit_calls(muxer: ServiceParts, ledger: AuditLedger, scope: AuditScope, pace: Pace, sample: Sample | None) -> None:
-    deep = DeepCheck(muxer.services, muxer.job, pace)
+    # A source that was cut off long ago was muxed as it is.
+    services = replace(muxer.services, incoming=muxer.services.incoming.with_single_look())
+    deep = DeepCheck(services, Job(services, TargetOptions.from_config(muxer.config.advanced)), pace)
 
     def compare(audited: AuditedCall) -> CallVerdict:
         is_chosen = sample is not None and sample.includes(audited.call.id)
-        return _compare_call(muxer, deep, audited) if is_chosen else audited.verdict
+        return deep.compare_call(audited) if is_chosen else audited.verdict
 
     auditor = Auditor(muxer.config, muxer.services, ledger, scope, pace, None if sample is None else compare)
-    started = reported = time.monotonic()
     with muxer.services.activity.track_target("", "", "audit"):
-        for _ in auditor.audit_calls():
-            if time.monotonic() - reported >= REPORT_SECONDS:
-                reported = time.monotonic()
-                log.info("%s", _progress_line(ledger, reported - started))
+        _report_each_minute(auditor.audit_calls(), lambda _: f"{ledger.read_fact('calls', 0):,} calls audited", ledger)
 
 
-def _progress_line(ledger: AuditLedger, seconds: float) -> str:
-    found = sum(ledger.count_findings().values())
-    return f"{ledger.read_fact('calls', 0):,} calls audited in {format_duration(seconds)}, {found:,} findings"
-
-
-def _compare_call(muxer: ServiceParts, deep: DeepCheck, audited: AuditedCall) -> CallVerdict:
-    """Compare what is there: a file that is missing or of another length is a finding already."""
-    verdict = audited.verdict
-    wrong = {one.file for one in verdict.findings if one.kind in _NOT_COMPARED}
-    for target in audited.selection.targets:
-        results = [media for media in target.same_source_files if media.media_id not in wrong]
-        if results and not wrong & set(target.source_ids):
-            with muxer.services.activity.track_target(audited.call.id, target.agent, target.file_name):
-                found = tuple(deep.compare_results(audited.call, target, results))
-            compared = verdict.compared + len(results)
-            verdict = replace(verdict, findings=(*verdict.findings, *found), compared=compared)
-    return verdict
+def _report_each_minute(parts: Iterator[Part], describe: Callable[[Part], str], ledger: AuditLedger) -> None:
+    """Run through the parts of an audit; once a minute, log what was done."""
+    started = reported = time.monotonic()
+    for part in parts:
+        if time.monotonic() - reported >= REPORT_SECONDS:
+            reported = time.monotonic()
+            found = sum(ledger.count_findings().values())
+            log.info("%s in %s, %s findings", describe(part), format_duration(reported - started), f"{found:,}")
 
 
 def _list_orphans(muxer: ServiceParts, ledger: AuditLedger, pace: Pace) -> None:
-    for orphan in OrphanSearch(muxer.services, ledger, pace).find_orphans():
-        ledger.add_findings([_orphan_finding(orphan)])
-
-
-def _orphan_finding(orphan: Orphan) -> Finding:
-    return Finding(FindingKind.ORPHAN, "", orphan.stored.name, orphan.description)
+    bulk = muxer.config.processing.batch_read_screen_recording_metadata
+    search = OrphanSearch(muxer.services, ledger, pace, bulk=bulk)
+    with muxer.services.activity.track_target("", "", "orphans"):
+        _report_each_minute(search.record_orphans(), str, ledger)
 
 
 def _wanted_repairs(arguments: argparse.Namespace, ledger: AuditLedger) -> int:
@@ -312,8 +285,7 @@ def _repair_all(
     with _open_ledger(path, request) as ledger:
         if arguments.repair:
             muxer.services.recover_leftovers()
-            options = JobOptions.from_config(muxer.config.advanced)
-            repairer = Repairer(muxer.services, muxer.job, options, ledger, pace)
+            repairer = Repairer(muxer.services, muxer.job, ledger, pace)
             with muxer.services.activity.track_target("", "", "repair"):
                 for finding, what in repairer.repair_findings():
                     log.info("%s: %s: %s", finding.recording, TEXTS[finding.kind].title, what)
@@ -323,17 +295,15 @@ def _repair_all(
 
 
 def _delete_orphans(search: OrphanSearch, ledger: AuditLedger) -> None:
-    known = {finding.file: finding for finding, _ in ledger.read_findings() if finding.kind is FindingKind.ORPHAN}
-    for orphan in search.find_orphans():
-        if (listed := known.get(orphan.stored.name)) is not None:
-            try:
-                what = search.delete_orphan(orphan, listed.detail)
-            except Stopped:
-                raise
-            except MuxerError as error:
-                what = f"not deleted: {format_error(error)}"
-            ledger.record_repair(listed, what)
-            log.info("%s: %s", orphan.stored.name, what)
+    for orphan, found in search.list_found():
+        try:
+            what = search.delete_orphan(orphan, found)
+        except Stopped:
+            raise
+        except MuxerError as error:
+            what = f"not deleted: {format_error(error)}"
+        ledger.record_repair(found, what)
+        log.info("%s: %s", found.file, what)
 
 
 def _show_result(arguments: argparse.Namespace, ledger: AuditLedger) -> int:

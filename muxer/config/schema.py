@@ -10,6 +10,7 @@ import base64
 import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -295,7 +296,7 @@ class AlertOptions:
 
 @dataclass(frozen=True)
 class AuditOptions:
-    """Regular audits of what is muxed, see [audit.md](audit.md#regularly)."""
+    """Regular audits, see [audit.md](audit.md#regularly). The command `audit` uses the last two options, too."""
 
     every: float = own_option(
         types.parse_days,
@@ -305,6 +306,18 @@ class AuditOptions:
     )
     hours: AllowedHours | None = own_option(types.parse_hours, "", "only in these hours, such as 20-6", value=None)
     rate: float = own_option(types.NumberType(0.1, maximum=10_000), "10", "requests a second, at most", value=10.0)
+    encrypted_since: datetime | None = own_option(
+        types.optional_type(types.parse_time),
+        "",
+        "when the site began to encrypt, such as 2025-06-01; empty = when its certificates became valid",
+        value=None,
+    )
+    former_certificates: Path | None = own_option(
+        types.optional_type(types.parse_certificate),
+        "",
+        "PEM file of the site's encryption certificates of earlier times",
+        value=None,
+    )
 
 
 @dataclass(frozen=True)

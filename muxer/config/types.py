@@ -7,12 +7,14 @@ import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 
 from muxer.config.ca_bundle import read_certificates
 from muxer.config.query_string import DISABLED, WINDOW_PARAMETERS, parameter_names
+from muxer.system import iso_time
 from muxer.system.allowed_hours import AllowedHours
 
 # Below it, the muxer uses names of at most 81 characters: a file of padding in the folder of a command.
@@ -125,6 +127,14 @@ def parse_hours(value: str) -> AllowedHours | None:
     return AllowedHours.parse(value) if value.strip() else None
 
 
+def parse_time(value: str) -> datetime:
+    """Parse a time such as ``2026-03-01T00:00:00Z``."""
+    time = iso_time.parse_time(value)
+    if time is None:
+        raise ValueError("must be a time such as 2026-03-01T00:00:00Z")
+    return time
+
+
 def parse_syslog_address(value: str) -> str:
     """Return the absolute path of a socket, or ``host:port``, unchanged."""
     if value.startswith("/"):
@@ -188,7 +198,7 @@ def parse_trusted_ca(value: str) -> bool | Path:
 
 
 def parse_certificate(value: str) -> Path:
-    """Parse the path of a PEM file with the certificate of a server and its intermediate certificates."""
+    """Parse the path of a PEM file with certificates."""
     path = Path(value).absolute()
     try:
         read_certificates(path)

@@ -28,10 +28,11 @@ from muxer.fleet.event_reporter import EventReporter
 from muxer.fleet.events import Event
 from muxer.fleet.locks import TargetLocks
 from muxer.fleet.orders import Order
+from muxer.gir.targets import TargetOptions
 from muxer.journal.journal import TargetKey
 from muxer.log.outputs import describe_output
 from muxer.net.circuit_breaker import RWS
-from muxer.pipeline.job import Job, JobOptions
+from muxer.pipeline.job import Job
 from muxer.pipeline.services import Services
 from muxer.pipeline.shared_temp import recover_abandoned
 from muxer.pipeline.workspace import TempFolderCleaner
@@ -75,7 +76,7 @@ class FleetWorker:
         )
         self._acks = _AckMiddleware()
         self._reporter = EventReporter(self._control.send_event, self._name, self._mask, lambda: self._acks.message_id)
-        job = Job(services, JobOptions.from_config(config.advanced))
+        job = Job(services, TargetOptions.from_config(config.advanced))
         self._work = TargetProcessor(job, services.circuit_breaker, services.activity, self._stop, self._reporter)
         self._broker = FleetBroker(fleet, self._name, services.circuit_breaker, [self._acks], self._may_take)
         dramatiq.actor(broker=self._broker, queue_name=fleet.queue, actor_name=ACTOR, throws=_EXPECTED_ERRORS)(

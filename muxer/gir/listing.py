@@ -12,11 +12,12 @@ from itertools import islice
 from muxer.errors import Forbidden, MuxerError, QueryIncomplete, RequestRejected, ServiceFailed, ServiceUnavailable
 from muxer.gir.deviations import Deviation, DeviationLog
 from muxer.gir.links import LINK_CONTAINERS, describe_keys, is_scan_query, query_parameter, with_parameters, without_scan
-from muxer.gir.models import Json, parse_time, to_microseconds
+from muxer.gir.models import Json, to_microseconds
 from muxer.gir.page_size import DEFAULT_LIMIT, MAX_LIMIT, SmallerPage, reduce_limit
 from muxer.gir.paging import MAX_REMEMBERED_IDS, FetchPage, PageWalk
 from muxer.gir.sweep import SweepWindow, WindowSweep
 from muxer.system.bounded_set import BoundedSet
+from muxer.system.iso_time import parse_time
 
 # A page of such a length may have been cut off by a limit of the server, whatever `limit` asked for: 100 by gir-api, the
 # others are our decision. Smaller ones are frequent by chance, and each costs more requests.

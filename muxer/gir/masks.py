@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from muxer.gir.models import MediaFile, parse_time, to_microseconds
+from muxer.gir.models import MediaFile, to_microseconds
+from muxer.system.iso_time import parse_time
 
 # A call is paused a few times. With more entries than this, the whole video is blank (our decision).
 MAX_MASKS = 1000

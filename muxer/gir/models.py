@@ -8,16 +8,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeGuard
 from urllib.parse import unquote
 
-from dateutil.parser import isoparse
-
 from muxer.errors import Code, MetadataError
+from muxer.system.iso_time import parse_time
 
 Json = Mapping[str, Any]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-# Times outside of these years are invalid (our decision), so that calculations with times cannot overflow.
-_FIRST_YEAR, _LAST_YEAR = 1970, 2200
 # A recording of hours has some hundred; every audio file is compared with every screen file (our decision).
 MAX_MEDIA_FILES = 2000
 _MAX_BYTES = 1 << 60
@@ -26,18 +23,6 @@ _MAX_BYTES = 1 << 60
 def to_microseconds(time: datetime) -> int:
     """Return the microseconds since 1970 of an aware time, exactly."""
     return (time - _EPOCH) // _MICROSECOND
-
-
-def parse_time(value: object) -> datetime | None:
-    """Parse a time of RWS, UTC without an offset; return it in UTC. None for others, before 1970 or after 2200."""
-    if not isinstance(value, str):
-        return None
-    try:
-        time = isoparse(value.strip())
-        time = (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC)
-    except (ValueError, OverflowError):
-        return None
-    return time if _FIRST_YEAR <= time.year <= _LAST_YEAR else None
 
 
 def format_time(time: datetime) -> str:

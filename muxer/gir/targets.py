@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from muxer.config.schema import AdvancedOptions
 from muxer.gir.labels import LABEL
 from muxer.gir.masks import PausedSpan, PauseList, read_pauses
 from muxer.gir.models import CallRecording, MediaFile, ScreenRecording
@@ -65,6 +66,26 @@ class TargetSelection:
 
     targets: tuple[MuxTarget, ...]
     problems: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class TargetOptions:
+    """The options that decide what a call needs."""
+
+    label: bool
+    delete_superseded: bool
+    blank_paused: bool = False
+
+    @classmethod
+    def from_config(cls, advanced: AdvancedOptions) -> TargetOptions:
+        """Take them from the configuration."""
+        return cls(advanced.mark_screen_recording_label, advanced.delete_superseded, advanced.blank_paused)
+
+    def select_targets(
+        self, call: CallRecording, screen: ScreenRecording | None, *, may_label: bool = True
+    ) -> TargetSelection:
+        """Return the targets of a call, see :func:`select_targets`. `may_label` is whether RWS accepts a label now."""
+        return select_targets(call, screen, **(vars(self) | {"label": self.label and may_label}))
 
 
 def select_targets(

@@ -82,6 +82,11 @@ class TempDisk:
                 code=Code.DISK_FULL,
             )
 
+    def could_fit(self, sizes: Iterable[int]) -> bool:
+        """Return whether a job would fit if the disk were empty. `sizes` are as for :meth:`ensure_room`."""
+        total = shutil.disk_usage(self._folder).total
+        return not total or needed_bytes(sizes) + reserved_bytes(total, self._min_free_megabytes) <= total
+
     def _update_room(self) -> None:
         try:
             free, reserved = self._measure_after_eviction(0)

@@ -86,6 +86,10 @@ class ArrivalTracker:
         self._credible: set[str] = set()
         self._warned = BoundedSet(MAX_WARNED)
 
+    def with_single_look(self) -> ArrivalTracker:
+        """Return one with the same notes for a recording that no later poll returns."""
+        return ArrivalTracker(self._folder, self._seconds / 60, single_look=True, clock=self._clock)
+
     def check_arrival(self, recording_id: str, files: Sequence[FetchedFile]) -> list[MediaInput]:
         """Return the fetched `files` of a recording as inputs of the media engine, each with its arrival."""
         with self._lock:

@@ -13,12 +13,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from muxer.config.schema import AdvancedOptions
 from muxer.errors import AccessDenied, Code, EncryptionMissing, MediaError, MetadataError
 from muxer.gir.labels import LABEL
 from muxer.gir.muxed_names import ENCRYPTED_SUFFIX, is_muxed_file
 from muxer.gir.rws import Certificate
-from muxer.gir.targets import MuxTarget, select_targets
+from muxer.gir.targets import MuxTarget, TargetOptions
 from muxer.log.setup import recording_context
 from muxer.media.analyze.arrival import MediaInput
 from muxer.media.engine import MuxedFile
@@ -35,19 +34,6 @@ log = logging.getLogger(__name__)
 
 NO_CERTIFICATE_TEXT = "a source is encrypted, but RWS has no encryption certificate for the result"
 MAX_PARALLEL_FETCHES = 4
-
-
-@dataclass(frozen=True)
-class JobOptions:
-    """The options that decide which steps a job runs."""
-
-    label: bool
-    delete_superseded: bool
-    blank_paused: bool = False
-
-    @classmethod
-    def from_config(cls, advanced: AdvancedOptions) -> JobOptions:
-        return cls(advanced.mark_screen_recording_label, advanced.delete_superseded, advanced.blank_paused)
 
 
 @dataclass
@@ -76,7 +62,7 @@ class JobReport:
 class Job:
     """Runs the steps that one target still needs."""
 
-    def __init__(self, services: Services, options: JobOptions) -> None:
+    def __init__(self, services: Services, options: TargetOptions) -> None:
         self._services = services
         self._options = options
         self._store = ResultStore(services, self.find_target)
@@ -117,13 +103,14 @@ class Job:
 
     def find_target(self, recording_id: str, name: str) -> MuxTarget | None:
         """Read the target `name` of a recording as it is now; None when it is no longer wanted."""
+        return next((target for target in self.read_targets(recording_id) if target.file_name == name), None)
+
+    def read_targets(self, recording_id: str) -> Sequence[MuxTarget]:
+        """Read the targets of a recording as they are now."""
         rws, repeat = self._services.rws, self._services.repeat
         screen = repeat("reading the screen recording", partial(rws.fetch_screen_recording, recording_id))
         call = repeat("reading the call recording", partial(rws.fetch_call_recording, recording_id))
-        if call is None:
-            return None
-        selection = select_targets(call, screen, **vars(self._options))
-        return next((target for target in selection.targets if target.file_name == name), None)
+        return () if call is None else self._options.select_targets(call, screen).targets
 
     def make_clear(self, target: MuxTarget, keep: Callable[[Path], None]) -> JobReport:
         """Mux `target` and pass the unencrypted file to `keep`. Nothing is uploaded or published."""

@@ -16,7 +16,7 @@ from muxer.config.schema import Config
 from muxer.errors import Forbidden, MetadataError, QueryIncomplete, RequestRejected, ServiceFailed
 from muxer.gir.models import CallRecording, ScreenRecording
 from muxer.gir.rws import RwsClient, warn_skipped
-from muxer.gir.targets import MuxTarget, select_targets
+from muxer.gir.targets import MuxTarget, TargetOptions
 from muxer.journal.journal import Journal, epoch_now
 from muxer.log.setup import recording_context
 from muxer.net.circuit_breaker import CircuitBreaker
@@ -88,6 +88,7 @@ class Poller:
         self, config: Config, rws: RwsClient, journal: Journal, circuit_breaker: CircuitBreaker, sink: TargetSink
     ) -> None:
         self._config = config
+        self._options = TargetOptions.from_config(config.advanced)
         self._rws = rws
         self._journal = journal
         self._circuit_breaker = circuit_breaker
@@ -287,15 +288,10 @@ class Poller:
         return self._rws.fetch_screen_recordings([call.id for call in calls], bulk, self._skip_recording) if calls else {}
 
     def _process_slice(self, calls: Sequence[CallRecording], screens: Mapping[str, ScreenRecording], newest: bool) -> None:
-        result, advanced = self.result, self._config.advanced
+        result = self.result
         for call in calls:
-            selection = select_targets(
-                call,
-                screens.get(call.id),
-                delete_superseded=advanced.delete_superseded,
-                label=advanced.mark_screen_recording_label and self._rws.wants_label(call.id),
-                blank_paused=advanced.blank_paused,
-            )
+            may_label = self._rws.wants_label(call.id)
+            selection = self._options.select_targets(call, screens.get(call.id), may_label=may_label)
             with recording_context(call.id):
                 self._warn_of_problems(call.id, selection.problems)
             if not (skipped := call.id in self.skipped):

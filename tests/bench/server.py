@@ -25,6 +25,8 @@ from lab.switches import Switches
 from tests.bench.delays import Delays
 
 JSON = dict[str, Any]
+# The content of the files of finished recordings.
+CONTENT = b"content"
 
 
 class _RecordingStore(RecordingStore):
@@ -74,21 +76,21 @@ class _LabCommands:
 
     def add_finished(self, count: int, first: str, apart: float, stored: bool) -> JSON:
         """Add recordings that are muxed and labelled, ``apart`` seconds apart, without their files. `stored`: all of them
-        share three files."""
+        share two files."""
         seconds, site = 180, self._lab.site
         plan = CallPlan("finished", seconds, (ScreenPart(0, seconds),), muxed=True)
-        nothing = self._lab.folder / "nothing"
-        nothing.touch()
+        file = self._lab.folder / "file"
+        file.write_bytes(CONTENT)
         for serial in range(count):
             recording_id = plan.recording_id(serial)
             start = datetime.fromisoformat(first) + timedelta(seconds=apart * serial)
             audio, screen = f"{recording_id}.mp3", f"{ALICE.username}_{recording_id}.mp4"
-            media = metadata.call_media(site, plan, recording_id, start, nothing, None) | {"mediaId": audio}
+            media = metadata.call_media(site, plan, recording_id, start, file, None) | {"mediaId": audio}
             if stored:
                 self._share_file(media, "calls")
             self._store.add_call(metadata.call_recording(site, plan, recording_id, start, media))
-            source = metadata.screen_media(site, plan.screens[0], recording_id, start, nothing, None) | {"mediaId": screen}
-            muxed_entry = metadata.muxed_media(site, plan, recording_id, start, nothing, [audio, screen])
+            source = metadata.screen_media(site, plan.screens[0], recording_id, start, file, None) | {"mediaId": screen}
+            muxed_entry = metadata.muxed_media(site, plan, recording_id, start, file, [audio, screen])
             for one in (source, muxed_entry | {"mediaId": f"{recording_id}_muxed.mp4"}):
                 if stored:
                     self._share_file(one, "screens")
@@ -97,7 +99,7 @@ class _LabCommands:
 
     def _share_file(self, media: JSON, collection: str) -> None:
         shared, root = "shared.mp4", self._lab.site.media
-        (root.folder / collection / shared).touch()
+        (root.folder / collection / shared).write_bytes(CONTENT)
         media["originalMediaDescriptor"] = (
             root.call_descriptor(shared) if collection == "calls" else root.screen_descriptor(shared)
         )

@@ -26,6 +26,7 @@ from muxer.gir.models import MediaFile
 from tests.support.calls import TWO_AGENTS, add_short, muxed_entries, screen_file, stored_muxed, write_config
 from tests.support.commands import run_in_process, run_subprocess, start_command
 from tests.support.daemon import run_muxer, wait_until
+from tests.support.disk import KILOBYTE, fill_disk, small_disk
 
 Make = Callable[..., Lab]
 AGE = timedelta(days=3)
@@ -71,6 +72,10 @@ def muxed_path(lab: Lab, media_id: str) -> Path:
     return lab.site.media.folder / "screens" / media_id
 
 
+def muxed_url(lab: Lab, media_id: str) -> str:
+    return f"{lab.dav_url}/screens/{media_id}"
+
+
 def change_entry(lab: Lab, call: AddedCall, **values: Any) -> dict[str, Any]:
     """Change the entry of the muxed file of a call; None removes a value. Returns the entry."""
     [entry] = muxed_entries(lab, call.id)
@@ -105,7 +110,7 @@ def test_every_kind_of_damage_is_found_and_nothing_else(lab: Lab, config: Path, 
     report = run_audit(config, "--orphans")
     assert {(one["kind"], one["recording"] or one["file"]) for one in report["list"]} == {
         ("missing", missing.id),
-        ("orphan", entry["mediaId"]),
+        ("orphan", muxed_url(lab, entry["mediaId"])),
         ("file_missing", no_file.id),
         ("wrong_length", short.id),
         ("label_missing", unlabelled.id),
@@ -184,12 +189,22 @@ def test_a_flipped_byte_and_a_file_of_other_sources_are_found_by_comparison(
 
 
 @pytest.mark.long
-def test_every_case_of_the_lab_is_complete_when_it_is_muxed(lab: Lab) -> None:
-    lab.add_cases(start=datetime.now(UTC) - AGE)
+@pytest.mark.parametrize("start", [None, datetime.now(UTC) - AGE], ids=["as python -m lab", "days ago"])
+def test_every_case_of_the_lab_is_complete_when_it_is_muxed(lab: Lab, start: datetime | None) -> None:
+    lab.add_cases(start=start)
     done = run_muxer(write_config(lab, "migration", **EVERYTHING))
     assert done.process.returncode == 0, done.err
     report = run_audit(write_config(lab), "--orphans", "--deep", code=0)
     assert report["counts"]["files"] == report["counts"]["deep"] == 7
+
+
+@pytest.mark.parametrize(("group", "suffix"), [("certificates", ".bin"), ("empty", "")])
+def test_the_muxed_call_of_the_lab_is_as_the_muxer_would_have_muxed_it(make_lab: Make, group: str, suffix: str) -> None:
+    lab = make_lab(encryption_group=group)
+    call = next(one for one in lab.add_case(Case.NOTHING) if one.plan.muxed)
+    [entry] = muxed_entries(lab, call.id)
+    assert stored_muxed(lab) == [entry["mediaId"]] == [f"{call.id}_lab_muxed.mp4{suffix}"]
+    assert run_audit(write_config(lab), "--deep", "--query", "startTime=0", code=0)["counts"]["deep"] == 1
 
 
 def test_a_superseded_file_is_found_and_deleted(lab: Lab) -> None:
@@ -227,6 +242,9 @@ def test_a_file_that_is_encrypted_for_a_stranger_is_found(
     assert kinds_of(report) == {("wrong_recipient", stranger.id), ("wrong_recipient", unreadable.id)}
     known = run_audit(config, *since, "--former-certificates", str(certificate))
     assert kinds_of(known) == {("wrong_recipient", unreadable.id)}
+    options = {"audit__encrypted_since": "2000-01-01", "audit__former_certificates": str(certificate)}
+    assert kinds_of(run_audit(write_config(lab, **options))) == {("wrong_recipient", unreadable.id)}
+    config = write_config(lab)
     run_audit(config, "--repair", "--yes", *since, code=0)
     assert run_audit(config, "--deep", "--orphans", *since, code=0)["counts"]["deep"] == 5
 
@@ -239,7 +257,9 @@ def test_an_orphan_of_a_recording_that_rws_does_not_know_is_kept(lab: Lab, confi
     long_ago = time.time() - WEEK_SECONDS - 60
     os.utime(muxed_path(lab, name), (long_ago, long_ago))
     [orphan] = run_audit(config, "--orphans", "--delete-orphans", "--yes")["list"]
-    assert (orphan["kind"], orphan["file"]) == ("orphan", name) and "another contact center" in orphan["repair"]
+    assert (orphan["kind"], orphan["file"]) == ("orphan", muxed_url(lab, name)) and "another contact center" in orphan[
+        "repair"
+    ]
     assert name in stored_muxed(lab)
 
 
@@ -254,6 +274,44 @@ def test_an_outage_of_rws_while_orphans_are_looked_for_ends_the_audit(
     lab.store.fail_next("rws", "GET", requests, 503, times=1000, headers={"Retry-After": "0"})
     code, out, err = run_subprocess(config, "audit", "--json", "--rate", "1000", *state)
     assert code == 1 and not out and "503" in err, (code, out, err)
+
+
+def test_a_full_disk_ends_a_comparison_which_goes_on_later(lab: Lab, calls: list[AddedCall], tmp_path: Path) -> None:
+    done = run_muxer(write_config(lab, "migration", **EVERYTHING))
+    assert done.process.returncode == 0, done.err
+    arguments = ("--deep", "--query", "startTime=0", "--state", str(tmp_path / "state"))
+    with small_disk(lab.folder / "temp", "24m") as temp:
+        config = write_config(lab)
+        filler = fill_disk(temp, leave=100 * KILOBYTE)
+        code, out, err = run_subprocess(config, "audit", "--json", *arguments)
+        assert code == 1 and not out and "MUX-232" in err and "what to do: " in err, (code, out, err)
+        assert "goes on" in err
+        filler.unlink()
+        report = run_audit(config, *arguments, code=0)
+    assert report["list"] == [] and report["counts"]["deep"] == len(calls)
+
+
+def test_a_source_that_was_cut_off_long_ago_is_compared_as_it_was_muxed(make_lab: Make) -> None:
+    lab = make_lab(encryption_group="empty")
+    [call] = add_short(lab, [0], AGE)
+    path, long_ago = lab.site.media.folder / "calls" / call.audio_id, time.time() - WEEK_SECONDS
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    os.utime(path, (long_ago, long_ago))
+    done = run_muxer(write_config(lab, "migration", **EVERYTHING))
+    assert done.process.returncode == 0, done.err
+    report = run_audit(write_config(lab), "--deep", code=0)
+    assert report["list"] == [] and report["counts"]["deep"] == 1
+
+
+def test_a_muxed_file_with_more_sources_than_rws_shows_cannot_be_compared(
+    lab: Lab, config: Path, calls: list[AddedCall]
+) -> None:
+    [entry] = muxed_entries(lab, calls[0].id)
+    more = [*entry["parameters"]["muxed_mediaIds"], "gone.mp4"]
+    change_entry(lab, calls[0], parameters=entry["parameters"] | {"muxed_mediaIds": more})
+    assert run_audit(config, code=0)["list"] == []
+    [finding] = run_audit(config, "--deep", code=4)["list"]
+    assert (finding["kind"], finding["file"]) == ("unchecked", entry["mediaId"]) and "more sources" in finding["detail"]
 
 
 @pytest.mark.long
@@ -278,8 +336,32 @@ def test_orphans_are_deleted_after_a_week_only(lab: Lab, config: Path, calls: li
     long_ago = time.time() - WEEK_SECONDS - 60
     os.utime(muxed_path(lab, old), (long_ago, long_ago))
     report = run_audit(config, "--orphans", "--delete-orphans", "--yes")
-    assert {one["file"]: one["repair"].partition(":")[0] for one in report["list"]} == {young: "not deleted", old: "deleted"}
+    repairs = {one["file"]: one["repair"].partition(":")[0] for one in report["list"]}
+    assert repairs == {muxed_url(lab, young): "not deleted", muxed_url(lab, old): "deleted"}
     assert young in stored_muxed(lab) and old not in stored_muxed(lab)
+
+
+def test_orphans_of_one_name_in_two_folders_are_two_findings(
+    lab: Lab, config: Path, calls: list[AddedCall], tmp_path: Path
+) -> None:
+    [entry] = muxed_entries(lab, calls[1].id)
+    descriptor = {"storage": "webDAV", "path": entry["mediaId"], "data": {"storagePath": f"{lab.dav_url}/screens/second"}}
+    (lab.site.media.folder / "screens/second").mkdir()
+    muxed_path(lab, entry["mediaId"]).rename(muxed_path(lab, f"second/{entry['mediaId']}"))
+    change_entry(lab, calls[1], originalMediaDescriptor=descriptor)
+    name = f"{calls[0].id}_{'a' * 20}_muxed.mp4"
+    places = (name, f"second/{name}")
+    for place in places:
+        muxed_path(lab, place).write_bytes(b"x" * 1000)
+    long_ago = time.time() - WEEK_SECONDS - 60
+    os.utime(muxed_path(lab, places[1]), (long_ago, long_ago))
+    page = tmp_path / "report.html"
+    report = run_audit(config, "--orphans", "--delete-orphans", "--yes", "--html", str(page))
+    repairs = {one["file"]: one["repair"].partition(":")[0] for one in report["list"]}
+    assert repairs == {muxed_url(lab, places[0]): "not deleted", muxed_url(lab, places[1]): "deleted"}
+    assert [muxed_path(lab, place).exists() for place in places] == [True, False]
+    # The report shows the names of muxed files, and no addresses.
+    assert page.read_text(encoding="utf-8").count(name) == 2 and lab.dav_url not in page.read_text(encoding="utf-8")
 
 
 def test_a_state_file_belongs_to_one_audit_and_shows_its_result_again(

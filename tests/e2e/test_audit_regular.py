@@ -83,6 +83,28 @@ def test_findings_are_a_warning_with_the_command_and_in_metrics_status_and_page(
     assert "Last audit" in page and "2 findings" in page
 
 
+@pytest.mark.parametrize(("since", "findings"), [("", {"not_encrypted": 1}), ("2100-01-01", {})])
+def test_what_is_known_of_earlier_times_counts_in_regular_audits(lab: Lab, since: str, findings: dict[str, int]) -> None:
+    """A call was muxed unencrypted, while the certificates of the site were valid."""
+    [recording, *_] = lab.store.find_calls(lambda one: True)
+    [entry] = muxed_entries(lab, recording)
+    lab.store.delete_screen_media(recording, entry["mediaId"])
+    clear = {name: value for name, value in entry.items() if name not in ("pkcs7", "certAlias")}
+    lab.store.add_screen_media(recording, lab.region, clear)
+    config = write_config(lab, **REGULAR, audit__encrypted_since=since)
+    run_until_audited(config)
+    assert read_last_audit(config.parent / "temp").findings == findings
+
+
+@pytest.mark.long
+def test_former_certificates_count_in_regular_audits(lab: Lab, tmp_path: Path) -> None:
+    """The site has changed its certificates; only the muxed files show those of earlier times."""
+    former = tmp_path / "former.pem"
+    former.write_text("".join(one.certificate_file.read_text() for one in lab.change_certificates()))
+    config = write_config(lab, **REGULAR, audit__former_certificates=str(former))
+    assert run_until_audited(config)["findings"] == 0
+
+
 @pytest.mark.long
 def test_a_failed_audit_is_continued_by_the_next_process(lab: Lab) -> None:
     config = write_config(lab, **REGULAR, audit__hours="", webdav__password="wrong")

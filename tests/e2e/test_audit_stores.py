@@ -21,6 +21,7 @@ from tests.support.commands import run_subprocess
 from tests.support.daemon import run_muxer
 from tests.support.moto_server import moto_server
 from tests.support.s3 import BUCKET, KEY, SECRET, S3Server
+from tests.support.s3_front import S3Request, SubstituteResponse, serve_front
 from tests.support.tls import HOST
 
 AGE = timedelta(days=3)
@@ -34,6 +35,8 @@ class Site:
     lab: Lab
     write: Callable[[str, bytes | None], None]
     read: Callable[[str], bytes]
+    # The location of the folder, as a finding names it.
+    folder: str
 
 
 @contextmanager
@@ -47,7 +50,7 @@ def on_apache(kept_lab: type[Lab], folder: Path) -> Iterator[Site]:
             else:
                 (place / name).write_bytes(content)
 
-        yield Site(lab, write, lambda name: (place / name).read_bytes())
+        yield Site(lab, write, lambda name: (place / name).read_bytes(), f"{lab.dav_url}/screens")
 
 
 @contextmanager
@@ -65,7 +68,7 @@ def on_s3(_: type[Lab], folder: Path) -> Iterator[Site]:
             else:
                 server.client.put_object(Bucket=BUCKET, Key=f"screens/{name}", Body=content)
 
-        yield Site(lab, write, lambda name: server.read_object(f"screens/{name}"))
+        yield Site(lab, write, lambda name: server.read_object(f"screens/{name}"), f"{BUCKET}/screens")
 
 
 STORES = {"apache of the Genesys guide": on_apache, "s3": on_s3}
@@ -84,6 +87,23 @@ def run_audit(config: Path, *arguments: str) -> dict[str, Any]:
     report: dict[str, Any] = json.loads(out)
     assert code == (4 if report["open_findings"] else 0), (out, err)
     return report
+
+
+def test_keys_that_may_not_list_the_bucket_leave_orphans_unchecked_and_nothing_else(
+    kept_lab: type[Lab], tmp_path: Path
+) -> None:
+    def deny_listing(asked: S3Request) -> SubstituteResponse | None:
+        return SubstituteResponse(403, "AccessDenied") if asked.is_of_bucket else None
+
+    with on_s3(kept_lab, tmp_path) as site, serve_front(deny_listing) as front:
+        add_short(site.lab, range(2), AGE)
+        done = run_muxer(write_config(site.lab, "migration", advanced__call_recording_query_string="startTime=0"))
+        assert done.process.returncode == 0, done.err
+        config = write_config(site.lab, s3__endpoint_url=front)
+        assert run_audit(config)["list"] == []
+        [finding] = run_audit(config, "--orphans")["list"]
+    assert (finding["kind"], finding["file"]) == ("unchecked", f"{site.folder}/")
+    assert "it cannot be listed" in finding["detail"] and "s3:ListBucket" in finding["detail"]
 
 
 def test_what_is_wrong_in_the_store_is_found_and_repaired(site: Site) -> None:
@@ -107,7 +127,7 @@ def test_what_is_wrong_in_the_store_is_found_and_repaired(site: Site) -> None:
         ("wrong_length", names[short.id]),
         ("damaged", names[changed.id]),
         ("source_missing", sourceless.screens[0].media_id),
-        ("orphan", stray),
+        ("orphan", f"{site.folder}/{stray}"),
     }
     assert {(one["kind"], one["file"]) for one in run_audit(config, "--deep", "--orphans")["list"]} == expected
     repaired = run_audit(config, "--deep", "--repair", "--yes")["list"]

@@ -23,6 +23,22 @@ from tests.support.daemon import wait_until
 TIMEOUT_SECONDS = 90
 
 
+def find_wrong(own: Path) -> list[dict[str, Any]]:
+    """Return the findings of an audit of everything, by the configuration `own` of a muxer, with its newest calls due.
+
+    An audit needs no broker.
+    """
+    config = own.with_name("audit.cfg")
+    text = re.sub(r"(?m)^(window_past|mode) *=.*\n", "", own.read_text())
+    config.write_text(text.replace("[processing]", "[processing]\nwindow_past = 1", 1))
+    options = ("--query", "startTime=0", "--orphans", "--deep", "--rate", "1000", "--json")
+    code, out, err = run_subprocess(config, "audit", *options)
+    assert out, err
+    report = json.loads(out)
+    assert report["counts"]["files"] and code == (4 if report["list"] else 0), (out, err)
+    return list(report["list"])
+
+
 @dataclass
 class FaultLab:
     """A lab with a recording factory."""
@@ -50,18 +66,6 @@ class FaultLab:
     def find_problems(self, recordings: list[FaultRecording]) -> list[str]:
         """Return the problems of `recordings`."""
         return [problem for recording in recordings for problem in outcome.recording_problems(self.lab, recording)]
-
-    def find_wrong(self, victim: KillableMuxer) -> list[dict[str, Any]]:
-        """Return the findings of an audit of everything, by the configuration of `victim`, with its newest calls due."""
-        config = victim.config.with_name("audit.cfg")
-        text = re.sub(r"(?m)^window_past *=.*\n", "", victim.config.read_text())
-        config.write_text(text.replace("[processing]", "[processing]\nwindow_past = 1", 1))
-        options = ("--query", "startTime=0", "--orphans", "--deep", "--rate", "1000", "--json")
-        code, out, err = run_subprocess(config, "audit", *options)
-        assert out, err
-        report = json.loads(out)
-        assert report["counts"]["files"] and code == (4 if report["list"] else 0), (out, err)
-        return list(report["list"])
 
     def find_leftovers(self, *victims: KillableMuxer) -> list[str]:
         """Return the leftover files in the storage and in the temporary folders."""

@@ -14,16 +14,24 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from lab.lab import Lab
+from muxer.audit.auditor import Auditor
+from muxer.audit.findings import Finding, FindingKind
+from muxer.audit.ledger import LEDGER_FILE, AuditLedger
+from muxer.audit.pace import Pace
+from muxer.audit.scope import AuditScope
 from muxer.config import load_config
+from muxer.config.schema import Config
 from muxer.errors import MediaError, MediaNotFound, ServiceUnavailable
 from muxer.gir import rws
 from muxer.log import setup
+from muxer.pipeline.services import Services
 from muxer.scheduling.executor import ThreadExecutor
 from tests.support.calls import write_config
 from tests.support.in_process_site import SWITCHES, GeneratedRecordings, create_daemon, recording_number
@@ -209,4 +217,19 @@ def test_weeks_of_polls_leak_no_resources(make_lab: Make, monkeypatch: pytest.Mo
     assert (after.threads, after.temporary) == (before.threads, before.temporary) and after.files <= before.files
     assert after.rows < 1.1 * before.rows and after.journal < 1.1 * before.journal
     gone = range(POLL_COUNT // 2 - 20)
-    assert store.count_finished(gone) == sum(not never_comes(number) and not is_broken(number) for number in gone)
+    unmuxed = {number for number in gone if never_comes(number) or is_broken(number)}
+    assert store.count_finished(gone) == len(gone) - len(unmuxed)
+    store.alive = gone
+    found = [(one.kind, recording_number(one.recording)) for one in find_wrong(config, daemon._services)]
+    assert sorted(found) == [(FindingKind.MISSING, number) for number in sorted(unmuxed)]
+
+
+def find_wrong(config: Config, services: Services) -> list[Finding]:
+    """Return the findings of an audit of all recordings, which are all due, with the services of a stopped daemon."""
+    config = replace(config, processing=replace(config.processing, window_past=5))
+    with closing(AuditLedger(services.workspace.path / LEDGER_FILE, {})) as ledger:
+        pace = Pace(1e6, None, threading.Event())
+        for _ in Auditor(config, services, ledger, AuditScope(None, "startTime=0"), pace).audit_calls():
+            pass
+        assert ledger.read_fact("pending", 0) == 0
+        return [finding for finding, _ in ledger.read_findings()]

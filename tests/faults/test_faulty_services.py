@@ -15,6 +15,7 @@ from lab.bucket import ExternalS3
 from lab.lab import Lab
 from muxer import errors
 from tests.faults import outcome, run_counters
+from tests.faults.fault_lab import find_wrong
 from tests.faults.killable_muxer import KillableMuxer
 from tests.faults.proxy import PLAIN_FAULTS, FaultProxy
 from tests.faults.recording_factory import FaultRecording, RecordingFactory
@@ -123,3 +124,4 @@ def test_random_faults_of_all_services(scene: ProxiedLab) -> None:
     for proxy in scene.proxies.values():
         proxy.clear_faults()
     scene.check_recordings(recordings)
+    assert find_wrong(scene.victim.config) == []

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults import outcome, run_counters
-from tests.faults.fault_lab import FaultLab, start_lab
+from tests.faults.fault_lab import FaultLab, find_wrong, start_lab
 from tests.faults.recording_factory import FaultRecording
 from tests.support.daemon import wait_until
 from tests.support.fake_program import write_wrapper
@@ -137,6 +137,7 @@ def test_workers_are_killed_stopped_and_started_at_any_time(scene: FaultLab, vho
         )
         (tmp_path / "go").touch()
         check_recordings(scene, recordings, *kill_at_random(scene, crew, recordings))
+        assert find_wrong(crew.config) == []
 
 
 def kill_at_random(scene: FaultLab, crew: FleetProcesses, recordings: list[FaultRecording]) -> tuple[FleetProcesses]:

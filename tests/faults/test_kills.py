@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from tests.faults import outcome
-from tests.faults.fault_lab import FaultLab, run_instance, start_lab
+from tests.faults.fault_lab import FaultLab, find_wrong, run_instance, start_lab
 from tests.faults.kill_points import POINTS, REPLACING_POINTS
 from tests.faults.killable_muxer import KILL_COUNT, KillableMuxer
 from tests.support.tiers import spread_variants
@@ -76,6 +76,7 @@ def test_random_kills(scene: FaultLab, victim: KillableMuxer) -> None:
         victim.kill()
         victim.start()
     scene.check_recordings(recordings, victim)
+    assert find_wrong(victim.config) == []
 
 
 def test_no_duplicates_or_leftovers_at_the_end(scene: FaultLab, victim: KillableMuxer) -> None:
@@ -83,5 +84,5 @@ def test_no_duplicates_or_leftovers_at_the_end(scene: FaultLab, victim: Killable
     assert scene.find_leftovers(victim) == []
 
 
-def test_an_audit_finds_nothing_afterwards(scene: FaultLab, victim: KillableMuxer) -> None:
-    assert scene.find_wrong(victim) == []
+def test_an_audit_finds_nothing_afterwards(victim: KillableMuxer) -> None:
+    assert find_wrong(victim.config) == []

@@ -23,11 +23,11 @@ from muxer.config import load_config
 from muxer.config.schema import WebdavOptions
 from muxer.errors import MuxerError, ServiceUnavailable, StoredByOtherMuxer
 from muxer.gir import publish
-from muxer.gir.targets import MuxTarget
+from muxer.gir.targets import MuxTarget, TargetOptions
 from muxer.journal.journal import Journal
 from muxer.media.ffmpeg import MediaTools
 from muxer.net.circuit_breaker import CircuitBreaker
-from muxer.pipeline.job import Job, JobOptions
+from muxer.pipeline.job import Job
 from muxer.pipeline.workspace import Workspace
 from muxer.polling.poller import Poller
 from muxer.storage.base import MediaLocation, ObjectInfo, parse_descriptor
@@ -136,7 +136,7 @@ class SequentialJobs:
         runner, stop = Runner(), threading.Event()
         workspace = Workspace(self._config.processing.temp_dir, "single", 1)
         self._services = build_services(self._config, MediaTools("ffmpeg", "ffprobe"), runner, workspace, stop)
-        self._job = Job(self._services, JobOptions(label=True, delete_superseded=True))
+        self._job = Job(self._services, TargetOptions(label=True, delete_superseded=True))
 
     def run_poll(self) -> None:
         """Run one poll and its jobs."""

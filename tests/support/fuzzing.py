@@ -17,7 +17,7 @@ from muxer.config.query_string import encode_query, parse_version, repair_extra_
 from muxer.crypto import envelope
 from muxer.errors import ConfigError, EncryptionError, MediaError, MetadataError, MuxerError
 from muxer.gir import responses
-from muxer.gir.models import CallRecording, ScreenRecording, format_time, parse_time
+from muxer.gir.models import CallRecording, ScreenRecording, format_time
 from muxer.gir.paging import PageWalk
 from muxer.gir.targets import select_targets
 from muxer.media import limits
@@ -27,6 +27,7 @@ from muxer.media.plan.cut import FrameIndex
 from muxer.pipeline.disk_space import needed_bytes
 from muxer.pipeline.job import needed_services
 from muxer.storage.base import WEBDAV, parse_descriptor
+from muxer.system.iso_time import parse_time
 
 SECRET = "a-fuzzed-secret"
 _FOLDER = tempfile.TemporaryDirectory(prefix="muxer-fuzz-")  # removed when the tests end

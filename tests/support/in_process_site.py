@@ -31,13 +31,13 @@ from muxer.gir.publish import Publisher
 from muxer.gir.responses import HttpResponse
 from muxer.gir.rws import RwsClient
 from muxer.gir.session import ServiceAccount, ServiceSession
-from muxer.gir.targets import select_targets
+from muxer.gir.targets import TargetOptions, select_targets
 from muxer.media.analyze.arrival import MediaInput
 from muxer.media.engine import MuxedFile
 from muxer.media.ffmpeg import MediaTools
 from muxer.media.plan.mux_plan import MuxTimeline
 from muxer.net.circuit_breaker import CircuitBreaker
-from muxer.pipeline.job import Job, JobOptions
+from muxer.pipeline.job import Job
 from muxer.pipeline.workspace import Workspace
 from muxer.storage.base import WEBDAV, MediaLocation, ObjectInfo
 from muxer.storage.stores import Stores
@@ -217,4 +217,4 @@ def create_daemon(
     stores: Any = {WEBDAV: EmptyStorage(fetching)}
     engine: Any = FakeEngine(muxing)
     services = replace(built, rws=rws, stores=Stores(stores), engine=engine, publisher=Publisher(rws, workspace.publishing))
-    return Daemon(config, services, Job(services, JobOptions(True, True)), runner)
+    return Daemon(config, services, Job(services, TargetOptions(True, True)), runner)

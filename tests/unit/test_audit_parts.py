@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Iterator
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lab.tools import run_program
+from muxer.audit import pace
+from muxer.audit.auditor import AuditedCall
 from muxer.audit.call_rules import CallVerdict
 from muxer.audit.deep_check import DeepCheck, Sample
 from muxer.audit.findings import Finding, FindingKind
@@ -23,9 +27,20 @@ from muxer.audit.orphans import recording_of_name
 from muxer.audit.pace import Pace
 from muxer.audit.spans import SLICE_MS, Span, parse_audit_time
 from muxer.crypto.recipients import certificate_recipient, envelope_recipients
-from muxer.errors import ConfigError, EncryptionError, Stopped
-from muxer.gir.models import MediaFile
+from muxer.errors import (
+    Code,
+    ConfigError,
+    EncryptionError,
+    LocalResourceError,
+    MediaIncomplete,
+    MediaNotFound,
+    MuxerError,
+    Stopped,
+)
+from muxer.gir.models import CallRecording, MediaFile
 from muxer.gir.muxed_names import muxed_name
+from muxer.gir.targets import MuxTarget, TargetSelection
+from muxer.status.activity import Activity
 from muxer.system.allowed_hours import AllowedHours
 
 HOUR_MS = 3_600_000
@@ -86,6 +101,50 @@ def test_no_request_passes_outside_the_hours_and_a_stop_ends_the_wait() -> None:
     assert pauses == [8 * 60]
 
 
+class FakeTime(threading.Event):
+    """A clock that only waiting advances, in place of the event of a stop."""
+
+    def __init__(self, begin: datetime) -> None:
+        super().__init__()
+        self.begin, self.seconds = begin, 0.0
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.seconds += timeout or 0.0
+        return False
+
+    def now(self) -> datetime:
+        return self.begin + timedelta(seconds=self.seconds)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> FakeTime:
+    clock = FakeTime(datetime(2026, 3, 1, 19, 59, tzinfo=UTC))
+    monkeypatch.setattr(pace, "time", SimpleNamespace(monotonic=lambda: clock.seconds))
+    return clock
+
+
+def test_requests_are_as_far_apart_as_the_rate_says(clock: FakeTime) -> None:
+    limited, sent = Pace(4, None, clock), []
+    for _ in range(5):
+        limited.await_turn()
+        sent.append(clock.seconds)
+    clock.wait(10)  # Time that the audit spends otherwise gives no right to a burst.
+    for _ in range(2):
+        limited.await_turn()
+        sent.append(clock.seconds)
+    assert sent == [0, 0.25, 0.5, 0.75, 1, 11, 11.25]
+
+
+def test_requests_pass_within_the_hours_only(clock: FakeTime) -> None:
+    pauses: list[int] = []
+    limited, sent = Pace(1 / 3600, AllowedHours.parse("20-6"), clock, pauses.append, clock.now), []
+    for _ in range(12):
+        limited.await_turn()
+        sent.append(clock.now())
+    assert [time.hour for time in sent] == [20, 21, 22, 23, 0, 1, 2, 3, 4, 5, 20, 21]
+    assert pauses == [1, 14 * 60]
+
+
 @pytest.mark.parametrize(("text", "count"), [("1/1", 1000), ("1/10", 100), ("3/4", 750)])
 def test_a_sample_has_its_share_and_is_the_same_each_time(text: str, count: int) -> None:
     chosen = [number for number in range(1000) if Sample.parse(text).includes(f"call {number}")]
@@ -108,16 +167,16 @@ class TestLedger:
         ledger = AuditLedger(path, self.REQUEST)
         doubtful = (("file", frozenset({b"\x01\x02"})),)
         verdict = CallVerdict((self.FINDING,), 2, 1, doubtful, frozenset({frozenset({b"\x03"})}))
-        ledger.record_calls([("call", 7200.0, True, verdict), ("other", 7300.0, False, CallVerdict())])
-        ledger.add_findings([self.FINDING])
-        ledger.record_places(["folder"], ["name"])
+        ledger.record_calls([("call", 7200.0, True, verdict), ("other", 7300.0, False, CallVerdict())], ["folder"], ["name"])
+        ledger.record_answers(["asked"], [self.FINDING])
         ledger.close()
         ledger = AuditLedger(path, self.REQUEST)
         assert [ledger.read_fact(name, 0) for name in ("calls", "with_screens", "files", "pending")] == [2, 1, 2, 1]
         assert list(ledger.read_findings()) == [(self.FINDING, "")]
         assert list(ledger.read_hours()) == [(2, 2, 2, 1)]
         assert ledger.is_seen("call") and not ledger.is_seen("new")
-        assert ledger.is_known_name("name") and not ledger.is_known_name("call")
+        assert ledger.read_folders() == ["folder"]
+        assert ledger.is_known_name("name") and ledger.is_known_name("asked") and not ledger.is_known_name("call")
         assert list(ledger.read_doubtful()) == [("call", "file", frozenset({b"\x01\x02"}), 7200.0)]
         assert ledger.read_source_sets() == [frozenset({b"\x03"})]
         ledger.record_repair(self.FINDING, "repaired")
@@ -125,6 +184,20 @@ class TestLedger:
         assert not ledger.is_seen("call") and ledger.read_fact("slices_done", 0) == 1
         assert list(ledger.read_findings()) == [(self.FINDING, "repaired")]
         assert ledger.count_findings() == {FindingKind.MISSING: 1}
+        assert ledger.find_finding(FindingKind.MISSING, "call", "file") == self.FINDING
+        assert ledger.find_finding(FindingKind.ORPHAN, "call", "file") is None
+        assert [ledger.count_open(closed) for closed in ((), ("repaired", "deleted"), ("deleted",))] == [1, 0, 1]
+
+    def test_a_part_that_fails_is_not_recorded_at_all(self, tmp_path: Path) -> None:
+        ledger = AuditLedger(tmp_path / "state", self.REQUEST)
+
+        def break_off() -> Iterator[str]:
+            yield "name"
+            raise Stopped("stopped")
+
+        with pytest.raises(Stopped):
+            ledger.record_calls([("call", 7200.0, True, CallVerdict((self.FINDING,)))], ["folder"], break_off())
+        assert not ledger.is_seen("call") and list(ledger.read_findings()) == ledger.read_folders() == []
 
     def test_it_is_private(self, tmp_path: Path) -> None:
         AuditLedger(tmp_path / "state", self.REQUEST).close()
@@ -186,6 +259,65 @@ def test_an_encrypted_file_is_not_compared_without_rcs(tmp_path: Path) -> None:
     check = DeepCheck(services, unused, Pace(1000, None, threading.Event()))
     with pytest.raises(EncryptionError, match="base_uri"):
         check._fetch_result(unused, media, tmp_path / "stored")
+
+
+class TestErrorsOfAComparison:
+    """An error that concerns the following files, too, ends the audit; another one is a finding."""
+
+    CALL = CallRecording.from_json({"id": "call", "region": "r", "mediaFiles": []})
+
+    def compare(self, error: MuxerError, *, has_room: bool = True, could_fit: bool = True) -> list[Finding]:
+        audio, screen = (MediaFile.from_json({"mediaId": name, "size": "100"}) for name in ("audio", "screen"))
+        descriptor = {"storage": "webDAV", "path": "http://dav/muxed"}
+        parameters = {"muxed_mediaIds": ["audio", "screen"]}
+        entry = {"mediaId": "muxed", "parameters": parameters, "originalMediaDescriptor": descriptor}
+        media = MediaFile.from_json(entry)
+        target = MuxTarget("call", "r", "agent", audio, (screen,), covering_files=(media,))
+
+        def fail(what: str, do: object) -> None:
+            raise error
+
+        disk = SimpleNamespace(has_room=lambda: has_room, could_fit=lambda sizes: could_fit and sum(sizes) == 200)
+        workspace = SimpleNamespace(disk=disk, job_folder=lambda: nullcontext(Path("folder")))
+        breaker = SimpleNamespace(open_circuits=list)
+        services: Any = SimpleNamespace(workspace=workspace, circuit_breaker=breaker, activity=Activity(), repeat=fail)
+        services.stores = SimpleNamespace(for_location=lambda location: SimpleNamespace(download_file=print))
+        job: Any = None
+        check = DeepCheck(services, job, Pace(1000, None, threading.Event()))
+        audited = AuditedCall(self.CALL, TargetSelection((target,), ()), True, CallVerdict())
+        return list(check.compare_call(audited).findings)
+
+    @pytest.mark.parametrize(
+        ("error", "has_room"),
+        [
+            (LocalResourceError("no space left", code=Code.DISK_FULL), True),
+            (LocalResourceError("ffmpeg ended because there is too little memory or disk space"), False),
+        ],
+    )
+    def test_a_full_disk_ends_the_audit(self, error: MuxerError, has_room: bool) -> None:
+        with pytest.raises(LocalResourceError):
+            self.compare(error, has_room=has_room)
+
+    def test_a_program_that_cannot_be_started_ends_the_audit(self) -> None:
+        error = LocalResourceError("ffmpeg cannot be started")
+        error.__cause__ = FileNotFoundError()
+        with pytest.raises(LocalResourceError, match="cannot be started"):
+            self.compare(error)
+
+    @pytest.mark.parametrize(
+        ("error", "could_fit"),
+        [
+            (LocalResourceError("it needs about 900 TB", code=Code.DISK_FULL), False),
+            (LocalResourceError("ffmpeg ended because there is too little memory or disk space"), True),
+            (MediaIncomplete("screen: 90 of 100 bytes are there"), True),
+        ],
+    )
+    def test_what_concerns_one_file_is_a_finding(self, error: MuxerError, could_fit: bool) -> None:
+        [finding] = self.compare(error, could_fit=could_fit)
+        assert (finding.kind, finding.file) == (FindingKind.UNCHECKED, "muxed") and str(error) in finding.detail
+
+    def test_a_file_that_is_gone_meanwhile_is_none(self) -> None:
+        assert self.compare(MediaNotFound("gone")) == []
 
 
 def test_the_recording_of_a_muxed_name() -> None:

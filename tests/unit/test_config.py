@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "logfile": {"logfile_path": None, "level": "info", "format": "text", "max_bytes": 10485760, "backup_count": 10}
     | {"output": "file", "syslog_address": "/dev/log"},
     "alerts": {"command": None, "service_minutes": 10},
-    "audit": {"every": 0, "hours": None, "rate": 10},
+    "audit": {"every": 0, "hours": None, "rate": 10, "encrypted_since": None, "former_certificates": None},
 }
 
 
@@ -534,6 +535,8 @@ def test_the_guide_lists_all_options_except_ours() -> None:
         "audit.every",
         "audit.hours",
         "audit.rate",
+        "audit.encrypted_since",
+        "audit.former_certificates",
     }
 
 
@@ -583,6 +586,18 @@ def test_a_file_is_not_accepted_as_a_folder(refused: Refused, tmp_path: Path) ->
 )
 def test_each_instance_has_its_own_name(loaded: Load, lines: str, name: str) -> None:
     assert loaded(f"{REQUIRED}[processing]\n{lines}\n").config.instance_name == name
+
+
+def test_the_time_since_when_a_site_encrypts_is_one_in_utc(loaded: Load, refused: Refused) -> None:
+    options = loaded(f"{REQUIRED}[audit]\nencrypted_since = 2025-06-01T02:00:00+02:00\n").config.audit
+    assert options.encrypted_since == datetime(2025, 6, 1, tzinfo=UTC)
+    assert "[audit] encrypted_since" in str(refused(f"{REQUIRED}[audit]\nencrypted_since = yesterday\n"))
+
+
+def test_former_certificates_are_read_at_the_start(refused: Refused, tmp_path: Path) -> None:
+    (tmp_path / "empty.pem").touch()
+    text = f"{REQUIRED}[audit]\nformer_certificates = {tmp_path / 'empty.pem'}\n"
+    assert "[audit] former_certificates" in str(refused(text))
 
 
 def test_the_sections_match_the_specification() -> None:

@@ -102,6 +102,14 @@ def test_a_missing_folder_changes_nothing(system: FakeDisk, caplog: pytest.LogCa
 
 
 @pytest.mark.posix
+def test_a_job_that_would_not_fit_on_an_empty_disk(system: FakeDisk) -> None:
+    disk = TempDisk(Path("/temp"), 100)
+    assert disk.could_fit([360 * MEGABYTE]) and not disk.could_fit([361 * MEGABYTE])
+    system.total = 0
+    assert disk.could_fit([361 * MEGABYTE])
+
+
+@pytest.mark.posix
 def test_a_job_that_does_not_fit_is_refused_before_it_starts(system: FakeDisk) -> None:
     disk = TempDisk(Path("/temp"), 100)
     disk.ensure_room([100 * MEGABYTE, 60 * MEGABYTE])

@@ -24,7 +24,8 @@ from muxer.errors import (
 from muxer.gir.deviations import Deviation, DeviationLog
 from muxer.gir.links import is_scan_query, query_parameter
 from muxer.gir.listing import RecordingListing
-from muxer.gir.models import format_time, parse_time, to_microseconds
+from muxer.gir.models import format_time, to_microseconds
+from muxer.system.iso_time import parse_time
 
 EPOCH = datetime(2024, 1, 2, tzinfo=UTC)
 START_MS = to_microseconds(EPOCH) // 1000

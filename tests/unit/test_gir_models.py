@@ -16,9 +16,9 @@ from muxer.gir.models import (
     ScreenRecording,
     format_time,
     merge_recordings,
-    parse_time,
     to_microseconds,
 )
+from muxer.system.iso_time import parse_time
 
 MOMENT = datetime(2015, 9, 10, 16, 58, 22, tzinfo=UTC)
 

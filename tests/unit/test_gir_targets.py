@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from muxer.fleet.orders import MAX_FILE_LENGTH
 from muxer.gir.models import CallRecording, ScreenRecording, format_time
 from muxer.gir.muxed_names import muxed_name
-from muxer.gir.targets import MuxTarget, TargetSelection, select_targets
+from muxer.gir.targets import MuxTarget, TargetOptions, TargetSelection, select_targets
 
 START = datetime(2024, 1, 2, 10, 0, 0, tzinfo=UTC)
 Json = dict[str, Any]
@@ -447,3 +447,11 @@ def test_invalid_masks_are_a_problem_only_with_the_option() -> None:
     for blank in (False, True):
         problems = select_recording([audio_entry(masks=["odd"])], [screen_entry("s")], blank=blank).problems
         assert any("masks" in problem for problem in problems) == blank
+
+
+@pytest.mark.parametrize(("label", "may_label", "missing"), [(True, True, True), (True, False, False), (False, True, False)])
+def test_a_label_is_missing_when_it_is_wanted_and_not_refused(label: bool, may_label: bool, missing: bool) -> None:
+    call = CallRecording.from_json({"id": "C1", "region": "r", "mediaFiles": [audio_entry()]})
+    screen = ScreenRecording.from_json({"id": "C1", "mediaFiles": [screen_entry("s1")]})
+    [target] = TargetOptions(label, delete_superseded=True).select_targets(call, screen, may_label=may_label).targets
+    assert target.label_missing is missing

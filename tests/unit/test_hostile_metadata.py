@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from muxer.errors import LocalResourceError, MetadataError, RequestRejected
-from muxer.gir.models import MAX_MEDIA_FILES, CallRecording, MediaFile, ScreenRecording, parse_time
+from muxer.gir.models import MAX_MEDIA_FILES, CallRecording, MediaFile, ScreenRecording
 from muxer.gir.muxed_names import muxed_name
 from muxer.gir.session import ServiceAccount, ServiceSession
 from muxer.gir.targets import select_targets
@@ -20,6 +20,7 @@ from muxer.log import setup
 from muxer.net.transfer import content_length, receive_file
 from muxer.pipeline.job import _location_next_to_sources
 from muxer.storage.base import parse_descriptor
+from muxer.system.iso_time import parse_time
 from muxer.system.masking import Mask
 from muxer.system.process import Runner
 

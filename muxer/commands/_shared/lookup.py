@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from muxer.app.service import ServiceParts
 from muxer.errors import Code, MetadataError
-from muxer.gir.targets import MuxTarget, TargetSelection, select_targets
+from muxer.gir.targets import MuxTarget, TargetOptions, TargetSelection
 
 
 def find_targets(muxer: ServiceParts, recording_id: str) -> TargetSelection:
@@ -16,14 +16,7 @@ def find_targets(muxer: ServiceParts, recording_id: str) -> TargetSelection:
         text = f"RWS knows no call recording {recording_id!r}; check the ID and the region of [htcc] base_uri"
         raise MetadataError(f"{text}, and [htcc] contact_center_id", code=Code.NOT_FOUND)
     screen = muxer.services.rws.fetch_screen_recording(recording_id)
-    advanced = muxer.config.advanced
-    selection = select_targets(
-        call,
-        screen,
-        delete_superseded=advanced.delete_superseded,
-        label=advanced.mark_screen_recording_label,
-        blank_paused=advanced.blank_paused,
-    )
+    selection = TargetOptions.from_config(muxer.config.advanced).select_targets(call, screen)
     if not selection.targets:
         reason = "; ".join(selection.problems) or "it has no screen recording, so there is nothing to mux"
         raise MetadataError(f"{recording_id}: {reason}", code=Code.NO_SCREEN)
