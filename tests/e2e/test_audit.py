@@ -98,6 +98,16 @@ def test_a_complete_site_has_no_findings(lab: Lab, calls: list[AddedCall], confi
     assert "nothing is wrong" in report["summary"]
 
 
+def test_programs_are_tried_only_for_a_comparison(lab: Lab, calls: list[AddedCall], config: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "ffmpeg"
+    broken.write_text("#!/bin/sh\nexit 1\n")
+    broken.chmod(0o755)
+    without = write_config(lab, "without", processing__ffmpeg=str(broken))
+    assert run_audit(without, code=0)["complete"] is True
+    code, _, err = run_subprocess(without, "audit", "--from", "2026-01-01T00:00:00Z", "--deep")
+    assert code == 2 and "[processing] ffmpeg" in err
+
+
 def test_every_kind_of_damage_is_found_and_nothing_else(lab: Lab, config: Path, calls: list[AddedCall]) -> None:
     missing, no_file, short, unlabelled, sourceless = calls
     [entry] = muxed_entries(lab, missing.id)

@@ -22,6 +22,7 @@ from tests.support.daemon import run_muxer
 from tests.support.moto_server import moto_server
 from tests.support.s3 import BUCKET, KEY, SECRET, S3Server
 from tests.support.s3_front import S3Request, SubstituteResponse, serve_front
+from tests.support.tiers import spread_variants
 from tests.support.tls import HOST
 
 AGE = timedelta(days=3)
@@ -74,9 +75,9 @@ def on_s3(_: type[Lab], folder: Path) -> Iterator[Site]:
 STORES = {"apache of the Genesys guide": on_apache, "s3": on_s3}
 
 
-@pytest.fixture(params=list(STORES.values()), ids=list(STORES))
+@pytest.fixture(params=spread_variants(STORES, 2))
 def site(request: pytest.FixtureRequest, kept_lab: type[Lab], tmp_path: Path) -> Iterator[Site]:
-    with request.param(kept_lab, tmp_path) as site:
+    with STORES[request.param](kept_lab, tmp_path) as site:
         yield site
 
 
