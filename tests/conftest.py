@@ -65,7 +65,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Select the ffmpeg of the test. Skip tests whose programs are missing; fail them in CI."""
     if sys.platform == "win32" and item.get_closest_marker("posix"):
         pytest.skip("is about POSIX")
-    select_ffmpeg(item.get_closest_marker("machine_ffmpeg") is not None)
+    # Some variants need encoders that a static build lacks.
+    select_ffmpeg(any(item.get_closest_marker(name) for name in ("machine_ffmpeg", "long")))
     if item.get_closest_marker("fast") is None and (missing := missing_programs(("ffmpeg", "ffprobe", "openssl"))):
         report_missing(missing[0])
 

@@ -99,7 +99,13 @@ def wait_for_polls(log: Path, number: int) -> None:
 
 
 def wait_for_label(lab: Lab, call: AddedCall, log: Path) -> None:
-    wait_until(lambda: call.id in labelled_ids(lab), TIMEOUT_SECONDS, "the label", log)
+    """Wait for the label, and for the line in the log that follows it."""
+
+    def is_done() -> bool:
+        done = any(line["message"] == "recording muxed" and line["recording"] == call.id for line in log_lines(log))
+        return done and call.id in labelled_ids(lab)
+
+    wait_until(is_done, TIMEOUT_SECONDS, "the label", log)
 
 
 @pytest.mark.parametrize("size", spread_variants(["right", "45", ""], 3))
@@ -111,8 +117,7 @@ def test_truncated_call_is_awaited_and_muxed_in_full(lab: Lab, size: str) -> Non
     whole = truncate_file(path)
     config, log = write_config(lab)
     with MuxerProcess(config) as muxer:
-        wait_until(lambda: incomplete_messages(log), TIMEOUT_SECONDS, "the wait", log)
-        wait_for_polls(log, 3)
+        wait_until(lambda: len(incomplete_messages(log)) >= 3, TIMEOUT_SECONDS, "three attempts", log)
         assert not muxed_entries(lab, call.id)
         # During an attempt it is not listed.
         found: list[dict[str, Any]] = []

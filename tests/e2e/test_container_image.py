@@ -83,8 +83,9 @@ def test_the_container_muxes_logs_to_stderr_and_ends_on_sigterm(
         assert process.poll() is None, process.communicate()
         pid = json.loads((state / "state.json").read_text())["pid"]
         assert Path(f"/proc/{pid}").stat().st_uid == ACCOUNT
-        code, shown = run_in_container(builder, container, settings["Healthcheck"]["Test"][1:], mounts)
-        assert code == 0 and "single: runs" in shown
+        health = settings["Healthcheck"]["Test"][1:]
+        wait_until(lambda: run_in_container(builder, container, health, mounts)[0] == 0, TIMEOUT_SECONDS, "a healthy state")
+        assert "single: runs" in run_in_container(builder, container, health, mounts)[1]
         os.kill(pid, signal.SIGTERM)
         _, err = process.communicate(timeout=TIMEOUT_SECONDS)
     finally:

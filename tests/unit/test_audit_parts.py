@@ -216,6 +216,7 @@ class TestLedger:
         assert path.read_text().startswith("not a database")
 
 
+@pytest.mark.servers
 def test_recipients_are_those_that_openssl_encrypted_for(tmp_path: Path) -> None:
     """The judge is openssl, which makes certificates and envelopes."""
     certificates = []

@@ -74,6 +74,7 @@ def test_concurrent_lock_queries_do_not_disturb_each_other(tmp_path: Path) -> No
         assert lock_holder(path) is None
 
 
+@pytest.mark.posix
 def test_a_query_at_the_same_instant_does_not_refuse_a_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`status` and `check` hold the lock of a process that died while they ask for it."""
     query = (tmp_path / "lock").open("w")

@@ -128,6 +128,7 @@ def test_config_reports_the_problems(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "[htcc] contact_center_id: is required" in capsys.readouterr().err
 
 
+@pytest.mark.posix  # Windows has no key in a file
 def test_commands_that_need_no_secret_work_without_the_key(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """With a key in systemd, an administrator has only what the service does not need to keep to itself."""
     (path.parent / keystore.KEY_FILE).unlink()
