@@ -42,15 +42,18 @@ small, .calm { color: var(--calm); }
 """
 
 
-def write_report(out: IO[str], ledger: AuditLedger, now: datetime, *, names: bool) -> None:
-    """Write the report as HTML; with `names`, also those of source files, and addresses."""
+def write_report(out: IO[str], ledger: AuditLedger, now: datetime, *, names: bool, shown_again: bool = False) -> None:
+    """Write the report as HTML; with `names`, also those of source files, and addresses.
+
+    `shown_again` says that the audit was finished before, and nothing was looked at now.
+    """
     summary = AuditSummary.from_ledger(ledger)
     out.write(
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>Audit of muxed recordings</title>'
         f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head><body>\n'
         f"<h1>Audit of muxed recordings</h1>\n"
         f'<p class="verdict{"" if summary.is_complete else " bad"}">{escape(summary.describe())}.</p>\n'
-        f"<p>{escape(_describe_scope(summary, names))} "
+        f"<p>{escape(_describe_scope(summary, names))} {_describe_age(summary, shown_again)}"
         f"Written on {now.astimezone(UTC):%Y-%m-%d at %H:%M} UTC by Recording Muxer {escape(__version__)}.</p>\n"
     )
     for part in (*_draw_chart(list(ledger.read_hours())), *_kind_table(summary), *_finding_table(ledger, summary, names)):
@@ -65,6 +68,13 @@ def _describe_scope(summary: AuditSummary, names: bool) -> str:
         return f"Calls that the query {request['query']} finds." if names else "Calls that a query finds."
     begin, end = format_epoch(request["from"] / 1000), format_epoch(summary.until / 1000)
     return f"Calls that began from {begin} to before {end}."
+
+
+def _describe_age(summary: AuditSummary, shown_again: bool) -> str:
+    if summary.finished is None:
+        return ""
+    done = f"{datetime.fromtimestamp(summary.finished, UTC):%Y-%m-%d at %H:%M} UTC"
+    return f"The audit was finished on {done}{', and its result is shown again' if shown_again else ''}. "
 
 
 def _draw_chart(hours: list[tuple[int, int, int, int]]) -> Iterator[str]:

@@ -14,10 +14,14 @@ from muxer.audit.repair import CLOSED
 
 @dataclass(frozen=True)
 class AuditSummary:
-    """The numbers of an audit until `until` (epoch milliseconds). `open_findings` are those that no repair has corrected."""
+    """The numbers of an audit of calls until `until` (epoch milliseconds), which ended at `finished` (epoch seconds).
+
+    `open_findings` are those that no repair has corrected.
+    """
 
     request: dict[str, Any]
     until: int
+    finished: float | None
     counts: dict[str, int]
     findings: dict[FindingKind, int]
     open_findings: int
@@ -27,7 +31,9 @@ class AuditSummary:
         """Read the numbers."""
         counts = {name: int(ledger.read_fact(name, 0)) for name in COUNTS}
         request, until = ledger.read_fact("request", {}), ledger.read_fact("until", 0)
-        return cls(request, until, counts, ledger.count_findings(), ledger.count_open(CLOSED))
+        return cls(
+            request, until, ledger.read_fact("finished", None), counts, ledger.count_findings(), ledger.count_open(CLOSED)
+        )
 
     @property
     def is_complete(self) -> bool:
@@ -65,11 +71,16 @@ def finding_facts(finding: Finding, repair: str) -> dict[str, Any]:
     }
 
 
-def report_facts(ledger: AuditLedger) -> Iterator[tuple[str, Any]]:
-    """Yield the keys of the JSON report with their values; the last one, ``list``, is an iterator."""
+def report_facts(ledger: AuditLedger, shown_again: str) -> Iterator[tuple[str, Any]]:
+    """Yield the keys of the JSON report with their values; the last one, ``list``, is an iterator.
+
+    `shown_again` is the state file of an audit that was finished before, else empty.
+    """
     summary = AuditSummary.from_ledger(ledger)
     yield "complete", summary.is_complete
     yield "summary", summary.describe()
+    yield "finished", format_epoch(summary.finished)
+    yield "shown_again", shown_again
     yield "request", summary.request | {"until": summary.until}
     yield "counts", summary.counts
     yield "findings", {kind.value: count for kind, count in summary.findings.items()}

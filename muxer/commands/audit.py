@@ -28,11 +28,11 @@ from muxer.audit.ledger import LEDGER_FILE, AuditLedger
 from muxer.audit.orphans import OrphanSearch
 from muxer.audit.pace import Pace
 from muxer.audit.repair import REPAIRABLE, Repairer
-from muxer.audit.report import AuditSummary, finding_facts, report_facts
+from muxer.audit.report import AuditSummary, finding_facts, format_epoch, report_facts
 from muxer.audit.scope import AuditScope
 from muxer.audit.spans import Span
 from muxer.commands._shared.audit_options import create_audit_parser, read_options
-from muxer.commands._shared.common import exit_code_of, load_configuration, show_table
+from muxer.commands._shared.common import exit_code_of, load_configuration, show_table, write_result
 from muxer.commands._shared.embedded_muxer import Outcome, run_command
 from muxer.errors import ConfigError, LocalResourceError, MuxerError, Problem, Stopped, format_error
 from muxer.gir.targets import TargetOptions
@@ -75,15 +75,16 @@ def _run_audit(arguments: argparse.Namespace) -> int:
         # A state file of another audit is refused before anything is sent.
         with _open_ledger(path, request) as ledger:
             scope = _keep_end(scope, ledger)
+            is_finished = ledger.read_fact("finished", None) is not None
 
         def audit(muxer: ServiceParts) -> Outcome:
             with _open_ledger(path, request) as ledger:
                 pace = _create_pace(arguments, hours, muxer)
-                if not ledger.read_fact("finished", False):
+                if not is_finished:
                     _audit_calls(muxer, ledger, scope, pace, sample if arguments.deep else None)
                     if arguments.orphans:
                         _list_orphans(muxer, ledger, pace)
-                    ledger.write_facts({"finished": True})
+                    ledger.write_facts({"finished": time.time()})
                 return lambda: EXIT_OK
 
         code = run_command(arguments, audit, steps=False, needs_programs=arguments.deep)
@@ -98,7 +99,7 @@ def _run_audit(arguments: argparse.Namespace) -> int:
         elif wanted:
             code = run_command(arguments, partial(_repair_all, arguments, path, request, hours), steps=False)
         with _open_ledger(path, request) as ledger:
-            result = _show_result(arguments, ledger)
+            result = _show_result(arguments, ledger, shown_again=is_finished)
         return code or result
 
 
@@ -220,30 +221,28 @@ def _delete_orphans(search: OrphanSearch, ledger: AuditLedger) -> None:
         log.info("%s: %s", found.file, what)
 
 
-def _show_result(arguments: argparse.Namespace, ledger: AuditLedger) -> int:
-    summary = AuditSummary.from_ledger(ledger)
-    if arguments.json:
-        _write_json(ledger)
-    else:
-        _print_result(ledger, summary)
+def _show_result(arguments: argparse.Namespace, ledger: AuditLedger, *, shown_again: bool) -> int:
+    summary, source = AuditSummary.from_ledger(ledger), str(arguments.state) if shown_again else ""
+    show = partial(_write_json if arguments.json else _print_result, ledger, source)
+    code = write_result(show, EXIT_OK if summary.is_complete else EXIT_SOME_FAILED)
     if arguments.html is not None:
-        _write_html(arguments.html, ledger, arguments.names)
-    return EXIT_OK if summary.is_complete else EXIT_SOME_FAILED
+        _write_html(arguments.html, ledger, arguments.names, shown_again)
+    return code
 
 
-def _write_html(path: Path, ledger: AuditLedger, names: bool) -> None:
+def _write_html(path: Path, ledger: AuditLedger, names: bool, shown_again: bool) -> None:
     try:
         with open_private(path) as file, io.TextIOWrapper(file, encoding="utf-8", newline="\n") as text:
-            write_report(text, ledger, datetime.now(UTC), names=names)
+            write_report(text, ledger, datetime.now(UTC), names=names, shown_again=shown_again)
     except OSError as error:
         raise ConfigError([Problem("--html", f"{path} cannot be written: {error.strerror}")]) from error
 
 
-def _write_json(ledger: AuditLedger) -> None:
+def _write_json(ledger: AuditLedger, shown_again: str) -> None:
     """Print the report as JSON, one finding after the other: there may be a million."""
     out = sys.stdout
     out.write("{")
-    for number, (name, value) in enumerate(report_facts(ledger)):
+    for number, (name, value) in enumerate(report_facts(ledger, shown_again)):
         out.write(f"{',' if number else ''}\n {json.dumps(name)}: ")
         if name == "list":
             out.write("[")
@@ -255,7 +254,8 @@ def _write_json(ledger: AuditLedger) -> None:
     out.write("\n}\n")
 
 
-def _print_result(ledger: AuditLedger, summary: AuditSummary) -> None:
+def _print_result(ledger: AuditLedger, shown_again: str) -> None:
+    summary = AuditSummary.from_ledger(ledger)
     total = sum(summary.findings.values())
     if total:
         shown = min(total, MAX_SHOWN_FINDINGS) if sys.stdout.isatty() else total
@@ -266,6 +266,11 @@ def _print_result(ledger: AuditLedger, summary: AuditSummary) -> None:
         for kind, count in summary.findings.items():
             sys.stdout.write(f"{count:,} x {TEXTS[kind].title}. {TEXTS[kind].remedy}.\n")
     sys.stdout.write(f"{summary.describe()}\n")
+    if shown_again:
+        sys.stdout.write(
+            f"this audit was finished on {format_epoch(summary.finished)}, and is shown again from {shown_again}; "
+            "delete that file or name another for a new audit\n"
+        )
 
 
 def _table_row(finding: Finding, repair: str) -> tuple[str, ...]:

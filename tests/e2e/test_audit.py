@@ -381,11 +381,18 @@ def test_a_state_file_belongs_to_one_audit_and_shows_its_result_again(
     query = ("--query", "startTime=0", "--state", str(state))
     first = run_audit(config, *query)
     requests = len(lab.store.served_requests)
-    assert run_audit(config, *query)["counts"] == first["counts"]
+    again = run_audit(config, *query)
+    assert again["counts"] == first["counts"] and again["finished"] == first["finished"] != ""
+    assert (first["shown_again"], again["shown_again"]) == ("", str(state))
     assert len(lab.store.served_requests) == requests
+    code, out, _ = run_in_process(config, "audit", *query)
+    assert code == 0 and f"finished on {first['finished']}, and is shown again from {state}; delete that file" in out
     assert state.stat().st_mode & 0o077 == 0
     code, _, err = run_subprocess(config, "audit", "--from", "2026-01-01", "--state", str(state))
     assert code == 2 and "--state" in err and "another" in err
+    other = write_config(lab, htcc__contact_center_id="other")
+    code, _, err = run_in_process(other, "audit", *query)
+    assert code == 2 and f"{state} belongs to an audit with another contact_center_id" in err, err
 
 
 @pytest.mark.long

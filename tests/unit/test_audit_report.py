@@ -45,3 +45,13 @@ def test_names_and_addresses_are_shown_on_request_only(tmp_path: Path) -> None:
 def test_names_cannot_change_the_page(tmp_path: Path) -> None:
     for names in (True, False):
         assert "<script" not in write(tmp_path, names=names)
+
+
+def test_the_report_says_when_the_audit_was_finished(tmp_path: Path) -> None:
+    ledger = AuditLedger(tmp_path / "state", {"query": "userName=jdoe", "from": None})
+    ledger.write_facts({"finished": datetime(2026, 2, 1, 12, tzinfo=UTC).timestamp()})
+    for again in (True, False):
+        page = io.StringIO()
+        write_report(page, ledger, datetime(2026, 3, 1, tzinfo=UTC), names=False, shown_again=again)
+        assert "finished on 2026-02-01 at 12:00 UTC" in page.getvalue()
+        assert ("shown again" in page.getvalue()) is again
