@@ -19,7 +19,7 @@ from muxer.audit.call_rules import METADATA_PROBLEMS
 from muxer.audit.findings import TEXTS, Finding, FindingKind
 from muxer.audit.ledger import AuditLedger
 from muxer.audit.orphans import recording_of_name
-from muxer.audit.report import AuditSummary, format_epoch
+from muxer.audit.report import AuditSummary, count_things, format_epoch
 
 # A browser shows more rows slowly; the JSON output has all.
 MAX_ROWS = 5_000
@@ -96,7 +96,7 @@ def _draw_chart(hours: list[tuple[int, int, int, int]]) -> Iterator[str]:
     base = _HEIGHT - _MARGIN
     for number, calls, findings in bars:
         height, left = (base - 12) * calls / most, _MARGIN + (number - first) * step
-        label = f"{_format_bar(number, size)}: {calls:,} calls, {findings:,} findings"
+        label = f"{_format_bar(number, size)}: {count_things(calls, 'call')}, {count_things(findings, 'finding')}"
         yield _draw_bar(left, base - height, step, height, "--calm", label)
         if findings:
             red = max(3.0, height * min(1.0, findings / calls))
@@ -104,7 +104,7 @@ def _draw_chart(hours: list[tuple[int, int, int, int]]) -> Iterator[str]:
     yield f"<text x='{_MARGIN}' y='{_HEIGHT - 8}'>{_format_bar(first, size)}</text>"
     end = f"{_format_bar(last, size)} (UTC)"
     yield f"<text x='{_WIDTH - _MARGIN}' y='{_HEIGHT - 8}' text-anchor='end'>{end}</text>"
-    yield f"<text x='{_MARGIN}' y='10'>up to {most:,} calls in each {unit}; red: findings</text></svg>\n"
+    yield f"<text x='{_MARGIN}' y='10'>up to {count_things(most, 'call')} in each {unit}; red: findings</text></svg>\n"
 
 
 def _draw_bar(left: float, top: float, step: float, height: float, colour: str, label: str) -> str:
@@ -120,10 +120,13 @@ def _format_bar(number: int, size: int) -> str:
 def _kind_table(summary: AuditSummary) -> Iterator[str]:
     if not summary.findings:
         return
-    yield "<h2>What was found</h2>\n<table><tr><th>finding</th><th>number</th><th>what to do</th></tr>\n"
+    head = "<th>finding</th><th>number</th><th>open</th><th>what to do</th>"
+    yield f"<h2>What was found</h2>\n<table><tr>{head}</tr>\n"
     for kind, count in summary.findings.items():
-        text = TEXTS[kind]
-        yield f"<tr><td>{escape(text.title)}</td><td class='number'>{count:,}</td><td>{escape(text.remedy)}.</td></tr>\n"
+        text, left = TEXTS[kind], summary.open.get(kind, 0)
+        numbers = f"<td class='number'>{count:,}</td><td class='number'>{left:,}</td>"
+        remedy = f"{text.remedy}." if left else "All were corrected."
+        yield f"<tr><td>{escape(text.title)}</td>{numbers}<td>{escape(remedy)}</td></tr>\n"
     yield "</table>\n"
 
 

@@ -212,13 +212,13 @@ class AuditLedger:
 
     def count_findings(self) -> dict[FindingKind, int]:
         """Return the number of findings of each kind, in the order of :class:`FindingKind`."""
-        found = dict(self._database.execute("SELECT kind, count(*) FROM findings GROUP BY kind").fetchall())
-        return {kind: found[kind.value] for kind in FindingKind if kind.value in found}
+        return self.count_open(())
 
-    def count_open(self, closed: Sequence[str]) -> int:
-        """Return the number of findings whose repair did not end with one of the texts `closed`."""
-        query = f"SELECT count(*) FROM findings WHERE repair NOT IN ({', '.join('?' * len(closed))})"
-        return int(self._database.execute(query, closed).fetchone()[0])
+    def count_open(self, closed: Sequence[str]) -> dict[FindingKind, int]:
+        """Return the number of findings of each kind whose repair did not end with one of the texts `closed`."""
+        where = f"WHERE repair NOT IN ({', '.join('?' * len(closed))})"
+        found = dict(self._database.execute(f"SELECT kind, count(*) FROM findings {where} GROUP BY kind", closed).fetchall())
+        return {kind: found[kind.value] for kind in FindingKind if kind.value in found}
 
     def read_hours(self) -> Iterator[tuple[int, int, int, int]]:
         """Yield the hour (epoch hours), its calls, its muxed files, and its findings."""

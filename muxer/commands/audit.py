@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import io
-import json
 import logging
 import sys
 import tempfile
@@ -12,9 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,17 +18,17 @@ from muxer.app.service import ServiceParts
 from muxer.audit.auditor import AuditedCall, Auditor
 from muxer.audit.call_rules import CallVerdict
 from muxer.audit.deep_check import DeepCheck, Sample
-from muxer.audit.findings import TEXTS, Finding, FindingKind
-from muxer.audit.html_report import write_report
+from muxer.audit.findings import TEXTS, FindingKind
 from muxer.audit.ledger import LEDGER_FILE, AuditLedger
 from muxer.audit.orphans import OrphanSearch
 from muxer.audit.pace import Pace
-from muxer.audit.repair import REPAIRABLE, Repairer
-from muxer.audit.report import AuditSummary, finding_facts, format_epoch, report_facts
+from muxer.audit.repair import CLOSED, REPAIRABLE, Repairer
+from muxer.audit.report import count_things
 from muxer.audit.scope import AuditScope
 from muxer.audit.spans import Span
 from muxer.commands._shared.audit_options import create_audit_parser, read_options
-from muxer.commands._shared.common import exit_code_of, load_configuration, show_table, write_result
+from muxer.commands._shared.audit_output import show_result
+from muxer.commands._shared.common import exit_code_of, load_configuration
 from muxer.commands._shared.embedded_muxer import Outcome, run_command
 from muxer.errors import ConfigError, LocalResourceError, MuxerError, Problem, Stopped, format_error
 from muxer.gir.targets import TargetOptions
@@ -41,20 +37,17 @@ from muxer.pipeline.job import Job
 from muxer.status.error_help import help_for
 from muxer.status.progress import format_duration
 from muxer.system.allowed_hours import AllowedHours
-from muxer.system.exit_codes import EXIT_FAILED, EXIT_OK, EXIT_SOME_FAILED
+from muxer.system.exit_codes import EXIT_FAILED, EXIT_OK
 from muxer.system.file_lock import LockHeld, acquire_lock
-from muxer.system.files import open_private
 
 log = logging.getLogger(__name__)
 Part = TypeVar("Part")
 
-# A terminal shows the first findings; reports have all.
-MAX_SHOWN_FINDINGS = 50
 REPORT_SECONDS = 60.0
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run the command; return 0 when all is complete, 4 with findings, 1 after an error, 2 for a wrong option."""
+    """Run the command; return 0 when all is complete, 4 with findings or no call, 1 after an error, 2 for a wrong option."""
     arguments = create_audit_parser().parse_args(argv)
     return exit_code_of(lambda: _run_or_report(arguments))
 
@@ -99,7 +92,7 @@ def _run_audit(arguments: argparse.Namespace) -> int:
         elif wanted:
             code = run_command(arguments, partial(_repair_all, arguments, path, request, hours), steps=False)
         with _open_ledger(path, request) as ledger:
-            result = _show_result(arguments, ledger, shown_again=is_finished)
+            result = show_result(arguments, ledger, shown_again=is_finished)
         return code or result
 
 
@@ -157,7 +150,9 @@ def _audit_calls(muxer: ServiceParts, ledger: AuditLedger, scope: AuditScope, pa
 
     auditor = Auditor(muxer.config, muxer.services, ledger, scope, pace, None if sample is None else compare)
     with muxer.services.activity.track_target("", "", "audit"):
-        _report_each_minute(auditor.audit_calls(), lambda _: f"{ledger.read_fact('calls', 0):,} calls audited", ledger)
+        _report_each_minute(
+            auditor.audit_calls(), lambda _: f"{count_things(ledger.read_fact('calls', 0), 'call')} audited", ledger
+        )
 
 
 def _report_each_minute(parts: Iterator[Part], describe: Callable[[Part], str], ledger: AuditLedger) -> None:
@@ -167,7 +162,7 @@ def _report_each_minute(parts: Iterator[Part], describe: Callable[[Part], str], 
         if time.monotonic() - reported >= REPORT_SECONDS:
             reported = time.monotonic()
             found = sum(ledger.count_findings().values())
-            log.info("%s in %s, %s findings", describe(part), format_duration(reported - started), f"{found:,}")
+            log.info("%s in %s, %s", describe(part), format_duration(reported - started), count_things(found, "finding"))
 
 
 def _list_orphans(muxer: ServiceParts, ledger: AuditLedger, pace: Pace) -> None:
@@ -178,17 +173,17 @@ def _list_orphans(muxer: ServiceParts, ledger: AuditLedger, pace: Pace) -> None:
 
 
 def _wanted_repairs(arguments: argparse.Namespace, ledger: AuditLedger) -> int:
-    """Return the number of findings that would be repaired."""
+    """Return the number of open findings that a repair would try to correct."""
     kinds = (REPAIRABLE if arguments.repair else frozenset()) | (
         {FindingKind.ORPHAN} if arguments.delete_orphans else frozenset()
     )
-    return sum(count for kind, count in ledger.count_findings().items() if kind in kinds)
+    return sum(count for kind, count in ledger.count_open(CLOSED).items() if kind in kinds)
 
 
 def _is_confirmed(arguments: argparse.Namespace, wanted: int) -> bool:
     if arguments.yes:
         return True
-    sys.stderr.write(f"{wanted} findings can be corrected now. No source file is touched. Go on? [y/N] ")
+    sys.stderr.write(f"{count_things(wanted, 'finding')} can be corrected now. No source file is touched. Go on? [y/N] ")
     sys.stderr.flush()
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
@@ -219,61 +214,3 @@ def _delete_orphans(search: OrphanSearch, ledger: AuditLedger) -> None:
             what = f"not deleted: {format_error(error)}"
         ledger.record_repair(found, what)
         log.info("%s: %s", found.file, what)
-
-
-def _show_result(arguments: argparse.Namespace, ledger: AuditLedger, *, shown_again: bool) -> int:
-    summary, source = AuditSummary.from_ledger(ledger), str(arguments.state) if shown_again else ""
-    show = partial(_write_json if arguments.json else _print_result, ledger, source)
-    code = write_result(show, EXIT_OK if summary.is_complete else EXIT_SOME_FAILED)
-    if arguments.html is not None:
-        _write_html(arguments.html, ledger, arguments.names, shown_again)
-    return code
-
-
-def _write_html(path: Path, ledger: AuditLedger, names: bool, shown_again: bool) -> None:
-    try:
-        with open_private(path) as file, io.TextIOWrapper(file, encoding="utf-8", newline="\n") as text:
-            write_report(text, ledger, datetime.now(UTC), names=names, shown_again=shown_again)
-    except OSError as error:
-        raise ConfigError([Problem("--html", f"{path} cannot be written: {error.strerror}")]) from error
-
-
-def _write_json(ledger: AuditLedger, shown_again: str) -> None:
-    """Print the report as JSON, one finding after the other: there may be a million."""
-    out = sys.stdout
-    out.write("{")
-    for number, (name, value) in enumerate(report_facts(ledger, shown_again)):
-        out.write(f"{',' if number else ''}\n {json.dumps(name)}: ")
-        if name == "list":
-            out.write("[")
-            for row, facts in enumerate(value):
-                out.write(f"{',' if row else ''}\n  {json.dumps(facts, ensure_ascii=False)}")
-            out.write("]")
-        else:
-            out.write(json.dumps(value, ensure_ascii=False))
-    out.write("\n}\n")
-
-
-def _print_result(ledger: AuditLedger, shown_again: str) -> None:
-    summary = AuditSummary.from_ledger(ledger)
-    total = sum(summary.findings.values())
-    if total:
-        shown = min(total, MAX_SHOWN_FINDINGS) if sys.stdout.isatty() else total
-        rows = (_table_row(finding, repair) for finding, repair in islice(ledger.read_findings(), shown))
-        show_table(("call began", "recording", "what is wrong", "file"), rows)
-        if shown < total:
-            sys.stdout.write(f"{total - shown:,} more; --html or --json show all\n")
-        for kind, count in summary.findings.items():
-            sys.stdout.write(f"{count:,} x {TEXTS[kind].title}. {TEXTS[kind].remedy}.\n")
-    sys.stdout.write(f"{summary.describe()}\n")
-    if shown_again:
-        sys.stdout.write(
-            f"this audit was finished on {format_epoch(summary.finished)}, and is shown again from {shown_again}; "
-            "delete that file or name another for a new audit\n"
-        )
-
-
-def _table_row(finding: Finding, repair: str) -> tuple[str, ...]:
-    facts = finding_facts(finding, repair)
-    what = f"{facts['what']}: {facts['detail']}" + (f" ({repair})" if repair else "")
-    return facts["call_started"], finding.recording, what, finding.file

@@ -98,6 +98,11 @@ def test_a_complete_site_has_no_findings(lab: Lab, calls: list[AddedCall], confi
     assert "nothing is wrong" in report["summary"]
 
 
+def test_an_audit_that_finds_no_call_is_no_proof(lab: Lab, calls: list[AddedCall]) -> None:
+    code, out, err = run_in_process(write_config(lab), "audit", "--from", "2020-01-01", "--to", "2020-02-01")
+    assert code == 4 and out.startswith("nothing was proved: no call recording was found"), (code, out, err)
+
+
 def test_programs_are_tried_only_for_a_comparison(lab: Lab, calls: list[AddedCall], config: Path, tmp_path: Path) -> None:
     broken = tmp_path / "ffmpeg"
     broken.write_text("#!/bin/sh\nexit 1\n")
