@@ -60,9 +60,11 @@ class AuditLedger:
                         self._database.execute(statement)
                     self._write_facts({"version": _VERSION, "request": request})
             self._check_request(request)
-        except (OSError, sqlite3.OperationalError) as error:
-            raise _disk_error(path, error) from error
-        except sqlite3.DatabaseError as error:
+        except (OSError, sqlite3.DatabaseError) as error:
+            # SQLITE_ERROR: a database of something else lacks our tables.
+            is_foreign = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR
+            if isinstance(error, (OSError, sqlite3.OperationalError)) and not is_foreign:
+                raise _disk_error(path, error) from error
             raise ConfigError([Problem("--state", f"{path} is not the state file of an audit: {error}")]) from error
 
     def close(self) -> None:

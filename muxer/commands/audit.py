@@ -62,8 +62,10 @@ def _run_or_report(arguments: argparse.Namespace) -> int:
 
 
 def _run_audit(arguments: argparse.Namespace) -> int:
-    config = load_configuration(arguments, needs_secrets=False).config
-    scope, hours, sample, request = read_options(arguments, config)
+    loaded = load_configuration(arguments, needs_secrets=False)
+    scope, hours, sample, request = read_options(arguments, loaded.config)
+    for warning in loaded.warnings:
+        sys.stderr.write(f"warning: {warning}\n")
     with _state_file(arguments.state) as path:
         # A state file of another audit is refused before anything is sent.
         with _open_ledger(path, request) as ledger:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -61,26 +61,31 @@ def read_options(
             problems.append(Problem(option, str(error)))
             return None
 
+    now = datetime.now(UTC)
     start = read_option("--from", arguments.start, parse_audit_time)
-    end = read_option("--to", arguments.end or str(int(time.time() * 1000)), parse_audit_time)
+    end = read_option("--to", arguments.end or str(int(now.timestamp() * 1000)), parse_audit_time)
+    query = read_option("--query", arguments.query, _parse_query)
     hours = read_option("--hours", arguments.hours, AllowedHours.parse)
     sample = read_option("--sample", arguments.sample, Sample.parse) or Sample()
     given = {
         "encrypted_since": read_option("--encrypted-since", arguments.encrypted_since, types.parse_time),
         "former_certificates": read_option("--former-certificates", arguments.former_certificates, types.parse_certificate),
     }
-    folder = arguments.html.absolute().parent if arguments.html is not None else None
-    if folder is not None and not os.access(folder, os.W_OK):
-        problems.append(Problem("--html", f"the folder {folder} does not exist or is not writable"))
+    options = replace(config.audit, **{name: value for name, value in given.items() if value is not None})
     if start is not None and end is not None and start >= end:
-        problems.append(Problem("--to", "it is not after --from"))
+        problems.append(
+            Problem("--to", "it is not after --from") if arguments.end else Problem("--from", "it is in the future")
+        )
+    if options.encrypted_since is not None and options.encrypted_since > now:
+        option = "--encrypted-since" if arguments.encrypted_since else "[audit] encrypted_since"
+        problems.append(Problem(option, "it is in the future"))
+    problems += _find_unusable_files(arguments)
     problems += _find_conflicts(arguments)
     if problems:
         raise ConfigError(problems)
     span = None if start is None or end is None else Span(start, end)
-    options = replace(config.audit, **{name: value for name, value in given.items() if value is not None})
     encryption = PastEncryption.from_options(options)
-    scope = AuditScope(span, arguments.query or "", arguments.own_shard, encryption)
+    scope = AuditScope(span, query or "", arguments.own_shard, encryption)
     request = {
         "from": start,
         "to": end if arguments.end else None,
@@ -96,15 +101,48 @@ def read_options(
     return scope, hours, sample, request
 
 
+def _parse_query(text: str) -> str:
+    if not text.strip():
+        raise ValueError("must have the form name=value[&name=value...]")
+    return types.parse_query(text)
+
+
+def _find_unusable_files(arguments: argparse.Namespace) -> list[Problem]:
+    """Return which files could not be written, or would replace another one. Nothing is written yet."""
+    problems, report, state = [], arguments.html, arguments.state
+    if state is not None and state.exists() and not state.is_file():
+        problems.append(Problem("--state", f"{state} is no file"))
+    if report is None:
+        return problems
+    folder = report.absolute().parent
+    if report.is_dir():
+        problems.append(Problem("--html", f"{report} is a folder; name a file"))
+    elif not os.access(folder, os.W_OK):
+        problems.append(Problem("--html", f"the folder {folder} does not exist or is not writable"))
+    others = {
+        "--config-file": arguments.config_file,
+        "--state": state,
+        "--former-certificates": arguments.former_certificates,
+    }
+    for option, other in others.items():
+        if other is not None and report.resolve() == Path(other).resolve():
+            problems.append(Problem("--html", f"{report} is the file of {option}; name another"))
+    return problems
+
+
 def _find_conflicts(arguments: argparse.Namespace) -> list[Problem]:
     """Return what is wrong with options that each are right."""
     repairs = arguments.repair or arguments.delete_orphans
+    cannot_ask = repairs and not arguments.yes and not (sys.stdin is not None and sys.stdin.isatty())
+    changing = "--repair" if arguments.repair else "--delete-orphans"
     wrong = {
         ("--from", "give either --from and --to, or --query"): (arguments.start is None) == (arguments.query is None),
         ("--to", "it has no meaning with --query"): arguments.query is not None and arguments.end is not None,
         ("--rate", "it is not above 0"): not arguments.rate > 0,
         ("--sample", "it has no meaning without --deep"): bool(arguments.sample) and not arguments.deep,
+        ("--names", "it has no meaning without --html"): arguments.names and arguments.html is None,
         ("--delete-orphans", "it has no meaning without --orphans"): arguments.delete_orphans and not arguments.orphans,
-        ("--repair", "there is no terminal to ask on; add --yes"): repairs and not arguments.yes and not sys.stdin.isatty(),
+        ("--yes", "it has no meaning without --repair or --delete-orphans"): arguments.yes and not repairs,
+        (changing, "there is no terminal to ask on; add --yes"): cannot_ask,
     }
     return [Problem(option, what) for (option, what), is_wrong in wrong.items() if is_wrong]

@@ -45,7 +45,7 @@ def exit_code_of(body: Callable[[], int]) -> int:
     """Run the body of a command and return its exit code. Problems of the configuration go to stderr."""
     if sys.stdout is None:  # It was closed: files that are opened now could take its place.
         if sys.stderr is not None:
-            sys.stderr.write("stdout is closed; send it to /dev/null when nobody reads it\n")
+            sys.stderr.write("stdout is closed; send it to /dev/null when it is not read\n")
         return EXIT_FAILED
     try:
         return write_result(lambda: None, body())
