@@ -19,7 +19,7 @@ from muxer.audit.call_rules import METADATA_PROBLEMS
 from muxer.audit.findings import TEXTS, Finding, FindingKind
 from muxer.audit.ledger import AuditLedger
 from muxer.audit.orphans import recording_of_name
-from muxer.audit.report import AuditSummary, format_epoch
+from muxer.audit.report import AuditSummary, count_things, format_epoch
 
 # A browser shows more rows slowly; the JSON output has all.
 MAX_ROWS = 5_000
@@ -42,15 +42,18 @@ small, .calm { color: var(--calm); }
 """
 
 
-def write_report(out: IO[str], ledger: AuditLedger, now: datetime, *, names: bool) -> None:
-    """Write the report as HTML; with `names`, also those of source files, and addresses."""
+def write_report(out: IO[str], ledger: AuditLedger, now: datetime, *, names: bool, shown_again: bool = False) -> None:
+    """Write the report as HTML; with `names`, also those of source files, and addresses.
+
+    `shown_again` says that the audit was finished before, and nothing was looked at now.
+    """
     summary = AuditSummary.from_ledger(ledger)
     out.write(
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>Audit of muxed recordings</title>'
         f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head><body>\n'
         f"<h1>Audit of muxed recordings</h1>\n"
         f'<p class="verdict{"" if summary.is_complete else " bad"}">{escape(summary.describe())}.</p>\n'
-        f"<p>{escape(_describe_scope(summary, names))} "
+        f"<p>{escape(_describe_scope(summary, names))} {_describe_age(summary, shown_again)}"
         f"Written on {now.astimezone(UTC):%Y-%m-%d at %H:%M} UTC by Recording Muxer {escape(__version__)}.</p>\n"
     )
     for part in (*_draw_chart(list(ledger.read_hours())), *_kind_table(summary), *_finding_table(ledger, summary, names)):
@@ -65,6 +68,13 @@ def _describe_scope(summary: AuditSummary, names: bool) -> str:
         return f"Calls that the query {request['query']} finds." if names else "Calls that a query finds."
     begin, end = format_epoch(request["from"] / 1000), format_epoch(summary.until / 1000)
     return f"Calls that began from {begin} to before {end}."
+
+
+def _describe_age(summary: AuditSummary, shown_again: bool) -> str:
+    if summary.finished is None:
+        return ""
+    done = f"{datetime.fromtimestamp(summary.finished, UTC):%Y-%m-%d at %H:%M} UTC"
+    return f"The audit was finished on {done}{', and its result is shown again' if shown_again else ''}. "
 
 
 def _draw_chart(hours: list[tuple[int, int, int, int]]) -> Iterator[str]:
@@ -86,7 +96,7 @@ def _draw_chart(hours: list[tuple[int, int, int, int]]) -> Iterator[str]:
     base = _HEIGHT - _MARGIN
     for number, calls, findings in bars:
         height, left = (base - 12) * calls / most, _MARGIN + (number - first) * step
-        label = f"{_format_bar(number, size)}: {calls:,} calls, {findings:,} findings"
+        label = f"{_format_bar(number, size)}: {count_things(calls, 'call')}, {count_things(findings, 'finding')}"
         yield _draw_bar(left, base - height, step, height, "--calm", label)
         if findings:
             red = max(3.0, height * min(1.0, findings / calls))
@@ -94,7 +104,7 @@ def _draw_chart(hours: list[tuple[int, int, int, int]]) -> Iterator[str]:
     yield f"<text x='{_MARGIN}' y='{_HEIGHT - 8}'>{_format_bar(first, size)}</text>"
     end = f"{_format_bar(last, size)} (UTC)"
     yield f"<text x='{_WIDTH - _MARGIN}' y='{_HEIGHT - 8}' text-anchor='end'>{end}</text>"
-    yield f"<text x='{_MARGIN}' y='10'>up to {most:,} calls in each {unit}; red: findings</text></svg>\n"
+    yield f"<text x='{_MARGIN}' y='10'>up to {count_things(most, 'call')} in each {unit}; red: findings</text></svg>\n"
 
 
 def _draw_bar(left: float, top: float, step: float, height: float, colour: str, label: str) -> str:
@@ -110,10 +120,13 @@ def _format_bar(number: int, size: int) -> str:
 def _kind_table(summary: AuditSummary) -> Iterator[str]:
     if not summary.findings:
         return
-    yield "<h2>What was found</h2>\n<table><tr><th>finding</th><th>number</th><th>what to do</th></tr>\n"
+    head = "<th>finding</th><th>number</th><th>open</th><th>what to do</th>"
+    yield f"<h2>What was found</h2>\n<table><tr>{head}</tr>\n"
     for kind, count in summary.findings.items():
-        text = TEXTS[kind]
-        yield f"<tr><td>{escape(text.title)}</td><td class='number'>{count:,}</td><td>{escape(text.remedy)}.</td></tr>\n"
+        text, left = TEXTS[kind], summary.open.get(kind, 0)
+        numbers = f"<td class='number'>{count:,}</td><td class='number'>{left:,}</td>"
+        remedy = f"{text.remedy}." if left else "All were corrected."
+        yield f"<tr><td>{escape(text.title)}</td>{numbers}<td>{escape(remedy)}</td></tr>\n"
     yield "</table>\n"
 
 

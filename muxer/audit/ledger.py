@@ -60,9 +60,11 @@ class AuditLedger:
                         self._database.execute(statement)
                     self._write_facts({"version": _VERSION, "request": request})
             self._check_request(request)
-        except (OSError, sqlite3.OperationalError) as error:
-            raise _disk_error(path, error) from error
-        except sqlite3.DatabaseError as error:
+        except (OSError, sqlite3.DatabaseError) as error:
+            # SQLITE_ERROR: a database of something else lacks our tables.
+            is_foreign = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR
+            if isinstance(error, (OSError, sqlite3.OperationalError)) and not is_foreign:
+                raise _disk_error(path, error) from error
             raise ConfigError([Problem("--state", f"{path} is not the state file of an audit: {error}")]) from error
 
     def close(self) -> None:
@@ -212,13 +214,13 @@ class AuditLedger:
 
     def count_findings(self) -> dict[FindingKind, int]:
         """Return the number of findings of each kind, in the order of :class:`FindingKind`."""
-        found = dict(self._database.execute("SELECT kind, count(*) FROM findings GROUP BY kind").fetchall())
-        return {kind: found[kind.value] for kind in FindingKind if kind.value in found}
+        return self.count_open(())
 
-    def count_open(self, closed: Sequence[str]) -> int:
-        """Return the number of findings whose repair did not end with one of the texts `closed`."""
-        query = f"SELECT count(*) FROM findings WHERE repair NOT IN ({', '.join('?' * len(closed))})"
-        return int(self._database.execute(query, closed).fetchone()[0])
+    def count_open(self, closed: Sequence[str]) -> dict[FindingKind, int]:
+        """Return the number of findings of each kind whose repair did not end with one of the texts `closed`."""
+        where = f"WHERE repair NOT IN ({', '.join('?' * len(closed))})"
+        found = dict(self._database.execute(f"SELECT kind, count(*) FROM findings {where} GROUP BY kind", closed).fetchall())
+        return {kind: found[kind.value] for kind in FindingKind if kind.value in found}
 
     def read_hours(self) -> Iterator[tuple[int, int, int, int]]:
         """Yield the hour (epoch hours), its calls, its muxed files, and its findings."""

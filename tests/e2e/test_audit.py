@@ -98,6 +98,24 @@ def test_a_complete_site_has_no_findings(lab: Lab, calls: list[AddedCall], confi
     assert "nothing is wrong" in report["summary"]
 
 
+def test_an_audit_that_finds_no_call_is_no_proof(lab: Lab, calls: list[AddedCall]) -> None:
+    code, out, err = run_in_process(write_config(lab), "audit", "--from", "2020-01-01", "--to", "2020-02-01")
+    assert code == 4 and out.startswith("nothing was proved: no call recording was found"), (code, out, err)
+
+
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_findings_keep_their_exit_code_when_the_reader_has_left(
+    lab: Lab, calls: list[AddedCall], form: tuple[str, ...], tmp_path: Path
+) -> None:
+    page = tmp_path / "report.html"
+    process = start_command(write_config(lab), "audit", "--query", "startTime=0", "--html", str(page), *form)
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()
+    with process.stderr as stream:
+        err = stream.read()
+    assert process.wait(timeout=60) == 4 and not err and "5 findings" in page.read_text(encoding="utf-8"), err
+
+
 def test_programs_are_tried_only_for_a_comparison(lab: Lab, calls: list[AddedCall], config: Path, tmp_path: Path) -> None:
     broken = tmp_path / "ffmpeg"
     broken.write_text("#!/bin/sh\nexit 1\n")
@@ -381,11 +399,18 @@ def test_a_state_file_belongs_to_one_audit_and_shows_its_result_again(
     query = ("--query", "startTime=0", "--state", str(state))
     first = run_audit(config, *query)
     requests = len(lab.store.served_requests)
-    assert run_audit(config, *query)["counts"] == first["counts"]
+    again = run_audit(config, *query)
+    assert again["counts"] == first["counts"] and again["finished"] == first["finished"] != ""
+    assert (first["shown_again"], again["shown_again"]) == ("", str(state))
     assert len(lab.store.served_requests) == requests
+    code, out, _ = run_in_process(config, "audit", *query)
+    assert code == 0 and f"finished on {first['finished']}, and is shown again from {state}; delete that file" in out
     assert state.stat().st_mode & 0o077 == 0
     code, _, err = run_subprocess(config, "audit", "--from", "2026-01-01", "--state", str(state))
     assert code == 2 and "--state" in err and "another" in err
+    other = write_config(lab, htcc__contact_center_id="other")
+    code, _, err = run_in_process(other, "audit", *query)
+    assert code == 2 and f"{state} belongs to an audit with another contact_center_id" in err, err
 
 
 @pytest.mark.long
@@ -488,11 +513,51 @@ def test_an_audit_without_a_service_fails_and_says_nothing_of_completeness(lab: 
         (("--from", "2026-01-01", "--delete-orphans", "--yes"), "--delete-orphans"),
         (("--from", "2026-01-01", "--repair"), "--repair"),
         (("--from", "2026-01-01", "--html", "no/folder/report.html"), "--html"),
+        (("--query", ""), "--query: must have the form name=value"),
+        (("--query", "nonsense"), "--query: must have the form name=value"),
+        (("--from", "2190-01-01"), "--from: it is in the future"),
+        (("--from", "2026-01-01", "--encrypted-since", "2190-01-01"), "--encrypted-since: it is in the future"),
+        (("--from", "2026-01-01", "--names"), "--names: it has no meaning without --html"),
+        (("--from", "2026-01-01", "--yes"), "--yes: it has no meaning without --repair or --delete-orphans"),
+        (("--from", "2026-01-01", "--orphans", "--delete-orphans"), "--delete-orphans: there is no terminal"),
     ],
 )
 def test_wrong_options_are_named(lab: Lab, arguments: tuple[str, ...], option: str) -> None:
     code, _, err = run_in_process(write_config(lab), "audit", *arguments)
     assert code == 2 and option in err, err
+
+
+def test_files_that_cannot_be_used_are_refused_before_anything_is_sent(lab: Lab, tmp_path: Path) -> None:
+    config, foreign, state = write_config(lab), tmp_path / "foreign.sqlite3", tmp_path / "state"
+    with contextlib.closing(sqlite3.connect(foreign)) as database:
+        database.execute("CREATE TABLE invoices (number INTEGER)")
+    (damaged := tmp_path / "damaged").write_bytes(foreign.read_bytes()[:100] + bytes(900))
+    text, requests = config.read_text(), len(lab.store.served_requests)
+    for arguments, problem in (
+        (("--state", str(tmp_path)), f"--state: {tmp_path} is no file"),
+        (("--state", str(foreign)), f"--state: {foreign} is not the state file of an audit"),
+        (("--state", str(damaged)), f"--state: {damaged} is not the state file of an audit"),
+        (("--state", str(config)), f"--state: {config} is not the state file of an audit"),
+        (("--state", str(state), "--html", str(state)), f"--html: {state} is the file of --state"),
+        (("--html", str(config)), f"--html: {config} is the file of --config-file"),
+        (("--html", str(tmp_path)), f"--html: {tmp_path} is a folder"),
+    ):
+        code, _, err = run_in_process(config, "audit", "--from", "2026-01-01", *arguments)
+        assert code == 2 and problem in err, err
+    assert not state.exists() and config.read_text() == text and len(lab.store.served_requests) == requests
+
+
+def test_what_is_odd_about_the_configuration_is_a_warning(lab: Lab, calls: list[AddedCall]) -> None:
+    config = write_config(lab)
+    config.write_text(f"{config.read_text()}\n[audit]\nencrypted_sinse = 2020-01-01\n")
+    _, _, err = run_in_process(config, "audit", "--query", "startTime=0")
+    assert "warning: " in err and "encrypted_sinse" in err
+
+
+def test_a_site_cannot_begin_to_encrypt_in_the_future(lab: Lab) -> None:
+    config = write_config(lab, audit__encrypted_since="2190-01-01")
+    code, _, err = run_in_process(config, "audit", "--query", "startTime=0")
+    assert code == 2 and "[audit] encrypted_since: it is in the future" in err
 
 
 def test_calls_that_the_muxer_still_looks_at_are_pending(lab: Lab) -> None:

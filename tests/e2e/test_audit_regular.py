@@ -62,6 +62,11 @@ def test_a_complete_audit_is_one_quiet_line_and_is_not_repeated(lab: Lab) -> Non
     assert (config.parent / "temp" / AUDIT_FILE).read_text() == before
 
 
+def test_an_interval_without_calls_is_one_quiet_line(make_lab: Make) -> None:
+    line = run_until_audited(write_config(make_lab(), **REGULAR))
+    assert (line["level"], line["calls"], line["findings"]) == ("info", 0, 0)
+
+
 def test_findings_are_a_warning_with_the_command_and_in_metrics_status_and_page(lab: Lab) -> None:
     call, port = add_short(lab, [7], AGE)[0], free_port()
     [other, *_] = lab.store.find_calls(lambda one: one["id"] != call.id)

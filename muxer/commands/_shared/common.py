@@ -16,7 +16,7 @@ from muxer.errors import ConfigError
 from muxer.log.setup import escape_control
 from muxer.log.terminal import writes_utf8
 from muxer.status.error_help import help_for
-from muxer.system.exit_codes import EXIT_CONFIG, EXIT_FAILED, EXIT_KILLED
+from muxer.system.exit_codes import EXIT_CONFIG, EXIT_FAILED, EXIT_KILLED, EXIT_OK
 from muxer.system.program_name import typed_name
 
 
@@ -43,8 +43,12 @@ def override_options(arguments: argparse.Namespace) -> dict[str, str]:
 
 def exit_code_of(body: Callable[[], int]) -> int:
     """Run the body of a command and return its exit code. Problems of the configuration go to stderr."""
+    if sys.stdout is None:  # It was closed: files that are opened now could take its place.
+        if sys.stderr is not None:
+            sys.stderr.write("stdout is closed; send it to /dev/null when it is not read\n")
+        return EXIT_FAILED
     try:
-        return body()
+        return write_result(lambda: None, body())
     except ConfigError as error:
         for problem in error.problems:
             sys.stderr.write(f"{problem.full_text}\n")
@@ -53,9 +57,28 @@ def exit_code_of(body: Callable[[], int]) -> int:
         return EXIT_CONFIG
     except KeyboardInterrupt:
         return EXIT_KILLED
-    except BrokenPipeError:  # The reader, such as head, has closed the pipe.
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
-        return 0
+    except BrokenPipeError:
+        _discard_output()
+        return EXIT_OK
+
+
+def write_result(write: Callable[[], None], code: int) -> int:
+    """Write a result and return `code`, also when the reader, such as head, has left; 1 when stdout cannot be written."""
+    try:
+        write()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _discard_output()
+    except OSError as error:
+        _discard_output()
+        sys.stderr.write(f"the result cannot be written to stdout: {error.strerror or error}\n")
+        return EXIT_FAILED
+    return code
+
+
+def _discard_output() -> None:
+    """Let nothing more be written to stdout, so that the end of the process does not fail."""
+    sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
 
 
 def fail(reason: str, empty_result: Any | None) -> int:
