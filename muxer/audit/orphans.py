@@ -40,7 +40,7 @@ SETTLE_SECONDS = 20.0
 YOUNG_SECONDS = 600.0
 # Younger orphans are not deleted: a muxer that failed to publish a file tries again for this long.
 MIN_DELETE_AGE_SECONDS = 7 * 86_400.0
-_MUXED_NAME = re.compile(r"(?P<prefix>.+)_p?(?:[0-9a-f]{20}|[0-9a-f]{28})(?:-\d+)?_muxed\.mp4(?:\.bin)?")
+_MUXED_NAME = re.compile(r"(?P<prefix>.+)_p?(?:[0-9a-f]{20}|[0-9a-f]{28})(?:-\d+)?_muxed\.mp4(?:\.bin)?", re.DOTALL)
 
 
 @dataclass(frozen=True)
