@@ -87,7 +87,7 @@ def _ended_long_ago(target: MuxTarget) -> bool:
 
 @dataclass(frozen=True)
 class _Outcome:
-    """Where a muxed file differs, whether it is shown to be the wrong one, the errors of sources by mediaId; 1 if compared."""
+    """Where a muxed file differs, whether that shows it to be wrong, and the errors of sources by mediaId."""
 
     differences: Sequence[str] = ()
     is_damaged: bool = False
