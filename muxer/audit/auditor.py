@@ -7,12 +7,22 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
-from muxer.audit.call_rules import CallVerdict, Recipients, SiteRules, find_wrong_recipients, judge_call, wanted_looks
+from muxer.audit.call_rules import (
+    CallVerdict,
+    Looks,
+    Recipients,
+    SiteRules,
+    count_sizes,
+    find_wrong_recipients,
+    judge_call,
+    wanted_looks,
+)
 from muxer.audit.file_look import FileLook
 from muxer.audit.findings import Finding, FindingKind
 from muxer.audit.ledger import HOUR_SECONDS, AuditLedger
@@ -42,7 +52,13 @@ CALLS_AT_A_TIME = 50
 STEP = "audit"
 # Findings that compare what was read at different times.
 _CHANGING = frozenset(
-    (FindingKind.FILE_MISSING, FindingKind.WRONG_LENGTH, FindingKind.SOURCE_MISSING, FindingKind.LABEL_MISSING)
+    (
+        FindingKind.FILE_MISSING,
+        FindingKind.WRONG_LENGTH,
+        FindingKind.SOURCE_MISSING,
+        FindingKind.SOURCE_DAMAGED,
+        FindingKind.LABEL_MISSING,
+    )
 )
 
 
@@ -56,6 +72,18 @@ class AuditedCall:
     verdict: CallVerdict
     # All muxed files in its metadata.
     results: tuple[MediaFile, ...] = ()
+
+
+@dataclass(frozen=True)
+class _SeenCall:
+    """A call with what the storages say of its files; `unread` is why its screen recording cannot be read."""
+
+    call: CallRecording
+    screen: ScreenRecording | None
+    selection: TargetSelection
+    unread: str
+    looks: Looks = field(default_factory=dict)
+    envelopes: Mapping[str, Recipients] = field(default_factory=dict)
 
 
 class Auditor:
@@ -77,6 +105,8 @@ class Auditor:
         self._look = FileLook(services, pace)
         self._ahead = LookAhead(config.advanced.concurrent_queries)
         self._rules = SiteRules(datetime.now(UTC))
+        # By kind of sources: how many have the size in their metadata, less those that have another one.
+        self._sizes: Counter[str] = Counter()
 
     def audit_calls(self) -> Iterator[None]:
         """Audit everything that was not audited yet. Yields after each part, which is recorded then.
@@ -159,9 +189,11 @@ class Auditor:
             unread[recording_id] = str(error)
 
         screens = self._services.rws.fetch_screen_recordings([call.id for call in calls], bulk, note_unread)
-        return [
-            self._confirm_findings(self._audit_call(call, screens.get(call.id), unread.get(call.id, ""))) for call in calls
-        ]
+        seen = [self._look_at_call(call, screens.get(call.id), unread.get(call.id, "")) for call in calls]
+        # Which sizes are true is known better after all files of a part.
+        for one in seen:
+            self._sizes.update(count_sizes(one.selection, one.looks))
+        return [self._confirm_findings(self._judge(one)) for one in seen]
 
     def _confirm_findings(self, audited: AuditedCall) -> AuditedCall:
         """Audit a call once more when the muxer may have worked on it since its metadata were read."""
@@ -180,12 +212,11 @@ class Auditor:
             return audited
         if call is None:
             return AuditedCall(audited.call, TargetSelection((), ()), audited.has_screens, CallVerdict())
-        return self._audit_call(call, screen, "")
+        return self._judge(self._look_at_call(call, screen, ""))
 
-    def _audit_call(self, call: CallRecording, screen: ScreenRecording | None, unread: str) -> AuditedCall:
+    def _look_at_call(self, call: CallRecording, screen: ScreenRecording | None, unread: str) -> _SeenCall:
         if unread:
-            text = f"its screen recording cannot be read: {unread}"
-            return AuditedCall(call, TargetSelection((), ()), False, CallVerdict((_unchecked(call, text),)))
+            return _SeenCall(call, screen, TargetSelection((), ()), unread)
         with recording_context(call.id):
             selection = self._options.select_targets(call, screen, may_label=self._services.rws.wants_label(call.id))
             audio = {target.audio.media_id for target in selection.targets}
@@ -200,9 +231,17 @@ class Auditor:
                     looks[media_id] = look
                 if media.pkcs7_envelope is not None and (found := _read_recipients(media.pkcs7_envelope)) is not None:
                     envelopes[media_id] = found
-            verdict = judge_call(call, selection, looks, envelopes, self._rules)
-        results_in_metadata = () if screen is None else screen.muxed_files
-        return AuditedCall(call, selection, bool(screen and screen.screen_files), verdict, results_in_metadata)
+        return _SeenCall(call, screen, selection, "", looks, envelopes)
+
+    def _judge(self, seen: _SeenCall) -> AuditedCall:
+        call, screen = seen.call, seen.screen
+        if seen.unread:
+            text = f"its screen recording cannot be read: {seen.unread}"
+            return AuditedCall(call, seen.selection, False, CallVerdict((_unchecked(call, text),)))
+        rules = replace(self._rules, true_sizes=frozenset(kind for kind, count in self._sizes.items() if count > 0))
+        verdict = judge_call(call, seen.selection, seen.looks, seen.envelopes, rules)
+        results = () if screen is None else screen.muxed_files
+        return AuditedCall(call, seen.selection, bool(screen and screen.screen_files), verdict, results)
 
     def _record_part(self, audited: Sequence[AuditedCall]) -> None:
         targets = [target for one in audited for target in one.selection.targets]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -37,12 +38,14 @@ class SiteRules:
     """What holds for the whole site.
 
     `in_force_since` is the time since when every current certificate is valid, None when the site does not encrypt.
-    `pending_after` is the time after which the muxer itself still looks at a call.
+    `pending_after` is the time after which the muxer itself still looks at a call. `true_sizes` are the kinds of sources
+    whose metadata state their sizes: a server may state wrong ones for calls but not for screens.
     """
 
     pending_after: datetime
     current: Recipients = frozenset()
     in_force_since: datetime | None = None
+    true_sizes: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,23 @@ def wanted_looks(selection: TargetSelection) -> dict[str, MediaFile]:
     for target in selection.targets:
         for media in (*target.covering_files, target.audio, *target.screens):
             found[media.media_id] = media
+    return found
+
+
+def source_kind(target: MuxTarget, media: MediaFile) -> str:
+    """Return the kind of metadata that a source has: call or screen."""
+    return "call" if media is target.audio else "screen"
+
+
+def count_sizes(selection: TargetSelection, looks: Looks) -> Counter[str]:
+    """Return for each kind of sources how many have the size in their metadata, less those that have another one."""
+    found: Counter[str] = Counter()
+    for target in selection.targets:
+        for media in (target.audio, *target.screens):
+            look = looks.get(media.media_id)
+            # An empty file shows nothing of what its metadata state.
+            if look is not None and look.info is not None and media.stated_size and look.info.length:
+                found[source_kind(target, media)] += 1 if look.info.length == media.stated_size else -1
     return found
 
 
@@ -135,9 +155,7 @@ class _Judge:
             self._judge_file(target, media)
 
     def _is_pending(self, target: MuxTarget) -> bool:
-        return any(
-            _latest_end(media) > self._rules.pending_after for media in (target.audio, *target.screens) if media.start
-        )
+        return any(latest_end(media) > self._rules.pending_after for media in (target.audio, *target.screens) if media.start)
 
     def _judge_work(self, target: MuxTarget) -> None:
         """Compare with what the muxer would still have to do."""
@@ -164,6 +182,14 @@ class _Judge:
             elif not look.found:
                 what = "audio" if media is target.audio else "screen"
                 self.add(FindingKind.SOURCE_MISSING, media.media_id, f"the {what} file is not where its metadata say")
+            elif look.info is not None and not self._is_pending(target):
+                self._judge_length(target, media, look.info.length)
+
+    def _judge_length(self, target: MuxTarget, media: MediaFile, length: int) -> None:
+        is_short = length < media.stated_size and source_kind(target, media) in self._rules.true_sizes
+        if not length or is_short:
+            wanted = f" instead of {media.stated_size}" if media.stated_size else ""
+            self.add(FindingKind.SOURCE_DAMAGED, media.media_id, f"it is {length} bytes{wanted}", target.file_name)
 
     def _judge_file(self, target: MuxTarget, media: MediaFile) -> None:
         name, look = target.file_name, self._looks.get(media.media_id)
@@ -201,7 +227,7 @@ class _Judge:
         return any(screen.media_id in self._envelopes for screen in target.screens)
 
 
-def _latest_end(media: MediaFile) -> datetime:
+def latest_end(media: MediaFile) -> datetime:
     """Return when a file with a start ends at the latest: a stop time may be wrong, and far in the future."""
     assert media.start is not None
     return min(media.stop or media.start, media.start + MAX_FILE_LENGTH)

@@ -16,6 +16,7 @@ class FindingKind(StrEnum):
     WRONG_RECIPIENT = "wrong_recipient"
     LABEL_MISSING = "label_missing"
     SOURCE_MISSING = "source_missing"
+    SOURCE_DAMAGED = "source_damaged"
     SUPERSEDED_LEFT = "superseded_left"
     PUBLISHED_TWICE = "published_twice"
     DAMAGED = "damaged"
@@ -47,6 +48,9 @@ TEXTS = {
     FindingKind.SOURCE_MISSING: KindText(
         "a source file is missing in its storage",
         "Restore it from a backup. The muxed file, if there is one, cannot be made again without it",
+    ),
+    FindingKind.SOURCE_DAMAGED: KindText(
+        "a source file is damaged", "Restore the source from a backup; the muxed file was not changed"
     ),
     FindingKind.SUPERSEDED_LEFT: KindText(
         "a superseded muxed file is left", "--repair deletes it, after it has checked that its replacement is published"

@@ -40,7 +40,11 @@ SETTLE_SECONDS = 20.0
 YOUNG_SECONDS = 600.0
 # Younger orphans are not deleted: a muxer that failed to publish a file tries again for this long.
 MIN_DELETE_AGE_SECONDS = 7 * 86_400.0
-_MUXED_NAME = re.compile(r"(?P<prefix>.+)_p?(?:[0-9a-f]{20}|[0-9a-f]{28})(?:-\d+)?_muxed\.mp4(?:\.bin)?")
+_UNKNOWN = (
+    "RWS does not know its recording, so --delete-orphans keeps it: delete it in the storage yourself, "
+    "unless another contact center stores files there"
+)
+_MUXED_NAME = re.compile(r"(?P<prefix>.+)_p?(?:[0-9a-f]{20}|[0-9a-f]{28})(?:-\d+)?_muxed\.mp4(?:\.bin)?", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -51,11 +55,25 @@ class Orphan:
     stored: StoredFile
 
     @property
-    def finding(self) -> Finding:
-        """The finding about it: the same in two listings of an unchanged file."""
+    def place(self) -> str:
+        """The address of the file."""
+        return format_location(self.location)
+
+    @property
+    def detail(self) -> str:
+        """What the storage says of it: the same in two listings of an unchanged file."""
         modified = self.stored.modified
         age = "" if modified is None else f", stored on {datetime.fromtimestamp(modified, UTC):%Y-%m-%d %H:%M} UTC"
-        return Finding(FindingKind.ORPHAN, "", format_location(self.location), f"{self.stored.info.length} bytes{age}")
+        return f"{self.stored.info.length} bytes{age}"
+
+    def describe(self, recording: str) -> Finding:
+        """Return the finding about it; `recording` is empty when RWS does not know its recording."""
+        detail = self.detail if recording else f"{self.detail}; {_UNKNOWN}"
+        return Finding(FindingKind.ORPHAN, recording, self.place, detail)
+
+    def is_unchanged(self, found: Finding) -> bool:
+        """Whether the storage says the same of it as when it was found."""
+        return found.file == self.place and found.detail.removesuffix(f"; {_UNKNOWN}") == self.detail
 
 
 def format_location(location: MediaLocation) -> str:
@@ -93,7 +111,7 @@ class _OrphanList:
 
 
 def _unanswered(orphan: Orphan, error: Exception) -> Finding:
-    return Finding(FindingKind.UNCHECKED, "", orphan.finding.file, f"whether metadata name it is unknown: {error}")
+    return Finding(FindingKind.UNCHECKED, "", orphan.place, f"whether metadata name it is unknown: {error}")
 
 
 def recording_of_name(name: str) -> str | None:
@@ -138,7 +156,9 @@ class OrphanSearch:
         return self._visit_folders(list_folder)
 
     def _find_recorded(self, orphan: Orphan) -> Finding | None:
-        return self._ledger.find_finding(FindingKind.ORPHAN, "", orphan.finding.file)
+        names = dict.fromkeys((recording_of_name(orphan.stored.name) or "", ""))
+        found = (self._ledger.find_finding(FindingKind.ORPHAN, name, orphan.place) for name in names)
+        return next((one for one in found if one is not None), None)
 
     def _visit_folders(self, visit: Callable[[MediaLocation], Iterator[Item]]) -> Iterator[Item]:
         for text in self._ledger.read_folders():
@@ -231,7 +251,10 @@ class OrphanSearch:
     def _judge_file(self, orphan: Orphan) -> Finding | None:
         """Ask RWS for one file. Returns a finding when no metadata name it, or when RWS fails for its recording."""
         try:
-            return None if self.is_named(orphan.stored.name) else orphan.finding
+            if self.is_named(orphan.stored.name):
+                return None
+            recording = recording_of_name(orphan.stored.name) or ""
+            return orphan.describe(recording if self._has_call(recording) else "")
         except Stopped:
             raise
         except MuxerError as error:
@@ -254,6 +277,7 @@ class OrphanSearch:
         return any(name in media.known_names for media in screen.media)
 
     def _has_call(self, recording: str) -> bool:
+        self._pace.await_turn()
         fetch = partial(self._services.rws.fetch_call_recording, recording)
         return self._services.repeat("reading the call recording", fetch) is not None
 
@@ -261,7 +285,7 @@ class OrphanSearch:
         """Delete an orphan that is old enough, and as it was when it was found. Returns what was done."""
         if orphan.stored.modified is None or self._now() - orphan.stored.modified < MIN_DELETE_AGE_SECONDS:
             return "not deleted: it was stored less than a week ago, or its age is unknown"
-        if orphan.finding != found_before:
+        if not orphan.is_unchanged(found_before):
             return "not deleted: two listings differ"
         recording = recording_of_name(orphan.stored.name)
         if recording is None or not self._has_call(recording):

@@ -11,6 +11,7 @@ from muxer.audit.file_look import FileLook
 from muxer.audit.findings import Finding, FindingKind
 from muxer.audit.ledger import AuditLedger
 from muxer.audit.pace import Pace
+from muxer.audit.source_check import check_sources
 from muxer.errors import MuxerError, Stopped, format_error
 from muxer.gir.models import MediaFile
 from muxer.log.setup import recording_context
@@ -91,6 +92,10 @@ class Repairer:
             return CORRECTED
         if bad and not good and not target.same_source_files:
             return "not repaired: the muxed file has more sources than RWS shows now, and would lose some"
+        if bad and not good and any(one.kind is FindingKind.DAMAGED for one in findings):
+            errors = check_sources(self._services, target).errors
+            if errors:
+                return f"not repaired: a source is damaged: {'; '.join(map(': '.join, errors.items()))}"
         if (bad and not good) or target.needs_work:
             self._job.run(target, again=bool(bad) and not good)
         self._delete_extra_files(recording, name, wrong)

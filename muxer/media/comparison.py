@@ -6,8 +6,11 @@ as they are shown, and encoded audio by its level.
 
 from __future__ import annotations
 
+import os
+import re
 from array import array
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 from typing import BinaryIO
@@ -17,7 +20,7 @@ from muxer.media.analyze.audio_decode import decode_audio
 from muxer.media.analyze.audio_levels import find_difference
 from muxer.media.ffmpeg import QUIET_OPTIONS, MediaTools, input_options
 from muxer.media.frame_comparison import is_alike
-from muxer.media.mp4 import BoxError, Track, read_tracks, starts_with_index
+from muxer.media.mp4 import BoxError, Track, compare_indexes, read_tracks, starts_with_index
 from muxer.media.plan.commands import comparison_filters
 from muxer.media.verify import presentation_times
 from muxer.system import files
@@ -28,23 +31,92 @@ MAX_TIME_DIFFERENCE_US = 5_000
 # Audio is compared in packets of up to a tenth of a second.
 MAX_LENGTH_DIFFERENCE_US = 100_000
 FRAME_SIZE = (64, 48)
+_VIDEO_TIMES = re.compile(r"/trak 1/.*/[sc]tts ")
+# An error of ffmpeg is shown up to this length.
+MAX_ERROR_LENGTH = 200
 DECODE_SECONDS = 4 * 3600.0
 
 
-def compare_muxed(stored: Path, reference: Path, folder: Path, tools: MediaTools, runner: Runner) -> list[str]:
-    """Return where and by how much `stored` differs from `reference`, empty when it does not. `folder` is for work files."""
+@dataclass(frozen=True)
+class Comparison:
+    """Where a stored file differs from a reference, and what that proves.
+
+    `proves_damage`: the stored file itself is wrong. `is_foreign`: it has hardly any sample of the reference. Otherwise a
+    source may have been changed instead.
+    """
+
+    differences: tuple[str, ...] = ()
+    proves_damage: bool = False
+    is_foreign: bool = False
+
+
+def compare_muxed(stored: Path, reference: Path, folder: Path, tools: MediaTools, runner: Runner) -> Comparison:
+    """Return where and by how much `stored` differs from `reference`. `folder` is for work files."""
     video, audio = _read_pair(reference)
     try:
         stored_video, stored_audio = _read_pair(stored)
         is_fast = starts_with_index(stored)
+        boxes = compare_indexes(stored, reference)
     except (BoxError, MediaError, ValueError) as error:
-        return [f"it cannot be read as an MP4 file: {error}"]
-    found = [] if is_fast else ["its index is behind the media: playback starts only when all of it is loaded"]
-    found += _compare_lengths(stored_audio, audio)
-    found += _compare_times(stored_video, video)
-    for name, ours, theirs in (("video", stored_video, video), ("audio", stored_audio, audio)):
-        found += _compare_samples(name, stored, ours, reference, theirs)
-    return [*found, *_compare_decoded(stored, reference, video, folder, tools, runner)]
+        return Comparison((f"it cannot be read as an MP4 file: {error}",), proves_damage=True)
+    slow = [] if is_fast else ["its index is behind the media: playback starts only when all of it is loaded"]
+    times = [*_compare_lengths(stored_audio, audio), *_compare_times(stored_video, video)]
+    if not times:
+        # Times that an earlier muxer rounded differently are no difference.
+        boxes = [text for text in boxes if not _VIDEO_TIMES.search(text)]
+    pairs = ((stored_video, video), (stored_audio, audio))
+    samples = [
+        text
+        for name, (ours, theirs) in zip(("video", "audio"), pairs, strict=True)
+        for text in _compare_samples(name, stored, ours, reference, theirs)
+    ]
+    decoded = list(_compare_decoded(stored, reference, video, folder, tools, runner))
+    differences = (*slow, *boxes, *times, *samples, *decoded)
+    if not differences:
+        return Comparison()
+    # A source with another index changes more than one box; only the offsets of its frames have a box of their own.
+    has_wrong_box = len(boxes) == 1 and "/ctts " not in boxes[0] and not samples
+    is_broken = bool(find_decode_errors(stored, tools, runner)) and not find_decode_errors(reference, tools, runner)
+    is_foreign = all(_count_shared(stored, ours, reference, theirs) * 2 < len(theirs.sizes) for ours, theirs in pairs)
+    return Comparison(differences, is_broken or has_wrong_box or differences == tuple(slow), is_foreign)
+
+
+def find_decode_errors(path: Path, tools: MediaTools, runner: Runner, *, streams: str = "va") -> str:
+    """Return the first error of decoding `streams` (v: video, a: audio) of a file to its end, empty when there is none."""
+    if "v" in streams:
+        try:
+            # Several threads print errors in another order each time.
+            _decode_frames(path, Path(os.devnull), tools, runner, strict=True, threads=1)
+        except ToolError as error:
+            return describe_error(error, path.parent)
+    if "a" in streams:
+        try:
+            errors = decode_audio(tools, runner, path).errors
+        except (MediaError, ToolError) as error:
+            return describe_error(error, path.parent)
+        return f"{errors} parts of its audio cannot be decoded" if errors else ""
+    return ""
+
+
+def describe_error(error: Exception, folder: Path) -> str:
+    """Return an error of a program without the folder of this run, shortened."""
+    return shorten_text(str(error).replace(f"{folder}{os.sep}", ""))
+
+
+def shorten_text(text: str) -> str:
+    """Return the first line of an error of a program, short and the same in each run: without addresses in memory."""
+    line = re.sub(r" @ 0x[0-9a-fA-F]+", "", next(iter(text.splitlines()), ""))
+    return line if len(line) <= MAX_ERROR_LENGTH else f"{line[: MAX_ERROR_LENGTH - 1]}…"
+
+
+def _count_shared(stored: Path, ours: Track, reference: Path, theirs: Track) -> int:
+    """Return the number of samples that are the same bytes in both files."""
+    rows = zip(ours.offsets, ours.sizes, theirs.offsets, theirs.sizes, strict=False)
+    with stored.open("rb") as one, reference.open("rb") as other:
+        return sum(
+            size == wanted and _read_at(one, offset, size) == _read_at(other, place, wanted)
+            for offset, size, place, wanted in rows
+        )
 
 
 def _read_pair(path: Path) -> tuple[Track, Track]:
@@ -118,7 +190,9 @@ def _compare_decoded(
     try:
         _decode_frames(stored, outputs[0], tools, runner, strict=is_strict)
     except ToolError as error:
-        yield f"it cannot be decoded to its end: {error}"
+        # Several threads print errors in another order each time.
+        text = find_decode_errors(stored, tools, runner, streams="v") or describe_error(error, stored.parent)
+        yield f"it cannot be decoded to its end: {text}"
         return
     with outputs[0].open("rb") as ours, outputs[1].open("rb") as theirs:
         yield from _compare_frames(ours, theirs, presentation_times(wanted), wanted)
@@ -127,9 +201,11 @@ def _compare_decoded(
     yield from _compare_audio(stored, reference, tools, runner)
 
 
-def _decode_frames(path: Path, output: Path, tools: MediaTools, runner: Runner, *, strict: bool) -> None:
+def _decode_frames(path: Path, output: Path, tools: MediaTools, runner: Runner, *, strict: bool, threads: int = 0) -> None:
+    """Decode the video of a file to small frames; `threads` 0: as many as ffmpeg chooses."""
     scale, pixels = comparison_filters(FRAME_SIZE)
-    command = [tools.ffmpeg, *QUIET_OPTIONS, *(("-xerror",) if strict else ()), "-noautorotate", *input_options(path)]
+    command = [tools.ffmpeg, *QUIET_OPTIONS, *(("-xerror",) if strict else ()), "-threads", str(threads), "-noautorotate"]
+    command += input_options(path)
     command += ["-map", "0:v:0", "-vf", f"{scale},{pixels}", *tools.keep_times, "-f", "rawvideo", str(output)]
     runner.run(command, timeout=DECODE_SECONDS, complaint="[" if strict else None)
 
@@ -156,7 +232,7 @@ def _compare_audio(stored: Path, reference: Path, tools: MediaTools, runner: Run
     try:
         found = decode_audio(tools, runner, stored)
     except (MediaError, ToolError) as error:
-        yield f"its audio cannot be decoded: {error}"
+        yield f"its audio cannot be decoded: {describe_error(error, stored.parent)}"
         return
     if found.errors > wanted.errors:
         yield f"its audio has {found.errors - wanted.errors} undecodable parts that its source does not have"

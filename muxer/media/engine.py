@@ -18,7 +18,7 @@ from muxer.media.analyze.arrival import Arrival, MediaInput, check_arrival
 from muxer.media.analyze.copyable import read_copyable_screen
 from muxer.media.analyze.decode_scan import keep_decodable
 from muxer.media.analyze.source_reader import SourceReader
-from muxer.media.comparison import compare_muxed
+from muxer.media.comparison import Comparison, compare_muxed, find_decode_errors
 from muxer.media.encode import run_encoder
 from muxer.media.ffmpeg import ENCODER_THREADS, MediaTools
 from muxer.media.media_info import MediaInfo, canvas_size, require_video
@@ -133,9 +133,13 @@ class MediaEngine:
                 )
         return self._write_muxed(plan, spans, folder)
 
-    def compare_files(self, stored: Path, reference: Path, folder: Path) -> list[str]:
-        """Compare a muxed file with one just made of the same sources. Returns where and by how much they differ."""
+    def compare_files(self, stored: Path, reference: Path, folder: Path) -> Comparison:
+        """Compare a muxed file with one just made of the same sources: where they differ, and what that proves."""
         return compare_muxed(stored, reference, folder, self._tools, self._runner)
+
+    def find_decode_errors(self, path: Path, *, streams: str) -> str:
+        """Return the first error of decoding `streams` (v, a) of a source to its end, empty when there is none."""
+        return find_decode_errors(path, self._tools, self._runner, streams=streams)
 
     def _decide_plan(self, sources: AnalyzedSources, folder: Path, *, copying: bool) -> Plan:
         return build_plan(sources, self._tools, folder, longest_slice=self._slice, copying=copying)

@@ -23,6 +23,7 @@ from lab.lab import Lab
 from muxer.audit.call_rules import Look
 from muxer.audit.file_look import FileLook
 from muxer.gir.models import MediaFile
+from muxer.media.mp4 import read_tracks
 from tests.support.calls import TWO_AGENTS, add_short, muxed_entries, screen_file, stored_muxed, write_config
 from tests.support.commands import run_in_process, run_subprocess, start_command
 from tests.support.daemon import run_muxer, wait_until
@@ -136,9 +137,10 @@ def test_every_kind_of_damage_is_found_and_nothing_else(lab: Lab, config: Path, 
     remove_label(lab, unlabelled)
     screen_file(lab, sourceless).unlink()
     report = run_audit(config, "--orphans")
-    assert {(one["kind"], one["recording"] or one["file"]) for one in report["list"]} == {
+    assert [one["file"] for one in report["list"] if one["kind"] == "orphan"] == [muxed_url(lab, entry["mediaId"])]
+    assert kinds_of(report) == {
         ("missing", missing.id),
-        ("orphan", muxed_url(lab, entry["mediaId"])),
+        ("orphan", missing.id),
         ("file_missing", no_file.id),
         ("wrong_length", short.id),
         ("label_missing", unlabelled.id),
@@ -201,9 +203,7 @@ def test_a_flipped_byte_and_a_file_of_other_sources_are_found_by_comparison(
     assert done.process.returncode == 0, done.err
     flipped, exchanged, _ = added
     path = muxed_path(clear_site, muxed_entries(clear_site, flipped.id)[0]["mediaId"])
-    content = bytearray(path.read_bytes())
-    content[-200] ^= 0x20
-    path.write_bytes(content)
+    flip_byte(path, path.read_bytes().index(b"mdat") + 4)
     source = muxed_path(clear_site, muxed_entries(clear_site, added[2].id)[0]["mediaId"])
     other = muxed_path(clear_site, muxed_entries(clear_site, exchanged.id)[0]["mediaId"])
     other.write_bytes(source.read_bytes())
@@ -214,6 +214,97 @@ def test_a_flipped_byte_and_a_file_of_other_sources_are_found_by_comparison(
     assert kinds_of(report) == {("damaged", flipped.id), ("damaged", exchanged.id)}
     run_audit(config, "--deep", "--repair", "--yes", code=0)
     assert run_audit(config, "--deep", "--orphans", code=0)["counts"]["deep"] == 3
+
+
+def flip_byte(path: Path, place: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[place] ^= 0x20
+    path.write_bytes(content)
+
+
+class TestDamageOfASource:
+    """A file that was muxed from a whole source may be the only good copy: no repair replaces it."""
+
+    @pytest.fixture
+    def clear_lab(self, make_lab: Make) -> Lab:
+        return make_lab(encryption_group="empty")
+
+    @pytest.fixture
+    def call(self, clear_lab: Lab) -> AddedCall:
+        added = add_short(clear_lab, range(3), AGE)
+        done = run_muxer(write_config(clear_lab, "migration", **EVERYTHING))
+        assert done.process.returncode == 0, done.err
+        return added[0]
+
+    @staticmethod
+    def audit_and_repair(lab: Lab, call: AddedCall) -> dict[str, Any]:
+        """Return the only finding of an audit with a repair, which leaves the muxed file as it is."""
+        path = muxed_path(lab, muxed_entries(lab, call.id)[0]["mediaId"])
+        before = path.read_bytes()
+        [finding] = run_audit(write_config(lab), "--deep", "--repair", "--yes", code=4)["list"]
+        assert stored_muxed(lab).count(path.name) == 1 and path.read_bytes() == before
+        assert finding["recording"] == call.id and not finding["repair"]
+        return dict(finding)
+
+    def test_a_screen_file_that_cannot_be_decoded(self, clear_lab: Lab, call: AddedCall) -> None:
+        path = screen_file(clear_lab, call)
+        track = read_tracks(path)[0]
+        flip_byte(path, track.offsets[len(track.offsets) // 2])
+        finding = self.audit_and_repair(clear_lab, call)
+        assert (finding["kind"], finding["file"]) == ("source_damaged", path.name), finding
+        assert len(finding["detail"]) < 300 and "0x" not in finding["detail"]
+
+    def test_an_audio_file_that_cannot_be_decoded(self, clear_lab: Lab, call: AddedCall) -> None:
+        path = clear_lab.site.media.folder / "calls" / call.audio_id
+        content = bytearray(path.read_bytes())
+        begin = len(content) // 2
+        content[begin : begin + 400] = bytes(byte ^ 0xFF for byte in content[begin : begin + 400])
+        path.write_bytes(content)
+        finding = self.audit_and_repair(clear_lab, call)
+        assert (finding["kind"], finding["file"]) == ("source_damaged", call.audio_id), finding
+
+    @pytest.mark.parametrize("in_source", [True, False])
+    def test_what_is_not_shown_to_be_wrong_is_kept(self, clear_lab: Lab, call: AddedCall, in_source: bool) -> None:
+        """Filler bytes of MP3 frames can have any value."""
+        stored = muxed_path(clear_lab, muxed_entries(clear_lab, call.id)[0]["mediaId"])
+        path = clear_lab.site.media.folder / "calls" / call.audio_id if in_source else stored
+        flip_byte(path, path.stat().st_size - 200)
+        finding = self.audit_and_repair(clear_lab, call)
+        assert (finding["kind"], finding["file"]) == ("unchecked", stored.name), finding
+        assert "audio samples have other bytes" in finding["detail"] and "not muxed again" in finding["detail"]
+
+    @pytest.mark.parametrize("length", [0, 0.5])
+    def test_a_source_that_is_shorter_than_its_metadata_say(self, clear_lab: Lab, call: AddedCall, length: float) -> None:
+        path = screen_file(clear_lab, call)
+        whole = path.stat().st_size
+        path.write_bytes(path.read_bytes()[: int(whole * length)])
+        [finding] = run_audit(write_config(clear_lab))["list"]
+        assert (finding["kind"], finding["file"], finding["detail"]) == (
+            *("source_damaged", path.name),
+            f"it is {int(whole * length)} bytes instead of {whole}",
+        )
+        assert self.audit_and_repair(clear_lab, call) == finding
+
+
+@pytest.mark.parametrize("length", [0, 0.5])
+def test_an_encrypted_source_that_is_cut_is_not_waited_for(
+    lab: Lab, config: Path, calls: list[AddedCall], length: float
+) -> None:
+    path = screen_file(lab, calls[0])
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * length) // 16 * 16])
+    report = run_audit(config, "--deep", code=4)
+    assert report["counts"]["deep"] == len(calls) - 1
+    [finding] = report["list"]
+    assert "waiting" not in finding["detail"], finding
+
+
+def test_a_ciphertext_that_cannot_be_decrypted_is_repaired(lab: Lab, config: Path, calls: list[AddedCall]) -> None:
+    path = muxed_path(lab, muxed_entries(lab, calls[2].id)[0]["mediaId"])
+    flip_byte(path, path.stat().st_size - 1)
+    report = run_audit(config, "--deep", "--repair", "--yes", code=0)
+    assert kinds_of(report) == {("damaged", calls[2].id)} and report["counts"]["deep"] == len(calls) - 1
+    assert run_audit(config, "--deep", code=0)["counts"]["deep"] == len(calls)
 
 
 @pytest.mark.long

@@ -5,11 +5,15 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from lab.media import make_audio, make_screen
 from muxer.media.comparison import compare_muxed
+from muxer.media.engine import MediaEngine, MediaInput
+from muxer.media.mp4 import compare_indexes
 from muxer.system.process import Runner
 from tests.support.tools import tested_tools
 
@@ -33,7 +37,7 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def compare(reference: Path, tmp_path: Path) -> Callable[[Path], str]:
     tools = tested_tools()
-    return lambda stored: "; ".join(compare_muxed(stored, reference, tmp_path, tools, Runner()))
+    return lambda stored: "; ".join(compare_muxed(stored, reference, tmp_path, tools, Runner()).differences)
 
 
 def test_the_same_file_does_not_differ(compare: Callable[[Path], str], reference: Path, tmp_path: Path) -> None:
@@ -93,3 +97,95 @@ def test_one_byte_of_the_media_is_found(
 def test_a_truncated_file_is_found(compare: Callable[[Path], str], reference: Path, tmp_path: Path, length: int) -> None:
     (stored := tmp_path / "stored.mp4").write_bytes(reference.read_bytes()[:length])
     assert compare(stored) != ""
+
+
+BEGIN = datetime(2026, 3, 1, tzinfo=UTC)
+
+
+def mux_call(folder: Path, *encoding: str) -> Path:
+    """Mux 6 seconds of audio and 4 of screen, encoded once more with the options `encoding`, if any."""
+    audio, screen, made = (folder / name for name in ("audio.mp3", "screen.mp4", "made.mp4"))
+    make_audio(audio, BEGIN, 6)
+    make_screen(made if encoding else screen, BEGIN, 4)
+    if encoding:
+        run_ffmpeg("-i", made, *ENCODE, *encoding, *FAST, screen)
+    engine = MediaEngine(tested_tools(), Runner(), tolerance=0.0, slice_ms=700, audio_codec="copy")
+    inputs = [MediaInput(screen, screen.name, BEGIN + timedelta(seconds=1))]
+    return engine.mux(MediaInput(audio, audio.name, BEGIN), inputs, folder).path
+
+
+class TestIndex:
+    """A changed byte in the index of a muxed file."""
+
+    @pytest.fixture(scope="class")
+    def muxed(self, tmp_path_factory: pytest.TempPathFactory) -> Path:
+        return mux_call(tmp_path_factory.mktemp("muxed"))
+
+    @pytest.mark.parametrize("track", [0, 1])
+    @pytest.mark.parametrize(
+        ("kind", "place"),
+        [
+            *(("tkhd", at) for at in (3, 23, 31, 37, 41, 43, 59, 75, 79, 80, 84)),
+            *(("elst", at) for at in (14, 22, 25)),
+            *(("mvhd", at) for at in (27, 30, 39, 72)),
+            *(("mdhd", at) for at in (22, 30)),
+            *(("stsd", at) for at in (27, 40, 41)),
+            *(("dref", at) for at in (7, 19)),
+            *(("hdlr", at) for at in (11, 24)),
+            *(("ftyp", at) for at in (0, 7, 9)),
+            *(("stts", 10), ("stts", 14), ("stsc", 14), ("stsz", 14), ("stco", 14), ("stss", 11), ("stco", -2)),
+        ],
+    )
+    def test_each_changed_byte_is_found(self, muxed: Path, tmp_path: Path, kind: str, place: int, track: int) -> None:
+        content = bytearray(muxed.read_bytes())
+        begin = content.find(kind.encode(), content.find(b"trak", content.find(b"trak") + 4) if track else 0)
+        if begin < 0:
+            pytest.skip("this track has no such box")
+        content[begin + 4 + place if place >= 0 else begin + place + 4] ^= 0x04
+        (stored := tmp_path / "stored.mp4").write_bytes(content)
+        found = compare_muxed(stored, muxed, tmp_path, tested_tools(), Runner())
+        assert found.differences and found.proves_damage, found
+
+    def test_times_of_creation_and_a_shift_of_all_offsets_are_no_difference(self, muxed: Path, tmp_path: Path) -> None:
+        content = bytearray(muxed.read_bytes())
+        for kind in (b"mvhd", b"tkhd", b"mdhd"):
+            at = content.index(kind) + 8
+            content[at : at + 16] = bytes(16)
+        (stored := tmp_path / "stored.mp4").write_bytes(content)
+        assert compare_indexes(stored, muxed) == []
+        shifted = tmp_path / "shifted.mp4"
+        at = content.index(b"mdat") - 4
+        shifted.write_bytes(_shift_offsets(content[:at]) + (8).to_bytes(4, "big") + b"free" + content[at:])
+        assert compare_muxed(shifted, muxed, tmp_path, tested_tools(), Runner()).differences == ()
+
+    def test_times_that_were_rounded_differently_are_no_difference(self, muxed: Path, tmp_path: Path) -> None:
+        content = bytearray(muxed.read_bytes())
+        for kind, place in ((b"mvhd", 31), (b"tkhd", 35), (b"mdhd", 31), (b"elst", 15), (b"stts", 15)):
+            content[content.index(kind) + 4 + place] ^= 1
+        (stored := tmp_path / "stored.mp4").write_bytes(content)
+        assert compare_muxed(stored, muxed, tmp_path, tested_tools(), Runner()).differences == ()
+
+    def test_a_file_of_another_program_is_compared_by_what_it_shows(self, muxed: Path, tmp_path: Path) -> None:
+        stored = tmp_path / "stored.mp4"
+        for options in ((), ("-bitexact",)):
+            run_ffmpeg("-i", muxed, "-c:v", "copy", "-c:a", "aac", *options, *FAST, stored)
+            assert compare_indexes(stored, muxed) == []
+
+    @pytest.mark.parametrize("options", [("-crf", "30"), ("-g", "7")])
+    def test_the_same_frames_by_another_build_are_no_difference(
+        self, muxed: Path, tmp_path: Path, options: tuple[str, ...]
+    ) -> None:
+        """Sizes, sync samples and the description of the video are those of another encoder."""
+        (folder := tmp_path / "other").mkdir()
+        stored = mux_call(folder, *options)
+        assert compare_indexes(stored, muxed) == []
+
+
+def _shift_offsets(index: bytearray) -> bytearray:
+    at = index.find(b"stco")
+    while at >= 0:
+        count = int.from_bytes(index[at + 8 : at + 12], "big")
+        for place in range(at + 12, at + 12 + 4 * count, 4):
+            index[place : place + 4] = (int.from_bytes(index[place : place + 4], "big") + 8).to_bytes(4, "big")
+        at = index.find(b"stco", at + 4)
+    return index

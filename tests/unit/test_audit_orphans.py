@@ -13,7 +13,7 @@ import pytest
 from muxer.audit.call_rules import CallVerdict
 from muxer.audit.findings import FindingKind
 from muxer.audit.ledger import AuditLedger
-from muxer.audit.orphans import FILES_AT_A_TIME, OrphanSearch
+from muxer.audit.orphans import FILES_AT_A_TIME, OrphanSearch, recording_of_name
 from muxer.audit.pace import Pace
 from muxer.errors import RequestRejected
 from muxer.gir.models import ScreenRecording
@@ -32,7 +32,14 @@ def name_of(number: int) -> str:
 class FakeSite:
     """RWS and a storage with one folder. The metadata of each call name its file, but those of `orphans`."""
 
-    def __init__(self, orphans: Sequence[int] = (), refused: Sequence[int] = (), modified: float = LONG_AGO) -> None:
+    def __init__(
+        self,
+        orphans: Sequence[int] = (),
+        refused: Sequence[int] = (),
+        modified: float = LONG_AGO,
+        unknown: Sequence[int] = (),
+    ) -> None:
+        self._unknown = unknown
         self._orphans, self._refused, self._modified = orphans, refused, modified
         self.asked: list[list[str]] = []
         self.asked_singly: list[str] = []
@@ -59,6 +66,9 @@ class FakeSite:
         for one in refused:
             skip(one, RequestRejected("refused"))
         return {one: self._recording(one) for one in ids if one not in refused}
+
+    def fetch_call_recording(self, recording: str) -> object | None:
+        return None if int(recording[-3:]) in self._unknown else object()
 
     def _recording(self, recording: str) -> ScreenRecording:
         number = int(recording[-3:])
@@ -112,6 +122,22 @@ def test_each_orphan_is_confirmed_by_its_own_recording(ledger: AuditLedger, tmp_
     assert found_by(ledger) == [(FindingKind.ORPHAN, name_of(one)) for one in (7, COUNT - 1)]
 
 
+def test_an_orphan_is_that_of_its_recording_and_says_why_it_is_kept(ledger: AuditLedger, tmp_path: Path) -> None:
+    """Files of recordings that RWS does not know are never deleted: their finding says so."""
+    list(create_search(FakeSite(orphans=[7, 8], unknown=[8]), ledger, tmp_path).record_orphans())
+    [known, unknown] = [finding for finding, _ in ledger.read_findings()]
+    if not known.recording:
+        known, unknown = unknown, known
+    assert known.recording == "call-007" and "RWS" not in known.detail
+    assert unknown.recording == "" and "delete it in the storage yourself" in unknown.detail
+    site = FakeSite(orphans=[7, 8], unknown=[8])
+    assert [found for _, found in create_search(site, ledger, tmp_path).list_found()] == [known, unknown]
+
+
+def test_a_name_with_a_line_break_is_one_of_a_muxed_file() -> None:
+    assert recording_of_name(f"a\nb_{'a' * 20}_muxed.mp4") == "a\nb"
+
+
 def test_a_young_orphan_is_asked_for_once_more_at_the_end(ledger: AuditLedger, tmp_path: Path) -> None:
     site = FakeSite(orphans=[7], modified=NOW - 10)
     assert len(list(create_search(site, ledger, tmp_path).record_orphans())) == len(site.asked) == 3
@@ -143,5 +169,5 @@ def test_orphans_that_were_found_are_listed_without_rws(ledger: AuditLedger, tmp
     list(create_search(FakeSite(orphans=[7]), ledger, tmp_path).record_orphans())
     site = FakeSite(orphans=[7, 8])
     [(orphan, finding)] = create_search(site, ledger, tmp_path).list_found()
-    assert orphan.finding == finding and finding.file == f"http://dav/screens/{name_of(7)}"
+    assert orphan.is_unchanged(finding) and finding.file == f"http://dav/screens/{name_of(7)}"
     assert site.asked == [] and site.asked_singly == []

@@ -34,6 +34,7 @@ id3.org, APEv2, Lyrics3, Xing/LAME     tags and descriptions between MP3 frames
 
 from muxer.media.mp4.avc import AvcConfig, AvcError
 from muxer.media.mp4.boxes import BoxError
+from muxer.media.mp4.index_comparison import compare_indexes
 from muxer.media.mp4.mp3 import Mp3File, describe_samples, read_mp3
 from muxer.media.mp4.ordering import is_increasing, sorted_copy
 from muxer.media.mp4.orientation import UPRIGHT, Orientation, printed_numbers, read_orientation
@@ -63,6 +64,7 @@ __all__ = [
     "Orientation",
     "SampleTable",
     "Track",
+    "compare_indexes",
     "decoding_times",
     "describe_samples",
     "find_idr_samples",

@@ -126,6 +126,15 @@ def starts_with_index(path: Path) -> bool:
         return next(kinds, b"") == b"moov"
 
 
+def read_index_boxes(path: Path) -> list[tuple[bytes, bytes]]:
+    """Return kind and content of the boxes ftyp, if it is the first one, and moov. Raises BoxError, MediaError."""
+    with path.open("rb") as file:
+        kind, position, skip, size = next(_top_boxes(file), (b"", 0, 0, 0))
+        file.seek(position + skip)
+        first = [(kind, file.read(size - skip))] if kind == b"ftyp" and size < MAX_INDEX_BYTES else []
+        return [*first, (b"moov", _read_index(file)[0])]
+
+
 def _top_boxes(file: BinaryIO) -> Iterator[tuple[bytes, int, int, int]]:
     """Yield kind, position, header length and size of the boxes that are not in others."""
     end, position = file.seek(0, 2), 0
