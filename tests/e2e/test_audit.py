@@ -254,11 +254,22 @@ class TestDamageOfASource:
         assert (finding["kind"], finding["file"]) == ("source_damaged", path.name), finding
         assert len(finding["detail"]) < 300 and "0x" not in finding["detail"]
 
+    def test_a_repair_decodes_the_sources_first(self, clear_lab: Lab, call: AddedCall, tmp_path: Path) -> None:
+        path, source = muxed_path(clear_lab, muxed_entries(clear_lab, call.id)[0]["mediaId"]), screen_file(clear_lab, call)
+        flip_byte(path, path.read_bytes().index(b"mdat") + 4)
+        arguments = ("--deep", "--query", "startTime=0", "--state", str(tmp_path / "state"))
+        config = write_config(clear_lab)
+        assert kinds_of(run_audit(config, *arguments, code=4)) == {("damaged", call.id)}
+        flip_byte(source, read_tracks(source)[0].offsets[5])
+        [finding] = run_audit(config, *arguments, "--repair", "--yes", code=4)["list"]
+        assert "a source is damaged" in finding["repair"] and source.name in finding["repair"]
+        assert path.exists()
+
     def test_an_audio_file_that_cannot_be_decoded(self, clear_lab: Lab, call: AddedCall) -> None:
         path = clear_lab.site.media.folder / "calls" / call.audio_id
         content = bytearray(path.read_bytes())
-        begin = len(content) // 2
-        content[begin : begin + 400] = bytes(byte ^ 0xFF for byte in content[begin : begin + 400])
+        part = slice(len(content) // 4, 3 * len(content) // 4)
+        content[part] = bytes(byte ^ 0xFF for byte in content[part])
         path.write_bytes(content)
         finding = self.audit_and_repair(clear_lab, call)
         assert (finding["kind"], finding["file"]) == ("source_damaged", call.audio_id), finding

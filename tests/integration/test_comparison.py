@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from lab.media import make_audio, make_screen
-from muxer.media.comparison import compare_muxed
+from muxer.errors import ToolError
+from muxer.media.comparison import MAX_ERROR_LENGTH, compare_muxed, describe_error
 from muxer.media.engine import MediaEngine, MediaInput
 from muxer.media.mp4 import compare_indexes
 from muxer.system.process import Runner
@@ -189,3 +190,9 @@ def _shift_offsets(index: bytearray) -> bytearray:
             index[place : place + 4] = (int.from_bytes(index[place : place + 4], "big") + 8).to_bytes(4, "big")
         at = index.find(b"stco", at + 4)
     return index
+
+
+def test_errors_are_short_and_the_same_in_each_run(tmp_path: Path) -> None:
+    text = f"[h264 @ 0x55d0c0ffee00] {tmp_path}/stored.mp4: {'x' * 300}\nmore"
+    shown = describe_error(ToolError(text), tmp_path)
+    assert shown.startswith("[h264] stored.mp4: xxx") and len(shown) == MAX_ERROR_LENGTH and "more" not in shown

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from muxer.audit.call_rules import CallVerdict, Look, SiteRules, find_wrong_recipients, judge_call, wanted_looks
+from muxer.audit.call_rules import CallVerdict, Look, SiteRules, count_sizes, find_wrong_recipients, judge_call, wanted_looks
 from muxer.audit.findings import TEXTS, Finding, FindingKind
 from muxer.gir.labels import LABEL
 from muxer.gir.models import CallRecording, ScreenRecording, format_time
@@ -224,3 +225,33 @@ def test_metadata_without_a_length_contradict_no_file_with_content(size: Any, le
 
 def test_every_kind_has_its_texts() -> None:
     assert set(TEXTS) == set(FindingKind)
+
+
+@pytest.mark.parametrize(
+    ("length", "true_sizes", "found"),
+    [
+        (SIZE, {"call", "screen"}, []),
+        (SIZE - 1, {"call", "screen"}, ["source_damaged"]),
+        (SIZE - 1, {"call"}, []),
+        (SIZE + 1, {"call", "screen"}, []),
+        (0, set(), ["source_damaged"]),
+    ],
+)
+def test_a_short_source_is_damaged_where_metadata_state_true_sizes(
+    length: int, true_sizes: set[str], found: list[str]
+) -> None:
+    looks = {"screen": Look(True, ObjectInfo(length))}
+    rules = SiteRules(NOW - timedelta(hours=12), true_sizes=frozenset(true_sizes))
+    assert kinds(judge([SCREEN, MUXED], looks=looks, rules=rules)) == found
+    # While the muxer still waits for it, it is no finding.
+    assert kinds(judge([SCREEN, MUXED], looks=looks, rules=replace(rules, pending_after=START))) == []
+
+
+@pytest.mark.parametrize(("lengths", "balance"), [((SIZE, SIZE), 2), ((SIZE, SIZE - 1), 0), ((1, 2), -2), ((SIZE, 0), 1)])
+def test_sizes_are_true_when_most_files_have_them(lengths: tuple[int, int], balance: int) -> None:
+    screens = (SCREEN, media("second", "video/mp4"))
+    call = CallRecording.from_json({"id": "call", "region": "r", "mediaFiles": [media("audio", "audio/mp3")]})
+    recording = ScreenRecording.from_json({"id": "call", "region": "r", "mediaFiles": list(screens)})
+    selection = select_targets(call, recording, delete_superseded=True, label=True)
+    looks = {name: Look(True, ObjectInfo(length)) for name, length in zip(("screen", "second"), lengths, strict=True)}
+    assert count_sizes(selection, looks)["screen"] == balance
