@@ -22,10 +22,13 @@ def ignore_hangup() -> None:
 def handle_signals(stop: threading.Event) -> None:
     """Set `stop` at the first signal, and end the process at once at the second."""
 
+    received = threading.Event()
+
     def set_stop(_number: int, _frame: object) -> None:
-        if stop.is_set():
+        if received.is_set():
             os._exit(EXIT_KILLED)
-        stop.set()
+        received.set()
+        stop.set()  # may be set already: a migration that is complete stops by itself
 
     for name in ("SIGTERM", "SIGINT", "SIGBREAK"):
         if hasattr(signal, name):

@@ -355,6 +355,7 @@ def test_a_superseded_file_is_found_and_deleted(lab: Lab) -> None:
     assert fewest not in stored_muxed(lab)
 
 
+@pytest.mark.long
 def test_a_file_that_is_encrypted_for_a_stranger_is_found(
     lab: Lab, config: Path, calls: list[AddedCall], tmp_path: Path
 ) -> None:

@@ -21,6 +21,7 @@ import pytest
 from muxer.config.keystore import CREDENTIAL_NAME, KEY_FILE, KEYSTORE_FILE, open_keystore
 from muxer.config.schema import all_options
 from tests.support.daemon import PACKAGE, PYTHON
+from tests.support.tiers import spread_variants
 
 TIMEOUT_SECONDS = 30
 HTCC, RCS, WEBDAV, S3 = ("htcc", "password"), ("rcs", "password"), ("webdav", "password"), ("s3", "secret_access_key")
@@ -118,7 +119,7 @@ def copy_package(target: Path) -> Path:
     return Path(shutil.copytree(PACKAGE, target, ignore=shutil.ignore_patterns(".*", "*.log*", "*.cfg", "*.keystore*")))
 
 
-@pytest.fixture(params=["installed", "source"])
+@pytest.fixture(params=spread_variants(["source", "installed"], 2))
 def site(request: pytest.FixtureRequest, tmp_path: Path) -> ProgramCopy:
     """Return both layouts: the script inside the package's folder, run there; and next to it, run there."""
     package = copy_package(tmp_path / "site" / "muxer")
@@ -244,7 +245,7 @@ def test_three_more_wrong_repetitions_end_the_program(stored: ProgramCopy) -> No
 
 
 @pytest.mark.parametrize("key", ["\x03", "\x04"], ids=["Ctrl-C", "Ctrl-D"])
-@pytest.mark.parametrize("at", [0, 1, 2])
+@pytest.mark.parametrize("at", spread_variants([0, 1, 2], 2))
 def test_interrupt_at_prompt_changes_nothing(stored: ProgramCopy, at: int, key: str) -> None:
     with ProgramTerminal(stored) as terminal:
         if at:

@@ -43,6 +43,7 @@ def run_command(config: Path, encoding: dict[str, str], name: str, *arguments: s
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, timeout=TIMEOUT_SECONDS, check=False)
 
 
+@pytest.mark.long
 def test_migration_and_commands_escape_what_the_encoding_lacks(lab: Lab) -> None:
     config, log = write_config(lab, advanced__call_recording_query_string="startTime=0", advanced__incomplete_after="0")
     done = run_muxer(config, env=ASCII)

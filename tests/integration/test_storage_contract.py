@@ -34,7 +34,7 @@ def store(running: RealStore) -> Iterator[RealStore]:
         running.create_storage().delete_file(running.location_of(name))
 
 
-@pytest.mark.parametrize("name", spread_variants(FILE_NAMES, 4))
+@pytest.mark.parametrize("name", spread_variants(FILE_NAMES, 8))
 def test_a_file_of_any_name_is_stored_described_fetched_and_deleted(store: RealStore, tmp_path: Path, name: str) -> None:
     source, target, storage, location = (
         tmp_path / "source",

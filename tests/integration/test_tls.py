@@ -288,14 +288,14 @@ BAD_CHAINS = {
 }
 
 
-@pytest.mark.parametrize("name", spread_variants(BAD_CHAINS, 2))
+@pytest.mark.parametrize("name", spread_variants(BAD_CHAINS, 3))
 def test_a_bad_certificate_is_refused_before_the_password_is_sent(
     client: Client, serve: Serve, bundle: Bundle, pki: CertificateSet, backend: MediaServer, name: str
 ) -> None:
     assert_refused(client, bundle(pki.root), serve(*bad_chain(name, pki)).url, backend, BAD_CHAINS[name])
 
 
-@pytest.mark.parametrize("name", spread_variants(BAD_CHAINS, 2))
+@pytest.mark.parametrize("name", spread_variants(BAD_CHAINS, 3))
 def test_false_disables_all_checks(client: Client, serve: Serve, pki: CertificateSet, name: str) -> None:
     assert_accepted(client, False, serve(*bad_chain(name, pki)).url)
 

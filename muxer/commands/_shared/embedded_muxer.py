@@ -120,7 +120,7 @@ def _handle_signals(stop: threading.Event) -> list[int]:
 
     def receive_signal(number: int, _frame: object) -> None:
         received.append(number)
-        if stop.is_set():
+        if len(received) > 1:
             os._exit(128 + number)
         stop.set()
 
