@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -107,6 +108,7 @@ class Auditor:
         self._rules = SiteRules(datetime.now(UTC))
         # By kind of sources: how many have the size in their metadata, less those that have another one.
         self._sizes: Counter[str] = Counter()
+        self._sizes_lock = threading.Lock()
 
     def audit_calls(self) -> Iterator[None]:
         """Audit everything that was not audited yet. Yields after each part, which is recorded then.
@@ -192,7 +194,8 @@ class Auditor:
         seen = [self._look_at_call(call, screens.get(call.id), unread.get(call.id, "")) for call in calls]
         # Which sizes are true is known better after all files of a part.
         for one in seen:
-            self._sizes.update(count_sizes(one.selection, one.looks))
+            with self._sizes_lock:
+                self._sizes.update(count_sizes(one.selection, one.looks))
         return [self._confirm_findings(self._judge(one)) for one in seen]
 
     def _confirm_findings(self, audited: AuditedCall) -> AuditedCall:
@@ -238,7 +241,8 @@ class Auditor:
         if seen.unread:
             text = f"its screen recording cannot be read: {seen.unread}"
             return AuditedCall(call, seen.selection, False, CallVerdict((_unchecked(call, text),)))
-        rules = replace(self._rules, true_sizes=frozenset(kind for kind, count in self._sizes.items() if count > 0))
+        with self._sizes_lock:
+            rules = replace(self._rules, true_sizes=frozenset(kind for kind, count in self._sizes.items() if count > 0))
         verdict = judge_call(call, seen.selection, seen.looks, seen.envelopes, rules)
         results = () if screen is None else screen.muxed_files
         return AuditedCall(call, seen.selection, bool(screen and screen.screen_files), verdict, results)
