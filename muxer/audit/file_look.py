@@ -18,7 +18,7 @@ from muxer.storage.base import MediaLocation, parse_descriptor
 def is_of_one_file(error: MuxerError, service: str) -> bool:
     """Whether an error may be that of a file, although several in a row count as an outage.
 
-    RCS answers with an internal error for a file that it cannot decrypt. After the loss of a key there are many, and an
+    RCS responds with an internal error for a file that it cannot decrypt. After the loss of a key there are many, and an
     audit must be able to end.
     """
     return service == RCS and isinstance(error, ServiceFailed)

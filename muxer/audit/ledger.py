@@ -160,7 +160,7 @@ class AuditLedger:
         with self._transaction():
             self._add_findings(findings)
 
-    def record_answers(self, names: Iterable[str], findings: Iterable[Finding]) -> None:
+    def record_checked_names(self, names: Iterable[str], findings: Iterable[Finding]) -> None:
         """Record further names that metadata give, and the findings about files without."""
         with self._transaction():
             self._add_names(names)

@@ -110,7 +110,7 @@ class _OrphanList:
             yield Orphan(self._folder.sibling(stored.name), stored)
 
 
-def _unanswered(orphan: Orphan, error: Exception) -> Finding:
+def _unread_file(orphan: Orphan, error: Exception) -> Finding:
     return Finding(FindingKind.UNCHECKED, "", orphan.place, f"whether metadata name it is unknown: {error}")
 
 
@@ -195,13 +195,13 @@ class OrphanSearch:
         except MuxerError as error:
             if self._services.circuit_breaker.is_open(RWS):
                 raise
-            self._ledger.add_findings(_unanswered(one, error) for one in part)
+            self._ledger.add_findings(_unread_file(one, error) for one in part)
             return
         named = {name for screen in screens.values() for media in screen.media for name in media.known_names}
         found: list[Finding] = []
         for one in part:
             if (failure := unread.get(recording_of_name(one.stored.name) or "")) is not None:
-                found.append(_unanswered(one, failure))
+                found.append(_unread_file(one, failure))
             elif one.stored.name in named:
                 continue
             elif self._is_young(one):
@@ -210,7 +210,7 @@ class OrphanSearch:
                 found.append(finding)
             else:
                 named.add(one.stored.name)
-        self._ledger.record_answers(named, found)
+        self._ledger.record_checked_names(named, found)
 
     def _fetch_screens(self, recordings: Sequence[str]) -> tuple[dict[str, ScreenRecording], dict[str, Exception]]:
         """Return the screen recordings that exist, and the errors of those that RWS fails for."""
@@ -260,7 +260,7 @@ class OrphanSearch:
         except MuxerError as error:
             if self._services.circuit_breaker.is_open(RWS):
                 raise
-            return _unanswered(orphan, error)
+            return _unread_file(orphan, error)
 
     def is_named(self, name: str) -> bool:
         """Whether metadata name a file of this name, or may do so: the recording of some names cannot be known."""

@@ -12,7 +12,8 @@ from typing import Any
 from muxer.commands._shared.common import create_parser, exit_code_of, load_configuration, show_json, show_table
 from muxer.config import LoadedConfig, types
 from muxer.config.load import DEFAULT, KEYSTORE_UNUSABLE_TEXT, default_value
-from muxer.config.schema import Config, Option, all_options
+from muxer.config.option import Option
+from muxer.config.schema import Config, all_options
 from muxer.system.masking import URL_CREDENTIALS
 
 MASKED_TEXT = "********"

@@ -12,8 +12,9 @@ from muxer.config import fleet_options, monitoring_address
 from muxer.config.file import GivenOption, did_you_mean, read_file
 from muxer.config.keystore import open_keystore
 from muxer.config.odd_values import describe_oddity
+from muxer.config.option import Option
 from muxer.config.query_string import DISABLED, KNOWN_PARAMETERS, parameter_names, repair_extra_query
-from muxer.config.schema import FILE_OUTPUT, SECTIONS, AdvancedOptions, Config, Option, all_options
+from muxer.config.schema import FILE_OUTPUT, SECTIONS, AdvancedOptions, Config, all_options
 from muxer.errors import ConfigError, Problem
 from muxer.system.masking import URL_CREDENTIALS
 

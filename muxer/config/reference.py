@@ -6,7 +6,8 @@ import sys
 from collections.abc import Iterator
 from itertools import groupby
 
-from muxer.config.schema import SECTIONS, Option, all_options
+from muxer.config.option import Option
+from muxer.config.schema import SECTIONS, all_options
 
 _SAMPLE_HEADER = """\
 # Configuration of the Recording Muxer. Copy this file to muxer.cfg, and set the required options of [htcc].

@@ -1,7 +1,7 @@
 """Every option of muxer.cfg: its name, type, default, meaning and origin, in one place.
 
 Each section is a frozen dataclass whose fields carry their own description. The loader uses it; ``muxer.cfg.sample`` and the
-option reference are generated from it. Origin "guide" is the Genesys deployment guide, "ours" is our decision.
+option reference are generated from it.
 """
 
 from __future__ import annotations
@@ -11,40 +11,13 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from muxer.config import fleet_options, types
+from muxer.config.option import Option, guide_option, own_option
 from muxer.config.programs import ProgramPath
 from muxer.system.allowed_hours import AllowedHours
-
-
-@dataclass(frozen=True)
-class Option:
-    """The description of one option. `default` is the text that an empty value stands for."""
-
-    parse: types.ValueType
-    default: str
-    doc: str
-    origin: str
-    required: bool = False
-    env: str | None = None
-    secret: bool = False
-    aliases: tuple[str, ...] = ()
-    command_line: bool = False
-
-
-def _create_field(
-    origin: str, parse: types.ValueType, default: str, doc: str, value: Any = dataclasses.MISSING, **details: Any
-) -> Any:
-    """Create a dataclass field with the description of an option. `value` is the default of the field."""
-    option = Option(parse, default, doc, origin, **details)
-    return dataclasses.field(default=value, metadata={"option": option}, repr=not option.secret)
-
-
-guide_option, own_option = partial(_create_field, "guide"), partial(_create_field, "ours")
-
 
 # Values of [logfile] output.
 FILE_OUTPUT, STDERR_OUTPUT, JOURNALD_OUTPUT, SYSLOG_OUTPUT, EVENTLOG_OUTPUT = LOG_OUTPUTS = (

@@ -77,7 +77,7 @@ class MuxerCollector(Collector):
             window = config.processing.window_past * 60
             yield gauge_metric("muxer_window_seconds", "How far back the window of the polls starts.", window)
         known = (RWS,) if sources.is_rcs_unused else (RWS, RCS)
-        yield from service_metrics(known_services(sources), known, sources.circuit_breaker.begun)
+        yield from service_metrics(known_services(sources), known, sources.circuit_breaker.outage_count)
         yield deviation_metric(sources.deviations.kind_counts)
         yield from journal_metrics(history.read_counts(sources.journal), sources.is_journal_kept())
         yield from disk_metrics(measured_space(sources.disk), sources.disk.has_room())

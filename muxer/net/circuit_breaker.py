@@ -83,7 +83,7 @@ class CircuitBreaker:
         # By service: until when (`time.monotonic`) no request is sent, and the authentication failure that is the reason.
         self._login_backoffs: dict[str, tuple[float, AuthenticationFailed]] = {}
         # The number of outages so far.
-        self.begun = 0
+        self.outage_count = 0
 
     @contextmanager
     def call(self, service: str, *, login_backoff: bool = True, is_public: bool = False) -> Iterator[None]:
@@ -238,7 +238,7 @@ class CircuitBreaker:
                 return
             if is_begin:
                 state.since, state.trials = time.monotonic(), 0
-                self.begun += 1
+                self.outage_count += 1
             cause = error.code, error.advice
             if cause in state.logged:
                 return

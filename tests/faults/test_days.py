@@ -7,7 +7,6 @@ the daemon, its threads, the journal, the temporary folder, the log. ``FAULTS_PO
 from __future__ import annotations
 
 import gc
-import logging
 import os
 import sqlite3
 import sys
@@ -36,6 +35,7 @@ from muxer.pipeline.services import Services
 from muxer.scheduling.executor import ThreadExecutor
 from tests.support.calls import write_config
 from tests.support.in_process_site import SWITCHES, GeneratedRecordings, create_daemon, recording_number
+from tests.support.log_handlers import restored_log_handlers
 
 Make = Callable[..., Lab]
 POLL_COUNT = int(os.environ.get("FAULTS_POLLS", "2600"))
@@ -204,16 +204,8 @@ class SimulatedWeeks:
 @pytest.fixture
 def a_log() -> Iterator[None]:
     """Start the log of the muxer, and end it after the test."""
-    root, own = logging.getLogger(), logging.getLogger("muxer")
-    handlers, levels = list(root.handlers), (root.level, own.level)
-    root.handlers.clear()
-    yield
-    for handler in list(root.handlers):
-        root.removeHandler(handler)
-        handler.close()
-    root.handlers[:] = handlers
-    root.setLevel(levels[0])
-    own.setLevel(levels[1])
+    with restored_log_handlers():
+        yield
 
 
 @pytest.mark.long

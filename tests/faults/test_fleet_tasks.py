@@ -215,15 +215,15 @@ def test_storage_outage_uses_no_attempts(lab: Lab, copies: RecordingCopies, vhos
         lab.store.fail_next("dav", "GET", "/", 503, times=10**6)
         copies.add_copies(12)
         wait_until(lambda: crew.worker_lines("WebDAV"), TIMEOUT_SECONDS, "the outage", crew.log)
-        polls, begun = len(crew.poller_lines("poll done")), time.monotonic()
+        polls, started = len(crew.poller_lines("poll done")), time.monotonic()
         wait_until(lambda: len(crew.poller_lines("poll done")) > polls + 4, TIMEOUT_SECONDS, "more polls", crew.log)
         burnt = len(crew.worker_lines("attempt failed"))
-        intervals = (time.monotonic() - begun) / SHORT_DELAYS["muxer.fleet.worker.RECOVERY_INTERVAL"]
+        intervals = (time.monotonic() - started) / SHORT_DELAYS["muxer.fleet.worker.RECOVERY_INTERVAL"]
         lab.store._failures.clear()
         wait_for_all(copies, crew)
         assert crew.run_json("failed") == []
         # The outage is logged, and not each task that waits for its end.
-        assert not crew.worker_lines("not begun")
+        assert not crew.worker_lines("not started")
     # Three failures in a row open the circuit of each worker; after that, one task in each interval probes the service.
     assert burnt <= 2 * 3 + 2 * intervals
 

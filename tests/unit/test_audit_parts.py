@@ -168,7 +168,7 @@ class TestLedger:
         doubtful = (("file", frozenset({b"\x01\x02"})),)
         verdict = CallVerdict((self.FINDING,), 2, 1, doubtful, frozenset({frozenset({b"\x03"})}))
         ledger.record_calls([("call", 7200.0, True, verdict), ("other", 7300.0, False, CallVerdict())], ["folder"], ["name"])
-        ledger.record_answers(["asked"], [self.FINDING])
+        ledger.record_checked_names(["asked"], [self.FINDING])
         ledger.close()
         ledger = AuditLedger(path, self.REQUEST)
         assert [ledger.read_fact(name, 0) for name in ("calls", "with_screens", "files", "pending")] == [2, 1, 2, 1]

@@ -179,7 +179,7 @@ def test_a_changed_cause_of_an_outage_is_logged_once_and_shown(caplog: pytest.Lo
         "RWS is still unavailable, for another reason; recordings that need it are paused until the cause is corrected",
     ]
     assert breaker.open_circuits()["RWS"][1].startswith("MUX-213 Forbidden: 403")
-    assert breaker.begun == 1
+    assert breaker.outage_count == 1
 
 
 def test_the_success_of_a_public_request_does_not_show_that_a_service_works() -> None:

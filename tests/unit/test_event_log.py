@@ -14,22 +14,15 @@ import pytest
 from muxer.config.schema import LogfileOptions
 from muxer.log import setup
 from muxer.log.outputs import find_output_problem
+from tests.support.log_handlers import restored_log_handlers
 
 log = logging.getLogger("muxer.test")
 
 
 @pytest.fixture
 def clean_root() -> Iterator[None]:
-    root, own = logging.getLogger(), logging.getLogger("muxer")
-    handlers, levels = list(root.handlers), (root.level, own.level)
-    root.handlers.clear()
-    yield
-    for handler in list(root.handlers):
-        root.removeHandler(handler)
-        handler.close()
-    root.handlers[:] = handlers
-    root.setLevel(levels[0])
-    own.setLevel(levels[1])
+    with restored_log_handlers():
+        yield
 
 
 def options_for(output: str) -> LogfileOptions:

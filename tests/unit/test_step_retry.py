@@ -207,7 +207,7 @@ def test_requests_that_fail_at_random_are_not_an_outage() -> None:
     breaker = CircuitBreaker()
     for _ in range(50):
         Repeater(breaker, InstantStop())("fetch", FlakyRequest(breaker, unavailable_error, times=2))
-    assert breaker.begun == 0
+    assert breaker.outage_count == 0
 
 
 def test_a_service_that_others_use_meanwhile_is_not_declared_unavailable() -> None:
