@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
 
 from lab.dav import ExternalDav
@@ -35,6 +36,8 @@ class PipelineBench:
     requests: dict[str, int] = field(default_factory=dict)
     lab_cpu: float = 0.0
     cpu: dict[str, list[float]] = field(default_factory=lambda: {"muxer": [], "bare": []})
+    # The share of the time of all cores in which they had nothing to do.
+    idle: dict[str, list[float]] = field(default_factory=lambda: {"muxer": [], "bare": []})
 
     def run_muxer(self) -> float:
         """Run a migration over new calls. Returns the seconds from the start of the process to its end."""
@@ -45,7 +48,8 @@ class PipelineBench:
         self.lab.forget_requests()
         cpu, log = self.lab.fetch_cpu_seconds(), self.dav.root.parent / "access.log"
         before, started, used = _count_lines(log), time.time(), _children_cpu_seconds()
-        done = run_muxer(config, seconds=RUN_SECONDS)
+        with self._idle_share("muxer"):
+            done = run_muxer(config, seconds=RUN_SECONDS)
         taken = time.time() - started
         self.cpu["muxer"].append(_children_cpu_seconds() - used)
         if done.process.returncode or f" {len(added)} files muxed" not in done.out:
@@ -61,9 +65,17 @@ class PipelineBench:
         added = self.lab.add_calls(self.calls)
         with TemporaryDirectory(dir=self.lab.folder) as folder, ThreadPoolExecutor(self.workers) as pool:
             used = _children_cpu_seconds()
-            taken = time_action(lambda: list(pool.map(lambda one: self._transfer_bare(one, Path(folder)), added)))
+            with self._idle_share("bare"):
+                taken = time_action(lambda: list(pool.map(lambda one: self._transfer_bare(one, Path(folder)), added)))
             self.cpu["bare"].append(_children_cpu_seconds() - used)
             return taken
+
+    @contextmanager
+    def _idle_share(self, way: str) -> Iterator[None]:
+        before = _core_seconds()
+        yield
+        total, idle = (after - earlier for after, earlier in zip(_core_seconds(), before, strict=True))
+        self.idle[way].append(idle / max(total, 1))
 
     def _transfer_bare(self, call: AddedRecording, folder: Path) -> None:
         audio, out = folder / call.audio, folder / f"{call.id}_out.mp4"
@@ -81,6 +93,12 @@ def _children_cpu_seconds() -> float:
     """Return the processor seconds of all programs that have ended so far."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
+
+
+def _core_seconds() -> tuple[int, int]:
+    """Return the time of all cores, and how much of it they were idle or waited for a disk (Linux, in ticks)."""
+    user, nice, system, idle, iowait, *rest = map(int, Path("/proc/stat").read_text().splitlines()[0].split()[1:9])
+    return user + nice + system + idle + iowait + sum(rest), idle + iowait
 
 
 def _count_lines(path: Path) -> int:
@@ -108,6 +126,10 @@ def measure(setting: BenchSetting) -> Iterator[Figure]:
         yield ratio_figure(f"{name}: whole run / bare", taken["muxer"], taken["bare"], at_most=1.5)
         yield ratio_figure(f"{name}: from the first RWS request on / bare", working, taken["bare"], at_most=1.3)
         yield ratio_figure(f"{name}: processor time / bare", bench.cpu["muxer"], bench.cpu["bare"])
+        busy = [whole * (1 - idle) for whole, idle in zip(taken["muxer"], bench.idle["muxer"], strict=True)]
+        for way, shares in bench.idle.items():
+            yield Figure(f"{name}: idle share of the cores, {way}", median(shares), "", min(shares), max(shares))
+        yield ratio_figure(f"{name}: whole run / bare, if its cores were never idle", busy, taken["bare"])
         requests = ", ".join(f"{number / count:.1f} to {service}" for service, number in bench.requests.items())
         yield Figure(f"{name}: requests for a call ({requests})", sum(bench.requests.values()) / count)
         yield Figure(f"{name}: processor seconds of the lab's RWS for a call", bench.lab_cpu / count, "s")

@@ -60,6 +60,11 @@ def exit_code_of(body: Callable[[], int]) -> int:
     except BrokenPipeError:
         _discard_output()
         return EXIT_OK
+    except OSError:
+        # Was it stdout? Then writing to it fails again.
+        if write_result(lambda: print(), EXIT_OK) == EXIT_OK:
+            raise
+        return EXIT_FAILED
 
 
 def write_result(write: Callable[[], None], code: int) -> int:
