@@ -15,10 +15,10 @@ from muxer.audit.findings import TEXTS
 from muxer.audit.ledger import LEDGER_FILE, AuditLedger
 from muxer.audit.pace import Pace
 from muxer.audit.report import format_epoch
-from muxer.audit.scope import AuditScope, PastEncryption
+from muxer.audit.scope import AuditScope, PastEncryption, site_facts
 from muxer.audit.spans import Span
 from muxer.config.schema import Config
-from muxer.errors import MuxerError, Stopped, format_error
+from muxer.errors import ConfigError, MuxerError, Stopped, format_error
 from muxer.pipeline.services import Services
 from muxer.status.last_audit import LastAudit, read_last_audit, write_last_audit
 
@@ -78,7 +78,13 @@ class ScheduledAudit:
             write_last_audit(folder, replace(last, planned_end=end))
         span = Span(round(start * 1000), round(end * 1000))
         scope = AuditScope(span, "", self._config.is_sharded, PastEncryption.from_options(self._config.audit))
-        request = {"from": span.start, "until": span.end, "query": None, **scope.encryption.facts}
+        request = {
+            "from": span.start,
+            "until": span.end,
+            "query": None,
+            **site_facts(self._config),
+            **scope.encryption.facts,
+        }
         ledger = _open_ledger(ledger_path, request)
         try:
             self._audit_scope(ledger, scope)
@@ -104,10 +110,10 @@ class ScheduledAudit:
 
 
 def _open_ledger(path: Path, request: Mapping[str, Any]) -> AuditLedger:
-    """Open the ledger of an audit; one of another audit is replaced."""
+    """Open the ledger of an audit; one of another audit is replaced. Raises LocalResourceError."""
     try:
         return AuditLedger(path, request)
-    except MuxerError:
+    except ConfigError:
         path.unlink(missing_ok=True)
         return AuditLedger(path, request)
 

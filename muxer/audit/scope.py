@@ -9,7 +9,7 @@ from typing import Any
 from muxer.audit.call_rules import Recipients
 from muxer.audit.spans import Span
 from muxer.config.ca_bundle import read_certificates
-from muxer.config.schema import AuditOptions
+from muxer.config.schema import AuditOptions, Config
 from muxer.crypto.recipients import certificate_recipient
 from muxer.errors import ConfigError, Problem
 
@@ -62,3 +62,8 @@ class AuditScope:
     def divide(self) -> list[Span | None]:
         """Return the slices, the oldest first; None for the whole query."""
         return list(self.span.divide()) if self.span is not None else [None]
+
+
+def site_facts(config: Config) -> dict[str, Any]:
+    """Return what names the site, as values of JSON: an audit that goes on must have the same."""
+    return {"base_uri": config.htcc.base_uri, "contact_center_id": config.htcc.contact_center_id}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -276,6 +277,8 @@ def _config_warnings(config: Config) -> list[str]:
     for section, address, trusted_ca in connections:
         if address.startswith("https:") and trusted_ca is False:
             advice.append(UNCHECKED_TLS_TEXT.format(section))
+    if config.audit.encrypted_since is not None and config.audit.encrypted_since > datetime.now(UTC):
+        advice.append("[audit] encrypted_since is in the future: until then, no unencrypted muxed file is a finding")
     if config.is_fleet:
         advice += fleet_options.find_warnings(config.fleet.broker_url, config.fleet.trusted_ca)
     return advice + monitoring_address.certificate_warnings(config.monitoring.certificate)

@@ -427,6 +427,12 @@ def test_a_window_longer_than_720_minutes_is_a_warning(
     assert any("720" in warning for warning in loaded(text).warnings) is warned
 
 
+@pytest.mark.parametrize(("since", "warned"), [("2100-01-01", True), ("2020-01-01", False)])
+def test_a_site_that_encrypts_only_in_the_future_is_a_warning(loaded: Load, since: str, warned: bool) -> None:
+    warnings = loaded(f"{REQUIRED}[audit]\nencrypted_since = {since}\n").warnings
+    assert any("encrypted_since is in the future" in one for one in warnings) is warned
+
+
 @pytest.mark.parametrize("name", ["call_recording_extra_query_string", "call_recording_query_string"])
 def test_the_misprint_of_the_guide_is_repaired_with_a_warning(loaded: Load, name: str) -> None:
     result = loaded(f"{REQUIRED}[advanced]\n{name} = userData=SRSScreenRecordingStateStarted>anAndScroll=true\n")

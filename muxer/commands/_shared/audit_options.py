@@ -13,7 +13,7 @@ from typing import Any
 
 from muxer.audit.deep_check import Sample
 from muxer.audit.pace import DEFAULT_RATE
-from muxer.audit.scope import AuditScope, PastEncryption
+from muxer.audit.scope import AuditScope, PastEncryption, site_facts
 from muxer.audit.spans import Span, parse_audit_time
 from muxer.commands._shared.common import create_parser
 from muxer.config import types
@@ -92,8 +92,7 @@ def read_options(
         "query": arguments.query,
         "own_shard": arguments.own_shard,
         "shard": f"{config.processing.muxer_id}/{config.processing.total_muxers}" if arguments.own_shard else None,
-        "base_uri": config.htcc.base_uri,
-        "contact_center_id": config.htcc.contact_center_id,
+        **site_facts(config),
         "deep": f"{sample.part}/{sample.whole}" if arguments.deep else None,
         "orphans": arguments.orphans,
         **encryption.facts,
