@@ -312,7 +312,8 @@ def test_an_encrypted_source_that_is_cut_is_not_waited_for(
 
 def test_a_ciphertext_that_cannot_be_decrypted_is_repaired(lab: Lab, config: Path, calls: list[AddedCall]) -> None:
     path = muxed_path(lab, muxed_entries(lab, calls[2].id)[0]["mediaId"])
-    flip_byte(path, path.stat().st_size - 1)
+    # In CBC, a byte of the block before the last one changes the length of the padding, which is invalid then.
+    flip_byte(path, path.stat().st_size - 17)
     report = run_audit(config, "--deep", "--repair", "--yes", code=0)
     assert kinds_of(report) == {("damaged", calls[2].id)} and report["counts"]["deep"] == len(calls) - 1
     assert run_audit(config, "--deep", code=0)["counts"]["deep"] == len(calls)

@@ -14,6 +14,8 @@ from tests.support import daemon
 from tests.support.rabbitmq import RabbitNode
 
 TIMEOUT_SECONDS = 30
+# How long a message that was read may take to be in its queue again, unless its consumer takes it.
+RETURN_SECONDS = 3
 NOT_FOUND = 404
 
 
@@ -75,13 +77,27 @@ class VirtualHost:
 
     def message_bodies(self, queue: str) -> list[bytes]:
         """Return the bodies of the messages in a queue, in order; they are requeued and count as redelivered."""
+        found: list[bytes] = []
+
+        def are_back() -> bool:
+            """Read the queue again when one that was read has been taken by its consumer."""
+            found[:] = self._peek_bodies(queue)
+            try:
+                wait_until(lambda: self.ready_count(queue) >= len(found), seconds=RETURN_SECONDS)
+            except AssertionError:
+                return False
+            return True
+
+        wait_until(are_back, f"the messages of {queue} are back")
+        return found
+
+    def _peek_bodies(self, queue: str) -> list[bytes]:
         bodies: list[bytes] = []
         with self.open_channel() as channel:
             while (got := channel.basic_get(queue))[0] is not None:
                 bodies.append(got[2])
             if bodies:
                 channel.basic_nack(0, multiple=True, requeue=True)
-        wait_until(lambda: self.ready_count(queue) >= len(bodies), f"the messages of {queue} are back")
         return bodies
 
     def purge_queue(self, queue: str) -> None:
