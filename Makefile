@@ -24,7 +24,8 @@ test-all: ## all tests, with the branches that they cover
 	$(PYTHON) -m pytest -n $(WORKERS) --cov --cov-branch --cov-report=term:skip-covered
 
 builds: ## every kind of media with several builds of ffmpeg
-	$(PYTHON) tests/builds/fetch.py $(BUILDS) | while read -r name folder; do echo "ffmpeg $$name"; \
+	found=$$($(PYTHON) tests/builds/fetch.py --all-of $(BUILDS)) || exit; \
+	printf '%s\n' "$$found" | while read -r name folder; do echo "ffmpeg $$name"; \
 	    FFMPEG_DIR=$$folder $(PYTHON) -m pytest -n $(WORKERS) tests/integration/test_engine_kinds.py \
 	    tests/integration/test_engine_broken.py || exit; done
 

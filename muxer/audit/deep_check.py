@@ -145,8 +145,6 @@ class DeepCheck:
         except Stopped:
             raise
         except MuxerError as error:
-            if isinstance(error, MediaNotFound) and not isinstance(error, MediaIncomplete):
-                return _Result()  # That a file is missing is found without fetching it.
             if self._ends_audit(error, target):
                 raise
             if (source := _source_of(error, target)) and _ended_long_ago(target):
@@ -186,6 +184,9 @@ class DeepCheck:
             failure = self._try_fetch(target, media, stored)
 
             def compare(reference: Path) -> None:
+                nonlocal failure
+                if failure is not None:  # Once more: RCS may have failed for a moment, and has decrypted the sources since.
+                    failure = self._try_fetch(target, media, stored)
                 if failure is None:
                     found.append(self._services.engine.compare_files(stored, reference, folder))
 
@@ -193,7 +194,8 @@ class DeepCheck:
                 self._pace.await_turn()
             report = self._job.make_clear(target, compare)
         if failure is not None:
-            if not (self._has_decrypted or target.is_encrypted):
+            works = self._has_decrypted or target.is_encrypted
+            if not works or self._services.circuit_breaker.is_open(RCS):
                 raise failure
             found.append(Comparison((f"RCS cannot decrypt it: {shorten_text(str(failure))}",), proves_damage=True))
         [comparison] = found

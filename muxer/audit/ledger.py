@@ -19,7 +19,7 @@ from muxer.audit.findings import Finding, FindingKind
 from muxer.errors import Code, ConfigError, LocalResourceError, Problem
 
 LEDGER_FILE = "audit.sqlite3"
-_VERSION = 1
+_VERSION = 2
 _DIGEST_BYTES = 10
 HOUR_SECONDS = 3600
 _SCHEMA = """
@@ -53,19 +53,25 @@ class AuditLedger:
             if is_new:
                 os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))
             self._database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-            self._database.execute("PRAGMA synchronous = NORMAL")
-            if is_new:
-                with self._transaction():
-                    for statement in filter(str.strip, _SCHEMA.split(";")):
-                        self._database.execute(statement)
-                    self._write_facts({"version": _VERSION, "request": request})
-            self._check_request(request)
+            with contextlib.ExitStack() as opened:
+                opened.callback(self._database.close)
+                self._prepare(request, is_new=is_new)
+                opened.pop_all()
         except (OSError, sqlite3.DatabaseError) as error:
             # SQLITE_ERROR: a database of something else lacks our tables.
             is_foreign = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR
             if isinstance(error, (OSError, sqlite3.OperationalError)) and not is_foreign:
                 raise _disk_error(path, error) from error
             raise ConfigError([Problem("--state", f"{path} is not the state file of an audit: {error}")]) from error
+
+    def _prepare(self, request: Mapping[str, Any], *, is_new: bool) -> None:
+        self._database.execute("PRAGMA synchronous = NORMAL")
+        if is_new:
+            with self._transaction():
+                for statement in filter(str.strip, _SCHEMA.split(";")):
+                    self._database.execute(statement)
+                self._write_facts({"version": _VERSION, "request": request})
+        self._check_request(request)
 
     def close(self) -> None:
         """Close the file."""

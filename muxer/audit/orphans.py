@@ -110,8 +110,8 @@ class _OrphanList:
             yield Orphan(self._folder.sibling(stored.name), stored)
 
 
-def _unread_file(orphan: Orphan, error: Exception) -> Finding:
-    return Finding(FindingKind.UNCHECKED, "", orphan.place, f"whether metadata name it is unknown: {error}")
+def _unread_file(orphan: Orphan, reason: object) -> Finding:
+    return Finding(FindingKind.UNCHECKED, "", orphan.place, f"whether metadata name it is unknown: {reason}")
 
 
 def recording_of_name(name: str) -> str | None:
@@ -249,9 +249,12 @@ class OrphanSearch:
             yield listed
 
     def _judge_file(self, orphan: Orphan) -> Finding | None:
-        """Ask RWS for one file. Returns a finding when no metadata name it, or when RWS fails for its recording."""
+        """Ask RWS for one file. Returns a finding when no metadata name it, or when that cannot be known."""
         try:
-            if self.is_named(orphan.stored.name):
+            named = self.is_named(orphan.stored.name)
+            if named is None:
+                return _unread_file(orphan, "its name does not show the id of its recording")
+            if named:
                 return None
             recording = recording_of_name(orphan.stored.name) or ""
             return orphan.describe(recording if self._has_call(recording) else "")
@@ -262,18 +265,20 @@ class OrphanSearch:
                 raise
             return _unread_file(orphan, error)
 
-    def is_named(self, name: str) -> bool:
-        """Whether metadata name a file of this name, or may do so: the recording of some names cannot be known."""
-        recording = recording_of_name(name)
-        if recording is None or self._ledger.is_known_name(name):
+    def is_named(self, name: str) -> bool | None:
+        """Whether metadata name a file of this name; None when the name does not show the id of its recording."""
+        if self._ledger.is_known_name(name):
             return True
+        recording = recording_of_name(name)
+        if recording is None:
+            return None
         self._pace.await_turn()
         screen = self._services.repeat(
             "reading the screen recording", lambda: self._services.rws.fetch_screen_recording(recording)
         )
         if screen is None:
             # Characters that a name cannot contain are replaced by this one: the id may be another.
-            return "_" in recording and not self._has_call(recording)
+            return None if "_" in recording and not self._has_call(recording) else False
         return any(name in media.known_names for media in screen.media)
 
     def _has_call(self, recording: str) -> bool:
@@ -290,7 +295,7 @@ class OrphanSearch:
         recording = recording_of_name(orphan.stored.name)
         if recording is None or not self._has_call(recording):
             return "not deleted: RWS does not know its recording, which may be of another contact center"
-        if self.is_named(orphan.stored.name):
+        if self.is_named(orphan.stored.name) is not False:
             return "not deleted: metadata name it by now"
         store = self._services.stores.for_location(orphan.location)
         store.delete_file(orphan.location)

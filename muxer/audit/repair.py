@@ -14,6 +14,7 @@ from muxer.audit.pace import Pace
 from muxer.audit.source_check import check_sources
 from muxer.errors import MuxerError, Stopped, format_error
 from muxer.gir.models import MediaFile
+from muxer.gir.targets import MuxTarget
 from muxer.log.setup import recording_context
 from muxer.pipeline.job import Job
 from muxer.pipeline.services import Services
@@ -33,6 +34,7 @@ MUX_AGAIN = frozenset(
 # What the job does for a target that needs work.
 FINISH = frozenset((FindingKind.MISSING, FindingKind.LABEL_MISSING, FindingKind.SUPERSEDED_LEFT))
 REPAIRABLE = MUX_AGAIN | FINISH | {FindingKind.PUBLISHED_TWICE}
+LABEL_REFUSED = "published and complete, but RWS refuses the label"
 REPAIRED, CORRECTED, DELETED = "repaired", "nothing to do: it was corrected in the meantime", "deleted"
 # What a finding that is closed ends with.
 CLOSED = (REPAIRED, CORRECTED, DELETED)
@@ -47,20 +49,25 @@ class Repairer:
 
     def repair_findings(self) -> Iterator[tuple[Finding, str]]:
         """Repair everything that can be repaired, and yield each finding with what was done. Raises Stopped."""
-        rows = self._ledger.read_findings()
-        wanted = (finding for finding, done in rows if finding.kind in REPAIRABLE and done not in CLOSED)
-        for recording, group in groupby(wanted, key=lambda finding: finding.recording):
+        rows = (finding for finding, done in self._ledger.read_findings() if done not in CLOSED)
+        for recording, group in groupby(rows, key=lambda finding: finding.recording):
             findings = list(group)
+            wanted = [finding for finding in findings if finding.kind in REPAIRABLE]
             with recording_context(recording):
-                results = self._repair_recording(recording, findings)
-            for finding, what in zip(findings, results, strict=True):
+                results = self._repair_recording(recording, wanted, findings)
+            for finding, what in zip(wanted, results, strict=True):
                 self._ledger.record_repair(finding, what)
                 yield finding, what
 
-    def _repair_recording(self, recording: str, findings: Sequence[Finding]) -> list[str]:
-        """Return what was done about each of the findings of a recording."""
+    def _repair_recording(self, recording: str, wanted: Sequence[Finding], findings: Sequence[Finding]) -> list[str]:
+        """Return what was done about each of the `wanted` of all open `findings` of a recording."""
+        try:
+            names = [self._target_name(recording, finding) for finding in wanted]
+        except Stopped:
+            raise
+        except MuxerError as error:
+            return [f"not repaired: {format_error(error)}"] * len(wanted)
         results: dict[str, str] = {}
-        names = [self._target_name(recording, finding) for finding in findings]
         for name in dict.fromkeys(names):
             try:
                 results[name] = (
@@ -92,14 +99,23 @@ class Repairer:
             return CORRECTED
         if bad and not good and not target.same_source_files:
             return "not repaired: the muxed file has more sources than RWS shows now, and would lose some"
-        if bad and not good and any(one.kind is FindingKind.DAMAGED for one in findings):
-            errors = check_sources(self._services, target).errors
-            if errors:
-                return f"not repaired: a source is damaged: {'; '.join(map(': '.join, errors.items()))}"
+        if bad and not good and (damage := self._find_source_damage(target, bad, findings)):
+            return f"not repaired: a source is damaged: {damage}"
+        report = None
         if (bad and not good) or target.needs_work:
-            self._job.run(target, again=bool(bad) and not good)
+            report = self._job.run(target, again=bool(bad) and not good)
         self._delete_extra_files(recording, name, wrong)
-        return REPAIRED
+        return LABEL_REFUSED if report is not None and report.facts.get("label") == "refused" else REPAIRED
+
+    def _find_source_damage(self, target: MuxTarget, bad: Sequence[MediaFile], findings: Sequence[Finding]) -> str:
+        """Return what is wrong with the sources of a target; empty when nothing is, or when no muxed file could be lost."""
+        missing = {one.file for one in findings if one.kind is FindingKind.FILE_MISSING}
+        if all(media.media_id in missing for media in bad):
+            return ""
+        known = {one.file: one.detail for one in findings if one.kind is FindingKind.SOURCE_DAMAGED}
+        errors = {name: known[name] for name in target.source_ids if name in known}
+        errors = errors or check_sources(self._services, target).errors
+        return "; ".join(f"{name}: {detail}" for name, detail in errors.items())
 
     def _delete_extra_files(self, recording: str, name: str, wrong: set[str]) -> None:
         """Delete the wrong muxed files of a target that has a right one, and of several right ones all but one."""

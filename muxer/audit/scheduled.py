@@ -68,7 +68,7 @@ class ScheduledAudit:
 
     def run_audit(self) -> LastAudit:
         """Audit the calls since the last audit, and write the result. Raises MuxerError, OSError; then it can go on."""
-        folder = self._services.workspace.path
+        folder, processing = self._services.workspace.path, self._config.processing
         last = read_last_audit(folder)
         end = last.planned_end or self._now() - self._settle
         start = last.end or end - self._interval
@@ -82,6 +82,7 @@ class ScheduledAudit:
             "from": span.start,
             "until": span.end,
             "query": None,
+            "shard": f"{processing.muxer_id}/{processing.total_muxers}" if self._config.is_sharded else None,
             **site_facts(self._config),
             **scope.encryption.facts,
         }

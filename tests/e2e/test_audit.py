@@ -123,8 +123,9 @@ def test_programs_are_tried_only_for_a_comparison(lab: Lab, calls: list[AddedCal
     broken.chmod(0o755)
     without = write_config(lab, "without", processing__ffmpeg=str(broken))
     assert run_audit(without, code=0)["complete"] is True
-    code, _, err = run_subprocess(without, "audit", "--from", "2026-01-01T00:00:00Z", "--deep")
-    assert code == 2 and "[processing] ffmpeg" in err
+    for option in (["--deep"], ["--repair", "--yes"]):
+        code, out, err = run_subprocess(without, "audit", "--from", "2026-01-01T00:00:00Z", *option)
+        assert code == 2 and "[processing] ffmpeg" in err and not out
 
 
 def test_every_kind_of_damage_is_found_and_nothing_else(lab: Lab, config: Path, calls: list[AddedCall]) -> None:
@@ -317,6 +318,27 @@ def test_a_ciphertext_that_cannot_be_decrypted_is_repaired(lab: Lab, config: Pat
     report = run_audit(config, "--deep", "--repair", "--yes", code=0)
     assert kinds_of(report) == {("damaged", calls[2].id)} and report["counts"]["deep"] == len(calls) - 1
     assert run_audit(config, "--deep", code=0)["counts"]["deep"] == len(calls)
+
+
+def test_a_stored_file_is_never_replaced_from_a_damaged_source(lab: Lab, config: Path, calls: list[AddedCall]) -> None:
+    call = calls[4]
+    change_entry(lab, call, pkcs7=None, certAlias=None)
+    source, before = screen_file(lab, call), sorted(stored_muxed(lab))
+    flip_byte(source, source.stat().st_size // 2)
+    [finding] = run_audit(config, "--encrypted-since", "2000-01-01T00:00:00Z", "--repair", "--yes", code=4)["list"]
+    assert finding["kind"] == "not_encrypted" and "a source is damaged" in finding["repair"], finding
+    assert source.name in finding["repair"] and sorted(stored_muxed(lab)) == before
+
+
+@pytest.mark.parametrize(("status", "times", "kinds"), [(500, 4, []), (404, 100, ["unchecked"])])
+def test_what_rcs_fails_for_proves_no_damage(
+    lab: Lab, config: Path, calls: list[AddedCall], status: int, times: int, kinds: list[str]
+) -> None:
+    """RCS fails for a moment; or it does not find a muxed file that the storage has."""
+    [entry] = muxed_entries(lab, calls[1].id)
+    lab.store.fail_next("rcs", "GET", entry["mediaId"], status, times=times)
+    report = run_audit(config, "--deep", code=4 if kinds else 0)
+    assert [one["kind"] for one in report["list"]] == kinds, report
 
 
 @pytest.mark.long

@@ -38,10 +38,11 @@ mirror() { # the mirror of the main packages, as apt of this machine uses it
 }
 
 make_system() { # suite, folder, packages...
-    local suite=$1 folder=$2 scripts=/usr/share/debootstrap/scripts
+    local suite=$1 whole=$2 folder=$2.partial scripts=/usr/share/debootstrap/scripts
     shift 2
     [[ -n $(type -P debootstrap) ]] || fail 'debootstrap is missing: apt-get install debootstrap'
-    [[ ! -e $folder ]] || fail "$folder exists already"
+    [[ ! -e $whole ]] || fail "$whole exists already"
+    rm -rf -- "$folder"
     local mirror
     mirror=$(mirror)
     [[ -n $mirror ]] || fail 'apt knows no mirror of Debian here: run apt-get update, or set MUXER_DEBIAN_MIRROR'
@@ -61,6 +62,7 @@ make_system() { # suite, folder, packages...
         run_inside "$folder" apt-get update -q >&2
         run_inside "$folder" apt-get install -q -y --no-install-recommends "$@" >&2
     fi
+    mv -- "$folder" "$whole"
 }
 
 run_inside() { # folder, [--share path]..., command... -> this process becomes the command, unless it is in a subshell
@@ -99,6 +101,7 @@ CLEAN=(env -i HOME=/root PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:
 check_system() { # suite, folder, actions... of install.sh
     local suite=$1 folder=$2 action failed=0
     shift 2
+    for action in "$@"; do [[ $action == @(demo|test|long) ]] || usage; done
     if [[ ! -e $folder ]]; then make_system "$suite" "$folder"; fi
     rm -rf -- "$folder$SOURCE"
     git clone -q --no-local -- "$ROOT" "$folder$SOURCE"
@@ -106,7 +109,6 @@ check_system() { # suite, folder, actions... of install.sh
         case $action in
             demo | test) set -- "--$action" ;;
             long) set -- --test --long ;;
-            *) usage ;;
         esac
         if run_inside "$folder" sh -c 'cd "$1" && shift && exec ./install.sh "$@"' sh "$SOURCE" "$@" </dev/null; then
             printf '%s: ./install.sh %s: ok\n' "$suite" "$*"

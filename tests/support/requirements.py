@@ -27,10 +27,14 @@ def require_file(path: Path, name: str) -> Path:
 
 def report_missing(name: str) -> NoReturn:
     """Skip the test because `name` is missing; in CI fail it."""
-    text = f"{name} is missing: ./install.sh --test installs it"
+    skip_or_fail(f"{name} is missing: ./install.sh --test installs it")
+
+
+def skip_or_fail(reason: str) -> NoReturn:
+    """Skip the test for a `reason`; in CI fail it."""
     if IS_STRICT:
-        pytest.fail(text)
-    pytest.skip(text)
+        pytest.fail(reason)
+    pytest.skip(reason)
 
 
 def missing_programs(names: Sequence[str]) -> list[str]:

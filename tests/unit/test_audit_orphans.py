@@ -38,14 +38,15 @@ class FakeSite:
         refused: Sequence[int] = (),
         modified: float = LONG_AGO,
         unknown: Sequence[int] = (),
+        others: Sequence[str] = (),
     ) -> None:
-        self._unknown = unknown
+        self._unknown, self._names = unknown, (*map(name_of, range(COUNT)), *others)
         self._orphans, self._refused, self._modified = orphans, refused, modified
         self.asked: list[list[str]] = []
         self.asked_singly: list[str] = []
 
     def list_folder(self, _: object) -> Iterator[StoredFile]:
-        return (StoredFile(name_of(number), ObjectInfo(100), self._modified) for number in range(COUNT))
+        return (StoredFile(name, ObjectInfo(100), self._modified) for name in self._names)
 
     def for_location(self, _: object) -> FakeSite:
         return self
@@ -136,6 +137,13 @@ def test_an_orphan_is_that_of_its_recording_and_says_why_it_is_kept(ledger: Audi
 
 def test_a_name_with_a_line_break_is_one_of_a_muxed_file() -> None:
     assert recording_of_name(f"a\nb_{'a' * 20}_muxed.mp4") == "a\nb"
+
+
+def test_a_name_that_does_not_show_its_recording_is_unchecked(ledger: AuditLedger, tmp_path: Path) -> None:
+    """No metadata can be looked up for it, so it is neither an orphan nor known."""
+    long = f"{'x' * 80}_{'a' * 20}_muxed.mp4"
+    list(create_search(FakeSite(others=[long]), ledger, tmp_path).record_orphans())
+    assert found_by(ledger) == [(FindingKind.UNCHECKED, long)] and not ledger.is_known_name(long)
 
 
 def test_a_young_orphan_is_asked_for_once_more_at_the_end(ledger: AuditLedger, tmp_path: Path) -> None:

@@ -55,13 +55,17 @@ def run_audit(config: Config, folder: Path, auditor: type[StoppedAuditor], monke
     return ScheduledAudit(config, services).run_audit().finding_count
 
 
-@pytest.mark.parametrize(("site", "found"), [("a", 1), ("b", 0)])
-def test_only_an_audit_of_the_same_site_is_continued(
-    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, site: str, found: int
+@pytest.mark.parametrize(("site", "muxer_id", "found"), [("a", -1, 1), ("b", -1, 0), ("a", 0, 0)])
+def test_only_an_audit_of_the_same_site_and_shard_is_continued(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, site: str, muxer_id: int, found: int
 ) -> None:
     with pytest.raises(LocalResourceError):
         run_audit(config, tmp_path, StoppedAuditor, monkeypatch)
-    other = replace(config, htcc=replace(config.htcc, contact_center_id=site))
+    other = replace(
+        config,
+        htcc=replace(config.htcc, contact_center_id=site),
+        processing=replace(config.processing, muxer_id=muxer_id, total_muxers=2),
+    )
     assert run_audit(other, tmp_path, EmptyAuditor, monkeypatch) == found
 
 

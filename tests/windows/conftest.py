@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.builds.fetch import FetchError
-from tests.support.requirements import report_missing
+from tests.support.requirements import skip_or_fail
 from tests.windows.machine import WindowsMachine, set_up_windows
 from tests.windows.muxer import WindowsMuxer
 
@@ -18,7 +18,7 @@ def windows() -> WindowsMachine:
     try:
         return set_up_windows()
     except FetchError as error:
-        report_missing(str(error))
+        skip_or_fail(str(error))
 
 
 @pytest.fixture

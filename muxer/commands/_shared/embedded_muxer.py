@@ -8,7 +8,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from muxer.app.program_checks import ProgramChecks
 from muxer.app.service import ServiceParts, assemble_parts
@@ -65,10 +66,13 @@ def run_command(
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     config = load_configuration(arguments).config
     mask, stop = Mask(config.secret_values), threading.Event()
-    signals = _handle_signals(stop)
     runner = Runner(config.processing.openssl)
     checks = ProgramChecks(config.processing, runner) if needs_programs else None
-    with command_workspace(config) as workspace, open_display(mask, steps=steps) as display:
+    with (
+        _handled_signals(stop) as signals,
+        command_workspace(config) as workspace,
+        open_display(mask, steps=steps) as display,
+    ):
         parts = assemble_parts(config, runner, checks, lambda: workspace, stop, OUTAGE_EFFECT)
         running = _CommandThread(body, parts)
         _show_progress(running, parts.services, display)
@@ -114,8 +118,9 @@ def format_masked_error(error: Exception, mask: Mask) -> str:
     return mask(escape_control(format_error(error)))
 
 
-def _handle_signals(stop: threading.Event) -> list[int]:
-    """Let a signal set `stop` and a second one exit at once; return the list to which received signals are added."""
+@contextmanager
+def _handled_signals(stop: threading.Event) -> Iterator[list[int]]:
+    """Let a signal set `stop` and a second one exit at once; yield the list to which received signals are added."""
     received: list[int] = []
 
     def receive_signal(number: int, _frame: object) -> None:
@@ -124,7 +129,10 @@ def _handle_signals(stop: threading.Event) -> list[int]:
             os._exit(128 + number)
         stop.set()
 
-    for name in ("SIGTERM", "SIGINT", "SIGBREAK"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), receive_signal)
-    return received
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGBREAK") if hasattr(signal, name)]
+    earlier = {number: signal.signal(number, receive_signal) for number in numbers}
+    try:
+        yield received
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)

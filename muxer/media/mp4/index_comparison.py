@@ -92,7 +92,7 @@ def _find_encoded(ours: list[_Box], theirs: list[_Box]) -> set[int]:
 def _differs(mine: _Box, other: _Box, *, is_encoded: bool) -> bool:
     one, two, kind = mine.content, other.content, other.kind
     if kind in _OFFSETS:
-        return not is_encoded and _shifts(one) != _shifts(two)
+        return not is_encoded and _shifts(one, wide=kind == b"co64") != _shifts(two, wide=kind == b"co64")
     if is_encoded and kind in _TABLES:
         return False
     if is_encoded and kind == b"stsd":
@@ -113,7 +113,7 @@ def _mask(content: bytes, parts: Sequence[slice]) -> bytes:
     return bytes(masked)
 
 
-def _shifts(content: bytes) -> list[int]:
-    """Return flags, count and the offsets of a chunk table, relative to the first one."""
-    offsets = boxes.read_numbers(memoryview(content), 8, (len(content) - 8) // 4)
+def _shifts(content: bytes, *, wide: bool) -> list[int]:
+    """Return flags, count and the offsets of a chunk table, relative to the first one; `wide`: in eight bytes each."""
+    offsets = boxes.read_numbers(memoryview(content), 8, (len(content) - 8) // (8 if wide else 4), wide=wide)
     return [*content[:8], *(offset - offsets[0] for offset in offsets)]
