@@ -35,7 +35,8 @@ Usage: ./install.sh --demo | --test [--long] | --prefix DIR [--fleet] [--offline
                 configuration. Besides this folder it changes only system packages, and leaves its results in a
                 folder recording-muxer-demo-... in the temporary folder of the system: delete that when you are done.
   --test        Install what is missing for the tests too, then run the checks and the tests.
-  --long        With --test: also the long tests, and the tests of media with more builds of ffmpeg.
+  --long        With --test: also the long tests, and the tests of media with more builds of ffmpeg. Debian and
+                Ubuntu only.
   --prefix DIR  Create an installation in DIR, with its own virtual environment, or upgrade the one
                 in DIR. muxer.cfg, logs and all your other files stay as they are.
   --fleet       With --prefix: also the packages of a fleet ([fleet] mode = broker). An upgrade keeps them without
@@ -295,6 +296,9 @@ main() {
     if ((LONG)) && [[ $action != --test ]]; then usage_error '--long goes with --test.'; fi
     if [[ -z $action ]] && ! ((OFFLINE)); then usage_error 'nothing to do: name an action, such as --demo or --prefix DIR.'; fi
     unset PYTHONPATH PYTHONHOME
+    if ((LONG)) && [[ $(distribution) == redhat ]]; then
+        usage_error '--long needs Debian or Ubuntu: the long tests run Windows in Wine, and create other systems with debootstrap.'
+    fi
     if [[ -n $python ]]; then check_python "$python"; fi
     if [[ $action == --prefix ]]; then FOR_OTHERS=1; fi
     WORK=$(mktemp -d)

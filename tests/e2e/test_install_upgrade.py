@@ -152,6 +152,12 @@ def test_only_the_long_tests_need_the_tools_that_build_packages(machine: FakeMac
     assert machine.logged_calls().endswith(f" rabbitmq-server dpkg rpm buildah debootstrap {windows}\n")
 
 
+def test_the_long_tests_are_refused_where_their_tools_are_not_packaged(tmp_path: Path) -> None:
+    machine = FakeMachine(tmp_path / "machine", "rhel", 0)
+    result = machine.run_installer("--test", "--long", source=copy_source(tmp_path / "source"))
+    assert result.returncode == 2 and "--long needs Debian or Ubuntu" in result.stderr
+
+
 # ---- a muxer that runs -------------------------------------------------------------------------------
 
 

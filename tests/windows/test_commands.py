@@ -11,7 +11,7 @@ import pytest
 from lab.cases import Case
 from lab.lab import Lab
 from muxer.commands import COMMANDS
-from muxer.system.exit_codes import EXIT_OK
+from muxer.system.exit_codes import EXIT_OK, EXIT_SOME_FAILED
 from tests.support.daemon import wait_until
 from tests.windows.machine import windows_path
 from tests.windows.muxer import RUN_SECONDS, WindowsMuxer
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.long
 RECORDING = "Gespräch 日本"
 
 
-def test_every_command_answers_in_text_and_in_json(make_lab: Callable[..., Lab], muxer: WindowsMuxer) -> None:
+def test_every_command_writes_its_result_in_text_and_in_json(make_lab: Callable[..., Lab], muxer: WindowsMuxer) -> None:
     lab = make_lab(encryption_group="empty")
     (good,), (call,) = lab.add_case(Case.GAPS), lab.add_case(Case.PLAIN)
     recording, screen = lab.store.get_call(call.id), lab.store.get_screen(call.id)
@@ -44,9 +44,13 @@ def test_every_command_answers_in_text_and_in_json(make_lab: Callable[..., Lab],
         assert process.wait() == EXIT_OK
     check = json.loads(muxer.run_command("check", "--json").out)
     assert "failed" not in check["counts"], check
+    assert "RWS address" in muxer.run_command("check").out
     settings = json.loads(muxer.run_command("config", "--json").out)["settings"]
     assert windows_path(muxer.temp) in {one["value"] for one in settings}
+    assert windows_path(muxer.temp) in muxer.run_command("config").out
     assert "muxed file 1 of 1" in muxer.run_command("plan", good.id).out
+    assert json.loads(muxer.run_command("plan", good.id, "--json").out)
+    audit_all(muxer, good.id)
     (output := muxer.folder / "Ausgabe").mkdir()
     muxed = muxer.run_command("mux", good.id, f"--output={windows_path(output / 'Gespräch.mp4')}")
     assert muxed.code == EXIT_OK and (output / "Gespräch.mp4").stat().st_size > 0, muxed
@@ -54,6 +58,19 @@ def test_every_command_answers_in_text_and_in_json(make_lab: Callable[..., Lab],
     (bundle,) = output.glob("*.tar.gz")
     with tarfile.open(bundle) as archive:
         assert len(archive.getnames()) > 5
+
+
+def audit_all(muxer: WindowsMuxer, complete: str) -> None:
+    """Audit and compare every call; only the one with an empty source, and its copy, are findings."""
+    options = ("--from=2020-01-01", "--deep", f"--state={windows_path(muxer.folder / 'Zustand.sqlite3')}")
+    page = muxer.folder / "Prüfung.html"
+    shown = muxer.run_command("audit", *options, "--json", f"--html={windows_path(page)}")
+    report = json.loads(shown.out)
+    found = {one["recording"] for one in report["list"]}
+    assert shown.code == EXIT_SOME_FAILED and RECORDING in found and complete not in found, report
+    assert report["counts"]["deep"] == 1 and "Recording Muxer" in page.read_text(encoding="utf-8")
+    again = muxer.run_command("audit", *options)
+    assert again.code == EXIT_SOME_FAILED and r"\u65e5\u672c" in again.out and "shown again" in again.out, again
 
 
 def test_every_help_text_can_be_redirected(muxer: WindowsMuxer) -> None:

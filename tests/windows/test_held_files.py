@@ -47,6 +47,7 @@ def test_records_that_are_held_delay_no_poll(make_lab: Make, muxer: WindowsMuxer
     assert (call.id, "screenRecording") in lab.store.label_posts
     assert "kept in memory" in muxer.log.read_text(encoding="utf-8")
     assert muxer.log_lines()[-1]["message"] == "stopped"
+    assert (muxer.temp / JOURNAL_FILE).read_text() == '{"kind": "none"}'
     with muxer.running() as process:
         process.wait_for("poll done", len(muxer.log_lines("poll done")) + 1)
     left = [note for note in notes if note.exists() and note.parent.name in ("publishing", "uploading", "deleting")]

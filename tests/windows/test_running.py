@@ -50,6 +50,18 @@ def test_a_keystore_of_dpapi_and_a_second_instance(make_lab: Make, muxer: Window
     assert (call.id, "screenRecording") in lab.store.label_posts
 
 
+def test_the_event_log_is_an_output(make_lab: Make, muxer: WindowsMuxer) -> None:
+    """Wine accepts events and shows none: what this shows is that the muxer works with this output."""
+    lab = make_lab()
+    (call,) = lab.add_case(Case.PLAIN)
+    muxer.write_config(lab, **{"logfile.output": "eventlog"})
+    with muxer.running() as process:
+        wait_until(lambda: (call.id, "screenRecording") in lab.store.label_posts, RUN_SECONDS, "the label")
+        process.send_control("c")
+        assert process.wait() == 0, process.output
+    assert not muxer.log.exists()
+
+
 def test_a_migration_reports_its_failures_in_any_code_page(make_lab: Make, muxer: WindowsMuxer) -> None:
     """The id of the recording has characters that cp1252, the encoding of redirected output, does not have."""
     lab = make_lab(encryption_group="empty")
