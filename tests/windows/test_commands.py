@@ -47,10 +47,9 @@ def test_every_command_writes_its_result_in_text_and_in_json(make_lab: Callable[
     assert "RWS address" in muxer.run_command("check").out
     settings = json.loads(muxer.run_command("config", "--json").out)["settings"]
     assert windows_path(muxer.temp) in {one["value"] for one in settings}
-    assert windows_path(muxer.temp) in muxer.run_command("config").out
+    assert "[processing]\ttemp_dir\tZ:\\" in muxer.run_command("config").out
     assert "muxed file 1 of 1" in muxer.run_command("plan", good.id).out
     assert json.loads(muxer.run_command("plan", good.id, "--json").out)
-    audit_all(muxer, good.id)
     (output := muxer.folder / "Ausgabe").mkdir()
     muxed = muxer.run_command("mux", good.id, f"--output={windows_path(output / 'Gespräch.mp4')}")
     assert muxed.code == EXIT_OK and (output / "Gespräch.mp4").stat().st_size > 0, muxed
@@ -58,19 +57,23 @@ def test_every_command_writes_its_result_in_text_and_in_json(make_lab: Callable[
     (bundle,) = output.glob("*.tar.gz")
     with tarfile.open(bundle) as archive:
         assert len(archive.getnames()) > 5
+    audit_all(lab, muxer, good.id)
 
 
-def audit_all(muxer: WindowsMuxer, complete: str) -> None:
-    """Audit and compare every call; only the one with an empty source, and its copy, are findings."""
-    options = ("--from=2020-01-01", "--deep", f"--state={windows_path(muxer.folder / 'Zustand.sqlite3')}")
-    page = muxer.folder / "Prüfung.html"
-    shown = muxer.run_command("audit", *options, "--json", f"--html={windows_path(page)}")
-    report = json.loads(shown.out)
-    found = {one["recording"] for one in report["list"]}
-    assert shown.code == EXIT_SOME_FAILED and RECORDING in found and complete not in found, report
-    assert report["counts"]["deep"] == 1 and "Recording Muxer" in page.read_text(encoding="utf-8")
-    again = muxer.run_command("audit", *options)
-    assert again.code == EXIT_SOME_FAILED and r"\u65e5\u672c" in again.out and "shown again" in again.out, again
+def audit_all(lab: Lab, muxer: WindowsMuxer, muxed: str) -> None:
+    """Audit and compare every call, before and after the muxed file is lost; the others are not due yet."""
+    page, options = muxer.folder / "Prüfung.html", ("--query=startTime=0", "--deep")
+    whole = muxer.run_command("audit", *options, "--json", f"--html={windows_path(page)}")
+    counts = json.loads(whole.out)["counts"]
+    assert whole.code == EXIT_OK and (counts["deep"], counts["pending"]) == (1, 2), whole
+    assert "Recording Muxer" in page.read_text(encoding="utf-8")
+    for path in (lab.site.media.folder / "screens").glob("*_muxed*"):
+        path.unlink()
+    state = f"--state={windows_path(muxer.folder / 'Zustand.sqlite3')}"
+    [finding] = json.loads((found := muxer.run_command("audit", *options, state, "--json")).out)["list"]
+    assert (found.code, finding["kind"], finding["recording"]) == (EXIT_SOME_FAILED, "file_missing", muxed)
+    again = muxer.run_command("audit", *options, state)
+    assert again.code == EXIT_SOME_FAILED and muxed in again.out and "is shown again from" in again.out, again
 
 
 def test_every_help_text_can_be_redirected(muxer: WindowsMuxer) -> None:
