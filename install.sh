@@ -192,7 +192,7 @@ run_pytest() { # name, arguments... -> the summary when all pass, everything whe
     local name=$1 log=$WORK/pytest.log
     shift
     if MUXER_TEST_STRICT=1 MUXER_RUNTIME_PYTHON=$ROOT/.venv/bin/python \
-        .venv-test/bin/python -m pytest -n 4 "$@" >"$log" 2>&1 </dev/null; then
+        .venv-test/bin/python -m pytest -n 4 --max-worker-restart 0 "$@" >"$log" 2>&1 </dev/null; then
         say "$name: ok"
         if grep -q 'short test summary info' "$log"; then sed -n '/short test summary info/,$p' "$log"; else tail -n 1 "$log"; fi
         return 0

@@ -1,4 +1,4 @@
-"""Sets up a Windows for tests: ``python -m tests.windows.machine`` (Debian with Wine; 90 seconds, once).
+"""Sets up a Windows for tests: ``python -m tests.windows.machine`` (Debian with Wine; one to five minutes, once).
 
 Wine runs CPython for Windows, ffmpeg for Windows and the wheels of the lock file for tests. Everything is in one folder
 below ``tests/builds/cache``: the drive C: of that Windows, with Python in ``C:\\Python311``, the packages in
