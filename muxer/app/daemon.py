@@ -255,6 +255,8 @@ class Daemon:
             self._executor.wait_for_all()
         if self._stop.is_set():
             return
+        # No later poll finishes what failed in between.
+        self._services.recover_leftovers()
         self._ended = True
         if problem is not None:
             log.error("the query failed: %s", reason := format_error(problem))

@@ -293,6 +293,8 @@ class OrphanSearch:
         if not orphan.is_unchanged(found_before):
             return "not deleted: two listings differ"
         recording = recording_of_name(orphan.stored.name)
+        if recording is not None and "_" in recording:
+            return "not deleted: its name may be that of a recording whose id has another character in place of `_`"
         if recording is None or not self._has_call(recording):
             return "not deleted: RWS does not know its recording, which may be of another contact center"
         if self.is_named(orphan.stored.name) is not False:

@@ -14,6 +14,7 @@ from muxer.audit.pace import Pace
 from muxer.audit.source_check import check_sources
 from muxer.errors import MuxerError, Stopped, format_error
 from muxer.gir.models import MediaFile
+from muxer.gir.muxed_names import is_muxed_file
 from muxer.gir.targets import MuxTarget
 from muxer.log.setup import recording_context
 from muxer.pipeline.job import Job
@@ -31,6 +32,8 @@ MUX_AGAIN = frozenset(
         FindingKind.DAMAGED,
     )
 )
+# What may have been wrong with the storage for a while.
+ABOUT_STORAGE = frozenset((FindingKind.FILE_MISSING, FindingKind.WRONG_LENGTH))
 # What the job does for a target that needs work.
 FINISH = frozenset((FindingKind.MISSING, FindingKind.LABEL_MISSING, FindingKind.SUPERSEDED_LEFT))
 REPAIRABLE = MUX_AGAIN | FINISH | {FindingKind.PUBLISHED_TWICE}
@@ -43,8 +46,12 @@ CLOSED = (REPAIRED, CORRECTED, DELETED)
 class Repairer:
     """Repairs the findings of an audit, one recording after the other."""
 
-    def __init__(self, services: Services, job: Job, ledger: AuditLedger, pace: Pace) -> None:
+    def __init__(
+        self, services: Services, job: Job, ledger: AuditLedger, pace: Pace, *, delete_superseded: bool = True
+    ) -> None:
+        """`delete_superseded` is the option of `[advanced]`: without it, no file is deleted."""
         self._services, self._job, self._ledger = services, job, ledger
+        self._delete_superseded = delete_superseded
         self._look = FileLook(services, pace)
 
     def repair_findings(self) -> Iterator[tuple[Finding, str]]:
@@ -92,48 +99,76 @@ class Repairer:
         target = self._job.find_target(recording, name)
         if target is None:
             return "nothing to do: its sources have changed, or are no longer in RWS"
-        wrong = {one.file for one in findings if one.kind in MUX_AGAIN}
+        wrong = self._find_wrong_files(target, findings)
         bad = [media for media in target.covering_files if media.media_id in wrong]
         good = [media for media in target.covering_files if media not in bad]
         if not target.needs_work and not bad and len(target.same_source_files) < 2:
             return CORRECTED
         if bad and not good and not target.same_source_files:
             return "not repaired: the muxed file has more sources than RWS shows now, and would lose some"
-        if bad and not good and (damage := self._find_source_damage(target, bad, findings)):
-            return f"not repaired: a source is damaged: {damage}"
+        is_muxed_again = bool(bad) and not good
+        if (is_muxed_again or len(target.same_source_files) > 1) and (doubt := self._find_doubt(target, findings)):
+            return f"not repaired: {doubt}"
         report = None
-        if (bad and not good) or target.needs_work:
-            report = self._job.run(target, again=bool(bad) and not good)
-        self._delete_extra_files(recording, name, wrong)
+        if is_muxed_again or target.needs_work:
+            report = self._job.run(target, again=is_muxed_again)
+        if left := self._delete_extra_files(recording, name, wrong):
+            return left
         return LABEL_REFUSED if report is not None and report.facts.get("label") == "refused" else REPAIRED
 
-    def _find_source_damage(self, target: MuxTarget, bad: Sequence[MediaFile], findings: Sequence[Finding]) -> str:
-        """Return what is wrong with the sources of a target; empty when nothing is, or when no muxed file could be lost."""
-        missing = {one.file for one in findings if one.kind is FindingKind.FILE_MISSING}
-        if all(media.media_id in missing for media in bad):
+    def _find_wrong_files(self, target: MuxTarget, findings: Sequence[Finding]) -> set[str]:
+        """Return the mediaIds of the muxed files that are wrong, without those that are stored by now as they should be."""
+        kinds: dict[str, set[FindingKind]] = {}
+        for one in findings:
+            if one.kind in MUX_AGAIN:
+                kinds.setdefault(one.file, set()).add(one.kind)
+        files = {media.media_id: media for media in target.covering_files}
+        return {
+            name
+            for name, of in kinds.items()
+            if not (of <= ABOUT_STORAGE and name in files and self._is_stored(files[name]))
+        }
+
+    def _find_doubt(self, target: MuxTarget, findings: Sequence[Finding]) -> str:
+        """Return why no stored file of a target may be replaced or deleted; empty when it may be, or when none is stored."""
+        files = {media.media_id: media for media in (*target.covering_files, *target.same_source_files)}
+        unchecked = {one.file: one.detail for one in findings if one.kind is FindingKind.UNCHECKED}
+        if doubted := next((name for name in files if name in unchecked), ""):
+            return f"{doubted} could not be checked: {unchecked[doubted]}"
+        if not any(self._may_be_stored(media) for media in files.values()):
             return ""
         known = {one.file: one.detail for one in findings if one.kind is FindingKind.SOURCE_DAMAGED}
         errors = {name: known[name] for name in target.source_ids if name in known}
         errors = errors or check_sources(self._services, target).errors
-        return "; ".join(f"{name}: {detail}" for name, detail in errors.items())
+        if not errors:
+            return ""
+        return f"a source is damaged: {'; '.join(f'{name}: {detail}' for name, detail in errors.items())}"
 
-    def _delete_extra_files(self, recording: str, name: str, wrong: set[str]) -> None:
-        """Delete the wrong muxed files of a target that has a right one, and of several right ones all but one."""
+    def _delete_extra_files(self, recording: str, name: str, wrong: set[str]) -> str:
+        """Delete the wrong muxed files of a target that has a right one, and of several right ones all but one.
+
+        Returns why one is left; empty when none is.
+        """
         target = self._job.find_target(recording, name)
         if target is None or not target.same_source_files:
-            return
+            return ""
         right = [media for media in target.covering_files if media.media_id not in wrong and self._is_stored(media)]
         if not right:
-            return
-        kept = max(right, key=lambda media: (len(media.muxed_from or ()), media.media_id == name))
+            return ""
+        kept, left = max(right, key=lambda media: (len(media.muxed_from or ()), media.media_id == name)), ""
         for media in target.same_source_files:
             if media.media_id == kept.media_id:
                 continue
             with self._services.publisher.recording_lock(recording):
                 if media.known_names & kept.known_names or self._location_of(media) == self._location_of(kept):
                     self._services.rws.delete_media(recording, media.media_id)
+                elif not is_muxed_file(media, recording):
+                    left = f"not deleted: {media.media_id} has no name that the muxer gives to a file of this recording"
+                elif not self._delete_superseded:
+                    left = f"not deleted: {media.media_id} stays, because [advanced] delete_superseded is 0"
                 else:
                     self._services.superseded.delete_file(recording, media, kept.media_id)
+        return left
 
     @staticmethod
     def _location_of(media: MediaFile) -> object:
@@ -142,3 +177,7 @@ class Repairer:
     def _is_stored(self, media: MediaFile) -> bool:
         look = self._look.look_at_result(media)
         return look is not None and look.info is not None and has_stated_length(media, look.info)
+
+    def _may_be_stored(self, media: MediaFile) -> bool:
+        look = self._look.look_at_result(media)
+        return look is None or look.info is not None

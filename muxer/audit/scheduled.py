@@ -64,14 +64,15 @@ class ScheduledAudit:
     def is_due(self) -> bool:
         """Whether an audit is to be run now, or to be continued."""
         last = read_last_audit(self._services.workspace.path)
-        return bool(last.planned_end) or self._now() >= last.at + self._interval
+        # A time in the future is that of a clock that was wrong.
+        return bool(last.planned_end) or not self._now() - self._interval < last.at <= self._now()
 
     def run_audit(self) -> LastAudit:
         """Audit the calls since the last audit, and write the result. Raises MuxerError, OSError; then it can go on."""
         folder, processing = self._services.workspace.path, self._config.processing
         last = read_last_audit(folder)
         end = last.planned_end or self._now() - self._settle
-        start = last.end or end - self._interval
+        start = last.end if 0 < last.end <= end else end - self._interval
         ledger_path = folder / LEDGER_FILE
         if not last.planned_end:
             ledger_path.unlink(missing_ok=True)

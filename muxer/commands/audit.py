@@ -200,7 +200,8 @@ def _repair_all(
     with _open_ledger(path, request) as ledger:
         if arguments.repair:
             muxer.services.recover_leftovers()
-            repairer = Repairer(muxer.services, muxer.job, ledger, pace)
+            deletes = muxer.config.advanced.delete_superseded
+            repairer = Repairer(muxer.services, muxer.job, ledger, pace, delete_superseded=deletes)
             with muxer.services.activity.track_target("", "", "repair"):
                 for finding, what in repairer.repair_findings():
                     log.info("%s: %s: %s", finding.recording, TEXTS[finding.kind].title, what)

@@ -49,7 +49,8 @@ class RecordingListing:
         # Whether a query with scan and scroll (True), or one without (False), has shown a link that is understood.
         self._linked: set[bool] = set()
         self._scans = True
-        self._refusals = 0
+        # How often the page of this number was refused.
+        self._refused_page, self._refusals = 0, 0
         # The largest page to ask for.
         self._max_limit = MAX_LIMIT
         # Whether two small pages have shown no link either.
@@ -108,18 +109,24 @@ class RecordingListing:
                 raise
             walk.refusal = str(error)
             asked = getattr(error, "retry_after", None)
-            self._refusals += asked is None
-            if asked is not None or self._refusals < MAX_REFUSALS:
+            if asked is not None or not self._is_refused_for_good(walk.number + 1, error):
                 error.args = (f"page {walk.number + 1} of the query: {error}",)
                 raise
             cause = _describe_cause(walk, is_refused=True)
             self._deviations.record_deviation(Deviation.PAGE_REFUSED, cause + FALLBACK_NOTICE)
             return True
-        if walk.number > 1:
-            self._refusals = 0
+        if walk.number >= self._refused_page:
+            self._refused_page, self._refusals = 0, 0
         if walk.has_link and walk.has_recordings and not walk.went_round:
             self._linked.add(is_scan_query(walk.first))
         return False
+
+    def _is_refused_for_good(self, page: int, error: MuxerError) -> bool:
+        """Count a refusal of a page. A failure must be repeated at the same page; shorter walks do not get that far."""
+        if page != self._refused_page:
+            self._refused_page, self._refusals = page, 0
+        self._refusals += MAX_REFUSALS if isinstance(error, PAGE_REFUSALS) else 1
+        return self._refusals >= MAX_REFUSALS
 
     def _may_be_cut(self, walk: PageWalk) -> bool:
         if not walk.went_round and (walk.has_link or is_scan_query(walk.first) in self._linked):
@@ -151,12 +158,12 @@ class RecordingListing:
             sweep.halve_window()  # all of the span was just tried
         while (window := sweep.window) is not None and stale < MAX_STALE_WINDOWS:
             part = self._walk_window(with_parameters(url, startTime=window.start, endTime=window.end), seen)
-            brought, is_cut = yield from self._read_window(part)
+            brought, is_cut, found_length = yield from self._read_window(part)
             if brought and not (has_new or is_refused):
                 cause = _describe_cause(walk, is_refused=False)
                 self._deviations.record_deviation(Deviation.NO_LINK, cause + FALLBACK_NOTICE)
             has_new = has_new or brought
-            longest = max(longest, _max_length_ms(part.recordings))
+            longest = max(longest, found_length)
             cap = cap if len(part.recordings) <= cap else 0
             is_cut = is_cut or 0 < len(part.recordings) == cap
             if is_cut and sweep.halve_window():
@@ -186,18 +193,22 @@ class RecordingListing:
         """Return the walk through a time window. When a later page fails, the window is halved: no need for retries."""
         return PageWalk(lambda link: (self._fetch if link == first else self._fetch_once)(link), first, seen)
 
-    def _read_window(self, part: PageWalk) -> Generator[RawRecordings, None, tuple[bool, bool]]:
-        """Yield the pages of a time window. Returns whether they brought anything new, and whether some may be missing."""
-        brought = False
+    def _read_window(self, part: PageWalk) -> Generator[RawRecordings, None, tuple[bool, bool, int]]:
+        """Yield the pages of a time window.
+
+        Returns whether they brought anything new, whether some may be missing, and the length of the longest call.
+        """
+        brought, longest = False, 0
         try:
             for page in part:
                 brought = True
+                longest = max(longest, _max_length_ms(page), _max_length_ms(part.recordings))
                 yield page
         except (*PAGE_REFUSALS, ServiceUnavailable):
             if not part.number:
                 raise
-            return brought, True
-        return brought, self._may_be_cut(part)
+            return brought, True, longest
+        return brought, self._may_be_cut(part), max(longest, _max_length_ms(part.recordings))
 
 
 def _page_limit(url: str) -> int:

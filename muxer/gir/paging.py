@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from muxer.errors import NotFound, ServiceUnavailable, UnknownContactCenter
-from muxer.gir.links import next_link
+from muxer.gir.links import is_scan_query, next_link
 from muxer.system.bounded_set import BoundedSet
 
 log = logging.getLogger(__name__)
@@ -17,6 +17,8 @@ MAX_REMEMBERED_IDS = 200_000
 MAX_REMEMBERED_LINKS = 10_000
 # This many pages in a row without new recordings are the end: some servers link the last page, too (our decision).
 MAX_STALE_PAGES = 10
+# The key that a fetch adds to a response which more than one request was needed for.
+WAS_RETRIED = "wasRetried"
 
 FetchPage = Callable[[str], Mapping[str, Any]]
 
@@ -33,7 +35,7 @@ class PageWalk:
         self.first = first
         self._seen = BoundedSet(MAX_REMEMBERED_IDS) if seen is None else seen
         self._fresh_since_restart = 0
-        self._has_progress = False
+        self._has_progress = self._may_lack_page = False
         self.number = 0
         self.has_link = self.has_recordings = self.went_round = False
         self.refusal = ""
@@ -41,33 +43,39 @@ class PageWalk:
         self.recordings: list[object] = []
 
     def __iter__(self) -> Iterator[list[object]]:
-        """Yield page after page; an expired scroll is restarted once whenever it has brought new recordings."""
-        restarted = False
+        """Yield page after page; what a scroll may lack is read by restarting it, as long as that brings new recordings."""
+        restarted, expired_at = False, 0
         while True:
             try:
                 yield from self._walk_pages()
-                return
+                if not self._may_lack_page or (restarted and not self._fresh_since_restart):
+                    return
+                log.warning("RWS may have skipped a page of a scroll, because a request for it failed; reading it again")
             except _LinkExpired as error:
                 if restarted and not self._fresh_since_restart:
+                    if error.is_repeated and self.number >= expired_at:
+                        return  # A scroll that keeps its id ends there each time.
                     twice = "the paging link of RWS expired twice without any new recording"
                     raise ServiceUnavailable(f"{twice}: {error}") from error
                 log.warning("the paging link of RWS has expired; the query is restarted")
-                restarted, self._fresh_since_restart = True, 0
+                expired_at = self.number
+            restarted, self._fresh_since_restart = True, 0
 
     def _walk_pages(self) -> Iterator[list[object]]:
         link: str | None = self.first
         followed, walked, stale = BoundedSet(MAX_REMEMBERED_LINKS), BoundedSet(MAX_REMEMBERED_IDS), 0
-        self.number = 0
+        self.number, self._may_lack_page = 0, False
         while link is not None and stale < MAX_STALE_PAGES:
             is_repeated = not followed.add(link)
             try:
                 response = self._fetch(link)
             except (NotFound, UnknownContactCenter) as error:
-                if is_repeated:
-                    return
                 if self.number:
-                    raise _LinkExpired(str(error)) from error
+                    raise _LinkExpired(str(error), is_repeated) from error
                 raise
+            # Each request for a scroll returns the next page: one whose response was lost is not returned again.
+            is_scroll = self.number > 0 and (is_scan_query(self.first) or "scrollid" in link.lower())
+            self._may_lack_page = self._may_lack_page or (is_scroll and WAS_RETRIED in response)
             link = self._record_response(response)
             # Not only the first one: all of them are to be remembered.
             has_new = sum(walked.add(_recording_id(raw)) for raw in self.recordings) > 0
@@ -95,7 +103,11 @@ class PageWalk:
 
 
 class _LinkExpired(Exception):
-    """The response to a paging link was 404."""
+    """The response to a paging link was 404. `is_repeated`: the link was followed before, and had a page then."""
+
+    def __init__(self, text: str, is_repeated: bool) -> None:
+        super().__init__(text)
+        self.is_repeated = is_repeated
 
 
 def _recording_id(raw: object) -> str:

@@ -49,6 +49,8 @@ class Publisher:
         entry is posted again only when it describes another ciphertext.
         """
         with self._records.reserve(recording_id) as record, self.recording_lock(recording_id):
+            # The record of an earlier publication has entries that the list to come would not have.
+            self._records.settle_reserved(record, self._restore_entries)
             current = self._read_recording(recording_id)
             if current is not None and _is_published_in(current, entry):
                 return current
@@ -67,17 +69,29 @@ class Publisher:
             self._repair_entries, "lost entries could not be posted again; retrying at the next poll", logging.ERROR
         )
 
+    def settle_publication(self, recording_id: str) -> bool:
+        """Post again the entries of one recording that RWS lost at an earlier publication. Returns whether there was one.
+
+        Raises ServiceUnavailable while they cannot be posted.
+        """
+        with self._records.reserve(recording_id) as record, self.recording_lock(recording_id):
+            return self._records.settle_reserved(record, self._restore_entries)
+
     def _repair_entries(self, record: Any) -> bool:
+        with self.recording_lock(record["id"]):
+            return self._restore_entries(record)
+
+    def _restore_entries(self, record: Any) -> bool:
+        """Post the lost entries of a record again. The caller holds the lock of the recording."""
         recording_id = record["id"]
-        with self.recording_lock(recording_id):
-            current = self._fetch_current(recording_id)
-            *earlier, _ = record["mediaFiles"]
-            if current is not None and _missing_ids(_entries_at_risk(record["mediaFiles"]), current):
-                # Superseded entries come back too: their deletion then deletes their files as well.
-                log.warning("%s: RWS lost entries at an earlier publication; posting them again", recording_id)
-                # An entry with an id comes last: it identifies the post when it is read back.
-                wanted = sorted(_merge_entries(earlier, current), key=lambda entry: bool(entry.get("mediaId")))
-                self._post_entries(recording_id, record["region"], wanted, full=True)
+        current = self._fetch_current(recording_id)
+        *earlier, _ = record["mediaFiles"]
+        if current is not None and _missing_ids(_entries_at_risk(record["mediaFiles"]), current):
+            # Superseded entries come back too: their deletion then deletes their files as well.
+            log.warning("%s: RWS lost entries at an earlier publication; posting them again", recording_id)
+            # An entry with an id comes last: it identifies the post when it is read back.
+            wanted = sorted(_merge_entries(earlier, current), key=lambda entry: bool(entry.get("mediaId")))
+            self._post_entries(recording_id, record["region"], wanted, full=True)
         return True
 
     def _post_entries(self, recording_id: str, region: str, wanted: list[Json], *, full: bool) -> ScreenRecording:

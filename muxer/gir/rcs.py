@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import quote
 
-from muxer.errors import AccessDenied, Code, Forbidden, MediaNotFound, NotFound
+from muxer.errors import AccessDenied, Code, Forbidden, MediaNotFound, NotFound, RequestRejected, ServiceFailed
 from muxer.gir.deviations import Deviation, DeviationLog
 from muxer.gir.session import ServiceSession
 from muxer.net.transfer import ReceivedLength
@@ -65,6 +65,10 @@ class RcsClient:
                 except NotFound as error:
                     missing = missing or error
                     continue
+                except (RequestRejected, Forbidden, ServiceFailed):
+                    if missing is None:
+                        raise
+                    continue  # An RCS that does not know this family of paths: the file is not there yet.
                 self._record_path_family(is_second=not target.startswith(self._contact_center))
                 return found
             assert missing is not None

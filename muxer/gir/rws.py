@@ -20,6 +20,7 @@ from muxer.errors import (
     MetadataError,
     NotFound,
     RequestRejected,
+    ServiceFailed,
     ServiceUnavailable,
     UnknownContactCenter,
     UnreadableResponse,
@@ -29,6 +30,7 @@ from muxer.gir.labels import LabelClient
 from muxer.gir.links import LINK_HEADER, header_link
 from muxer.gir.listing import RecordingListing
 from muxer.gir.models import CallRecording, Json, ScreenRecording, merge_recordings
+from muxer.gir.paging import WAS_RETRIED
 from muxer.gir.responses import OK, PARTIAL_SUCCESS
 from muxer.gir.session import READ_ATTEMPTS, ServiceSession
 from muxer.net.transfer import ReceivedLength
@@ -39,8 +41,9 @@ log = logging.getLogger(__name__)
 # The URL must be shorter than 7,500 bytes (gir-api, section 4); 1,000 are reserved for everything but the ids.
 MAX_IDS_BYTES = 7500 - 1000
 MAX_REMEMBERED_LABELS = 100_000
-# Enough to get from a slice of some hundred recordings to the one that makes RWS fail.
-MAX_FAILURES_IN_A_ROW = 10
+# Failures in a row that are no outage yet: enough to get from a slice of some hundred recordings to the one that makes
+# RWS fail; and recordings in a row for which RWS has an internal error.
+MAX_FAILURES_IN_A_ROW, MAX_BAD_IN_A_ROW = 10, 20
 # The number of ids missing in a bulk response that are read one by one, to check that RWS reads the ids.
 MAX_CROSS_CHECKS = 5
 _VERSION_PATH = "api/v2/diagnostics/version"
@@ -74,10 +77,10 @@ class _FailureStreak:
         self.skipped.add(recording_id)
         self._skip(recording_id, error)
 
-    def record_failure(self, error: ServiceUnavailable) -> None:
+    def record_failure(self, error: ServiceUnavailable | Forbidden) -> None:
         """Count a failure; raise it when there are too many."""
         self._failures += 1
-        if self._failures > MAX_FAILURES_IN_A_ROW:
+        if self._failures > (MAX_BAD_IN_A_ROW if isinstance(error, ServiceFailed) else MAX_FAILURES_IN_A_ROW):
             raise error
 
     def record_success(self) -> None:
@@ -132,6 +135,8 @@ class RwsClient(LabelClient):
         """Return the response to a query or link, with the target of its `Link` header among its keys."""
         is_query = urlsplit(link).path.strip("/") == f"{self._ops}/recordings"
         content, headers = self._session.get_with_headers(link, attempts, self._unknown_center if is_query else None)
+        if self._session.was_retried:
+            content = {**content, WAS_RETRIED: True}
         following = header_link(headers.get("Link", ""))
         return content if following is None else {**content, LINK_HEADER: following}
 
@@ -222,7 +227,9 @@ class RwsClient(LabelClient):
         try:
             screens = self._fetch_in_bulk(ids)
         except ServiceUnavailable as error:
-            streak.record_failure(error)
+            # An internal error may be that of any recording in the slice: only single ones are counted.
+            if not isinstance(error, ServiceFailed):
+                streak.record_failure(error)
             if len(ids) == 1:
                 return self._fetch_alone(ids[0], error, streak)
             half = len(ids) // 2
@@ -241,8 +248,8 @@ class RwsClient(LabelClient):
         for one in ids:
             try:
                 screen = self.fetch_screen_recording(one)
-            except (RequestRejected, MetadataError, ServiceUnavailable) as error:
-                if isinstance(error, ServiceUnavailable):
+            except (RequestRejected, Forbidden, MetadataError, ServiceUnavailable) as error:
+                if isinstance(error, (ServiceUnavailable, Forbidden)):
                     streak.record_failure(error)
                 streak.skip_recording(one, error)
                 continue

@@ -105,6 +105,11 @@ class ServiceSession:
         """Return the JSON object at a path or link, with retries. `kwargs` are those of parse_response."""
         return self.get_with_headers(target, **kwargs)[0]
 
+    @property
+    def was_retried(self) -> bool:
+        """Whether the last GET of this thread that succeeded took more than one request."""
+        return getattr(self._local, "attempts", 1) > 1
+
     @_watch_service
     def get_with_headers(
         self, target: str, attempts: int = READ_ATTEMPTS, missing: MissingError | None = None, **kwargs: Any
@@ -117,6 +122,7 @@ class ServiceSession:
             try:
                 http_response = self._send_and_read("GET", target)
                 content = parse_response(http_response, **kwargs)
+                self._local.attempts = attempt
                 if attempt > 1:
                     self.circuit_breaker.record_recovery(self.service)
                 return content, http_response.headers

@@ -76,7 +76,9 @@ class Job:
         report = JobReport()
         with recording_context(target.recording_id):
             with report.time_step("check"):
-                current = target if fresh else self.find_target(target.recording_id, target.file_name)
+                # Sources that RWS lost at an earlier publication would look as if they had been deleted.
+                restored = self._services.publisher.settle_publication(target.recording_id)
+                current = target if fresh and not restored else self.find_target(target.recording_id, target.file_name)
             if current is None:
                 self._services.results.forget_target(target)
                 log.info("the sources have changed since they were read; left to the next poll")

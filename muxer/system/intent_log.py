@@ -74,7 +74,25 @@ class IntentLog:
                     self._settling.discard(path.name)
                     self._changed.notify_all()
 
+    def settle_reserved(self, path: Path, settle: Callable[[Any], bool]) -> bool:
+        """Do for one record, which the caller has reserved, what :meth:`recover` does. Returns whether there was one.
+
+        Raises Transient and OSError when it fails for now.
+        """
+        if not path.exists():
+            return False
+        if self._settle_usable(path, settle):
+            remove_record(path)
+        return True
+
     def _settle_record(self, path: Path, settle: Callable[[Any], bool], later: str, level: int) -> bool:
+        try:
+            return self._settle_usable(path, settle)
+        except (Transient, OSError) as error:
+            log.log(level, "%s (%s): %s", later, path, error)
+            return False
+
+    def _settle_usable(self, path: Path, settle: Callable[[Any], bool]) -> bool:
         try:
             return self._settle_or_set_aside(path, settle)
         except FileNotFoundError:
@@ -82,9 +100,6 @@ class IntentLog:
         except (ValueError, TypeError, KeyError, Permanent) as error:
             log.warning("the record %s cannot be used and is removed: %s: %s", path, type(error).__name__, error)
             return True
-        except (Transient, OSError) as error:
-            log.log(level, "%s (%s): %s", later, path, error)
-            return False
 
     def _settle_or_set_aside(self, path: Path, settle: Callable[[Any], bool]) -> bool:
         try:

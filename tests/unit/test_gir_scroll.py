@@ -1,0 +1,149 @@
+"""Scrolls as Elasticsearch has them: each request takes the next page, also one whose response is lost."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from muxer.errors import Forbidden, MediaNotFound, MuxerError, NotFound, RequestRejected, ServiceFailed, ServiceUnavailable
+from muxer.gir import session
+from muxer.gir.rcs import RcsClient
+from muxer.gir.responses import HttpResponse
+from muxer.gir.rws import MAX_BAD_IN_A_ROW, MAX_FAILURES_IN_A_ROW, RwsClient
+from muxer.gir.session import ServiceAccount, ServiceSession
+
+COUNT, LIMIT = 1000, 100
+QUERY = f"startTime=0&endTime=1000000&limit={LIMIT}&scanAndScroll=true"
+ACCOUNT = ServiceAccount("RWS", "http://rws", "ops", "secret", trusted_ca=False, timeout=30)
+
+
+class ScrollSession(ServiceSession):
+    """A session with one scroll. `lost` are pages whose response is lost, `expires` those before which it expires."""
+
+    def __init__(self, *, keeps_id: bool, lost: Sequence[int] = (), expires: Sequence[int] = (), ends: str = "") -> None:
+        super().__init__(ACCOUNT, threading.Event())
+        self._keeps_id, self._lost, self._expires, self._ends = keeps_id, list(lost), list(expires), ends
+        self._page, self._is_open, self.requests = 0, False, 0
+
+    def _send_and_read(self, method: str, target: str, body: Any = None) -> HttpResponse:
+        self.requests += 1
+        assert self.requests < 200, "the query never ends"
+        if "scrollId" not in target:
+            self._page, self._is_open = 0, True
+        if self._page in self._expires:
+            self._expires.remove(self._page)
+            self._is_open = False
+        first = self._page * LIMIT
+        if not self._is_open or (self._ends == "404" and first >= COUNT):
+            raise NotFound("HTTP 404, statusCode 6", 404, 6)
+        self._page += 1
+        if self._page - 1 in self._lost:
+            self._lost.remove(self._page - 1)
+            raise ServiceUnavailable("RWS GET: connection reset")
+        found = [{"id": f"call-{number}"} for number in range(first, min(first + LIMIT, COUNT))]
+        id_ = "same" if self._keeps_id else f"page-{self._page}"
+        link = {"paging": {"next": f"api/v2/ops/contact-centers/c/recordings?scrollId={id_}"}} if found else {}
+        return HttpResponse("RWS GET", 200, {}, json.dumps({"statusCode": 0, "recordings": found} | link).encode())
+
+
+@pytest.fixture(autouse=True)
+def without_delays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "step_delay", lambda *_: 0.0)
+
+
+def read_all(pages: ScrollSession) -> list[str]:
+    return [call.id for page in RwsClient(pages, "c").read_call_recordings(QUERY) for call in page]
+
+
+@pytest.mark.parametrize("keeps_id", [True, False])
+@pytest.mark.parametrize(
+    ("lost", "expires"),
+    [
+        ((), ()),
+        ((3,), ()),
+        ((1,), ()),
+        ((9,), ()),
+        ((3, 5), ()),
+        ((), (3,)),
+        ((), (1,)),
+        ((), (3, 7)),
+        ((), (5, 2)),
+        ((4,), (6,)),
+    ],
+)
+def test_no_page_of_a_scroll_is_lost(keeps_id: bool, lost: Sequence[int], expires: Sequence[int]) -> None:
+    pages = ScrollSession(keeps_id=keeps_id, lost=lost, expires=expires)
+    try:
+        found = read_all(pages)
+    except ServiceUnavailable:
+        assert list(expires) == [5, 2]  # The restarted scroll expires before it has brought anything new: that is said.
+        return
+    assert sorted(found) == sorted(f"call-{number}" for number in range(COUNT))
+
+
+@pytest.mark.parametrize("keeps_id", [True, False])
+def test_a_scroll_that_is_not_disturbed_is_read_once(keeps_id: bool) -> None:
+    read_all(pages := ScrollSession(keeps_id=keeps_id))
+    assert pages.requests == COUNT // LIMIT + 1
+
+
+def test_a_scroll_that_ends_by_an_error_each_time_is_complete() -> None:
+    """Its id is the same for all pages, so the error is either its end or its expiry: it is read twice."""
+    pages = ScrollSession(keeps_id=True, ends="404")
+    assert len(read_all(pages)) == COUNT and pages.requests == 2 * (COUNT // LIMIT + 1)
+
+
+class ScreenSession(ServiceSession):
+    """A session whose screen recordings exist; some of them fail with an error, alone and in bulk."""
+
+    def __init__(self, bad: Sequence[int], error: MuxerError) -> None:
+        super().__init__(ACCOUNT, threading.Event())
+        self._bad, self._error = {f"call-{number}" for number in bad}, error
+
+    def _send_and_read(self, method: str, target: str, body: Any = None) -> HttpResponse:
+        _, is_bulk, text = target.partition("?ids=")
+        ids = text.split(",") if is_bulk else [target.rpartition("/")[2]]
+        if self._bad & set(ids):
+            raise self._error
+        found = [{"id": one, "region": "r", "mediaFiles": [{"mediaId": "s.mp4", "type": "video/mp4"}]} for one in ids]
+        content = {"recordings": found} if is_bulk else {"recording": found[0]}
+        return HttpResponse("RWS GET", 200, {}, json.dumps({"statusCode": 0} | content).encode())
+
+
+ERRORS = [ServiceFailed("HTTP 500"), Forbidden("HTTP 403"), RequestRejected("HTTP 400", 400)]
+
+
+@pytest.mark.parametrize("error", ERRORS)
+@pytest.mark.parametrize(("first", "count"), [(0, 1), (37, 5), (95, 5), (40, MAX_FAILURES_IN_A_ROW)])
+@pytest.mark.parametrize("bulk", [True, False])
+def test_recordings_that_rws_cannot_return_affect_only_themselves(
+    error: MuxerError, first: int, count: int, bulk: bool
+) -> None:
+    ids, skipped = [f"call-{number}" for number in range(100)], []
+    bad = range(first, first + count)
+    client = RwsClient(ScreenSession(bad, error), "c")
+    found = client.fetch_screen_recordings(ids, bulk, lambda one, _: skipped.append(one))
+    assert skipped == [f"call-{number}" for number in bad] and set(found) == set(ids) - set(skipped)
+
+
+@pytest.mark.parametrize("error", [ServiceFailed("HTTP 500"), Forbidden("HTTP 403"), ServiceUnavailable("no response")])
+def test_an_outage_is_not_taken_for_bad_recordings(error: MuxerError) -> None:
+    ids, skipped = [f"call-{number}" for number in range(100)], []
+    with pytest.raises(type(error)):
+        client = RwsClient(ScreenSession(range(100), error), "c")
+        client.fetch_screen_recordings(ids, True, lambda one, _: skipped.append(one))
+    assert len(skipped) <= MAX_BAD_IN_A_ROW
+
+
+@pytest.mark.parametrize("error", ERRORS)
+def test_a_file_that_rcs_does_not_find_is_missing_whatever_its_other_paths_return(error: MuxerError) -> None:
+    class RcsSession(ServiceSession):
+        def check_media(self, target: str) -> None:
+            raise NotFound("HTTP 404", 404) if target.startswith("contact-centers/") else error
+
+    with pytest.raises(MediaNotFound):
+        RcsClient(RcsSession(ACCOUNT, threading.Event()), "c").check_screen_media("call", "screen.mp4")
