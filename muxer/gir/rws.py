@@ -207,7 +207,7 @@ class RwsClient(LabelClient):
         shown = {one.id for one in screens if one.media or one.id not in wanted}
         missing = [one for one in ids if one not in shown and one not in streak.skipped]
         if shown <= wanted:
-            if not missing or 0 < len(shown) <= self._confirmed:
+            if not missing or 0 < len(shown) < self._confirmed:
                 return True
             sample = missing[:: -(-len(missing) // MAX_CROSS_CHECKS)]
             if not any(one.media for one in self._fetch_singly(sample, streak)):

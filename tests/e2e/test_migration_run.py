@@ -100,12 +100,24 @@ def test_refused_query_is_reported_with_option_and_rws_message(make_lab: Make) -
 def test_recordings_found_before_query_failure_are_muxed(make_lab: Make) -> None:
     lab = make_lab()
     calls = add_short(lab, range(3))
-    lab.store.fail_next("rws", "GET", "offset=2", 400, body=b'{"statusCode": 2, "statusMessage": "no more of that"}')
+    refusal = b'{"statusCode": 2, "statusMessage": "no more of that"}'
+    lab.store.fail_next("rws", "GET", "offset=2", 400, body=refusal)
+    # Time windows, which are read instead, have an end.
+    lab.store.fail_next("rws", "GET", "endTime=", 400, times=100, body=refusal)
     done = run_muxer(write_config(lab, **EVERYTHING, advanced__pagination="2"), seconds=TIMEOUT_SECONDS)
     assert done.process.returncode == 4
     assert "migration not complete" in done.out and "no more of that" in done.out
     assert parse_counts(done.out) == (2, 2, 0, 0, 0)
     assert [len(muxed_entries(lab, call.id)) for call in calls] == [1, 1, 0]
+
+
+def test_a_refused_page_loses_nothing(make_lab: Make) -> None:
+    lab = make_lab()
+    calls = add_short(lab, range(3))
+    lab.store.fail_next("rws", "GET", "offset=2", 400, body=b'{"statusCode": 2, "statusMessage": "no more of that"}')
+    done = run_muxer(write_config(lab, **EVERYTHING, advanced__pagination="2"), seconds=TIMEOUT_SECONDS)
+    assert done.process.returncode == 0 and parse_counts(done.out) == (3, 3, 0, 0, 0), done.out
+    assert [len(muxed_entries(lab, call.id)) for call in calls] == [1, 1, 1]
 
 
 @pytest.mark.long

