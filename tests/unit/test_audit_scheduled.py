@@ -18,6 +18,7 @@ from muxer.audit.scheduled import ScheduledAudit
 from muxer.config import load_config
 from muxer.config.schema import Config
 from muxer.errors import LocalResourceError
+from muxer.status.last_audit import LastAudit, write_last_audit
 
 FINDING = Finding(FindingKind.MISSING, "call-1", "", "")
 
@@ -81,3 +82,17 @@ def test_a_full_disk_does_not_delete_the_state(config: Config, tmp_path: Path, m
     with pytest.raises(LocalResourceError, match="disk is full"):
         run_audit(config, tmp_path, EmptyAuditor, monkeypatch)
     assert (tmp_path / LEDGER_FILE).read_bytes() == before
+
+
+def test_an_audit_that_ended_in_the_future_does_not_delay_the_next_one(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock was years ahead for a while."""
+    now = 1_800_000_000.0
+    write_last_audit(tmp_path, LastAudit(at=now + 1e8, start=now, end=now + 1e8))
+    monkeypatch.setattr(scheduled, "Auditor", EmptyAuditor)
+    services: Any = SimpleNamespace(workspace=SimpleNamespace(path=tmp_path), stop=threading.Event())
+    audit = ScheduledAudit(config, services, lambda: now)
+    assert audit.is_due()
+    done = audit.run_audit()
+    assert done.start < done.end < now and not audit.is_due()

@@ -147,3 +147,20 @@ def test_a_file_that_rcs_does_not_find_is_missing_whatever_its_other_paths_retur
 
     with pytest.raises(MediaNotFound):
         RcsClient(RcsSession(ACCOUNT, threading.Event()), "c").check_screen_media("call", "screen.mp4")
+
+
+def test_a_server_that_cuts_bulk_responses_is_found_out_whatever_a_smaller_query_has_shown() -> None:
+    """A response of the same length was complete by chance before."""
+
+    class CuttingSession(ScreenSession):
+        def _send_and_read(self, method: str, target: str, body: Any = None) -> HttpResponse:
+            head, is_bulk, text = target.partition("?ids=")
+            ids = [one for one in text.split(",") if not one.startswith("none")][:50]
+            if head.rpartition("/")[2].startswith("none"):
+                raise NotFound("HTTP 404", 404)
+            return super()._send_and_read(method, f"{head}?ids={','.join(ids)}" if is_bulk else target)
+
+    client = RwsClient(CuttingSession((), ServiceFailed("unused")), "c")
+    client.fetch_screen_recordings([f"{'call' if number < 50 else 'none'}-{number}" for number in range(100)])
+    wanted = [f"call-{number}" for number in range(100)]
+    assert set(client.fetch_screen_recordings(wanted)) == set(wanted)
