@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,6 +15,9 @@ from muxer.log.setup import recording_context
 from muxer.system.masking import Mask
 
 log = logging.getLogger(__name__)
+
+# What an outcome states besides these is short.
+MAX_FACTS_BYTES = events.MAX_EVENT_BYTES // 2
 
 
 class EventReporter:
@@ -47,7 +51,11 @@ class EventReporter:
     def record_done(self, key: TargetKey, outcome: str, facts: Mapping[str, Any]) -> None:
         """Report that a target is finished."""
         self._rules.record_done(key, epoch_now(), {})
-        self._send_event(events.DONE, key, outcome=outcome, facts=dict(facts))
+        kept = dict(facts)
+        if len(json.dumps(kept, default=str)) > MAX_FACTS_BYTES:
+            # The timeline of a call with hundreds of screen files: pollers refuse longer events.
+            kept.pop("timeline", None)
+        self._send_event(events.DONE, key, outcome=outcome, facts=kept)
 
     def record_failure(self, key: TargetKey, failure: Failure, level: int, error: Exception | None, last: bool) -> bool:
         """Log and report a failed attempt; return whether this worker may retry it at once. The pollers decide the rest."""

@@ -8,6 +8,8 @@ from functools import partial
 from muxer.status import activity
 from muxer.system.process import Runner
 
+# The time limit of an encoder, more than its base, for each second of media.
+ENCODE_SECONDS_PER_SECOND = 20
 _TIME_PREFIX = b"out_time_us="
 
 

@@ -19,7 +19,7 @@ from muxer.media.analyze.copyable import read_copyable_screen
 from muxer.media.analyze.decode_scan import keep_decodable
 from muxer.media.analyze.source_reader import SourceReader
 from muxer.media.comparison import Comparison, compare_muxed, find_decode_errors
-from muxer.media.encode import run_encoder
+from muxer.media.encode import ENCODE_SECONDS_PER_SECOND, run_encoder
 from muxer.media.ffmpeg import ENCODER_THREADS, MediaTools
 from muxer.media.media_info import MediaInfo, canvas_size, require_video
 from muxer.media.mp4 import write_movie
@@ -48,7 +48,6 @@ __all__ = ["MIN_SLICE_US", "Arrival", "MediaEngine", "MediaInput", "MuxTimeline"
 log = logging.getLogger(__name__)
 
 RENDER_SECONDS = 900.0
-ENCODE_SECONDS_PER_SECOND = 20
 # A gap shorter than a frame, and than this, is filled by a longer frame; a part that short is dropped.
 MAX_FILLED_US = 100_000
 

@@ -13,6 +13,9 @@ from muxer.media.mp4 import TIMESCALE, UPRIGHT, AvcConfig, Orientation
 
 FULL_RANGE_FORMAT = "yuvj420p"
 PIXEL_FORMATS = ("yuv420p", FULL_RANGE_FORMAT)
+# ffmpeg removes a jump of times of more than ten seconds from transport streams, program streams and Ogg files: a pause.
+# What goes back is corrected all the same. A larger number would take the end of their clock, after a day, for a pause.
+KEEP_PAUSES = ("-dts_delta_threshold", "3600")
 QUIET_OPTIONS = ("-nostdin", "-hide_banner", "-v", "error", "-y")
 # ffmpeg would write chapters and a time code as extra tracks of an MP4 file.
 WITHOUT_EXTRAS_OPTIONS = ("-map_metadata", "-1", "-map_chapters", "-1", "-write_tmcd", "0")

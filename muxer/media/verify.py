@@ -49,7 +49,8 @@ from muxer.media.plan.pieces import Piece, count_frames_in, padding_slices
 from muxer.system import files
 from muxer.system.process import Runner
 
-DECODE_CHECK_SECONDS = 300.0
+# To decode the excerpts, which contain all frames of encoded pieces: in all, and more for each frame.
+DECODE_CHECK_SECONDS, DECODE_SECONDS_PER_FRAME = 300.0, 0.1
 FRAME_CHECK_SECONDS = 600.0
 MICROSECONDS_PER_SECOND = 1_000_000
 _READ_BYTES = 1 << 20
@@ -172,9 +173,8 @@ def _check_decoding(expected: Expected, table: SampleTable, runner: Runner) -> N
     path, plan = expected.path.with_name(EXCERPTS), expected.plan
     write_movie(path, table, expected.avc, None, plan.sources.start)
     frames: dict[int, list[int]] = {}
-    for stream, time in parse_frame_times(
-        runner.run(plan.check_command, timeout=DECODE_CHECK_SECONDS, complaint="[").splitlines()
-    ):
+    timeout = DECODE_CHECK_SECONDS + DECODE_SECONDS_PER_FRAME * len(table.pts)
+    for stream, time in parse_frame_times(runner.run(plan.check_command, timeout=timeout, complaint="[").splitlines()):
         frames.setdefault(stream, []).append(time)
     if sorted(frames.get(0, [])) != sorted(table.pts):
         decoded = len(frames.get(0, []))

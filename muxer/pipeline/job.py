@@ -44,6 +44,8 @@ class JobReport:
     facts: dict[str, Any] = field(default_factory=dict)
     timeline: dict[str, Any] = field(default_factory=dict)
     muxed: bool = False
+    # RWS does not show the target any more: its sources have changed, or are gone.
+    is_outdated: bool = False
 
     @contextmanager
     def time_step(self, name: str) -> Iterator[None]:
@@ -81,7 +83,8 @@ class Job:
                 current = target if fresh and not restored else self.find_target(target.recording_id, target.file_name)
             if current is None:
                 self._services.results.forget_target(target)
-                log.info("the sources have changed since they were read; left to the next poll")
+                log.info("the sources have changed since they were read")
+                report.is_outdated = True
                 return report
             again = again and current.published
             if again or not current.published:

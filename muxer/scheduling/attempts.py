@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from muxer.errors import (
     MediaIncomplete,
     MediaNotFound,
+    MetadataError,
     MuxerError,
     ServiceUnavailable,
     Stopped,
@@ -29,6 +30,11 @@ log = logging.getLogger(__name__)
 
 MIGRATION_ATTEMPTS = 4
 MIGRATION_WAIT_SECONDS = 2.0
+# No later poll of a migration finds the recording as it is now.
+OUTDATED_TEXT = (
+    "its sources have changed since the query was read, or RWS does not show them now; run the migration again "
+    "(in a fleet, all workers need the [advanced] blank_paused of the poller)"
+)
 MUXED, ALREADY_DONE, FAILED = "muxed", "already done", "failed"
 
 
@@ -82,7 +88,7 @@ class TargetProcessor:
         with recording_context(key.recording):
             target = self._job.find_target(key.recording, key.name)
         if target is None:
-            return JobReport()
+            return JobReport(is_outdated=True)
         if attempts == 1 and not self._circuit_breaker.try_half_open(needed_services(target)):
             return None
         return self._run_job(target, fresh=True)
@@ -95,6 +101,8 @@ class TargetProcessor:
         for attempt in range(1, attempts + 1):
             try:
                 report = run_attempt()
+                if attempts > 1 and report is not None and report.is_outdated:
+                    raise MetadataError(OUTDATED_TEXT)
             except Stopped as error:
                 with recording_context(key.recording):
                     log.info("%s", error)

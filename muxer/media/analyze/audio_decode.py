@@ -9,7 +9,7 @@ from pathlib import Path
 from muxer.errors import Code, MediaError, ToolError
 from muxer.media import limits
 from muxer.media.analyze.audio_levels import CHANNELS, RATE, AudioLevels
-from muxer.media.ffmpeg import MediaTools, input_options
+from muxer.media.ffmpeg import KEEP_PAUSES, MediaTools, input_options
 from muxer.system.process import Runner
 
 DECODE_SECONDS = 900.0
@@ -111,7 +111,7 @@ def decode_audio(tools: MediaTools, runner: Runner, path: Path, container: str =
 def decode_audio_command(tools: MediaTools, path: Path) -> list[str]:
     """Return the command that decodes the audio of `path`: samples on standard output, frames on standard error."""
     quiet = ["-nostdin", "-hide_banner", "-nostats", "-v", "repeat+level+info"]
-    command = [tools.ffmpeg, *quiet, *input_options(path), "-map", "0:a:0"]
+    command = [tools.ffmpeg, *quiet, *KEEP_PAUSES, *input_options(path), "-map", "0:a:0"]
     # Microseconds: the times that ffmpeg prints in seconds have six digits.
     filters = f"asettb=1/1000000,ashowinfo,{form_filters(RATE, CHANNELS)}"
     return [*command, "-af", filters, "-c:a", "pcm_s16le", "-f", "s16le", "pipe:1"]

@@ -6,6 +6,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from muxer.media.ffmpeg import (
+    KEEP_PAUSES,
     MP4_OPTIONS,
     PROGRESS_OPTIONS,
     QUIET_OPTIONS,
@@ -44,7 +45,7 @@ def retime_command(tools: MediaTools, source: Path, video: Video, step: Fraction
 
 def copy_audio_command(tools: MediaTools, audio: Path, output: Path) -> list[str]:
     """Return the command that copies the audio of a call's file into an MP4 file."""
-    command = [tools.ffmpeg, *QUIET_OPTIONS, *input_options(audio), "-map", "0:a:0", "-c:a", "copy"]
+    command = [tools.ffmpeg, *QUIET_OPTIONS, *KEEP_PAUSES, *input_options(audio), "-map", "0:a:0", "-c:a", "copy"]
     # ffmpeg rejects MP3 below 16 kHz and FLAC in MP4 without it; both play in browsers.
     return [*command, "-strict", "-2", *MP4_OPTIONS, str(output)]
 
@@ -59,7 +60,7 @@ def remux_command(tools: MediaTools, source: Path, video: Video, output: Path) -
 def continue_command(tools: MediaTools, source: Path, video: Video, output: Path) -> list[str]:
     """Return the command that copies one video stream into a Matroska file in which times never go back."""
     # Matroska rejects packets without a time, which program streams contain.
-    command = [tools.ffmpeg, *QUIET_OPTIONS, "-fflags", "+genpts", *input_options(source)]
+    command = [tools.ffmpeg, *QUIET_OPTIONS, *KEEP_PAUSES, "-fflags", "+genpts", *input_options(source)]
     command += ["-map", f"0:{video.stream_index}", "-c", "copy"]
     return [*command, "-map_metadata", "-1", "-map_chapters", "-1", "-f", "matroska", str(output)]
 

@@ -18,7 +18,7 @@ from muxer.media.analyze.copyable import read_copyable_screen
 from muxer.media.analyze.decode_scan import keep_decodable
 from muxer.media.analyze.probe import probe_file
 from muxer.media.analyze.source_commands import continue_command, remux_command, retime_command, salvage_command
-from muxer.media.encode import run_encoder
+from muxer.media.encode import ENCODE_SECONDS_PER_SECOND, run_encoder
 from muxer.media.ffmpeg import PIXEL_FORMATS, MediaTools
 from muxer.media.media_info import TIME_TOLERANCE_US, MediaInfo, Video, require_video
 from muxer.media.mp4 import CopyableAudio, is_increasing, write_movie
@@ -144,7 +144,8 @@ class SourceReader:
         with self._encoders:
             length = round(frames * step * 1_000_000)
             activity.set_expected_amount(length)
-            run_encoder(self._runner, retime_command(self._tools, path, video, step, output), length, CONVERT_SECONDS)
+            timeout = CONVERT_SECONDS + ENCODE_SECONDS_PER_SECOND * length / 1_000_000
+            run_encoder(self._runner, retime_command(self._tools, path, video, step, output), length, timeout)
         copyable = read_copyable_screen(output)
         return copyable if copyable is not None and len(require_video(copyable).packets.pts) == frames else None
 
@@ -168,4 +169,4 @@ def _has_same_frames(video: Video, other: Video) -> bool:
 
 def _may_become_copyable(video: Video) -> bool:
     fits = video.codec_name == "h264" and video.entry.get("pix_fmt") in PIXEL_FORMATS
-    return fits and not video.packets.hidden and not video.packets.changes
+    return fits and video.pixel_aspect == 1 and not video.packets.hidden and not video.packets.changes

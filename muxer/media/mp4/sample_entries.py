@@ -25,7 +25,8 @@ def read_avc_config(track: Track) -> AvcConfig | None:
     children = memoryview(description)[_VIDEO_ENTRY_BYTES:]
     config = avc.read_config(bytes(boxes.require_child(children, b"avcC")))
     ratio = boxes.find_child(children, b"pasp")
-    square = ratio is None or boxes.read_number(ratio, 0, 4) == boxes.read_number(ratio, 4, 4)
+    # Without a box of their own, the shape of pixels follows from the size that the track is shown in.
+    square = not track.is_stretched if ratio is None else boxes.read_number(ratio, 0, 4) == boxes.read_number(ratio, 4, 4)
     return config if config.square and square else None
 
 

@@ -5,6 +5,7 @@ Not fragmented, one sample description, an edit list that only shifts, pauses or
 
 from __future__ import annotations
 
+import struct
 from array import array
 from collections import Counter
 from collections.abc import Iterator
@@ -25,6 +26,8 @@ from muxer.media.mp4.orientation import UPRIGHT, Orientation, matrix_numbers, re
 MAX_INDEX_BYTES = 256 * 1024 * 1024
 _SIGN_BIT = 1 << 31
 _MAX_TICKS = 1 << 56
+# A size in whole pixels that differs from the exact one by less than this share is a rounded one.
+_MAX_ROUNDED_SHAPE = 0.01
 # The media time of an empty edit.
 _EMPTY_EDIT = -1
 # Edit lists count in milliseconds; this fraction of a second is ignored.
@@ -49,7 +52,8 @@ class Track:
 
     `description` is kind and content of the sample entry. `shifts` are presentation minus decoding times. `skipped` is cut
     off at the beginning, `delay` is how much later than the movie the track starts, `shown` how much is shown (0: all).
-    `sync` are the samples at which decoding can start, None for all.
+    `sync` are the samples at which decoding can start, None for all. `is_stretched`: video is shown in another shape
+    than its frames have.
     """
 
     handler: bytes
@@ -66,6 +70,7 @@ class Track:
     groups: bytes
     pauses: tuple[EditPause, ...] = ()
     orientation: Orientation = UPRIGHT
+    is_stretched: bool = False
 
     @property
     def decode_times(self) -> array[int]:
@@ -116,6 +121,8 @@ def read_tracks(path: Path) -> list[Track]:
         raise BoxError("the file is fragmented")
     movie = boxes.require_child(body, b"mvhd")
     scale = boxes.read_number(movie, 20 if boxes.read_number(movie, 0, 1) else 12, 4)
+    if _read_matrix(movie, 48 if boxes.read_number(movie, 0, 1) else 36) != UPRIGHT:
+        raise BoxError("the whole movie is turned")
     return [_read_track(inner, scale, end) for kind, inner in boxes.iterate_children(body) if kind == b"trak"]
 
 
@@ -172,15 +179,18 @@ def _read_track(body: memoryview, movie_scale: int, end: int) -> Track:
     # First: ffprobe cannot distinguish a truncated file from one that hides frames.
     _check_complete(offsets, sizes, end)
     durations = _expand_runs(boxes.require_child(table, b"stts"), count)
+    if max(durations, default=0) >= _SIGN_BIT:
+        raise BoxError("the duration of a sample is negative")
     shifts = boxes.find_child(table, b"ctts")
     sync = boxes.find_child(table, b"stss")
     if not timescale or not movie_scale or len(durations) != count:
         raise BoxError("the tables of a track do not fit one another")
     edits = _read_edits(boxes.find_child(body, b"edts", b"elst"), Fraction(timescale, movie_scale))
+    header, description = boxes.require_child(body, b"tkhd"), _read_description(boxes.require_child(table, b"stsd"))
     return Track(
         handler=bytes(boxes.require_child(media, b"hdlr")[8:12]),
         timescale=timescale,
-        description=_read_description(boxes.require_child(table, b"stsd")),
+        description=description,
         durations=durations,
         shifts=None if shifts is None else _read_shifts(shifts, count),
         sizes=sizes,
@@ -191,13 +201,25 @@ def _read_track(body: memoryview, movie_scale: int, end: int) -> Track:
         shown=edits.shown,
         groups=_group_boxes(table),
         pauses=edits.pauses,
-        orientation=_track_orientation(boxes.require_child(body, b"tkhd")),
+        orientation=_read_matrix(header, 52 if boxes.read_number(header, 0, 1) else 40),
+        is_stretched=_is_stretched(header, description[1]),
     )
 
 
-def _track_orientation(header: memoryview) -> Orientation:
-    at = 52 if boxes.read_number(header, 0, 1) else 40
+def _read_matrix(header: memoryview, at: int) -> Orientation:
     return read_orientation(matrix_numbers(bytes(header[at : at + 36]))) if len(header) >= at + 36 else UPRIGHT
+
+
+def _is_stretched(header: memoryview, entry: bytes) -> bool:
+    """Whether the shown shape of a video track is another than that of its frames, by more than a rounded size."""
+    at = 88 if boxes.read_number(header, 0, 1) else 76
+    if len(header) < at + 8 or len(entry) < 28:
+        return False
+    width, height = (boxes.read_number(header, at + 4 * side, 4) / 0x10000 for side in (0, 1))
+    coded_width, coded_height = struct.unpack(">HH", entry[24:28])
+    if not width * height * coded_width * coded_height:
+        return False
+    return abs(float(width * coded_height / (height * coded_width)) - 1) > _MAX_ROUNDED_SHAPE
 
 
 def _read_description(body: memoryview) -> tuple[bytes, bytes]:
