@@ -32,7 +32,8 @@ class EventReporter:
         self._rules = Journal(None)
 
     def record_start(self, key: TargetKey) -> None:
-        """Report that a target is started."""
+        """Report that a target is started. Its earlier failures do not count: each task has attempts of its own."""
+        self._rules.record_done(key, epoch_now(), {})
         self._send_event(events.BEGUN, key)
 
     def record_postponed(self, key: TargetKey) -> None:

@@ -19,12 +19,14 @@ log = logging.getLogger(__name__)
 
 
 class TargetLocks:
-    """The locks of this worker. Safe to use from any thread, except :meth:`restore_locks`."""
+    """The locks of this worker. Safe to use from any thread, except for what takes the connection."""
 
     def __init__(self, queue: str) -> None:
         self._queue = queue
         self._lock = threading.Lock()
         self._held: set[str] = set()
+        # The locks that were taken again on the present connection.
+        self._restored: set[str] = set()
         self._channel: Any = None
 
     @property
@@ -36,16 +38,25 @@ class TargetLocks:
     def restore_locks(self, connection: Any) -> None:
         """Check on a new `connection` that it may create locks, and take the held ones again. Raises the errors of pika."""
         self._channel = None
+        self._restored.clear()
         probe = f"{socket.gethostname()}.{os.getpid()}"
         self._take_lock(connection, probe)
         self._drop_lock(connection, probe)
         with self._lock:
             held = list(self._held)
         for file in held:
-            if not self._take_lock(connection, file):
+            if self._take_lock(connection, file):
+                self._restored.add(file)
+            else:
                 log.warning(
                     "another worker or the previous connection of this one has the lock of %s; one result is kept", file
                 )
+
+    def drop_left_locks(self, connection: Any) -> None:
+        """Release the locks of targets whose jobs have ended while their locks were taken again."""
+        for file in self._restored - self.locked_targets:
+            self._drop_lock(connection, file)
+            self._restored.discard(file)
 
     def acquire_lock(self, control: ControlConnection, file: str) -> bool:
         """Take the lock of a target; return False when another worker has it. Raises Transient without a connection."""
@@ -67,7 +78,7 @@ class TargetLocks:
         return locked
 
     def release_lock(self, control: ControlConnection, file: str) -> None:
-        """Release a lock. It is released, too, when this raises Transient, because then its connection is closed."""
+        """Release a lock. When this raises Transient, its connection is closed, or drop_left_locks releases it later."""
         with self._lock:
             self._held.discard(file)
         control.submit_task(lambda connection: self._drop_lock(connection, file))

@@ -157,7 +157,8 @@ class FleetWorker:
             if self._stop.wait(LOCK_RETRY_INTERVAL):
                 raise Stopped("stopped before the recording was started")
 
-    def _send_heartbeat(self, _connection: Any) -> None:
+    def _send_heartbeat(self, connection: Any) -> None:
+        self._locks.drop_left_locks(connection)
         snapshot = snapshot_json(self._services.activity.take_snapshot())
         out = {name: self._mask(reason) for name, (_, reason) in self._services.circuit_breaker.open_circuits().items()}
         if not self._services.workspace.disk.has_room():

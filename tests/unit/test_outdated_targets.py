@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from contextlib import nullcontext
 from types import SimpleNamespace
@@ -9,10 +10,12 @@ from typing import Any
 
 import pytest
 
+from muxer.errors import MediaError
 from muxer.fleet import events
 from muxer.fleet.event_reporter import EventReporter
 from muxer.fleet.events import Event, decode_event, encode_event
 from muxer.journal.journal import TargetKey
+from muxer.journal.retry_policy import classify_error
 from muxer.net.circuit_breaker import CircuitBreaker
 from muxer.pipeline.job import JobReport
 from muxer.scheduling import attempts
@@ -72,3 +75,15 @@ def test_an_outcome_with_a_long_timeline_reaches_the_pollers(pieces: int) -> Non
     received = decode_event(encode_event(sent[0]))
     assert received is not None and received.what == events.DONE and received.details["facts"]["bytes"] == 5
     assert ("timeline" in received.details["facts"]) is (pieces == 10)
+
+
+def test_each_task_has_attempts_of_its_own() -> None:
+    reporter, failure = EventReporter(lambda event: None, "worker", Mask(())), classify_error(MediaError("damaged"))
+
+    def fail() -> bool:
+        return reporter.record_failure(KEY, failure, logging.INFO, None, False)
+
+    reporter.record_start(KEY)
+    first = [fail() for _ in range(3)]
+    reporter.record_start(KEY)
+    assert first == [True, True, False] == [fail() for _ in range(3)]
