@@ -19,6 +19,7 @@ from muxer.net.circuit_breaker import CircuitBreaker
 from muxer.pipeline.job import Job, JobReport
 from muxer.scheduling import attempts
 from muxer.scheduling.attempts import TargetProcessor
+from tests.support.migration_outcomes import MigrationOutcomes
 
 TIMES = {"startTime": "2026-03-01T00:00:00.000+0000", "stopTime": "2026-03-01T00:01:00.000+0000"}
 
@@ -61,23 +62,6 @@ class PublishingJob(Job):
         report.muxed = True
 
 
-class Outcomes:
-    """The outcomes of a migration."""
-
-    def __init__(self) -> None:
-        self.failures: list[str] = []
-        self.done: list[str] = []
-
-    def record_start(self, *_: object) -> None: ...
-
-    def record_done(self, key: object, outcome: str, facts: object) -> None:
-        self.done.append(outcome)
-
-    def record_failure(self, key: object, failure: Any, *_: object, **__: object) -> bool:
-        self.failures.append(failure.text)
-        return True
-
-
 @pytest.mark.parametrize("fresh", [True, False])
 def test_another_attempt_restores_the_sources_that_rws_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh: bool
@@ -93,7 +77,7 @@ def test_another_attempt_restores_the_sources_that_rws_lost(
     activity: Any = SimpleNamespace(
         track_target=lambda *_: nullcontext(), count_error=lambda *_: None, count_outcome=lambda *_: None
     )
-    outcomes: Any = Outcomes()
+    outcomes: Any = MigrationOutcomes()
     [target] = job.read_targets("call")
     if fresh:
         TargetProcessor(job, CircuitBreaker(), activity, threading.Event(), outcomes).process_target(target, attempts=4)

@@ -21,26 +21,12 @@ from muxer.pipeline.job import JobReport
 from muxer.scheduling import attempts
 from muxer.scheduling.attempts import TargetProcessor
 from muxer.system.masking import Mask
+from tests.support.migration_outcomes import MigrationOutcomes
 
 KEY = TargetKey("call_muxed.mp4", "call", "agent")
 
 
-class Outcomes:
-    def __init__(self) -> None:
-        self.done: list[str] = []
-        self.failures: list[str] = []
-
-    def record_start(self, *_: object) -> None: ...
-
-    def record_done(self, key: object, outcome: str, facts: object) -> None:
-        self.done.append(outcome)
-
-    def record_failure(self, key: object, failure: Any, *_: object, **__: object) -> bool:
-        self.failures.append(failure.reason)
-        return True
-
-
-def run_target(monkeypatch: pytest.MonkeyPatch, number: int, *, is_found: bool) -> Outcomes:
+def run_target(monkeypatch: pytest.MonkeyPatch, number: int, *, is_found: bool) -> MigrationOutcomes:
     """Process a target as a worker of a fleet does, in up to `number` attempts; its job finds other sources."""
     monkeypatch.setattr(attempts, "MIGRATION_WAIT_SECONDS", 0.0)
     monkeypatch.setattr(attempts, "needed_services", lambda target: ())
@@ -49,7 +35,7 @@ def run_target(monkeypatch: pytest.MonkeyPatch, number: int, *, is_found: bool) 
     activity: Any = SimpleNamespace(
         track_target=lambda *_: nullcontext(), count_error=lambda *_: None, count_outcome=lambda *_: None
     )
-    outcomes: Any = Outcomes()
+    outcomes: Any = MigrationOutcomes()
     TargetProcessor(job, CircuitBreaker(), activity, threading.Event(), outcomes).find_and_process(KEY, number)
     return outcomes
 
