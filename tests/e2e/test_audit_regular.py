@@ -16,7 +16,7 @@ from muxer.status.last_audit import AUDIT_FILE, read_last_audit
 from tests.support.calls import add_short, log_messages, log_of, muxed_entries, write_config
 from tests.support.commands import run_subprocess
 from tests.support.daemon import MuxerProcess, log_lines, run_muxer, wait_until
-from tests.support.monitoring import free_port
+from tests.support.ports import free_port
 
 Make = Callable[..., Lab]
 AGE = timedelta(minutes=30)

@@ -14,7 +14,7 @@ from lab.lab import Lab
 from muxer.config.keystore import KEYSTORE_FILE, save_keystore
 from tests.support.commands import run_main_in_process
 from tests.support.fake_program import write_wrapper
-from tests.support.web_server import free_port
+from tests.support.ports import free_port
 
 # Valid, with a server that nothing listens for: {port}.
 BASE = {

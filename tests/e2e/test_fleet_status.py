@@ -13,8 +13,9 @@ from lab.lab import Lab
 from tests.support.daemon import wait_until
 from tests.support.fake_program import write_waiting
 from tests.support.fleet_processes import QUEUE, TIMEOUT_SECONDS, FleetProcesses
-from tests.support.monitoring import free_port, parse_samples, readiness_reasons, send_request
+from tests.support.monitoring import parse_samples, readiness_reasons, send_request
 from tests.support.page_reader import PageReader
+from tests.support.ports import free_port
 from tests.support.queues import VirtualHost
 
 

@@ -14,9 +14,10 @@ from lab.cases import Case
 from lab.lab import Lab
 from muxer.monitoring.metrics import MuxerCollector
 from tests.support.daemon import PYTHON, MuxerProcess, run_muxer, wait_until
-from tests.support.monitoring import HOST, create_certificate, free_port, parse_samples, readiness_reasons, send_request
+from tests.support.monitoring import HOST, create_certificate, parse_samples, readiness_reasons, send_request
 from tests.support.muxer_runs import labelled_ids, muxed_entries, write_config
 from tests.support.populated_sources import populated_fleet_sources
+from tests.support.ports import free_port
 from tests.support.requirements import require_program
 
 Make = Callable[..., Lab]

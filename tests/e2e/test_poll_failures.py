@@ -14,8 +14,9 @@ import pytest
 from lab.lab import Lab
 from tests.support.commands import run_in_process
 from tests.support.daemon import MuxerProcess, log_lines, run_muxer, wait_until
-from tests.support.monitoring import HOST, free_port, send_request
+from tests.support.monitoring import HOST, send_request
 from tests.support.muxer_runs import log_messages, write_config
+from tests.support.ports import free_port
 from tests.support.tiers import spread_variants
 from tests.support.tls import TlsFront, pem_bundle, self_signed
 

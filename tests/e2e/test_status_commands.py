@@ -18,8 +18,9 @@ from lab.cases import Case
 from lab.lab import Lab
 from tests.support.commands import run_in_process, run_subprocess
 from tests.support.daemon import PACKAGE, PYTHON, MuxerProcess, log_lines, wait_until
-from tests.support.monitoring import free_port, send_request
+from tests.support.monitoring import send_request
 from tests.support.muxer_runs import labelled_ids, muxed_entries, write_config
+from tests.support.ports import free_port
 
 TIMEOUT_SECONDS = 90
 

@@ -19,8 +19,8 @@ from lab.lab import Lab
 from muxer.status.formatting import format_exact
 from tests.support.daemon import MuxerProcess, wait_until
 from tests.support.devtools import BrowserTab, run_chromium
-from tests.support.monitoring import free_port
 from tests.support.muxer_runs import write_config
+from tests.support.ports import free_port
 
 TIMEOUT_SECONDS = 90
 PLANS = (

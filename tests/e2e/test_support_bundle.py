@@ -115,6 +115,7 @@ def test_the_archive_contains_everything_but_secrets_names_and_numbers(lab: Lab,
 
     with MuxerProcess(config, **FAST_RETRY) as muxer:
         wait_until(lambda: logged("MUX-322", "77788899"), TIMEOUT_SECONDS, "both errors", log)
+        wait_until(lambda: bad.id in run_in_process(config, "failed", "--json")[1], TIMEOUT_SECONDS, "the failure", log)
         assert write_bundle("running") == {}
         wait_until(lambda: good.id in labelled_ids(lab), TIMEOUT_SECONDS, "the muxed file", log)
         assert muxer.stop() == 0

@@ -13,13 +13,16 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
 from dataclasses import astuple, dataclass, replace
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
 
 from lab.lab import Lab
+from lab.switches import Switches
 from muxer.audit.auditor import Auditor
 from muxer.audit.findings import Finding, FindingKind
 from muxer.audit.ledger import LEDGER_FILE, AuditLedger
@@ -45,6 +48,7 @@ WARM_UP_POLLS = 1200
 POLL_MINUTES = 10
 # The recordings from one collection of garbage to the next.
 COLLECTION_INTERVAL = 100
+BACKLOG_TIMEOUT_SECONDS = 900
 # The number of objects changes from poll to poll with what is in progress; the least of some polls counts.
 MEASURED_POLLS = 20
 
@@ -81,14 +85,22 @@ def work_through(lab: Lab, count: int) -> PeakUsage:
     return seen
 
 
+def measure_backlogs(folder: Path, counts: Sequence[int]) -> list[PeakUsage]:
+    """Process a backlog of each of `counts` recordings after a first one of 100."""
+    with Lab(folder, Switches(**SWITCHES)) as lab:
+        return [work_through(lab, count) for count in (100, *counts)][1:]
+
+
 @pytest.mark.long
-def test_memory_does_not_grow_with_backlog(make_lab: Make) -> None:
+def test_memory_does_not_grow_with_backlog(tmp_path: Path) -> None:
     """Only the id of each recording is kept in memory, not its metadata of a hundred objects."""
-    lab, few = make_lab(**SWITCHES), BACKLOG_COUNT // 5
-    work_through(lab, 100)
-    small, large = work_through(lab, few), work_through(lab, BACKLOG_COUNT)
+    few = BACKLOG_COUNT // 5
+    # In a process of its own: what other tests left in this one is not counted.
+    with ProcessPoolExecutor(1, get_context("spawn")) as own:
+        small, large = own.submit(measure_backlogs, tmp_path / "lab", (few, BACKLOG_COUNT)).result(BACKLOG_TIMEOUT_SECONDS)
     more = BACKLOG_COUNT - few
-    assert large.blocks - small.blocks < 6 * more
+    # 4 to 8 as measured: it depends on how far the search is ahead of the work.
+    assert large.blocks - small.blocks < 15 * more
     assert large.kilobytes - small.kilobytes < 2 * more
     assert large.kilobytes < 1.3 * small.kilobytes
 

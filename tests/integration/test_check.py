@@ -22,9 +22,9 @@ from muxer.system.file_lock import acquire_lock
 from tests.support.apache import run_apache
 from tests.support.bucket import MotoBucket
 from tests.support.checklist import Checklist, run_check, write_check_config
+from tests.support.ports import free_port
 from tests.support.tiers import spread_variants
 from tests.support.tls import HOST, MediaServer, TlsFront, pem_bundle, self_signed
-from tests.support.web_server import free_port
 
 Make = Callable[..., Lab]
 WRONG_PASSWORD = "not-the-password"

@@ -27,9 +27,9 @@ from muxer.errors import (
 from muxer.net.circuit_breaker import FAILURE_THRESHOLD, CircuitBreaker
 from muxer.storage import s3
 from muxer.storage.s3 import S3Storage
-from tests.support.apache import free_port
 from tests.support.moto_server import moto_server
 from tests.support.nginx import run_nginx
+from tests.support.ports import free_port
 from tests.support.s3 import BUCKET, MIB, S3Server, create_storage, keep_stored, replace_stored, s3_location, write_file
 from tests.support.s3_front import Rule, S3Request, SubstituteResponse, serve_front
 from tests.support.s3rver import S3rver

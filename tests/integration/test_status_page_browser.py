@@ -15,7 +15,8 @@ from muxer.monitoring.view import ServiceStatus, StatusView
 from tests.support import contrast
 from tests.support.devtools import BrowserTab, run_chromium
 from tests.support.fleet_views import fleet_view, worker_view
-from tests.support.monitoring import create_sources, free_port, open_server, send_request
+from tests.support.monitoring import create_sources, open_server, send_request
+from tests.support.ports import free_port
 from tests.support.status_views import NOW, done_row, failed_row, file_name, muxer_view, running_job, timeline_chain
 
 SIZES = [(320, 640), (1280, 800)]

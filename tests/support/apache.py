@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lab.dav import ExternalDav
-from tests.support.web_server import PASSWORD, USER, free_port, run_server, server_folder
+from tests.support.ports import free_port
+from tests.support.web_server import PASSWORD, USER, run_server, server_folder
 
 MODULES_FOLDER = Path("/usr/lib/apache2/modules")
 # Modules that a packaged Apache loads besides those for WebDAV and the account; some change WebDAV requests.

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from lab.dav import ExternalDav
-from tests.support.web_server import PASSWORD, USER, free_port, run_server, server_folder
+from tests.support.ports import free_port
+from tests.support.web_server import PASSWORD, USER, run_server, server_folder
 
 CONFIG = """\
 server.modules = ("mod_auth", "mod_authn_file", "mod_webdav")

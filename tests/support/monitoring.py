@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import socket
 import ssl
 from base64 import b64encode
 from collections.abc import Iterator
@@ -36,12 +35,6 @@ class HttpReply:
     status: int
     headers: dict[str, str]
     body: str
-
-
-def free_port() -> int:
-    """Return a port that has just been free."""
-    with socket.create_server((HOST, 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 def create_sources(folder: Path, journal: Path | None = None, **options: object) -> ViewSources:

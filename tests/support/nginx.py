@@ -9,8 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from lab.dav import ExternalDav
+from tests.support.ports import free_port
 from tests.support.tls import pem_bundle, self_signed
-from tests.support.web_server import PASSWORD, USER, free_port, run_server, server_folder
+from tests.support.web_server import PASSWORD, USER, run_server, server_folder
 
 MODULE = Path("/usr/lib/nginx/modules/ngx_http_dav_ext_module.so")
 CONFIG = """\

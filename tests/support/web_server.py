@@ -52,14 +52,6 @@ def run_server(command: Sequence[str | Path], port: int) -> Iterator[None]:
         server.wait(20)
 
 
-def free_port() -> int:
-    """Return a TCP port at which no one listens."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port: int = taken.getsockname()[1]
-        return port
-
-
 def _wait_for(port: int, server: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
