@@ -36,7 +36,7 @@ WATCH_INTERVAL = 2.0
 # By then the first poll has most likely ended, so that the storages are known.
 FIRST_CERTIFICATE_DELAY, CERTIFICATE_INTERVAL = 60.0, 3600.0
 COMMAND_TIMEOUT_SECONDS = 30.0
-# How long a stop waits for waiting events. A migration ends by itself, so it waits for its summary.
+# How long the end waits for waiting events. A migration that ended by itself has time for its summary, a stop has none.
 CLOSE_SECONDS, CLOSE_MIGRATION_SECONDS = 3.0, COMMAND_TIMEOUT_SECONDS + 5.0
 MAX_WAITING_EVENTS = 100
 MAX_TEXT_LENGTH = 2000
@@ -74,10 +74,13 @@ class AlertHook:
         text = f"{failed}; the log lists them" if count else "not all recordings could be read; the log says why"
         self._put(AlertEvent(MIGRATION_FAILED, text, subject={"failed": count}))
 
-    def close(self) -> None:
-        """Stop watching, and end when the program was called for the waiting events, or after a limit."""
+    def close(self, *, has_ended: bool = False) -> None:
+        """Stop watching, and end when the program was called for the waiting events, or after a limit.
+
+        `has_ended`: this is a migration that ended by itself.
+        """
         self._stop.set()
-        deadline = time.monotonic() + (CLOSE_MIGRATION_SECONDS if self._sources.is_migration else CLOSE_SECONDS)
+        deadline = time.monotonic() + (CLOSE_MIGRATION_SECONDS if has_ended else CLOSE_SECONDS)
         while self._caller.is_alive() and time.monotonic() < deadline:
             try:
                 self._events.put(None, timeout=0.1)

@@ -104,7 +104,7 @@ def _alert_hook(daemon: Daemon, parts: ServiceParts) -> Iterator[Callable[[Itera
     try:
         yield hook.report_migration
     finally:
-        hook.close()
+        hook.close(has_ended=daemon.has_ended)
 
 
 def _fix_split_option(argv: Sequence[str]) -> list[str]:

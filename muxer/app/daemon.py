@@ -98,7 +98,8 @@ class Daemon:
             HeartbeatPausingSink(self._executor, self._heartbeat),
         )
         self._cleaner = TempFolderCleaner.from_config(config.processing, services.workspace)
-        self._ended = False
+        # Whether the migration has ended by itself.
+        self.has_ended = False
         self._keep_due = time.monotonic() + TOUCH_INTERVAL
         self._state_due = self._sample_due = time.monotonic()
         self._exit_code = EXIT_OK
@@ -257,7 +258,7 @@ class Daemon:
             return
         # No later poll finishes what failed in between.
         self._services.recover_leftovers()
-        self._ended = True
+        self.has_ended = True
         if problem is not None:
             log.error("the query failed: %s", reason := format_error(problem))
             self._report_summary(f"migration not complete, [advanced] call_recording_query_string failed: {reason}")
@@ -385,7 +386,7 @@ class Daemon:
         self._runner.cancel_all()
         self._services.helpers.close()
         self._poller.close()
-        if self._migration and not self._ended:
+        if self._migration and not self.has_ended:
             self._print_result(
                 f"migration stopped before its end, start it again for the rest: {progress_text(self._migration_progress())}"
             )

@@ -14,8 +14,9 @@ from muxer.status.activity import DurationHistogram, WorkTotals
 from muxer.status.fleet_status import FORGOTTEN_SECONDS, SILENT_SECONDS, WorkerStatus, is_silent, worker_from_dict
 
 RATE_WINDOW_SECONDS = 600.0
-# Limits for workers, for the names of steps, services and errors of each, and for counts.
-MAX_WORKERS, MAX_NAMES, MAX_INTEGER = 1000, 200, 1 << 62
+# Limits for workers, for the names of steps, services and errors of each, and for counts. A worker counts each kind of
+# error of up to 50 services apart.
+MAX_WORKERS, MAX_NAMES, MAX_INTEGER = 1000, 5000, 1 << 62
 _MALFORMED_ERRORS = (AttributeError, KeyError, OverflowError, TypeError, ValueError)
 
 

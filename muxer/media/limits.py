@@ -12,6 +12,8 @@ INPUT_FORMATS = (
 # Two days at some 58 frames a second.
 MAX_FRAMES = 10_000_000
 MAX_LENGTH_SECONDS = 48 * 3600
+# The time limit of a program that decodes a file: for any file, and the frames a second that the slowest machine decodes.
+DECODE_SECONDS, MIN_DECODED_PER_SECOND = 1800.0, 5
 # The largest frame of H.264, level 6.2 (ISO/IEC 14496-10, table A-1), which is also the largest that libx264 encodes.
 MAX_SIDE, MAX_PIXELS = 16_384, 139_264 * 256
 
@@ -25,6 +27,11 @@ def check_frames(count: int) -> None:
     """Raise MediaError when a file has more frames, or audio packets, than any recording."""
     if count > MAX_FRAMES:
         raise MediaError(f"the file has {count} frames or more; at most {MAX_FRAMES} are read", code=Code.TOO_MUCH)
+
+
+def decoding_seconds(frames: int) -> float:
+    """Return the time limit, in seconds, of a program that decodes files with `frames` frames in all."""
+    return DECODE_SECONDS + frames / MIN_DECODED_PER_SECOND
 
 
 def check_length(microseconds: int) -> None:

@@ -19,6 +19,7 @@ from zlib import crc32
 from muxer.errors import Code, MediaError, ToolError
 from muxer.media.ffmpeg import MediaTools, parse_frame_times
 from muxer.media.frame_comparison import is_alike, is_black
+from muxer.media.limits import decoding_seconds
 from muxer.media.media_info import TIME_TOLERANCE_US
 from muxer.media.mp4 import (
     MAX_PACKET_US,
@@ -51,7 +52,6 @@ from muxer.system.process import Runner
 
 # To decode the excerpts, which contain all frames of encoded pieces: in all, and more for each frame.
 DECODE_CHECK_SECONDS, DECODE_SECONDS_PER_FRAME = 300.0, 0.1
-FRAME_CHECK_SECONDS = 600.0
 MICROSECONDS_PER_SECOND = 1_000_000
 _READ_BYTES = 1 << 20
 
@@ -200,12 +200,15 @@ def _check_frames(expected: Expected, tools: MediaTools, runner: Runner) -> None
             if check.clip is None and not is_black(excerpts.read_frame(check), size):
                 raise _mismatch_error(f"the padding at {check.at / 1e6:.3f} s is not black")
         unequal = [check for check in plan.frame_checks if check.clip is not None]
+        timeout = decoding_seconds(sum(len(video.packets.pts) for video in plan.sources.visible_videos.values()))
         commands: Iterable[Sequence[str]] = plan.frame_commands
         # A decoder that starts in the middle of a file may lack data: the second time it starts at the beginning.
         for _ in range(2):
             batches = zip(batch_frame_checks(unequal), commands, strict=True)
             unequal = [
-                check for batch, command in batches for check in _find_different(batch, command, excerpts, folder, runner)
+                check
+                for batch, command in batches
+                for check in _find_different(batch, command, excerpts, folder, runner, timeout)
             ]
             screens = plan.sources.screens
             commands = source_frame_commands(unequal, screens, plan.indices, plan.target, tools, folder, seekable=False)
@@ -230,11 +233,16 @@ class _ExcerptFrames:
 
 
 def _find_different(
-    checks: Sequence[FrameCheck], command: Sequence[str], excerpts: _ExcerptFrames, folder: Path, runner: Runner
+    checks: Sequence[FrameCheck],
+    command: Sequence[str],
+    excerpts: _ExcerptFrames,
+    folder: Path,
+    runner: Runner,
+    timeout: float,
 ) -> list[FrameCheck]:
-    """Write the frames of the sources with `command`. Returns the checks whose frames differ."""
+    """Write the frames of the sources with `command`, within `timeout` seconds. Returns the checks whose frames differ."""
     with contextlib.suppress(ToolError):
-        runner.run(command, timeout=FRAME_CHECK_SECONDS)
+        runner.run(command, timeout=timeout)
     return [one for one in checks if not is_alike(excerpts.read_frame(one), _take_source_frame(folder, one), excerpts.size)]
 
 

@@ -233,3 +233,14 @@ def test_damage_far_from_any_join_is_copied(tmp_path: Path, audio: Path, screen:
     path = tmp_path / "damaged.mp4"
     damage_samples(screen, path, range(15, 17))
     assert mux_files(tmp_path, audio, path).reasons == ()
+
+
+def test_a_long_file_has_more_time_to_be_decoded(
+    tmp_path: Path, audio: Path, screen: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("muxer.media.limits.DECODE_SECONDS", 0.0)  # Only what the number of frames gives.
+    monkeypatch.setattr("muxer.media.limits.MIN_DECODED_PER_SECOND", 0.1)
+    path = tmp_path / "damaged.mp4"
+    damage_samples(screen, path, range(1, 2))
+    muxed = mux_files(tmp_path, audio, path, begin=0.25)
+    assert muxed.reasons and "1 of 30 frames are damaged" in caplog.text

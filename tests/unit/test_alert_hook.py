@@ -56,9 +56,12 @@ def test_events_beyond_the_limit_are_dropped_and_counted(tmp_path: Path, monkeyp
 
 
 @pytest.mark.posix
-def test_a_stop_does_not_wait_for_a_program_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("query", ["", "startTime=0"])
+def test_a_stop_does_not_wait_for_a_program_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, query: str) -> None:
     monkeypatch.setattr(alert_hook, "CLOSE_SECONDS", 0.2)
-    hook = AlertHook(create_sources(tmp_path, alerts__command=str(write_waiting_hook(tmp_path))))
+    monkeypatch.setattr(alert_hook, "CLOSE_MIGRATION_SECONDS", float("inf"))  # An error if it is used.
+    options = {"alerts__command": str(write_waiting_hook(tmp_path)), "advanced__call_recording_query_string": query}
+    hook = AlertHook(create_sources(tmp_path, **options))
     hook.start()
     report(hook, 0)
     wait_until(lambda: (tmp_path / "begun").exists(), TIMEOUT_SECONDS, "the call")

@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 from muxer.errors import Code, MediaError, ToolError
 from muxer.media.analyze.source_commands import scan_command
 from muxer.media.ffmpeg import MediaTools, parse_frame_times
+from muxer.media.limits import decoding_seconds
 from muxer.media.media_info import TIME_TOLERANCE_US, MediaInfo, Packets, Video, require_video
 from muxer.media.mp4 import TIMESCALE, to_ticks
 from muxer.system.process import Runner
 
 log = logging.getLogger(__name__)
 
-SCAN_SECONDS = 1800.0
 # A file with a larger undecodable share of frames is rejected.
 MAX_DAMAGED_SHARE = 0.1
 _MAX_COMPLAINTS = 3
@@ -106,8 +106,9 @@ def _scan_frames(source: MediaInfo, tools: MediaTools, runner: Runner) -> _ScanR
             since_frame = itertools.count(1)
         return times
 
+    timeout = decoding_seconds(len(require_video(source).packets.pts))
     try:
-        shown = runner.run_streaming(scan_command(tools, source), read_times, timeout=SCAN_SECONDS, hear=note_line)
+        shown = runner.run_streaming(scan_command(tools, source), read_times, timeout=timeout, hear=note_line)
     except ToolError as error:
         if any(sign in str(error) for sign in _NO_DECODER_TEXTS):
             codec = require_video(source).codec_name
