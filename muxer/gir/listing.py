@@ -6,18 +6,17 @@ A page that may have been cut off is never the end: the query is read again with
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from itertools import islice
 
 from muxer.errors import Forbidden, MuxerError, QueryIncomplete, RequestRejected, ServiceFailed, ServiceUnavailable
 from muxer.gir.deviations import Deviation, DeviationLog
 from muxer.gir.links import LINK_CONTAINERS, describe_keys, is_scan_query, query_parameter, with_parameters, without_scan
-from muxer.gir.models import Json, to_microseconds
+from muxer.gir.models import Json
 from muxer.gir.page_size import DEFAULT_LIMIT, MAX_LIMIT, SmallerPage, reduce_limit
 from muxer.gir.paging import MAX_REMEMBERED_IDS, FetchPage, PageWalk
 from muxer.gir.sweep import SweepWindow, WindowSweep
 from muxer.system.bounded_set import BoundedSet
-from muxer.system.iso_time import parse_time
 
 # A page of such a length may have been cut off by a limit of the server, whatever `limit` asked for: 100 by gir-api, the
 # others are our decision. Smaller ones are frequent by chance, and each costs more requests.
@@ -112,8 +111,9 @@ class RecordingListing:
             if asked is not None or not self._is_refused_for_good(walk.number + 1, error):
                 error.args = (f"page {walk.number + 1} of the query: {error}",)
                 raise
-            cause = _describe_cause(walk, is_refused=True)
-            self._deviations.record_deviation(Deviation.PAGE_REFUSED, cause + FALLBACK_NOTICE)
+            walk.refusal = f"RWS refuses page {walk.number + 1} of a query at every attempt: {walk.refusal}"
+        if walk.refusal:
+            self._deviations.record_deviation(Deviation.PAGE_REFUSED, _describe_cause(walk) + FALLBACK_NOTICE)
             return True
         if walk.number >= self._refused_page:
             self._refused_page, self._refusals = 0, 0
@@ -152,18 +152,17 @@ class RecordingListing:
         url, count = without_scan(walk.first), len(walk.recordings)
         limit = self._largest_limit(url)
         url = with_parameters(url, limit=limit)
-        sweep, longest, stale, has_new = WindowSweep(_query_span(walk)), _max_length_ms(walk.recordings), 0, False
+        sweep, longest, stale, has_new = WindowSweep(_query_span(walk)), walk.longest_ms, 0, False
         cap = 0 if is_refused else count
         if is_refused and not is_scan_query(walk.first):
             sweep.halve_window()  # all of the span was just tried
         while (window := sweep.window) is not None and stale < MAX_STALE_WINDOWS:
             part = self._walk_window(with_parameters(url, startTime=window.start, endTime=window.end), seen)
-            brought, is_cut, found_length = yield from self._read_window(part)
+            brought, is_cut = yield from self._read_window(part)
             if brought and not (has_new or is_refused):
-                cause = _describe_cause(walk, is_refused=False)
-                self._deviations.record_deviation(Deviation.NO_LINK, cause + FALLBACK_NOTICE)
+                self._deviations.record_deviation(Deviation.NO_LINK, _describe_cause(walk) + FALLBACK_NOTICE)
             has_new = has_new or brought
-            longest = max(longest, found_length)
+            longest = max(longest, part.longest_ms)
             cap = cap if len(part.recordings) <= cap else 0
             is_cut = is_cut or 0 < len(part.recordings) == cap
             if is_cut and sweep.halve_window():
@@ -174,8 +173,9 @@ class RecordingListing:
         # A page that is full by chance is no deviation; windows that end early may not have shown whether it is.
         is_doubtful = has_new or is_refused or sweep.window is not None
         if is_doubtful and not is_proven:
-            cause = _describe_cause(walk, is_refused=is_refused)
-            raise QueryIncomplete(f"RWS may not have returned all call recordings: {cause}; {PAGINATION_HINT}")
+            raise QueryIncomplete(
+                f"RWS may not have returned all call recordings: {_describe_cause(walk)}; {PAGINATION_HINT}"
+            )
 
     def _largest_limit(self, url: str) -> int:
         """Return how many recordings to ask for in a time window: more than the query `url` does, where RWS accepts that."""
@@ -193,22 +193,18 @@ class RecordingListing:
         """Return the walk through a time window. When a later page fails, the window is halved: no need for retries."""
         return PageWalk(lambda link: (self._fetch if link == first else self._fetch_once)(link), first, seen)
 
-    def _read_window(self, part: PageWalk) -> Generator[RawRecordings, None, tuple[bool, bool, int]]:
-        """Yield the pages of a time window.
-
-        Returns whether they brought anything new, whether some may be missing, and the length of the longest call.
-        """
-        brought, longest = False, 0
+    def _read_window(self, part: PageWalk) -> Generator[RawRecordings, None, tuple[bool, bool]]:
+        """Yield the pages of a time window. Returns whether they brought anything new, and whether some may be missing."""
+        brought = False
         try:
             for page in part:
                 brought = True
-                longest = max(longest, _max_length_ms(page), _max_length_ms(part.recordings))
                 yield page
         except (*PAGE_REFUSALS, ServiceUnavailable):
             if not part.number:
                 raise
-            return brought, True, longest
-        return brought, self._may_be_cut(part), max(longest, _max_length_ms(part.recordings))
+            return brought, True
+        return brought, bool(part.refusal) or self._may_be_cut(part)
 
 
 def _page_limit(url: str) -> int:
@@ -239,26 +235,16 @@ def _query_span(walk: PageWalk) -> SweepWindow:
     """Return the span of time that a query asks for. Raises QueryIncomplete when it is not in milliseconds."""
     start, end = (query_parameter(walk.first, name) for name in ("startTime", "endTime"))
     if not all(one.isascii() and (one or "0").isdigit() and len(one) < 16 for one in (start, end)):
-        cause = _describe_cause(walk, is_refused=False)
+        cause = _describe_cause(walk)
         raise QueryIncomplete(f"the query has no startTime and endTime that can be halved: {cause}; {PAGINATION_HINT}")
     return SweepWindow(int(start or 0), max(int(start or 0), int(end or time.time() * 1000)))
 
 
-def _max_length_ms(recordings: Iterable[object]) -> int:
-    return max((_length_ms(raw) for raw in recordings if isinstance(raw, dict)), default=0)
-
-
-def _length_ms(raw: Json) -> int:
-    start, stop = parse_time(raw.get("startTime")), parse_time(raw.get("stopTime"))
-    return 0 if start is None or stop is None else (to_microseconds(stop) - to_microseconds(start)) // 1000
-
-
-def _describe_cause(walk: PageWalk, *, is_refused: bool) -> str:
-    """Return why a walk may have ended too early, with the keys of its last response."""
+def _describe_cause(walk: PageWalk) -> str:
+    """Return why a walk may lack recordings, with the keys of its last response."""
     keys = f"keys of the response: {describe_keys(walk.last)}"
-    if is_refused:
-        refused = f"RWS refuses page {walk.number + 1} of a query at every attempt"
-        return f"{refused}: {walk.refusal} (of the page before it, {keys})"
+    if walk.refusal:
+        return f"{walk.refusal} (of the last page, {keys})"
     links = (
         "only links to pages that were read before"
         if walk.has_link

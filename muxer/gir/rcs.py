@@ -26,7 +26,7 @@ class RcsClient:
         self._session = session
         self._deviations = deviations or DeviationLog()
         self._contact_center = f"contact-centers/{quote(contact_center_id, safe='')}"
-        self._second_works = False
+        self._second_works = self._has_played = False
 
     def play_call(self, recording_id: str, media_id: str, path: Path, paths: Sequence[str] = ()) -> ReceivedLength:
         """Decrypt an audio file of a call recording to `path`; return its length."""
@@ -65,8 +65,9 @@ class RcsClient:
                 except NotFound as error:
                     missing = missing or error
                     continue
-                except (RequestRejected, Forbidden, ServiceFailed):
-                    if missing is None:
+                except (RequestRejected, Forbidden, ServiceFailed) as error:
+                    # Before RCS has played anything, the 404 may only mean that it does not know that family of paths.
+                    if missing is None or (isinstance(error, Forbidden) and not self._has_played):
                         raise
                     continue  # An RCS that does not know this family of paths: the file is not there yet.
                 self._record_path_family(is_second=not target.startswith(self._contact_center))
@@ -77,7 +78,7 @@ class RcsClient:
     def _record_path_family(self, *, is_second: bool) -> None:
         if is_second and not self._second_works:
             self._deviations.record_deviation(Deviation.RCS_PATHS, "RCS plays media by its second family of paths only")
-        self._second_works = is_second
+        self._second_works, self._has_played = is_second, True
 
     def _play_paths(self, kind: str, recording_id: str, media_id: str, paths: Sequence[str]) -> list[str]:
         """Return the paths by which RCS may play a file, the likeliest first (gir-api, section 8)."""

@@ -201,7 +201,8 @@ class RwsClient(LabelClient):
     def _is_understood(self, ids: Sequence[str], screens: Sequence[ScreenRecording], streak: _FailureStreak) -> bool:
         """Return whether RWS has read the `ids` of a bulk query; some that are missing are read one by one.
 
-        A server may ignore the ids, and return nothing, other recordings, or recordings without their media.
+        A server may ignore the ids, and return nothing, other recordings, or recordings without their media. Or it returns
+        only so many: then it has more for the ids that are missing.
         """
         wanted = set(ids)
         shown = {one.id for one in screens if one.media or one.id not in wanted}
@@ -210,7 +211,8 @@ class RwsClient(LabelClient):
             if not missing or 0 < len(shown) < self._confirmed:
                 return True
             sample = missing[:: -(-len(missing) // MAX_CROSS_CHECKS)]
-            if not any(one.media for one in self._fetch_singly(sample, streak)):
+            others = [*self._fetch_singly(sample, streak), *(self._fetch_in_parts(missing, streak) if shown else ())]
+            if not any(one.media for one in others):
                 self._confirmed = len(shown)
                 return True
         what = "returns others than those requested"

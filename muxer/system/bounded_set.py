@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import OrderedDict
 from collections.abc import Hashable
 
 
@@ -11,7 +12,7 @@ class BoundedSet:
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
-        self._keys: dict[Hashable, None] = {}
+        self._keys: OrderedDict[Hashable, None] = OrderedDict()
         self._lock = threading.Lock()
 
     def __contains__(self, key: Hashable) -> bool:
@@ -25,7 +26,7 @@ class BoundedSet:
                 return False
             self._keys[key] = None
             if len(self._keys) > self._capacity:
-                del self._keys[next(iter(self._keys))]
+                self._keys.popitem(last=False)
             return True
 
 
@@ -34,7 +35,7 @@ class BoundedMap:
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
-        self._texts: dict[Hashable, str] = {}
+        self._texts: OrderedDict[Hashable, str] = OrderedDict()
         self._lock = threading.Lock()
 
     def store(self, key: Hashable, text: str) -> bool:
@@ -45,7 +46,7 @@ class BoundedMap:
             self._texts.pop(key, None)
             self._texts[key] = text
             if len(self._texts) > self._capacity:
-                del self._texts[next(iter(self._texts))]
+                self._texts.popitem(last=False)
             return True
 
     def remove(self, key: Hashable) -> None:

@@ -190,6 +190,20 @@ def test_a_refused_page_is_first_retried_and_then_replaced_by_time_windows() -> 
     assert "page 11" in deviations.first_texts[Deviation.PAGE_REFUSED]
 
 
+def test_a_long_call_on_the_first_page_shows_that_time_windows_may_miss_others() -> None:
+    server = LinkingServer(spaced_calls(280))
+    in_order = [str(raw["id"]) for raw in server(listing_url(280))["recordings"]]
+    # Both last longer than the longest time window, half of the query; only the first is found before pages are refused.
+    long, seconds = {in_order[0], in_order[-1]}, 7 * 3600
+    server.calls = [call_json(number, number * 60, seconds if f"C{number}" in long else 45) for number in range(280)]
+    server.refused = 100
+    listing = RecordingListing(server, DeviationLog())
+    with pytest.raises(ServiceFailed):
+        list(listing.read_pages(listing_url(10)))
+    with pytest.raises(QueryIncomplete):
+        list(listing.read_pages(listing_url(10)))
+
+
 def test_shorter_queries_in_between_do_not_hide_a_refused_page() -> None:
     """A poll reads the newest calls first: those queries have several pages, and work."""
     server, deviations = LinkingServer(spaced_calls(300)), DeviationLog()

@@ -6,10 +6,20 @@ import json
 import threading
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from muxer.errors import Forbidden, MediaNotFound, MuxerError, NotFound, RequestRejected, ServiceFailed, ServiceUnavailable
+from muxer.errors import (
+    AccessDenied,
+    Forbidden,
+    MediaNotFound,
+    MuxerError,
+    NotFound,
+    RequestRejected,
+    ServiceFailed,
+    ServiceUnavailable,
+)
 from muxer.gir import session
 from muxer.gir.rcs import RcsClient
 from muxer.gir.responses import HttpResponse
@@ -22,11 +32,18 @@ ACCOUNT = ServiceAccount("RWS", "http://rws", "ops", "secret", trusted_ca=False,
 
 
 class ScrollSession(ServiceSession):
-    """A session with one scroll. `lost` are pages whose response is lost, `expires` those before which it expires."""
+    """A session with one scroll. `lost` are pages whose response is lost, `expires` those before which it expires.
 
-    def __init__(self, *, keeps_id: bool, lost: Sequence[int] = (), expires: Sequence[int] = (), ends: str = "") -> None:
+    With `ends` it ends by 404; `slow` is a page whose response is lost each time. Without a scroll, all of a query's times
+    is on one page.
+    """
+
+    def __init__(
+        self, *, keeps_id: bool, lost: Sequence[int] = (), expires: Sequence[int] = (), ends: bool = False, slow: int = -1
+    ) -> None:
         super().__init__(ACCOUNT, threading.Event())
         self._keeps_id, self._lost, self._expires, self._ends = keeps_id, list(lost), list(expires), ends
+        self._slow = slow
         self._page, self._is_open, self.requests = 0, False, 0
 
     def _send_and_read(self, method: str, target: str, body: Any = None) -> HttpResponse:
@@ -34,20 +51,28 @@ class ScrollSession(ServiceSession):
         assert self.requests < 200, "the query never ends"
         if "scrollId" not in target:
             self._page, self._is_open = 0, True
+            if "scanAndScroll" not in target:
+                return self._find_in_window(target)
         if self._page in self._expires:
             self._expires.remove(self._page)
             self._is_open = False
         first = self._page * LIMIT
-        if not self._is_open or (self._ends == "404" and first >= COUNT):
+        if not self._is_open or (self._ends and first >= COUNT):
             raise NotFound("HTTP 404, statusCode 6", 404, 6)
         self._page += 1
-        if self._page - 1 in self._lost:
-            self._lost.remove(self._page - 1)
+        number = self._page - 1
+        if number == self._slow or number in self._lost:
+            self._lost = [one for one in self._lost if one != number]
             raise ServiceUnavailable("RWS GET: connection reset")
         found = [{"id": f"call-{number}"} for number in range(first, min(first + LIMIT, COUNT))]
         id_ = "same" if self._keeps_id else f"page-{self._page}"
         link = {"paging": {"next": f"api/v2/ops/contact-centers/c/recordings?scrollId={id_}"}} if found else {}
         return HttpResponse("RWS GET", 200, {}, json.dumps({"statusCode": 0, "recordings": found} | link).encode())
+
+    def _find_in_window(self, target: str) -> HttpResponse:
+        start, end = (int(parse_qs(urlsplit(target).query)[name][0]) // 1000 for name in ("startTime", "endTime"))
+        found = [{"id": f"call-{number}"} for number in range(start, min(end, COUNT))][:LIMIT]
+        return HttpResponse("RWS GET", 200, {}, json.dumps({"statusCode": 0, "recordings": found}).encode())
 
 
 @pytest.fixture(autouse=True)
@@ -73,6 +98,8 @@ def read_all(pages: ScrollSession) -> list[str]:
         ((), (3, 7)),
         ((), (5, 2)),
         ((4,), (6,)),
+        ((6,), (4,)),
+        ((3, 6), (5,)),
     ],
 )
 def test_no_page_of_a_scroll_is_lost(keeps_id: bool, lost: Sequence[int], expires: Sequence[int]) -> None:
@@ -93,8 +120,40 @@ def test_a_scroll_that_is_not_disturbed_is_read_once(keeps_id: bool) -> None:
 
 def test_a_scroll_that_ends_by_an_error_each_time_is_complete() -> None:
     """Its id is the same for all pages, so the error is either its end or its expiry: it is read twice."""
-    pages = ScrollSession(keeps_id=True, ends="404")
+    pages = ScrollSession(keeps_id=True, ends=True)
     assert len(read_all(pages)) == COUNT and pages.requests == 2 * (COUNT // LIMIT + 1)
+
+
+@pytest.mark.parametrize("keeps_id", [True, False])
+def test_a_page_that_is_lost_at_each_reading_is_read_in_time_windows(
+    keeps_id: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    found = read_all(ScrollSession(keeps_id=keeps_id, slow=4))
+    assert sorted(found) == sorted(f"call-{number}" for number in range(COUNT))
+    assert "RWS skips page 4 of a scroll, or one near it, at each reading" in caplog.text
+
+
+@pytest.mark.parametrize("keeps_id", [True, False])
+def test_an_expiry_while_a_lost_page_is_read_again_is_no_end(keeps_id: bool) -> None:
+    class ExpiringOnce(ScrollSession):
+        """The second reading expires, after the first one has lost a page."""
+
+        def _send_and_read(self, method: str, target: str, body: Any = None) -> HttpResponse:
+            if "scrollId" not in target:
+                self.readings = getattr(self, "readings", 0) + 1
+                self._expires = [3] if self.readings == 2 else []
+            return super()._send_and_read(method, target, body)
+
+    found = read_all(ExpiringOnce(keeps_id=keeps_id, lost=(5,)))
+    assert sorted(found) == sorted(f"call-{number}" for number in range(COUNT))
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_more_recordings_than_are_remembered_are_not_read_for_ever(ends: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("paging", "listing"):
+        monkeypatch.setattr(f"muxer.gir.{module}.MAX_REMEMBERED_IDS", COUNT // 2)
+    pages = ScrollSession(keeps_id=True, ends=ends, slow=-1 if ends else 4)
+    assert set(read_all(pages)) == {f"call-{number}" for number in range(COUNT)}
 
 
 class ScreenSession(ServiceSession):
@@ -143,10 +202,16 @@ def test_an_outage_is_not_taken_for_bad_recordings(error: MuxerError) -> None:
 def test_a_file_that_rcs_does_not_find_is_missing_whatever_its_other_paths_return(error: MuxerError) -> None:
     class RcsSession(ServiceSession):
         def check_media(self, target: str) -> None:
-            raise NotFound("HTTP 404", 404) if target.startswith("contact-centers/") else error
+            if "known" not in target:
+                raise NotFound("HTTP 404", 404) if target.startswith("contact-centers/") else error
 
+    rcs = RcsClient(RcsSession(ACCOUNT, threading.Event()), "c")
+    # Until RCS has played something, it may lack that family of paths: then a refusal counts, so that it is seen.
+    with pytest.raises(AccessDenied if isinstance(error, Forbidden) else MediaNotFound):
+        rcs.check_screen_media("call", "screen.mp4")
+    rcs.check_screen_media("call", "known.mp4")
     with pytest.raises(MediaNotFound):
-        RcsClient(RcsSession(ACCOUNT, threading.Event()), "c").check_screen_media("call", "screen.mp4")
+        rcs.check_screen_media("call", "screen.mp4")
 
 
 def test_a_server_that_cuts_bulk_responses_is_found_out_whatever_a_smaller_query_has_shown() -> None:
@@ -162,5 +227,8 @@ def test_a_server_that_cuts_bulk_responses_is_found_out_whatever_a_smaller_query
 
     client = RwsClient(CuttingSession((), ServiceFailed("unused")), "c")
     client.fetch_screen_recordings([f"{'call' if number < 50 else 'none'}-{number}" for number in range(100)])
-    wanted = [f"call-{number}" for number in range(100)]
-    assert set(client.fetch_screen_recordings(wanted)) == set(wanted)
+    # The one that is left out is not among those that are read one by one, because they are missing.
+    ids = [*(f"call-{number}" for number in range(50)), "none-0", "call-50", *(f"none-{number}" for number in range(1, 49))]
+    assert set(client.fetch_screen_recordings(ids)) >= {f"call-{number}" for number in range(51)}
+    wanted = {f"call-{number}" for number in range(100)}
+    assert set(client.fetch_screen_recordings(sorted(wanted))) == wanted
