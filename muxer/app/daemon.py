@@ -60,6 +60,7 @@ CANCEL_SECONDS = 2.0
 PROGRESS_INTERVAL = 60.0
 TICK_INTERVAL = 0.5
 TOUCH_INTERVAL = 3600.0
+UNFINISHED_TEXT = "RWS has lost entries of its screen recording at a publication, and does not show them again yet"
 STATE_SECONDS, SAMPLE_SECONDS = 2.0, 60.0
 # No poll follows another faster than this, whatever min_poll_interval says.
 MIN_POLL_GAP = 0.2
@@ -258,6 +259,8 @@ class Daemon:
             return
         # No later poll finishes what failed in between.
         self._services.recover_leftovers()
+        for recording in self._services.publisher.unfinished_recordings():
+            self._poller.skipped.setdefault(recording, UNFINISHED_TEXT)
         self.has_ended = True
         if problem is not None:
             log.error("the query failed: %s", reason := format_error(problem))
@@ -274,6 +277,7 @@ class Daemon:
             try:
                 self._recover()
                 self._poller.poll()
+                self._poller.retry_skipped()
                 return None
             except Stopped:
                 return None

@@ -135,7 +135,11 @@ class Repairer:
         unchecked = {one.file: one.detail for one in findings if one.kind is FindingKind.UNCHECKED}
         if doubted := next((name for name in files if name in unchecked), ""):
             return f"{doubted} could not be checked: {unchecked[doubted]}"
-        if not any(self._may_be_stored(media) for media in files.values()):
+        looks = {name: self._look.look_at_result(media) for name, media in files.items()}
+        for name, look in looks.items():
+            if look is not None and look.unknown:
+                return f"{name} could not be checked: {look.unknown}"
+        if not any(look is None or look.info is not None for look in looks.values()):
             return ""
         known = {one.file: one.detail for one in findings if one.kind is FindingKind.SOURCE_DAMAGED}
         errors = {name: known[name] for name in target.source_ids if name in known}
@@ -177,7 +181,3 @@ class Repairer:
     def _is_stored(self, media: MediaFile) -> bool:
         look = self._look.look_at_result(media)
         return look is not None and look.info is not None and has_stated_length(media, look.info)
-
-    def _may_be_stored(self, media: MediaFile) -> bool:
-        look = self._look.look_at_result(media)
-        return look is None or look.info is not None

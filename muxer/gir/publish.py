@@ -69,6 +69,10 @@ class Publisher:
             self._repair_entries, "lost entries could not be posted again; retrying at the next poll", logging.ERROR
         )
 
+    def unfinished_recordings(self) -> list[str]:
+        """Return the ids of the recordings whose lost entries are not back."""
+        return [str(record.get("id")) for record in self._records.unfinished_records() if isinstance(record, dict)]
+
     def settle_publication(self, recording_id: str) -> bool:
         """Post again the entries of one recording that RWS lost at an earlier publication. Returns whether there was one.
 

@@ -52,7 +52,7 @@ FLAKY_SECONDS = 600.0
 PAUSED_EFFECT = "recordings that need it are paused and resume automatically"
 CORRECTION_EFFECT = "recordings that need it are paused until the cause is corrected"
 
-_retried_in_place: contextvars.ContextVar[bool] = contextvars.ContextVar("retried_in_place", default=False)
+_ignored: contextvars.ContextVar[tuple[type[Exception], ...]] = contextvars.ContextVar("ignored", default=())
 
 
 @dataclass
@@ -139,13 +139,13 @@ class CircuitBreaker:
                 self._login_backoffs[service] = (time.monotonic() + LOGIN_BACKOFF_SECONDS, error)
 
     @contextmanager
-    def ignore_quick_failures(self) -> Iterator[None]:
-        """Do not count quick failures in this block: the step is repeated, and :meth:`count_failure` gets the last one."""
-        token = _retried_in_place.set(True)
+    def ignore_quick_failures(self, *more: type[AccessDenied]) -> Iterator[None]:
+        """Do not count quick failures in this block, nor `more` errors: the caller decides which of them is an outage."""
+        token = _ignored.set((ServiceUnavailable, *more))
         try:
             yield
         finally:
-            _retried_in_place.reset(token)
+            _ignored.reset(token)
 
     def count_failure(self, error: ServiceUnavailable) -> None:
         """Count the last failure of a repeated step, unless `error` was counted before."""
@@ -265,8 +265,8 @@ def _remember_time(times: OrderedDict[str, float], service: str, time_now: float
 
 
 def _is_ignored(error: ServiceUnavailable | AccessDenied, seconds: float) -> bool:
-    """Whether a failure after `seconds` is not counted yet, because the step is repeated."""
-    return _retried_in_place.get() and isinstance(error, ServiceUnavailable) and seconds < QUICK_FAILURE_SECONDS
+    """Whether a failure after `seconds` is not counted, because the caller decides."""
+    return isinstance(error, _ignored.get()) and seconds < QUICK_FAILURE_SECONDS
 
 
 def _remedy_for(error: ServiceUnavailable | AccessDenied) -> str:

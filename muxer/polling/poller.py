@@ -146,6 +146,16 @@ class Poller:
             self._open.end_whole()
         return self.result
 
+    def retry_skipped(self) -> None:
+        """Read once more, by its id, each recording that RWS has failed for: an outage may have ended since."""
+        skipped, self.skipped = self.skipped, {}
+        for known, calls, screens in self._read_by_ids([OpenCall(recording, 0.0, ()) for recording in skipped]):
+            self.result.skipped -= len(calls)
+            self._count_read(0, 0, len(calls))
+            self._process_slice(calls, screens, newest=False)
+            found = {call.id for call in calls}
+            self.skipped.update((one.id, skipped[one.id]) for one in known if one.id not in found)
+
     def seconds_to_whole(self) -> float:
         """Return the time until a poll reads the whole window."""
         return self._schedule.seconds_to_whole(time.monotonic())
@@ -208,11 +218,18 @@ class Poller:
 
     def _read_open_calls(self, due: Sequence[OpenCall]) -> None:
         """Read calls by their ids, and submit their targets."""
-        slices = (due[begin : begin + SINGLE_READS_AT_A_TIME] for begin in range(0, len(due), SINGLE_READS_AT_A_TIME))
+        for _, calls, screens in self._read_by_ids(due):
+            self._count_read(len(calls), len(calls), len(calls))
+            self._process_slice(calls, screens, newest=False)
+
+    def _read_by_ids(
+        self, known: Sequence[OpenCall]
+    ) -> Iterator[tuple[Sequence[OpenCall], list[CallRecording], dict[str, ScreenRecording]]]:
+        """Yield some of the `known` calls at a time, those of them that RWS returns, and their screen recordings."""
+        slices = (known[begin : begin + SINGLE_READS_AT_A_TIME] for begin in range(0, len(known), SINGLE_READS_AT_A_TIME))
         try:
-            for _, (calls, screens) in self._ahead.read_slices(slices, self._fetch_open_calls):
-                self._count_read(len(calls), len(calls), len(calls))
-                self._process_slice(calls, screens, newest=False)
+            for some, (calls, screens) in self._ahead.read_slices(slices, self._fetch_open_calls):
+                yield some, calls, screens
         finally:
             self._flush_sink()
 
@@ -284,8 +301,12 @@ class Poller:
             self._read += read
 
     def _fetch_screens(self, calls: Sequence[CallRecording]) -> dict[str, ScreenRecording]:
+        if not calls:
+            return {}
         bulk = self._config.processing.batch_read_screen_recording_metadata
-        return self._rws.fetch_screen_recordings([call.id for call in calls], bulk, self._skip_recording) if calls else {}
+        # A bad recording may fail several times in a row. Whether it is an outage is decided by RwsClient.
+        with self._circuit_breaker.ignore_quick_failures(Forbidden):
+            return self._rws.fetch_screen_recordings([call.id for call in calls], bulk, self._skip_recording)
 
     def _process_slice(self, calls: Sequence[CallRecording], screens: Mapping[str, ScreenRecording], newest: bool) -> None:
         result = self.result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -28,6 +29,7 @@ class IntentLog:
         self._changed = threading.Condition()
         self._active: Counter[str] = Counter()
         self._settling: set[str] = set()
+        self._refused_records: list[Any] = []
 
     @contextmanager
     def pending(self, key: str, record: Mapping[str, Any]) -> Iterator[Path]:
@@ -74,6 +76,14 @@ class IntentLog:
                     self._settling.discard(path.name)
                     self._changed.notify_all()
 
+    def unfinished_records(self) -> list[Any]:
+        """Return the records whose work is not done, and those whose work was refused in this run."""
+        found = list(self._refused_records)
+        for path in sorted(self._folder.glob("*.json")):
+            with contextlib.suppress(OSError, ValueError):
+                found.append(json.loads(path.read_text(encoding="utf-8")))
+        return found
+
     def settle_reserved(self, path: Path, settle: Callable[[Any], bool]) -> bool:
         """Do for one record, which the caller has reserved, what :meth:`recover` does. Returns whether there was one.
 
@@ -102,11 +112,13 @@ class IntentLog:
             return True
 
     def _settle_or_set_aside(self, path: Path, settle: Callable[[Any], bool]) -> bool:
+        record = json.loads(path.read_text(encoding="utf-8"))
         try:
-            return settle(json.loads(path.read_text(encoding="utf-8")))
+            return settle(record)
         except Permanent as error:
             if not self._refused:
                 raise
+            self._refused_records.append(record)
             log.error("%s; they are kept in %s: %s", self._refused, path.with_suffix(".refused"), error)
             files.replace_file(path, path.with_suffix(".refused"))
             return False

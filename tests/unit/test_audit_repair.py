@@ -199,3 +199,14 @@ def test_a_recording_that_cannot_be_read_does_not_end_the_repair(run_repair: Rep
     unreadable = Finding(FindingKind.WRONG_RECIPIENT, "call-0", "x_muxed.mp4", "")
     first, second = run_repair(job, FakeSite(), unreadable, about(FindingKind.DAMAGED, A))
     assert "it cannot be read" in first and second == "repaired"
+
+
+@pytest.mark.parametrize("kind", sorted(repair.MUX_AGAIN))
+def test_a_file_that_the_storage_cannot_show_is_not_replaced(run_repair: Repair, kind: FindingKind) -> None:
+    class SilentSite(FakeSite):
+        def look_at_result(self, media: MediaFile) -> Look:
+            return Look(unknown="HTTP 503")
+
+    job = FakeJob(create_target("a", A))
+    [done] = run_repair(job, SilentSite(errors={"a.mp4": "error at 3 s"}), about(kind, A))
+    assert done == f"not repaired: {A.media_id} could not be checked: HTTP 503" and job.muxed == []

@@ -100,3 +100,16 @@ def test_entries_that_rws_refuses_are_kept_and_block_nothing(tmp_path: Path) -> 
     assert rws.names == {"muxed-a", "muxed-b"}
     [kept] = tmp_path.iterdir()
     assert kept.suffix == ".refused" and all(name in kept.read_text() for name in SOURCES)
+
+
+def test_recordings_with_lost_entries_are_known_until_these_are_back(tmp_path: Path) -> None:
+    for error, remains in ((ServiceUnavailable("503"), False), (RequestRejected("HTTP 400", 400), True)):
+        publisher = create_publisher(ReplacingRws([2, 3], error), tmp_path / str(remains))
+        (tmp_path / str(remains)).mkdir()
+        with pytest.raises(type(error)):
+            publish_agent(publisher, "a")
+        assert publisher.unfinished_recordings() == ["call"]
+        publisher.recover_publications()
+        assert publisher.unfinished_recordings() == ["call"]
+        publisher.recover_publications()
+        assert publisher.unfinished_recordings() == (["call"] if remains else [])

@@ -11,6 +11,7 @@ import pytest
 from muxer.errors import Forbidden, MediaError, MediaNotFound, MuxerError, QueryIncomplete, ServiceFailed, ServiceUnavailable
 from muxer.gir.models import CallRecording
 from muxer.gir.rws import RwsClient
+from muxer.net.circuit_breaker import CircuitBreaker
 from muxer.polling import open_calls, poller
 from muxer.polling.sharding import shard_of
 from muxer.scheduling.attempts import target_key
@@ -335,6 +336,28 @@ def test_older_recordings_that_rws_fails_for_are_no_outage(polls: Polls, monkeyp
     monkeypatch.setattr(run.rws, "fetch_screen_recordings", client.fetch_screen_recordings)
     short = run.poll_once()
     assert (short.skipped, short.is_whole) == (25, False)
+
+
+@pytest.mark.parametrize("error", [ServiceFailed("500"), Forbidden("403")])
+def test_bad_recordings_next_to_each_other_are_no_outage(
+    polls: Polls, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    run, breaker = polls(), CircuitBreaker()
+    bad = {run.add_call(-HOUR) for _ in range(3)}
+    good = [run.add_call(-HOUR) for _ in range(10)]
+
+    class Session:
+        def get(self, target: str, **_: object) -> dict[str, Any]:
+            ids = target.rpartition("=")[2].split(",") if "?ids=" in target else [target.rpartition("/")[2]]
+            with breaker.call("RWS"):
+                if bad & set(ids):
+                    raise error
+            found = [{"id": one, "mediaFiles": []} for one in ids]
+            return {"recordings": found} if "?ids=" in target else {"recording": found[0]}
+
+    monkeypatch.setattr(run.rws, "fetch_screen_recordings", RwsClient(Session(), "cc").fetch_screen_recordings)
+    result = run.poll_once()
+    assert (result.skipped, result.without_screen, breaker.outage_count) == (len(bad), len(good), 0)
 
 
 def warned_reasons(caplog: pytest.LogCaptureFixture) -> list[str]:
