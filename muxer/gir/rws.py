@@ -214,8 +214,8 @@ class RwsClient(LabelClient):
     def _is_understood(self, ids: Sequence[str], screens: Sequence[ScreenRecording], streak: _FailureStreak) -> bool:
         """Return whether RWS has read the `ids` of a bulk query; some that are missing are read one by one.
 
-        A server may ignore the ids, and return nothing, other recordings, or recordings without their media. Or it returns
-        only so many: then it has more for the ids that are missing.
+        A server may ignore the ids, and return nothing, other recordings, or recordings without their media. Or it cuts
+        a long response: then it has more for the ids that are missing.
         """
         wanted = set(ids)
         shown = {one.id for one in screens if one.media or one.id not in wanted}
