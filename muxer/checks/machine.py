@@ -17,7 +17,7 @@ from muxer.checks.checklist import Check, Finding, failed_finding, passed_findin
 from muxer.config.schema import FILE_OUTPUT, Config
 from muxer.errors import MuxerError
 from muxer.log.log_file import lock_path
-from muxer.log.outputs import describe_output, find_output_problem, log_path_for
+from muxer.log.outputs import describe_output, find_loss, find_output_problem, log_path_for
 from muxer.pipeline.disk_space import MEGABYTE, TempDisk, is_short, reserved_bytes
 from muxer.pipeline.workspace import LOCK_FILE, temp_folder_for
 from muxer.status import state_file
@@ -92,6 +92,8 @@ class MachineChecks:
             yield from self._check_log_folder()
         elif problem := find_output_problem(logfile):
             yield failed_finding("log output", str(problem), "set [logfile] output to one that this machine has")
+        elif loss := find_loss(logfile):
+            yield failed_finding("log output", f"the log would be lost: {loss[0]}", loss[1])
         else:
             yield passed_finding("log output", describe_output(logfile, self._config.instance_name))
 
