@@ -37,7 +37,13 @@ class MonitoringChecks:
 
     def _check_port(self) -> Iterator[Finding]:
         """Open the port and close it again, unless a muxer with this configuration uses it."""
-        address, port = resolve_address(self._monitoring.http_address).address, self._monitoring.http_port
+        name, port = self._monitoring.http_address, self._monitoring.http_port
+        try:
+            address = resolve_address(name).address
+        except ValueError as error:
+            what = f"[monitoring] http_address = {name!r} {error}; the muxer would not start"
+            yield failed_finding(PORT, what, "correct [monitoring] http_address, or let the name server know that name")
+            return
         place = f"{address} port {port}"
         try:
             _try_port(address, port)

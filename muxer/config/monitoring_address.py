@@ -77,7 +77,9 @@ def _exposure_problems(monitoring: Mapping[str, Any]) -> list[Problem]:
     try:
         listening = resolve_address(address)
     except ValueError as error:
-        return [Problem(where, str(error))]
+        # The name server cannot be reached yet, for example while the machine starts.
+        temporary = isinstance(error.__cause__, socket.gaierror) and error.__cause__.errno == socket.EAI_AGAIN
+        return [Problem(where, str(error), temporary=temporary)]
     missing = [name for name in REQUIRED_OPTIONS if name in monitoring and not monitoring[name]]
     if listening.loopback or not missing:
         return []

@@ -172,7 +172,7 @@ class EventLogHandler(BackgroundHandler):
 
 class _EventLogWriter(logging.handlers.NTEventLogHandler):
     def handleError(self, _record: logging.LogRecord) -> None:
-        raise  # noqa: PLE0704 - the exception that is being handled
+        raise
 
 
 def _open_file(options: LogfileOptions, instance: str) -> logging.Handler:

@@ -23,6 +23,7 @@ from typing import IO, TypeVar
 
 from muxer.errors import LocalResourceError, Stopped, ToolError
 from muxer.system import openssl_libraries
+from muxer.system.files import system_temp_folder, translate_disk_errors
 from muxer.system.windows_job import WindowsJob
 
 if sys.platform != "win32":
@@ -87,7 +88,9 @@ class _ErrorOutput:
     """The error output of a program in a temporary file, without the lines for which `hear` returns True."""
 
     def __init__(self, hear: Callable[[bytes], bool] | None) -> None:
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
+        folder = system_temp_folder()
+        with translate_disk_errors(folder):
+            self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed by __exit__
         self._hear = hear
         self._thread: threading.Thread | None = None
         self._failure: Exception | None = None
