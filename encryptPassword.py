@@ -21,11 +21,16 @@ import signal  # noqa: E402
 import warnings  # noqa: E402
 from collections.abc import Iterable, Sequence  # noqa: E402
 
-from muxer.config.file import read_file  # noqa: E402
-from muxer.config.keystore import KEYSTORE_FILE, locked_keystore, open_keystore, save_keystore  # noqa: E402
-from muxer.config.schema import all_options  # noqa: E402
-from muxer.errors import ConfigError, Problem  # noqa: E402
-from muxer.log.terminal import escape_unencodable_output  # noqa: E402
+from muxer.system.packages import report_import_error  # noqa: E402
+
+try:
+    from muxer.config.file import read_file
+    from muxer.config.keystore import KEYSTORE_FILE, locked_keystore, open_keystore, save_keystore
+    from muxer.config.schema import all_options
+    from muxer.errors import ConfigError, Problem
+    from muxer.log.terminal import escape_unencodable_output
+except ImportError as error:
+    sys.exit(report_import_error(error))
 
 EXIT_OK, EXIT_CONFIG, EXIT_INTERRUPTED = 0, 2, 130
 MAX_PROMPT_RETRIES = 3
@@ -43,6 +48,8 @@ def main(argv: Sequence[str]) -> int:
         for problem in error.problems:
             sys.stderr.write(f"encryptPassword.py: {problem}\n")
         return EXIT_CONFIG
+    except ImportError as error:  # The package that encrypts is loaded when it is needed.
+        return report_import_error(error)
     except (KeyboardInterrupt, EOFError):
         sys.stderr.write("\nStopped; nothing was changed.\n")
         return EXIT_INTERRUPTED

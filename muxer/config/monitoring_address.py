@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from muxer.config.ca_bundle import read_certificates
 from muxer.errors import Problem
+from muxer.system.masking import mask_credentials
 
 if TYPE_CHECKING:
     import ssl
@@ -73,7 +74,7 @@ def _incomplete_pairs(monitoring: Mapping[str, Any]) -> list[Problem]:
 
 def _exposure_problems(monitoring: Mapping[str, Any]) -> list[Problem]:
     address = monitoring.get("http_address", "")
-    where = f"[monitoring] http_address = '{address}'"
+    where = f"[monitoring] http_address = '{mask_credentials(address)}'"
     try:
         listening = resolve_address(address)
     except ValueError as error:
