@@ -93,14 +93,14 @@ def test_an_unknown_syslog_host_is_looked_up_until_it_is_known(
         service.bind(("127.0.0.1", 0))
         options = syslog_options(f"localhost:{service.getsockname()[1]}")
         with monkeypatch.context() as patch:
-            patch.setattr(outputs.socket, "getaddrinfo", fail)
+            patch.setattr(socket, "getaddrinfo", fail)
             loss = find_loss(options)
             assert loss is not None and "Temporary failure" in loss[0]
             setup.set_up_logging(options, "single", ())
             log.info("lost")
             wait_until(lambda: "Temporary failure" in capsys.readouterr().err, TIMEOUT_SECONDS, "the report")
         known = (socket.AF_INET, socket.SOCK_DGRAM, 17, "", service.getsockname())
-        monkeypatch.setattr(outputs.socket, "getaddrinfo", lambda *_, **__: [known])
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [known])
         service.settimeout(TIMEOUT_SECONDS)
         log.info("kept")
         assert service.recv(1 << 16).decode().endswith("kept")
@@ -115,7 +115,7 @@ def test_check_names_a_machine_without_a_journal(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.posix
-def test_a_pipe_of_stderr_that_nobody_reads_does_not_keep_the_process() -> None:
+def test_a_pipe_of_stderr_that_no_one_reads_does_not_keep_the_process() -> None:
     script = (
         "import logging; from muxer.app.service import exit_process; from muxer.config.schema import LogfileOptions\n"
         "from muxer.log import background, setup; background.END_TIMEOUT_SECONDS = 0.1\n"
