@@ -21,11 +21,16 @@ import signal  # noqa: E402
 import warnings  # noqa: E402
 from collections.abc import Iterable, Sequence  # noqa: E402
 
-from muxer.config.file import read_file  # noqa: E402
-from muxer.config.keystore import KEYSTORE_FILE, open_keystore, save_keystore  # noqa: E402
-from muxer.config.schema import all_options  # noqa: E402
-from muxer.errors import ConfigError, Problem  # noqa: E402
-from muxer.log.terminal import escape_unencodable_output  # noqa: E402
+from muxer.system.packages import report_import_error  # noqa: E402
+
+try:
+    from muxer.config.file import read_file
+    from muxer.config.keystore import KEYSTORE_FILE, locked_keystore, open_keystore, save_keystore
+    from muxer.config.schema import all_options
+    from muxer.errors import ConfigError, Problem
+    from muxer.log.terminal import escape_unencodable_output
+except ImportError as error:
+    sys.exit(report_import_error(error))
 
 EXIT_OK, EXIT_CONFIG, EXIT_INTERRUPTED = 0, 2, 130
 MAX_PROMPT_RETRIES = 3
@@ -43,6 +48,8 @@ def main(argv: Sequence[str]) -> int:
         for problem in error.problems:
             sys.stderr.write(f"encryptPassword.py: {problem}\n")
         return EXIT_CONFIG
+    except ImportError as error:  # The package that encrypts is loaded when it is needed.
+        return report_import_error(error)
     except (KeyboardInterrupt, EOFError):
         sys.stderr.write("\nStopped; nothing was changed.\n")
         return EXIT_INTERRUPTED
@@ -51,7 +58,7 @@ def main(argv: Sequence[str]) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     config = _config_path(arguments.config_file)
     folder = config.parent
-    stored = dict(open_keystore(folder))
+    stored = open_keystore(folder)
     if arguments.list:
         print(*map(_format_option, sorted(stored)), sep="\n", end="\n" if stored else "")
     elif arguments.remove is not None:
@@ -83,31 +90,38 @@ def _format_option(name: tuple[str, str]) -> str:
     return "[{}] {}".format(*name)
 
 
-def _save_values(folder: Path, values: dict[tuple[str, str], str]) -> None:
-    """Replace the keystore. Ctrl-C is ignored from here on, so that "nothing was changed" is always true."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    save_keystore(folder, values)
+def _change_values(
+    folder: Path, given: dict[tuple[str, str], str], removed: Sequence[tuple[str, str]] = ()
+) -> list[tuple[str, str]]:
+    """Change the keystore and return the options that it holds then.
+
+    It is read again, because another process may have changed it since. Ctrl-C is ignored as soon as it is locked, so that
+    "nothing was changed" is always true.
+    """
+    with locked_keystore(folder):
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        values = {name: value for name, value in {**open_keystore(folder), **given}.items() if name not in removed}
+        save_keystore(folder, values)
+    return list(values)
 
 
-def _remove_password(folder: Path, stored: dict[tuple[str, str], str], section: str) -> None:
+def _remove_password(folder: Path, stored: Iterable[tuple[str, str]], section: str) -> None:
     name = SECRETS.get(section.lower(), (section, ""))
     if name not in stored:
         names = ", ".join(sorted(section for section, _ in stored)) or "nothing"
         raise ConfigError([Problem(f"--remove {section}", f"the keystore has no such password; it holds: {names}")])
-    del stored[name]
-    _save_values(folder, stored)
+    left = _change_values(folder, {}, removed=[name])
     print(f"Removed from {folder / KEYSTORE_FILE}: {_format_option(name)}")
-    _print_content(stored)
+    _print_content(left)
 
 
-def _store_passwords(config: Path, stored: dict[tuple[str, str], str], given: dict[tuple[str, str], str]) -> None:
+def _store_passwords(config: Path, stored: Iterable[tuple[str, str]], given: dict[tuple[str, str], str]) -> None:
     folder = config.parent
     if not given:
         print("Nothing was entered; nothing was changed.")
         _print_content(stored)
         return
-    stored = {**stored, **given}
-    _save_values(folder, stored)
+    stored = _change_values(folder, given)
     print(f"Stored in {folder / KEYSTORE_FILE}: {', '.join(map(_format_option, given))}")
     _print_content(stored)
     print("The muxer reads it at its start: restart it.")

@@ -12,7 +12,7 @@ FLEET=0     # 1: with the packages of a fleet
 
 shipped_files() { # the package's own files, without what running it in the source folder leaves there
     find muxer -name '.*' -prune -o -name __pycache__ -prune -o -type f \
-        ! -name '*.pyc' ! -name '*.log*' ! -name '*.cfg' ! -name '*.keystore' ! -name '*.keystore.key' -print
+        ! -name '*.pyc' ! -name '*.log*' ! -name '*.cfg' ! -name '*.keystore' ! -name '*.keystore.*' -print
 }
 
 stage() { # staging folder

@@ -2,7 +2,12 @@
 
 import sys
 
-from muxer.commands import main
+from muxer.system.packages import report_import_error
+
+try:
+    from muxer.commands import main
+except ImportError as error:
+    sys.exit(report_import_error(error))
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

@@ -112,6 +112,8 @@ class Problem:
     what: str
     # The origin of the value, such as its line in the file; empty when there is none.
     origin: str = ""
+    # It may pass without a change of the configuration: the service is restarted.
+    temporary: bool = False
 
     def __str__(self) -> str:
         return f"{self.where}: {self.what}"
@@ -123,7 +125,10 @@ class Problem:
 
 
 class ConfigError(MuxerError):
-    """The configuration cannot be used: exit code 2. Holds all problems, warnings (`notes`), the valid part of [logfile]."""
+    """The configuration cannot be used: exit code 2, or 1 when that may pass.
+
+    Holds all problems, warnings (`notes`), the valid part of [logfile].
+    """
 
     usual_code = Code.CONFIGURATION
 
@@ -134,6 +139,11 @@ class ConfigError(MuxerError):
         self.problems = tuple(problems)
         self.logfile = logfile or {}
         self.notes = tuple(notes)
+
+    @property
+    def temporary(self) -> bool:
+        """Whether all problems may pass without a change of the configuration."""
+        return all(problem.temporary for problem in self.problems)
 
 
 class Transient(MuxerError):

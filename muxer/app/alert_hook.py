@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import queue
 import socket
 import tempfile
@@ -128,7 +129,9 @@ class AlertHook:
                 log.exception("an alert failed with an unexpected error")
 
     def _call_program(self, event: AlertEvent) -> None:
-        variables = {"MUXER_ALERT": event.kind, "MUXER_INSTANCE": self._sources.config.instance_name}
+        # Other programs do not get the proxies; this one may need them to deliver the event.
+        proxies = {name: value for name, value in os.environ.items() if name.upper().endswith("_PROXY")}
+        variables = {**proxies, "MUXER_ALERT": event.kind, "MUXER_INSTANCE": self._sources.config.instance_name}
         with tempfile.TemporaryFile() as document:
             document.write(self._encode_event(event))
             document.seek(0)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from muxer.config.schema import ProcessingOptions
-from muxer.errors import ConfigError, MuxerError, Problem, ToolError
+from muxer.errors import Code, ConfigError, MuxerError, Problem, ToolError
 from muxer.system.process import Runner
 
 if TYPE_CHECKING:
@@ -108,7 +108,9 @@ def program_version(runner: Runner, executable: str, flag: str, name: str = "") 
 
 def program_problem(name: str, error: Exception) -> Problem:
     """Return the problem of the option `name` for a program that does not run."""
-    return Problem(f"[processing] {name}", f"cannot be used: {error}{_library_advice(name, str(error))}")
+    what = f"cannot be used: {error}{_library_advice(name, str(error))}"
+    is_full = isinstance(error, MuxerError) and error.code is Code.DISK_FULL
+    return Problem(f"[processing] {name}", what, temporary=is_full)
 
 
 def _library_advice(name: str, error: str) -> str:

@@ -195,7 +195,7 @@ def report_config_error(
         _write_line(f"  (note) {note}")
         log.warning("%s", note)
     logging.shutdown()
-    return EXIT_CONFIG
+    return EXIT_FAILED if error.temporary else EXIT_CONFIG
 
 
 def exit_process(code: int) -> int:

@@ -15,9 +15,9 @@ from pathlib import Path
 from muxer.app.program_checks import find_keep_times, program_problem, program_version, try_ffprobe
 from muxer.checks.checklist import Check, Finding, failed_finding, passed_finding, warning_finding
 from muxer.config.schema import FILE_OUTPUT, Config
-from muxer.errors import MuxerError
+from muxer.errors import Code, MuxerError
 from muxer.log.log_file import lock_path
-from muxer.log.outputs import describe_output, find_output_problem, log_path_for
+from muxer.log.outputs import describe_output, find_loss, find_output_problem, log_path_for
 from muxer.pipeline.disk_space import MEGABYTE, TempDisk, is_short, reserved_bytes
 from muxer.pipeline.workspace import LOCK_FILE, temp_folder_for
 from muxer.status import state_file
@@ -67,6 +67,8 @@ class MachineChecks:
             if name == "ffprobe":
                 try_ffprobe(self._runner, path)
         except MuxerError as error:
+            if error.code is Code.DISK_FULL:
+                raise  # It is not the program that is wrong.
             advice = f"install a build that runs here, or set [processing] {name} to another one"
             yield failed_finding(name, f"{path} {program_problem(name, error).what}", advice)
         else:
@@ -92,6 +94,8 @@ class MachineChecks:
             yield from self._check_log_folder()
         elif problem := find_output_problem(logfile):
             yield failed_finding("log output", str(problem), "set [logfile] output to one that this machine has")
+        elif loss := find_loss(logfile):
+            yield failed_finding("log output", f"the log would be lost: {loss[0]}", loss[1])
         else:
             yield passed_finding("log output", describe_output(logfile, self._config.instance_name))
 

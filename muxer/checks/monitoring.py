@@ -16,6 +16,7 @@ from muxer.config.monitoring_address import resolve_address
 from muxer.config.schema import Config, MonitoringOptions
 from muxer.pipeline.workspace import LOCK_FILE, temp_folder_for
 from muxer.system.file_lock import lock_holder
+from muxer.system.masking import mask_credentials
 
 PORT, CERTIFICATE = "monitoring port", "[monitoring] certificate"
 _REQUIRED_OPTIONS = tuple(f"[monitoring] {field.name}" for field in fields(MonitoringOptions))
@@ -37,7 +38,13 @@ class MonitoringChecks:
 
     def _check_port(self) -> Iterator[Finding]:
         """Open the port and close it again, unless a muxer with this configuration uses it."""
-        address, port = resolve_address(self._monitoring.http_address).address, self._monitoring.http_port
+        name, port = self._monitoring.http_address, self._monitoring.http_port
+        try:
+            address = resolve_address(name).address
+        except ValueError as error:
+            what = f"[monitoring] http_address = {mask_credentials(name)!r} {error}; the muxer would not start"
+            yield failed_finding(PORT, what, "correct [monitoring] http_address, or let the name server know that name")
+            return
         place = f"{address} port {port}"
         try:
             _try_port(address, port)

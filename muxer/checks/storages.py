@@ -7,6 +7,7 @@ import secrets
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -26,6 +27,7 @@ from muxer.storage import base
 from muxer.storage.allowed_hosts import AllowedHosts
 from muxer.storage.base import MediaLocation, Storage, parse_descriptor
 from muxer.storage.s3 import S3Storage
+from muxer.system.files import system_temp_folder, temporary_folder
 
 MAX_FOLDERS = 10
 UPLOAD_TIMEOUT_SECONDS = 120.0
@@ -58,9 +60,9 @@ class CheckedFolder:
 class StorageChecks:
     """The checks of the storages. `servers` are those whose connection was checked."""
 
-    def __init__(self, config: Config, seen: RwsChecks, scratch: Path, write: bool, stop: threading.Event) -> None:
-        """`seen` has the results of the checks of RWS, `scratch` is a folder for test files; `write`: try an upload."""
-        self._config, self._seen, self._scratch, self._write, self._stop = config, seen, scratch, write, stop
+    def __init__(self, config: Config, seen: RwsChecks, write: bool, stop: threading.Event) -> None:
+        """`seen` has the results of the checks of RWS; `write`: try an upload."""
+        self._config, self._seen, self._write, self._stop = config, seen, write, stop
         self.servers: list[CheckedServer] = []
 
     def create_checks(self) -> Iterator[Check]:
@@ -117,9 +119,14 @@ class StorageChecks:
         return {one.netloc for one in parts} | {one.hostname or "" for one in parts}
 
     def _check_folder(self, folder: CheckedFolder) -> Iterator[Finding]:
-        stores = create_stores(
-            self._config, secrets.token_hex(6), self._scratch, self._stop, create_circuit_breaker(self._config)
-        )
+        writes = self._write and folder.is_written
+        # Only an upload needs a temporary folder: the disk may be full, and the other checks are then wanted too.
+        with temporary_folder("recording-muxer-check-") if writes else nullcontext(system_temp_folder()) as scratch:
+            yield from self._check_in_store(folder, scratch)
+
+    def _check_in_store(self, folder: CheckedFolder, scratch: Path) -> Iterator[Finding]:
+        circuit_breaker = create_circuit_breaker(self._config)
+        stores = create_stores(self._config, secrets.token_hex(6), scratch, self._stop, circuit_breaker)
         store, check = stores.for_location(folder.file), folder.check_name
         if not store.has_folder(folder.file):
             what = "the folder" if folder.section_name == "webdav" else "the bucket"
@@ -127,11 +134,11 @@ class StorageChecks:
                 check, f"{what} does not exist", "create it on the server, or correct the path in the recorders"
             )
             return
-        yield from self._check_media(store, folder)
+        yield from self._check_media(store, folder, scratch)
         if isinstance(store, S3Storage):
             yield from check_bucket(store, folder.file, self._write and folder.is_written)
 
-    def _check_media(self, store: Storage, folder: CheckedFolder) -> Iterator[Finding]:
+    def _check_media(self, store: Storage, folder: CheckedFolder, scratch: Path) -> Iterator[Finding]:
         check = folder.check_name
         if store.head(folder.file) is None:
             hidden = hidden_file_finding(store, check, folder.file) if isinstance(store, S3Storage) else None
@@ -147,12 +154,12 @@ class StorageChecks:
         elif not self._write:
             yield passed_finding(check, f"{login}, media exist; {_WRITE_SKIPPED_TEXT}")
         else:
-            yield self._check_upload(store, folder)
+            yield self._check_upload(store, folder, scratch)
         yield from webdav.check_multiviews(store, folder.file)
 
-    def _check_upload(self, store: Storage, folder: CheckedFolder) -> Finding:
+    def _check_upload(self, store: Storage, folder: CheckedFolder, scratch: Path) -> Finding:
         name = f"recording-muxer-check-{secrets.token_hex(6)}.txt"
-        source, target = self._scratch / name, folder.file.sibling(name)
+        source, target = scratch / name, folder.file.sibling(name)
         source.write_bytes(_TEST_CONTENT * (UPLOAD_BYTES // len(_TEST_CONTENT)))
         try:
             store.upload_file(source, target, lambda: False)

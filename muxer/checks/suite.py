@@ -40,13 +40,13 @@ def unusable_options(reading: ConfigReading) -> list[str]:
 class CheckSuite:
     """The checks of a site."""
 
-    def __init__(self, reading: ConfigReading, path: Path, scratch: Path, write: bool, stop: threading.Event) -> None:
-        """`path` is that of muxer.cfg, `scratch` a folder for test files; `write`: upload a file to each storage."""
+    def __init__(self, reading: ConfigReading, path: Path, write: bool, stop: threading.Event) -> None:
+        """`path` is that of muxer.cfg; `write`: upload a file to each storage."""
         self._reading, self._path = reading, path
         self._config = reading.config
         self._rws = RwsChecks(self._config, stop)
         self._rcs = RcsChecks(self._config, self._rws, stop)
-        self._storages = StorageChecks(self._config, self._rws, scratch, write, stop)
+        self._storages = StorageChecks(self._config, self._rws, write, stop)
         self._broker = BrokerChecks(self._config)
 
     def create_checks(self) -> Iterator[Check]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -39,6 +38,7 @@ from muxer.status.progress import format_duration
 from muxer.system.allowed_hours import AllowedHours
 from muxer.system.exit_codes import EXIT_FAILED, EXIT_OK
 from muxer.system.file_lock import LockHeld, acquire_lock
+from muxer.system.files import temporary_folder
 
 log = logging.getLogger(__name__)
 Part = TypeVar("Part")
@@ -122,8 +122,8 @@ def _state_file(path: Path | None) -> Iterator[Path]:
         with lock:
             yield path
         return
-    with tempfile.TemporaryDirectory(prefix="recording-muxer-audit-") as folder:
-        yield Path(folder) / LEDGER_FILE
+    with temporary_folder("recording-muxer-audit-") as folder:
+        yield folder / LEDGER_FILE
 
 
 @contextmanager

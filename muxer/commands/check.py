@@ -6,7 +6,6 @@ import argparse
 import logging
 import os
 import sys
-import tempfile
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -47,13 +46,12 @@ def _run_check(arguments: argparse.Namespace) -> int:
     path = Path(arguments.config_file)
     reading = inspect_config(path, override_options(arguments), os.environ)
     stop = threading.Event()
-    with tempfile.TemporaryDirectory(prefix="recording-muxer-check-", ignore_cleanup_errors=True) as scratch:
-        checks = CheckSuite(reading, path, Path(scratch), arguments.write, stop).create_checks()
-        reasons = {f"[{section}] {name}": reason for (section, name), reason in reading.unknown.items()}
-        found = run_checks(checks, unusable_options(reading), reasons)
-        findings = _mask_findings(found, Mask(reading.config.secret_values))
-        shown = _print_findings(findings, arguments.json)
-        stop.set()
+    checks = CheckSuite(reading, path, arguments.write, stop).create_checks()
+    reasons = {f"[{section}] {name}": reason for (section, name), reason in reading.unknown.items()}
+    found = run_checks(checks, unusable_options(reading), reasons)
+    findings = _mask_findings(found, Mask(reading.config.secret_values))
+    shown = _print_findings(findings, arguments.json)
+    stop.set()
     code = exit_code_for(reading, shown)
     if arguments.json:
         counts = Counter(finding.status for finding in shown)

@@ -14,7 +14,7 @@ from muxer.config import LoadedConfig, types
 from muxer.config.load import DEFAULT, KEYSTORE_UNUSABLE_TEXT, default_value
 from muxer.config.option import Option
 from muxer.config.schema import Config, all_options
-from muxer.system.masking import URL_CREDENTIALS
+from muxer.system.masking import mask_credentials
 
 MASKED_TEXT = "********"
 UNSET_TEXT = "(not set)"
@@ -82,7 +82,7 @@ def option_text(option: Option, value: Any) -> str:
         case Path() | int():
             return str(value)
         case _:
-            return URL_CREDENTIALS.sub("***@", str(value))
+            return mask_credentials(str(value))
 
 
 def _masked_secret(value: str, origin: str) -> str:

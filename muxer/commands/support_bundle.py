@@ -16,7 +16,6 @@ import shutil
 import sqlite3
 import sys
 import tarfile
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -245,12 +244,14 @@ class _Bundle:
         stop = threading.Event()
 
         def check() -> None:
-            with tempfile.TemporaryDirectory(prefix="recording-muxer-check-", ignore_cleanup_errors=True) as scratch:
-                checks = CheckSuite(self._reading, self._path, Path(scratch), False, stop).create_checks()
+            try:
+                checks = CheckSuite(self._reading, self._path, False, stop).create_checks()
                 for finding in run_checks(checks, unusable_options(self._reading)):
                     if stop.is_set():
                         return
                     findings.append(asdict(finding))
+            except Exception as error:  # What was found until then is wanted too.
+                self.missing["some checks"] = f"check failed: {type(error).__name__}: {error}"
 
         thread = threading.Thread(target=check, name="check", daemon=True)
         thread.start()

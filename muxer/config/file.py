@@ -7,6 +7,7 @@ import configparser
 import difflib
 import errno
 import io
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from muxer.errors import ConfigError, Problem
 
 # The guide writes the section of the Recording Crypto Server in both ways.
 SECTION_ALIASES = {"rsc": "rcs"}
+# A comment may stand there.
+_TEXT_BEHIND_SECTION = re.compile(r"\[([^\]]*)\][^\S\n]*[^\s#;\]]")
 UTF_16_TEXT = "is UTF-16 text, as some Windows programs write it; save it as UTF-8"
 
 
@@ -34,7 +37,7 @@ Sections = dict[str, dict[str, GivenOption]]
 
 def read_file(path: Path, warnings: list[str], problems: list[Problem]) -> Sections:
     """Return the options by section and name of the schema; duplicates are `problems`. Raises ConfigError."""
-    return _known_options(_known_sections(_parse_file(path), warnings, problems), warnings)
+    return _known_options(_known_sections(_parse_file(path), warnings, problems), warnings, problems)
 
 
 def did_you_mean(word: str, valid: Iterable[str]) -> str:
@@ -74,6 +77,7 @@ def _parse_file(path: Path) -> Sections:
         text = path.read_text(encoding="utf-8-sig")
         if "\0" in text:  # UTF-16 without its mark can be read as UTF-8
             raise ConfigError([Problem(f"configuration file {path}", UTF_16_TEXT)])
+        _check_headers(path, text)
         lines = _NumberedLines(text)
 
         # Called for each option while its line is the last one that was read.
@@ -89,6 +93,14 @@ def _parse_file(path: Path) -> Sections:
     except configparser.Error as error:
         raise ConfigError([Problem(f"configuration file {path}", _parser_message(error))]) from None
     return {section: _given_options(section, parser.items(section)) for section in parser.sections()}
+
+
+def _check_headers(path: Path, text: str) -> None:
+    """Raise ConfigError for text behind a section, which configparser drops, or takes for an option."""
+    for number, line in enumerate(io.StringIO(text), start=1):
+        if header := _TEXT_BEHIND_SECTION.match(line):
+            what = f"line {number}: text behind [{header[1]}] on the same line; put it on a line of its own"
+            raise ConfigError([Problem(f"configuration file {path}", what)])
 
 
 def _is_utf_16(data: bytes) -> bool:
@@ -129,7 +141,7 @@ def _known_sections(raw: Sections, warnings: list[str], problems: list[Problem])
     return known
 
 
-def _known_options(raw: Sections, warnings: list[str]) -> Sections:
+def _known_options(raw: Sections, warnings: list[str], problems: list[Problem]) -> Sections:
     names: dict[str, dict[str, str]] = {section: {} for section in SECTIONS}
     for section, name, option in all_options():
         names[section].update(dict.fromkeys((name, *option.aliases), name))
@@ -141,6 +153,9 @@ def _known_options(raw: Sections, warnings: list[str]) -> Sections:
                 owners = [f"[{other}]" for other, known_names in names.items() if written in known_names]
                 hint = f"; it belongs to {' or '.join(owners)}" if owners else did_you_mean(written, names[section])
                 warnings.append(f"unknown option [{section}] {written} (line {given.line}) is ignored{hint}")
-            elif name == written or name not in content:
+            elif (earlier := known[section].get(name)) is None or not earlier.text:
                 known[section][name] = given
+            elif given.text:
+                what = f"is given twice, by names that are both read as {name} (line {given.line})"
+                problems.append(Problem(f"[{section}] {earlier.option}", what))
     return known

@@ -60,7 +60,7 @@ def find_problems(fleet: Mapping[str, Any]) -> list[Problem]:
     if fleet.get("mode") != BROKER:
         return []
     problems = []
-    if fleet.get("broker_url") == "":
+    if "broker_url" in fleet and not parse_nodes(fleet["broker_url"]):
         problems.append(Problem("[fleet] broker_url", "is required with mode = broker"))
     if missing := [name for name in REQUIRED_PACKAGES if find_spec(name) is None]:
         what = (

@@ -7,6 +7,7 @@ file.
 from __future__ import annotations
 
 import base64
+import contextlib
 import ctypes
 import functools
 import json
@@ -14,16 +15,21 @@ import os
 import stat
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from muxer.errors import ConfigError, Problem
 from muxer.system import files
+from muxer.system.file_lock import LockHeld, acquire_lock
 
 KEYSTORE_FILE = "muxer.keystore"
 KEY_FILE = "muxer.keystore.key"
+LOCK_FILE = "muxer.keystore.lock"
 CREDENTIAL_NAME = "recording-muxer-key"
+# Another encryptPassword.py holds the lock while it writes, which is short.
+LOCK_TIMEOUT_SECONDS, _LOCK_PAUSE_SECONDS = 10.0, 0.05
 
 _FORMAT, _VERSION = "recording-muxer keystore", 1
 _KEY_BYTES, _NONCE_BYTES = 32, 12
@@ -65,8 +71,30 @@ def open_keystore(folder: Path) -> Mapping[tuple[str, str], str]:
     return values
 
 
+@contextlib.contextmanager
+def locked_keystore(folder: Path) -> Iterator[None]:
+    """Keep other processes from changing the keystore in `folder`, from its reading to its writing. Raises ConfigError."""
+    path, begin = folder / LOCK_FILE, time.monotonic()
+    while True:
+        try:
+            lock = acquire_lock(path, folder / KEYSTORE_FILE, str(path))
+        except LockHeld:
+            if time.monotonic() - begin > LOCK_TIMEOUT_SECONDS:
+                raise
+            time.sleep(_LOCK_PAUSE_SECONDS)
+        except OSError as error:
+            raise _keystore_error(path, f"cannot be locked ({error.strerror})") from error
+        else:
+            with lock:
+                yield
+            return
+
+
 def save_keystore(folder: Path, values: Mapping[tuple[str, str], str]) -> None:
-    """Replace the keystore, and create a missing key. Raises ConfigError; the keystore is then unchanged."""
+    """Replace the keystore, and create a missing key, within :func:`locked_keystore`.
+
+    Raises ConfigError; the keystore is then unchanged.
+    """
     path = folder / KEYSTORE_FILE
     protection = _open_protection(folder, make_key=True)
     secrets = {}

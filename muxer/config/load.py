@@ -17,9 +17,10 @@ from muxer.config.option import Option
 from muxer.config.query_string import DISABLED, KNOWN_PARAMETERS, parameter_names, repair_extra_query
 from muxer.config.schema import FILE_OUTPUT, SECTIONS, AdvancedOptions, Config, all_options
 from muxer.errors import ConfigError, Problem
-from muxer.system.masking import URL_CREDENTIALS
+from muxer.system.masking import mask_credentials
 
 RECOMMENDED_WINDOW_MINUTES = 720
+RECOMMENDED_LOG_BYTES = 65_536
 
 QUERY_OPTIONS = ("call_recording_extra_query_string", "call_recording_query_string")
 
@@ -112,6 +113,7 @@ def inspect_config(path: Path, command_line: Mapping[str, str], environ: Mapping
         _store_value(reading, (section, name), option, text)
     _skip_unused_log_folder(reading)
     _find_contradictions(reading)
+    _find_poll_gap(reading)
     reading.problems += monitoring_address.find_contradictions(reading.values["monitoring"])
     reading.problems += fleet_options.find_problems(reading.values["fleet"])
     reading.problems = locate_problems(reading.problems, reading.origins)
@@ -136,7 +138,7 @@ def _store_value(reading: ConfigReading, key: OptionKey, option: Option, text: s
     section, name = key
     values, oddity = reading.values[section], describe_oddity(text)
     try:
-        values[name] = _parse_value(option, text)
+        values[name] = _parse_value(option, text, reading.origins[key])
         if oddity:
             reading.warnings.append(
                 f"[{section}] {name} ({reading.origins[key]}) may not be meant as it is written: {oddity}"
@@ -193,9 +195,11 @@ def _load_keystore(folder: Path, problems: list[Problem]) -> tuple[Mapping[Optio
         return {}, False
 
 
-def _parse_value(option: Option, text: str) -> Any:
+def _parse_value(option: Option, text: str, origin: str) -> Any:
     if option.required and not text:
         raise ValueError("is required")
+    if "\n" in text and not origin.startswith(FILE):
+        raise ValueError(f"contains a line break; remove it from the value in the {origin}")
     if "\n" in text:
         raise ValueError("contains a line break; start the option in the next line of the file without leading spaces")
     if any("\ud800" <= char <= "\udfff" for char in text):  # Python's replacement for other bytes in the environment
@@ -205,7 +209,7 @@ def _parse_value(option: Option, text: str) -> Any:
 
 def _printable_value(text: str) -> str:
     """Return the part of a value that may be logged: a second line may be an option, an address may hold credentials."""
-    return URL_CREDENTIALS.sub("***@", text.splitlines()[0])
+    return mask_credentials(text.splitlines()[0])
 
 
 def _skip_unused_log_folder(reading: ConfigReading) -> None:
@@ -228,6 +232,19 @@ def _find_contradictions(reading: ConfigReading) -> None:
         what = f"must be less than total_muxers ({total}), or -1 to switch sharding off"
         reading.problems.append(Problem(f"[processing] muxer_id = '{muxer_id}'", what))
         del values["muxer_id"]
+
+
+def _find_poll_gap(reading: ConfigReading) -> None:
+    """Refuse a poll interval that is not shorter than the window: calls between two polls would never be seen."""
+    values = reading.values["processing"]
+    is_known = {"window_past", "window_past_older_than", "min_poll_interval"} <= values.keys()
+    if not is_known or reading.values["advanced"].get("call_recording_query_string"):  # A migration polls once.
+        return
+    window, interval = values["window_past"] - values["window_past_older_than"], values["min_poll_interval"]
+    if interval >= window:
+        what = f"must be less than the window of {window:g} minutes: calls between two polls would never be seen"
+        reading.problems.append(Problem(f"[processing] min_poll_interval = '{interval:g}'", what))
+        del values["min_poll_interval"]
 
 
 def _repair_queries(advanced: dict[str, Any], warnings: list[str]) -> None:
@@ -257,6 +274,21 @@ def _empty_password_warnings(reading: ConfigReading) -> list[str]:
     ]
 
 
+def _incomplete_login_warnings(config: Config) -> list[str]:
+    """Warn of half a login, which is not used or is refused."""
+    pairs = (
+        ("rcs", "username", config.rcs.username, "base_uri", config.rcs.base_uri),
+        ("webdav", "username", config.webdav.username, "password", config.webdav.password),
+        ("s3", "access_key_id", config.s3.access_key_id, "secret_access_key", config.s3.secret_access_key),
+        ("s3", "secret_access_key", config.s3.secret_access_key, "access_key_id", config.s3.access_key_id),
+    )
+    return [
+        f"[{section}] {name} not set, although {other} is: the login will fail"
+        for section, name, one, other, given in pairs
+        if given and not one
+    ]
+
+
 def _config_warnings(config: Config) -> list[str]:
     processing = config.processing
     advice = []
@@ -269,6 +301,11 @@ def _config_warnings(config: Config) -> list[str]:
         given = (("total_muxers", processing.total_muxers, 1), ("muxer_type", processing.muxer_type, "primary"))
         advice += [f"[processing] {name} = '{value}': {NOT_SHARDED_TEXT}" for name, value, off in given if value != off]
     advice += _parameter_warnings(config.advanced)
+    advice += _incomplete_login_warnings(config)
+    if config.logfile.output == FILE_OUTPUT and 0 < config.logfile.max_bytes < RECOMMENDED_LOG_BYTES:
+        advice.append(
+            f"[logfile] max_bytes is less than {RECOMMENDED_LOG_BYTES}: older lines of the log are lost after a short time"
+        )
     connections = (
         ("htcc", config.htcc.base_uri, config.htcc.trusted_ca),
         ("rcs", config.rcs.base_uri or "", config.rcs.trusted_ca),

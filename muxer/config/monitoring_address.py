@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from muxer.config.ca_bundle import read_certificates
 from muxer.errors import Problem
+from muxer.system.masking import mask_credentials
 
 if TYPE_CHECKING:
     import ssl
@@ -73,11 +74,13 @@ def _incomplete_pairs(monitoring: Mapping[str, Any]) -> list[Problem]:
 
 def _exposure_problems(monitoring: Mapping[str, Any]) -> list[Problem]:
     address = monitoring.get("http_address", "")
-    where = f"[monitoring] http_address = '{address}'"
+    where = f"[monitoring] http_address = '{mask_credentials(address)}'"
     try:
         listening = resolve_address(address)
     except ValueError as error:
-        return [Problem(where, str(error))]
+        # The name server cannot be reached yet, for example while the machine starts.
+        temporary = isinstance(error.__cause__, socket.gaierror) and error.__cause__.errno == socket.EAI_AGAIN
+        return [Problem(where, str(error), temporary=temporary)]
     missing = [name for name in REQUIRED_OPTIONS if name in monitoring and not monitoring[name]]
     if listening.loopback or not missing:
         return []

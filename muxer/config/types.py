@@ -36,13 +36,13 @@ def parse_text(value: str) -> str:
 
 def parse_uri(value: str) -> str:
     """Parse an http or https address; return it without a trailing slash."""
-    parts = urlsplit(value)
+    if "@" in value:
+        raise ValueError("must not contain a user name or password; use the options username and password")
     if any(char.isspace() for char in value):
         raise ValueError("must be an address without spaces")
+    parts = urlsplit(value)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("must be an address such as https://host:port")
-    if parts.username is not None or parts.password is not None:
-        raise ValueError("must not contain a user name or password; use the options username and password")
     if parts.query or parts.fragment:
         raise ValueError("must not contain a query or a fragment")
     try:

@@ -17,9 +17,8 @@ class FailureReportMixin(logging.Handler):
         """Write a line, and report when lines are written again."""
         self._has_failed = False
         super().emit(record)
-        if self._is_failing and not self._has_failed:
-            self._is_failing = False
-            self._write_to_stderr("is written again")
+        if not self._has_failed:
+            self.report_success()
 
     def handleError(self, record: logging.LogRecord) -> None:
         """Report once why lines are lost."""
@@ -31,6 +30,12 @@ class FailureReportMixin(logging.Handler):
         if not self._is_failing:
             self._is_failing = True
             self._write_to_stderr(what)
+
+    def report_success(self) -> None:
+        """Report the end of a series of failures."""
+        if self._is_failing:
+            self._is_failing = False
+            self._write_to_stderr("is written again")
 
     def _write_to_stderr(self, what: str) -> None:
         with contextlib.suppress(OSError, ValueError):

@@ -6,24 +6,30 @@ import importlib.util
 import logging
 import logging.handlers
 import os
+import socket
 import stat
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from muxer.config import schema
 from muxer.config.schema import LogfileOptions
 from muxer.errors import ConfigError, Problem
-from muxer.log.failure_report import FailureReportMixin
+from muxer.log.background import BackgroundHandler
 from muxer.log.log_file import RotatingLogFile
-from muxer.log.terminal import TerminalHandler
+from muxer.log.terminal import TerminalHandler, clear_progress_line
 
 EVENT_SOURCE = "Recording Muxer"
 # The name, instead of that of an instance, in the log file of starts that an instance which runs has refused.
 REFUSED_NAME = "refused"
-# sd-daemon(3): a line on stderr that starts with <N> has this priority in the journal.
-_JOURNAL_PRIORITIES = {logging.CRITICAL: 2, logging.ERROR: 3, logging.WARNING: 4, logging.INFO: 6, logging.DEBUG: 7}
+# syslog(3); sd-daemon(3): a line on stderr that starts with <N> has this priority in the journal.
+_PRIORITIES = {logging.CRITICAL: 2, logging.ERROR: 3, logging.WARNING: 4, logging.INFO: 6, logging.DEBUG: 7}
+_DAEMON_FACILITY = 3
+# The name of a syslog service on another machine is looked up again after these seconds.
+LOOK_UP_INTERVAL = 300.0
+_JOURNAL_SOCKET = Path("/run/systemd/journal/stdout")
 
 
 def log_path_for(options: LogfileOptions, instance: str) -> Path:
@@ -54,6 +60,21 @@ def find_output_problem(options: LogfileOptions) -> Problem | None:
     return None
 
 
+def find_loss(options: LogfileOptions) -> tuple[str, str] | None:
+    """Return why the log of a muxer that starts now would be lost, and what to do; None when it would not."""
+    if options.output == schema.JOURNALD_OUTPUT and not _JOURNAL_SOCKET.exists():
+        return f"no journal of systemd: {_JOURNAL_SOCKET} does not exist", "set [logfile] output to another one"
+    if options.output == schema.SYSLOG_OUTPUT:
+        try:
+            family, target = _resolve_syslog(options.syslog_address)
+            with socket.socket(family, socket.SOCK_DGRAM) as service:
+                service.connect(target)
+        except (OSError, UnicodeError) as error:
+            reason = f"syslog at {options.syslog_address}: {getattr(error, 'strerror', None) or error}"
+            return reason, "start the syslog service, or correct [logfile] syslog_address"
+    return None
+
+
 def open_output(options: LogfileOptions, instance: str) -> list[logging.Handler]:
     """Return the handlers for `[logfile] output`. Raises ConfigError when it cannot be used, OSError for the file."""
     if problem := find_output_problem(options):
@@ -74,8 +95,24 @@ def is_stderr_seen() -> bool:
     return sys.stderr.isatty() or _is_journal(sys.stderr)
 
 
-class StderrHandler(FailureReportMixin, TerminalHandler):
+class StderrHandler(BackgroundHandler):
     """Writes the log to stderr, whatever that is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._stream = _own_stderr()
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Write over the progress line."""
+        return f"{clear_progress_line(self._stream)}{super().format(record)}"
+
+    def write_line(self, _level: int, line: str) -> None:
+        """Write a line."""
+        self._stream.write(f"{line}\n")
+        self._stream.flush()
+
+    def _write_to_stderr(self, what: str) -> None:
+        """Do nothing: there, the report would wait like the lines that it is about."""
 
 
 class JournalHandler(StderrHandler):
@@ -83,18 +120,59 @@ class JournalHandler(StderrHandler):
 
     def format(self, record: logging.LogRecord) -> str:
         """Put the priority before each line of the record, because each becomes an entry of the journal."""
-        priority = _JOURNAL_PRIORITIES.get(record.levelno, _JOURNAL_PRIORITIES[logging.INFO])
-        return "\n".join(f"<{priority}>{line}" for line in super().format(record).splitlines())
+        return "\n".join(f"<{_priority(record.levelno)}>{line}" for line in super().format(record).splitlines())
 
 
-class SyslogHandler(FailureReportMixin, logging.handlers.SysLogHandler):
+class SyslogHandler(BackgroundHandler):
     """Writes the log to the syslog service of this machine, or of another one over UDP."""
 
-    append_nul = False
+    def __init__(self, address: str, name: str) -> None:
+        """`address` is the path of a socket or host:port; lines bear `name`."""
+        super().__init__()
+        self.destination = f"syslog at {address}"
+        self._address, self._name = address, name
+        self._socket: socket.socket | None = None
+        self._target: Any = address
+        self._looked_up = 0.0
+
+    def write_line(self, level: int, line: str) -> None:
+        """Send a line. The name of another machine is looked up for the first line, and regularly: it may move."""
+        if self._socket is None or time.monotonic() - self._looked_up > LOOK_UP_INTERVAL:
+            self._look_up_target()
+        assert self._socket is not None
+        text = f"<{_DAEMON_FACILITY * 8 + _priority(level)}>{self._name}[{os.getpid()}]: {line}"
+        self._socket.sendto(text.encode(errors="backslashreplace"), self._target)
+
+    def _look_up_target(self) -> None:
+        try:
+            family, self._target = _resolve_syslog(self._address)
+        except OSError:
+            if self._socket is None:
+                raise
+        else:
+            if self._socket is not None:
+                self._socket.close()
+            self._socket = socket.socket(family, socket.SOCK_DGRAM)
+        self._looked_up = time.monotonic()
 
 
-class EventLogHandler(FailureReportMixin, logging.handlers.NTEventLogHandler):
+class EventLogHandler(BackgroundHandler):
     """Writes the log to the application log of Windows."""
+
+    destination = "the Windows event log"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._writer = _EventLogWriter(EVENT_SOURCE)
+
+    def write_line(self, level: int, line: str) -> None:
+        """Write an event."""
+        self._writer.emit(logging.makeLogRecord({"levelno": level, "msg": line}))
+
+
+class _EventLogWriter(logging.handlers.NTEventLogHandler):
+    def handleError(self, _record: logging.LogRecord) -> None:
+        raise
 
 
 def _open_file(options: LogfileOptions, instance: str) -> logging.Handler:
@@ -115,24 +193,11 @@ def _open_journal(_options: LogfileOptions, _instance: str) -> logging.Handler:
 
 
 def _open_syslog(options: LogfileOptions, instance: str) -> logging.Handler:
-    host, _, port = options.syslog_address.rpartition(":")
-    is_local = options.syslog_address.startswith("/")
-    try:
-        handler = SyslogHandler(
-            options.syslog_address if is_local else (host.strip("[]"), int(port)), SyslogHandler.LOG_DAEMON
-        )
-    except OSError as error:
-        what = f"cannot be used: {error.strerror or error}"
-        raise ConfigError([Problem(f"[logfile] syslog_address = {options.syslog_address!r}", what)]) from error
-    handler.destination = f"syslog at {options.syslog_address}"
-    handler.ident = f"{_program_name(instance)}[{os.getpid()}]: "
-    return handler
+    return SyslogHandler(options.syslog_address, _program_name(instance))
 
 
 def _open_event_log(_options: LogfileOptions, _instance: str) -> logging.Handler:
-    handler = EventLogHandler(EVENT_SOURCE)
-    handler.destination = "the Windows event log"
-    return handler
+    return EventLogHandler()
 
 
 _OPENERS: dict[str, Callable[[LogfileOptions, str], logging.Handler]] = {
@@ -146,6 +211,28 @@ _OPENERS: dict[str, Callable[[LogfileOptions, str], logging.Handler]] = {
 
 def _program_name(instance: str) -> str:
     return f"recording-muxer-{instance}"
+
+
+def _priority(level: int) -> int:
+    """Return the priority of a line, for the journal and for syslog."""
+    return _PRIORITIES.get(level, _PRIORITIES[logging.INFO])
+
+
+def _own_stderr() -> TextIO:
+    """Return a stream of its own for stderr: the thread that hangs in a write must not hold the lock of `sys.stderr`."""
+    try:
+        return os.fdopen(sys.stderr.fileno(), "w", encoding=sys.stderr.encoding, errors="backslashreplace", closefd=False)
+    except (OSError, ValueError):
+        return sys.stderr
+
+
+def _resolve_syslog(address: str) -> tuple[int, Any]:
+    """Return the family and the target of the socket of a syslog service. Raises OSError when its name is unknown."""
+    if address.startswith("/") and sys.platform != "win32":
+        return socket.AF_UNIX, address
+    host, _, port = address.rpartition(":")
+    family, _, _, _, target = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_DGRAM)[0]
+    return family, target
 
 
 def _is_journal(stream: TextIO) -> bool:

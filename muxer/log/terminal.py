@@ -50,10 +50,14 @@ def show_progress_line(line: str, end: str = "") -> None:
         write_text(sys.stderr, f"\r{line[:width]:<{width}}{end}")
 
 
+def clear_progress_line(stream: TextIO) -> str:
+    """Return what clears the progress line on `stream`, empty when that is not a terminal."""
+    return f"\r{'':<{terminal_width()}}\r" if stream.isatty() else ""
+
+
 class TerminalHandler(logging.StreamHandler[TextIO]):
     """Writes log lines over the progress line."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Put before the record what clears the progress line: in one piece, because other threads write too."""
-        clearing = f"\r{'':<{terminal_width()}}\r" if self.stream.isatty() else ""
-        return f"{clearing}{super().format(record)}"
+        return f"{clear_progress_line(self.stream)}{super().format(record)}"

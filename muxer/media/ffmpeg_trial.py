@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from fractions import Fraction
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from muxer.media.ffmpeg import (
 from muxer.media.media_info import Packets, Video, require_audio
 from muxer.media.mp4 import TIMESCALE, Orientation
 from muxer.media.plan.commands import FRAME_FILE_SUFFIX, check_command, comparison_filters
+from muxer.system.files import temporary_folder
 from muxer.system.process import Runner
 
 TRIAL_TIMEOUT_SECONDS = 20.0
@@ -51,10 +51,10 @@ _QUARTER_TURN = Orientation(0, 1, -1, 0)
 def find_keep_times(runner: Runner, ffmpeg: str) -> tuple[str, str]:
     """Return the option that keeps all frame times, after a trial. Raises MuxerError that names what is lacking."""
     refusals = []
-    with tempfile.TemporaryDirectory(prefix="muxer-trial-") as folder:
+    with temporary_folder("muxer-trial-") as folder:
         for words in KEEP_TIMES_OPTIONS:
             try:
-                _run_trial(runner, MediaTools(ffmpeg, "", words), Path(folder))
+                _run_trial(runner, MediaTools(ffmpeg, "", words), folder)
                 return words
             except (ToolError, MediaError) as error:
                 refusals.append(str(error))
@@ -69,8 +69,8 @@ def find_keep_times(runner: Runner, ffmpeg: str) -> tuple[str, str]:
 
 def try_ffprobe(runner: Runner, ffprobe: str) -> None:
     """Probe a small file like a source. Raises MuxerError that names what this build of `ffprobe` lacks."""
-    with tempfile.TemporaryDirectory(prefix="muxer-trial-") as folder:
-        silence = Path(folder, "silence.mp3")
+    with temporary_folder("muxer-trial-") as folder:
+        silence = folder / "silence.mp3"
         silence.write_bytes(_SILENT_FRAME * _SILENT_FRAMES)
         try:
             packets = len(require_audio(probe_file(silence, ffprobe, runner)).packets.pts)

@@ -36,7 +36,8 @@ _NAME_IN_TEXT = re.compile(
     re.IGNORECASE,
 )
 _HOME_FOLDER = re.compile(r"(?:/home/|[\\/]Users[\\/]+)([^/\\\s\"':;,]+)")
-_MAIL_ADDRESS = re.compile(r"([\w.+-]+)@[\w-]+\.[\w.-]+")
+# Without a bound, the time for a long word grows with its square.
+_MAIL_ADDRESS = re.compile(r"([\w.+-]{1,128})@[\w-]+\.[\w.-]+")
 # Long numbers that are no telephone numbers: ids, times, versions, addresses, and values with a unit or a field.
 _KNOWN_NUMBER = (
     r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}"

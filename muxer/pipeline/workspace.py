@@ -23,7 +23,7 @@ from muxer.errors import Code, ConfigError, Problem
 from muxer.pipeline.disk_space import TempDisk
 from muxer.system import files
 from muxer.system.file_lock import acquire_lock
-from muxer.system.files import translate_disk_errors
+from muxer.system.files import is_disk_full, system_temp_folder, translate_disk_errors
 from muxer.system.folder_owner import check_folder
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ _JOB_NAME = re.compile(re.escape(JOB_PREFIX) + "[a-z0-9_]{8}")
 
 def temp_folder_for(configured: Path | None, instance: str) -> Path:
     """Return the temporary folder of an instance: as configured, or one in the system's temporary folder."""
-    return configured if configured is not None else Path(tempfile.gettempdir()) / f"recording-muxer-{instance}"
+    return configured if configured is not None else system_temp_folder() / f"recording-muxer-{instance}"
 
 
 class Workspace:
@@ -60,7 +60,7 @@ class Workspace:
             self.touch_files()
         except OSError as error:
             problem = f"{self.path} cannot be used: {error.filename or ''}: {error.strerror or error}"
-            raise ConfigError([Problem("[processing] temp_dir", problem)]) from error
+            raise ConfigError([Problem("[processing] temp_dir", problem, temporary=is_disk_full(error))]) from error
         self._lock = threading.Lock()
         self._active: set[str] = set()
         self._removed = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -53,15 +54,39 @@ def open_private(path: Path) -> Iterator[BinaryIO]:
             yield file
 
 
+def is_disk_full(error: OSError) -> bool:
+    """Whether a disk, or the quota of this account on it, is full."""
+    return error.errno in _NO_SPACE
+
+
 @contextmanager
 def translate_disk_errors(folder: Path) -> Iterator[None]:
     """Raise LocalResourceError, which names `folder`, instead of the OSError of a full disk."""
     try:
         yield
     except OSError as error:
-        if error.errno in _NO_SPACE:
+        if is_disk_full(error):
             raise LocalResourceError(f"no space left for temporary files in {folder}", code=Code.DISK_FULL) from error
         raise
+
+
+def system_temp_folder() -> Path:
+    """Return the temporary folder of the system; the first one when all are full, so that errors name it."""
+    try:
+        return Path(tempfile.gettempdir())
+    except FileNotFoundError:
+        return Path(os.environ.get("TMPDIR") or os.environ.get("TEMP") or "/tmp")
+
+
+@contextmanager
+def temporary_folder(prefix: str) -> Iterator[Path]:
+    """Yield a folder in the temporary folder of the system, then remove it. Raises LocalResourceError on a full disk."""
+    base = system_temp_folder()
+    with (
+        translate_disk_errors(base),
+        tempfile.TemporaryDirectory(prefix=prefix, dir=base, ignore_cleanup_errors=True) as folder,
+    ):
+        yield Path(folder)
 
 
 @contextmanager

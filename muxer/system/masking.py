@@ -15,6 +15,8 @@ from urllib.parse import quote, quote_plus
 
 # The credentials in an address, up to the last @ before its path: a password may contain one.
 URL_CREDENTIALS = re.compile(r"(?<=://)[^/\s]*@")
+# The same in a text that was meant as an address, where credentials may contain anything, or have no scheme before them.
+_MISTYPED_CREDENTIALS = re.compile(r"\A\s*(\w+://)?(?:(?<=://)|.*:).*@", re.DOTALL)
 # A shorter secret resembles ordinary words; it is never passed to code that logs.
 MIN_SECRET_LENGTH = 6
 # Escapes of JSON and Python for control characters.
@@ -45,6 +47,11 @@ class Mask:
         if self._escaped is not None:
             text = self._escaped.sub("***", text)
         return URL_CREDENTIALS.sub("***@", text)
+
+
+def mask_credentials(text: str) -> str:
+    """Return a text of an option, which may be a mistyped address, with ``***`` in place of all that may be credentials."""
+    return _MISTYPED_CREDENTIALS.sub(r"\1***@", text)
 
 
 def _secret_forms(secret: str) -> Iterator[str]:

@@ -6,6 +6,7 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 
 from muxer.errors import Problem
+from muxer.system.exit_codes import EXIT_CONFIG
 
 # The lowest version of each package, and the first that is too new, if any.
 PACKAGES = {
@@ -33,6 +34,15 @@ def find_package_problems(is_fleet: bool) -> list[Problem]:
         for name, (lowest, limit) in needed.items()
         if (mismatch := _find_mismatch(name, lowest, limit))
     ]
+
+
+def report_import_error(error: ImportError) -> int:
+    """Write to stderr which package is missing and how to install it; return the exit code. Raises errors of our modules."""
+    if (error.name or "muxer").partition(".")[0] == "muxer":
+        raise error
+    missing = "".join(f"  {problem}\n" for problem in find_package_problems(is_fleet=False)) or f"  {error}\n"
+    sys.stderr.write(f"The Recording Muxer cannot start:\n{missing}  (note) install the packages: {package_advice(False)}\n")
+    return EXIT_CONFIG
 
 
 def package_advice(is_fleet: bool) -> str:

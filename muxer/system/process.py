@@ -23,6 +23,7 @@ from typing import IO, TypeVar
 
 from muxer.errors import LocalResourceError, Stopped, ToolError
 from muxer.system import openssl_libraries
+from muxer.system.files import system_temp_folder, translate_disk_errors
 from muxer.system.windows_job import WindowsJob
 
 if sys.platform != "win32":
@@ -41,7 +42,8 @@ _SIGKILL = 9
 # Error texts of programs that are caused by this machine, not by the media.
 _RESOURCE_ERRORS = ("No space left on device", "Cannot allocate memory", "Disk quota exceeded", "Too many open files")
 # Variables with these name parts may be secret; programs that read foreign media do not get them.
-_SECRET_NAME_PARTS = ("PASSWORD", "SECRET", "TOKEN", "CREDENTIAL", "AWS_", "BROKER_URL")
+_SECRET_NAME_PARTS = ("PASSWORD", "PASSWD", "SECRET", "TOKEN", "CREDENTIAL", "AWS_", "BROKER_URL")
+_SECRET_NAME_ENDS = ("KEY", "_PROXY")
 _LINUX = sys.platform.startswith("linux")
 # A static build of ffmpeg crashes with the character converters of another C library; the muxer does not need them.
 _NO_CONVERTERS = ("GCONV_PATH", os.devnull)
@@ -87,7 +89,9 @@ class _ErrorOutput:
     """The error output of a program in a temporary file, without the lines for which `hear` returns True."""
 
     def __init__(self, hear: Callable[[bytes], bool] | None) -> None:
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
+        folder = system_temp_folder()
+        with translate_disk_errors(folder):
+            self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed by __exit__
         self._hear = hear
         self._thread: threading.Thread | None = None
         self._failure: Exception | None = None
@@ -233,7 +237,7 @@ class Runner:
         return process
 
     def _program_environment(self, program: str) -> dict[str, str]:
-        clean = {name: value for name, value in os.environ.items() if not any(part in name for part in _SECRET_NAME_PARTS)}
+        clean = {name: value for name, value in os.environ.items() if not _may_be_secret(name.upper())}
         if program == self._openssl:
             return openssl_libraries.add_own_folders(clean, self._own_folders)
         clean.setdefault(*_NO_CONVERTERS)
@@ -264,6 +268,10 @@ class Runner:
             raise ToolError(f"{name} ended with status {status}: {stderr or 'no message'}")
         if stderr:
             log.debug("%s printed: %s", name, stderr)
+
+
+def _may_be_secret(name: str) -> bool:
+    return name.endswith(_SECRET_NAME_ENDS) or any(part in name for part in _SECRET_NAME_PARTS)
 
 
 def _kill_at_timeout(process: _Program, expired: threading.Event) -> None:

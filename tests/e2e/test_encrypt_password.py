@@ -13,12 +13,13 @@ import stat
 import subprocess
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from muxer.config.keystore import CREDENTIAL_NAME, KEY_FILE, KEYSTORE_FILE, open_keystore
+from muxer.config.keystore import CREDENTIAL_NAME, KEY_FILE, KEYSTORE_FILE, LOCK_FILE, open_keystore
 from muxer.config.schema import all_options
 from tests.support.daemon import PACKAGE, PYTHON
 from tests.support.tiers import spread_variants
@@ -59,7 +60,8 @@ class ProgramCopy:
         return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
 
     def keystore_files(self) -> set[str]:
-        return {path.name for path in self.folder.iterdir() if path.name.startswith(("muxer.key", ".muxer"))}
+        names = {path.name for path in self.folder.iterdir() if path.name.startswith(("muxer.key", ".muxer"))}
+        return names - {LOCK_FILE}
 
 
 class ProgramTerminal:
@@ -169,6 +171,7 @@ def test_each_secret_is_prompted_twice_and_never_shown(site: ProgramCopy) -> Non
     assert {path.name: stat.S_IMODE(path.stat().st_mode) for path in site.folder.glob("muxer.key*")} == {
         KEYSTORE_FILE: 0o600,
         KEY_FILE: 0o600,
+        LOCK_FILE: 0o600,
     }
 
 
@@ -197,6 +200,14 @@ def test_empty_input_keeps_stored_secret(stored: ProgramCopy) -> None:
     assert f"Stored in {stored.folder / KEYSTORE_FILE}: [rcs] password\r\n" in terminal.shown
     assert "It holds now: [htcc] password, [rcs] password, [s3] secret_access_key\r\n" in terminal.shown
     assert "s3 secret" not in terminal.shown and "new" not in terminal.shown
+
+
+def test_processes_that_store_at_the_same_moment_lose_nothing(one: ProgramCopy) -> None:
+    values = {("htcc", "password"): "first-one", ("rcs", "password"): "second-one", ("webdav", "password"): "third-one"}
+    with ThreadPoolExecutor() as threads:
+        done = list(threads.map(lambda item: one.run_program("--stdin", stdin=f"{item[0][0]}={item[1]}\n"), values.items()))
+    assert [(each.returncode, each.stderr) for each in done] == [(0, "")] * len(values)
+    assert open_keystore(one.folder) == values
 
 
 def test_a_value_in_the_file_that_hides_the_stored_one_is_named(one: ProgramCopy) -> None:

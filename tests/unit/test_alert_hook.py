@@ -81,3 +81,19 @@ def test_a_program_that_takes_too_long_is_ended(
     wait_until(lambda: "took longer than its time limit" in caplog.text, TIMEOUT_SECONDS, "the warning")
     hook.close()
     assert caplog.text.count("[alerts] command failed") == 1, "one warning an hour"
+
+
+@pytest.mark.posix
+def test_the_program_gets_the_proxies_and_no_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("https_proxy", "http://proxy:3128")
+    monkeypatch.setenv("pager_token", "secret")
+    path = tmp_path / "hook"
+    path.write_text(f'#!/bin/sh\nenv >"{tmp_path}/new"; mv "{tmp_path}/new" "{tmp_path}/variables"\n')
+    path.chmod(0o755)
+    hook = AlertHook(create_sources(tmp_path, alerts__command=str(path)))
+    hook.start()
+    report(hook, 0)
+    wait_until((tmp_path / "variables").exists, TIMEOUT_SECONDS, "the call")
+    hook.close()
+    variables = (tmp_path / "variables").read_text()
+    assert "https_proxy=http://proxy:3128\n" in variables and "MUXER_ALERT=" in variables and "pager_token" not in variables

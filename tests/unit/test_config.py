@@ -112,7 +112,7 @@ def test_the_programs_default_to_their_names_on_the_path(loaded: Load) -> None:
     ("section", "option", "value", "read"),
     [
         ("processing", "min-poll_interval", "0.5", 0.5),
-        ("processing", "window_past", "1.5", 1.5),
+        ("processing", "window_past", "7.5", 7.5),
         ("processing", "clean_temp_folder_timeout", "-1", -1),
         ("processing", "clean_temp_folder", "60", 60),
         ("processing", "batch_read_screen_recording_metadata", "7", False),

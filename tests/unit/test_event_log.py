@@ -14,9 +14,11 @@ import pytest
 from muxer.config.schema import LogfileOptions
 from muxer.log import setup
 from muxer.log.outputs import find_output_problem
+from tests.support.daemon import wait_until
 from tests.support.log_handlers import restored_log_handlers
 
 log = logging.getLogger("muxer.test")
+TIMEOUT_SECONDS = 30
 
 
 @pytest.fixture
@@ -49,6 +51,7 @@ def test_the_event_log_gets_masked_lines_with_their_level(events: list[tuple[Any
     setup.set_up_logging(options_for("eventlog"), "single", ("geheim-und-mehr",))
     log.info("started")
     log.error("refused %s", "geheim-und-mehr")
+    logging.shutdown()
     assert [(source, kind) for source, _, _, kind, _ in events] == [("Recording Muxer", 2), ("Recording Muxer", 0)]
     assert events[1][4][0].endswith("refused ***")
 
@@ -71,7 +74,9 @@ def test_a_failure_of_the_event_log_is_reported_once_without_the_line(
         patch.setattr(sys.modules["win32evtlogutil"], "ReportEvent", refuse)
         log.info("lost secret")
         log.info("lost secret")
+        logging.shutdown()
     log.info("kept")
+    wait_until(lambda: len(events) == 2, TIMEOUT_SECONDS, "the line, and the report of what was lost")
     written = capsys.readouterr().err
     assert written.count("the Windows event log cannot be written, lines are lost: the log is full") == 1
     assert "is written again" in written and "secret" not in written and "Traceback" not in written

@@ -11,6 +11,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from typing import Any
 import pytest
 
 from muxer.config import keystore
-from muxer.config.keystore import CREDENTIAL_NAME, KEY_FILE, KEYSTORE_FILE, open_keystore, save_keystore
+from muxer.config.keystore import CREDENTIAL_NAME, KEY_FILE, KEYSTORE_FILE, locked_keystore, open_keystore, save_keystore
 from muxer.errors import ConfigError
 
 # The keystore of Windows is encrypted by DPAPI: tests/windows shows that.
@@ -78,6 +79,29 @@ def test_saving_replaces_everything_and_keeps_the_key(stored: Path) -> None:
     save_keystore(stored, {S3: "new"})
     assert open_keystore(stored) == {S3: "new"}
     assert (stored / KEY_FILE).read_bytes() == key
+
+
+def test_two_changes_at_the_same_moment_follow_each_other(tmp_path: Path) -> None:
+    other_done = threading.Event()
+
+    def change_later() -> None:
+        with locked_keystore(tmp_path):
+            save_keystore(tmp_path, {**open_keystore(tmp_path), S3: "second"})
+        other_done.set()
+
+    thread = threading.Thread(target=change_later)
+    with locked_keystore(tmp_path):
+        thread.start()
+        assert not other_done.wait(0.2)
+        save_keystore(tmp_path, {("rcs", "password"): "first"})
+    thread.join()
+    assert open_keystore(tmp_path) == {("rcs", "password"): "first", S3: "second"}
+
+
+def test_a_lock_that_is_never_released_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keystore, "LOCK_TIMEOUT_SECONDS", 0.0)
+    with locked_keystore(tmp_path), pytest.raises(ConfigError, match=r"muxer\.keystore\.lock"), locked_keystore(tmp_path):
+        pass
 
 
 def test_an_empty_keystore_needs_no_key(stored: Path) -> None:

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from muxer.config import LoadedConfig, load_config
+from muxer.checks.checklist import CheckStatus, run_checks
+from muxer.checks.monitoring import MonitoringChecks
+from muxer.config import LoadedConfig, inspect_config, load_config
 from muxer.config.monitoring_address import resolve_address
 from muxer.errors import ConfigError
 from tests.support.monitoring import create_certificate
@@ -53,6 +55,23 @@ def test_other_machines_need_https_and_a_password(tmp_path: Path, monkeypatch: p
         assert f"[monitoring] http_address = '{address}'" in refusal and f"set {missing} in [monitoring]" in refusal
     refusal = refusal_text(tmp_path, http_address=address, http_port="9477")
     assert "set username, password, certificate, key in [monitoring], or use 127.0.0.1" in refusal
+
+
+@pytest.mark.parametrize(("number", "temporary"), [(socket.EAI_AGAIN, True), (socket.EAI_NONAME, False)])
+def test_a_name_server_that_does_not_respond_may_respond_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, temporary: bool
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise socket.gaierror(number, "no look-up")
+
+    monkeypatch.setattr(socket, "getaddrinfo", fail)
+    with pytest.raises(ConfigError) as caught:
+        load_options(tmp_path, http_address="muxer.test", http_port="9477")
+    assert caught.value.temporary is temporary
+    config = inspect_config(tmp_path / "muxer.cfg", {}, {}).config
+    (finding,) = run_checks(MonitoringChecks(config).create_checks(), [])
+    assert finding.status is CheckStatus.FAILED and "[monitoring] http_address = 'muxer.test'" in finding.found
+    assert "no look-up" in finding.found and "report this text" not in finding.advice
 
 
 def test_a_name_of_this_machine_only_is_loopback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -180,3 +180,22 @@ def is_running(pid: int) -> bool:
     except (FileNotFoundError, ProcessLookupError):
         return False
     return state.rsplit(")", 1)[1].split()[0] not in ("Z", "X")
+
+
+@pytest.mark.posix
+def test_programs_get_no_secrets_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("https_proxy", "HTTP_PROXY", "db_password", "API_KEY", "Aws_Profile", "MONKEY_BUSINESS"):
+        monkeypatch.setenv(name, "given")
+    shown = Runner().run(python_command("import os; print(*os.environ)"), timeout=LONG_SECONDS).decode().split()
+    assert "MONKEY_BUSINESS" in shown
+    assert not {"https_proxy", "HTTP_PROXY", "db_password", "API_KEY", "Aws_Profile"} & set(shown)
+
+
+@pytest.mark.parametrize("script", ["muxer/muxer_process.py", "encryptPassword.py", "muxer/__main__.py"])
+def test_missing_packages_are_named_without_a_traceback(script: str) -> None:
+    path = str(ROOT / script)
+    code = f"import runpy, sys; sys.path.insert(0, {str(ROOT)!r}); runpy.run_path({path!r}, run_name='__main__')"
+    command = [sys.executable, "-I", "-S", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LONG_SECONDS, check=False)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "Python package python-dateutil: it is not installed" in done.stderr and "pip install -r" in done.stderr
