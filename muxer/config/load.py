@@ -113,7 +113,6 @@ def inspect_config(path: Path, command_line: Mapping[str, str], environ: Mapping
         _store_value(reading, (section, name), option, text)
     _skip_unused_log_folder(reading)
     _find_contradictions(reading)
-    _find_poll_gap(reading)
     reading.problems += monitoring_address.find_contradictions(reading.values["monitoring"])
     reading.problems += fleet_options.find_problems(reading.values["fleet"])
     reading.problems = locate_problems(reading.problems, reading.origins)
@@ -234,19 +233,6 @@ def _find_contradictions(reading: ConfigReading) -> None:
         del values["muxer_id"]
 
 
-def _find_poll_gap(reading: ConfigReading) -> None:
-    """Refuse a poll interval that is not shorter than the window: calls between two polls would never be seen."""
-    values = reading.values["processing"]
-    is_known = {"window_past", "window_past_older_than", "min_poll_interval"} <= values.keys()
-    if not is_known or reading.values["advanced"].get("call_recording_query_string"):  # A migration polls once.
-        return
-    window, interval = values["window_past"] - values["window_past_older_than"], values["min_poll_interval"]
-    if interval >= window:
-        what = f"must be less than the window of {window:g} minutes: calls between two polls would never be seen"
-        reading.problems.append(Problem(f"[processing] min_poll_interval = '{interval:g}'", what))
-        del values["min_poll_interval"]
-
-
 def _repair_queries(advanced: dict[str, Any], warnings: list[str]) -> None:
     """Correct the misprint of the guide in both query options."""
     for name in QUERY_OPTIONS:
@@ -291,8 +277,13 @@ def _incomplete_login_warnings(config: Config) -> list[str]:
 
 def _config_warnings(config: Config) -> list[str]:
     processing = config.processing
-    advice = []
-    if processing.window_past - processing.window_past_older_than > RECOMMENDED_WINDOW_MINUTES:
+    advice, window = [], processing.window_past - processing.window_past_older_than
+    if window <= processing.min_poll_interval and not config.advanced.call_recording_query_string:  # A migration polls once.
+        advice.append(
+            f"[processing] min_poll_interval is not less than the window of {window:g} minutes: "
+            "calls between two polls are never seen; lengthen the window"
+        )
+    if window > RECOMMENDED_WINDOW_MINUTES:
         advice.append(
             f"[processing] the window is longer than {RECOMMENDED_WINDOW_MINUTES} minutes, "
             "which may cause problems with Elasticsearch; use more instances with a window each"
