@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -17,6 +19,7 @@ import pytest
 
 from lab.cases import Case
 from lab.lab import Lab
+from muxer.checks import connection
 from muxer.checks.suite import foreign_read_rights
 from muxer.system.file_lock import acquire_lock
 from tests.support.apache import run_apache
@@ -422,6 +425,39 @@ def test_http_to_https_port_and_https_to_http_port(site: CheckLab, root) -> None
     assert "the port speaks TLS: write https://" in found.line_of("RWS version").advice
     found = site.run_checks(htcc__base_uri=site.lab.rws_url.replace("http:", "https:"))
     assert "write http:// or the TLS port in [htcc] base_uri" in found.line_of("RWS TLS").advice
+
+
+@pytest.mark.parametrize(
+    ("ending", "says"),
+    [
+        (b"\x15\x03\x03\x00\x02\x02\x46", "enable TLS 1.2 or later there"),  # the alert "protocol version"
+        (b"", "the other side closed the connection"),
+        (None, "a firewall may drop packets"),
+    ],
+)
+def test_a_failed_handshake_does_not_lead_to_an_unencrypted_connection(
+    site: CheckLab, monkeypatch: pytest.MonkeyPatch, ending: bytes | None, says: str
+) -> None:
+    """A server that sends an alert, one that closes the connection, and one that is silent."""
+    monkeypatch.setattr(connection, "CONNECT_SECONDS", 0.5)
+    with socket.create_server((HOST, 0)) as server:
+
+        def answer() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    peer = server.accept()[0]
+                    peers.append(peer)
+                    if ending is not None and peer.recv(5000):
+                        peer.sendall(ending)
+                        peer.close()
+
+        peers: list[socket.socket] = []
+        threading.Thread(target=answer, daemon=True).start()
+        found = site.run_checks(htcc__base_uri=f"https://{HOST}:{server.getsockname()[1]}")
+        for peer in peers:
+            peer.close()
+    line = found.line_of("RWS TLS")
+    assert says in line.advice and "http://" not in line.advice and line.status == "failed"
 
 
 # ---- storages ----------------------------------------------------------------------------------------
