@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import shutil
 import socket
@@ -21,10 +22,12 @@ from lab.cases import Case
 from lab.lab import Lab
 from muxer.checks import connection
 from muxer.checks.suite import foreign_read_rights
+from muxer.status.state_file import STATE_FILE
 from muxer.system.file_lock import acquire_lock
 from tests.support.apache import run_apache
 from tests.support.bucket import MotoBucket
 from tests.support.checklist import Checklist, run_check, write_check_config
+from tests.support.instance_state import new_instance_state
 from tests.support.ports import free_port
 from tests.support.tiers import spread_variants
 from tests.support.tls import HOST, MediaServer, TlsFront, pem_bundle, self_signed
@@ -326,7 +329,11 @@ def test_the_monitoring_port(site: CheckLab) -> None:
         assert "set another [monitoring] http_port" in found.line_of("monitoring port").advice
         temp = site.lab.folder / "temp"
         with acquire_lock(temp / "muxer.lock", temp, "o"):
-            assert site.run_checks(**options).line_of("monitoring port").status == "ok", "the muxer that runs holds it"
+            assert site.run_checks(**options).line_of("monitoring port").status == "warning", "no state file yet"
+            for used, status in ((int(options["monitoring__http_port"]), "ok"), (1, "failed"), (0, "failed")):
+                (temp / STATE_FILE).write_text(json.dumps(new_instance_state(temp) | {"http_port": used}))
+                assert site.run_checks(**options).line_of("monitoring port").status == status, used
+        (temp / STATE_FILE).unlink()
     assert "free" in site.run_checks(**options).line_of("monitoring port").found
 
 
