@@ -26,10 +26,13 @@ from muxer.config.keystore import KEYSTORE_FILE
 from muxer.config.load import FILE
 from muxer.config.schema import SECTIONS, all_options
 from muxer.errors import EncryptionMissing, Problem
+from muxer.status.advice import RWS_TIMEOUT_SECTIONS
 
 CONFIGURATION = "configuration"
 PASSWORDS = "passwords in the file"
 ENCRYPTION = "encryption certificates"
+# Requests in one check that may each take nearly all of rws_timeout.
+MAX_SLOW_REQUESTS = 2
 
 
 def unusable_options(reading: ConfigReading) -> list[str]:
@@ -55,7 +58,8 @@ class CheckSuite:
         yield Check(PASSWORDS, self._check_passwords)
         yield from MachineChecks(self._config).create_checks()
         for check in self._create_network_checks():
-            yield replace(check, needs=(*check.needs, PACKAGES))
+            slowness = MAX_SLOW_REQUESTS * self._config.htcc.rws_timeout if check.section in RWS_TIMEOUT_SECTIONS else 0.0
+            yield replace(check, needs=(*check.needs, PACKAGES), seconds=check.seconds + slowness)
 
     def _create_network_checks(self) -> Iterator[Check]:
         """Yield the checks that use packages whose versions matter."""

@@ -43,6 +43,8 @@ _ADDRESS_OPTIONS = {
 }
 
 
+# The sections of services whose requests `[htcc] rws_timeout` limits.
+RWS_TIMEOUT_SECTIONS = ("htcc", "rcs")
 # Options, and the files that they name, are read at the start only.
 RESTART_TEXT = "then restart the muxer"
 RESTART_AFTER_CHANGE_TEXT = "after a change of an option, restart the muxer"
@@ -68,10 +70,20 @@ def advice_for(error: Exception, section: str) -> str:
         return f"{advice}; {known}" if known else advice
     if known and known != RESTART_AFTER_CHANGE_TEXT:
         return known
+    if getattr(error, "has_timed_out", False):
+        return slow_advice(section)
     text = next((text for types, text in _ADVICE if isinstance(error, types)), "see docs/log-messages.md")
     service = _SERVICE_NAMES.get(section, "the service")
     advice = text.format(section=section, service=service, address=address_option(section))
     return f"{advice}; {known}" if known else advice
+
+
+def slow_advice(section: str) -> str:
+    """Return what to do about a service that has not responded in time."""
+    advice = "a firewall drops requests, or a machine hangs: fix that, then run check again"
+    if section not in RWS_TIMEOUT_SECTIONS:
+        return advice
+    return f"{advice}; if {_SERVICE_NAMES[section]} is only slow, raise [htcc] rws_timeout"
 
 
 def unknown_center_advice(*, is_rws: bool) -> str:

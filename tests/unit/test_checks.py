@@ -5,11 +5,22 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
 from muxer.checks import certificates
-from muxer.checks.checklist import Check, CheckStatus, Finding, failed_finding, passed_finding, run_checks
+from muxer.checks.checklist import (
+    CHECK_TIMEOUT_SECONDS,
+    Check,
+    CheckStatus,
+    Finding,
+    failed_finding,
+    passed_finding,
+    run_checks,
+)
+from muxer.checks.suite import CheckSuite
+from muxer.config import inspect_config
 from muxer.config.schema import SECTIONS
 from muxer.errors import (
     AccessDenied,
@@ -76,6 +87,28 @@ def test_a_check_that_hangs_has_its_own_time_limit() -> None:
     never.set()
     assert [item.status for item in found] == [CheckStatus.FAILED, CheckStatus.OK]
     assert "not finished within" in found[0].found
+
+
+@pytest.mark.parametrize(("section", "names_option"), [("htcc", True), ("rcs", True), ("webdav", False)])
+def test_the_advice_for_a_slow_service_names_its_time_limit(section: str, names_option: bool) -> None:
+    (late,) = run_checks([Check("slow", lambda: threading.Event().wait(0.5) and (), section=section, seconds=0.01)], ())
+    error = ServiceUnavailable("no response within the time limit")
+    error.has_timed_out = True
+    for advice in (late.advice, advice_for(error, section)):
+        assert "firewall" in advice and ("raise [htcc] rws_timeout" in advice) is names_option
+
+
+def test_checks_of_rws_and_rcs_have_the_time_of_slow_requests(tmp_path: Path) -> None:
+    """With rws_timeout = 120 the muxer works with a server that needs a minute for a response."""
+    path = tmp_path / "muxer.cfg"
+    path.write_text(
+        "[htcc]\nbase_uri = http://rws\ncontact_center_id = c\nrws_timeout = 120\n[rcs]\nbase_uri = http://rcs\n"
+    )
+    suite = CheckSuite(inspect_config(path, {}, {}), path, tmp_path, False, threading.Event())
+    seconds = {check.name: check.seconds for check in suite.create_checks()}
+    names = ("RWS version", "RWS clock", "RWS login", "RWS window", "RWS screen recordings", "RCS login")
+    assert all(seconds[name] > 240 for name in (*names, "encryption certificates"))
+    assert seconds["temp_dir"] == CHECK_TIMEOUT_SECONDS
 
 
 def test_a_later_check_can_depend_on_the_result_of_an_earlier_one() -> None:
