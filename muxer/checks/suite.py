@@ -30,6 +30,7 @@ from muxer.status.advice import RWS_TIMEOUT_SECTIONS
 
 CONFIGURATION = "configuration"
 PASSWORDS = "passwords in the file"
+_BESIDE_VALID = "remove it from the file, unless a server still needs it: then renew it"
 ENCRYPTION = "encryption certificates"
 # Requests in one check that may each take nearly all of rws_timeout.
 MAX_SLOW_REQUESTS = 2
@@ -150,5 +151,8 @@ def _check_server_certificate(server: CheckedServer) -> Iterator[Finding]:
 
 
 def _check_bundle(section: str, bundle: Path) -> Iterator[Finding]:
-    for certificate in read_certificates(bundle):
-        yield certificates.check_expiry(f"[{section}] trusted_ca", certificate, certificates.utc_now())
+    """Check the authorities of a bundle: an expired one, such as that before a change, only matters without a valid one."""
+    found, now = read_certificates(bundle), certificates.utc_now()
+    matters = not any(one.not_valid_before_utc <= now < one.not_valid_after_utc for one in found)
+    for certificate in found:
+        yield certificates.check_expiry(f"[{section}] trusted_ca", certificate, now, matters=matters, unused=_BESIDE_VALID)

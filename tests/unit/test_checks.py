@@ -32,7 +32,7 @@ from muxer.errors import (
     UnreadableResponse,
 )
 from muxer.status.advice import advice_for, unreachable_advice
-from tests.support.tls import DAY, self_signed
+from tests.support.tls import DAY, pem_bundle, self_signed
 
 
 def good_check(name: str) -> Check:
@@ -141,6 +141,22 @@ def test_a_certificate_that_is_not_yet_valid() -> None:
     assert found.status is CheckStatus.WARNING and "clock" in found.advice
     expired = certificates.check_expiry("c", certificate, certificate.not_valid_after_utc + DAY, matters=False)
     assert expired.status is CheckStatus.WARNING
+
+
+@pytest.mark.parametrize(
+    ("ends", "statuses"),
+    [((-3, 400), ["warning", "ok"]), ((-3, 20), ["warning", "warning"]), ((-3, -9), ["failed", "failed"])],
+)
+def test_an_expired_authority_fails_only_without_a_valid_one(
+    tmp_path: Path, ends: tuple[int, ...], statuses: list[str]
+) -> None:
+    bundle = tmp_path / "ca.pem"
+    bundle.write_bytes(pem_bundle(*(self_signed("ca", authority=True, end=end) for end in ends)))
+    path = tmp_path / "muxer.cfg"
+    path.write_text(f"[htcc]\nbase_uri = http://rws\ncontact_center_id = c\ntrusted_ca = {bundle}\n")
+    suite = CheckSuite(inspect_config(path, {}, {}), path, tmp_path, False, threading.Event())
+    [check] = [check for check in suite.create_checks() if check.name == "[htcc] trusted_ca"]
+    assert [str(finding.status) for finding in check.body()] == statuses
 
 
 def test_certificate_names() -> None:
