@@ -53,6 +53,10 @@ class CheckSuite:
         self._storages = StorageChecks(self._config, self._rws, scratch, write, stop)
         self._broker = BrokerChecks(self._config)
 
+    def remove_test_files(self) -> list[str]:
+        """Delete the test files of checks that have not ended, after the event `stop` is set; return those that may be left."""
+        return [f"{file.folder}{file.name}" for file in self._storages.remove_test_files()]
+
     def create_checks(self) -> Iterator[Check]:
         """Yield the checks; later ones depend on the findings of earlier ones."""
         yield Check(CONFIGURATION, self._check_configuration)

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -20,8 +21,11 @@ import pytest
 
 from lab.cases import Case
 from lab.lab import Lab
-from muxer.checks import connection
+from muxer.checks import connection, storages
 from muxer.checks.suite import foreign_read_rights
+from muxer.errors import Stopped
+from muxer.storage.base import MediaLocation
+from muxer.storage.webdav import WebdavStorage
 from muxer.status.state_file import STATE_FILE
 from muxer.system.file_lock import acquire_lock
 from tests.support.apache import run_apache
@@ -495,6 +499,39 @@ def test_webdav_over_tls_with_its_folders(make_lab: Make, root, tmp_path: Path) 
     assert good.line_of(f"WebDAV folder {front.url}/screens/").status == "ok"
     assert "does not exist" in bad.line_of(f"WebDAV folder {front.url}/screens/").found
     assert "create it on the server" in bad.line_of(f"WebDAV folder {front.url}/calls/").advice
+
+
+@pytest.mark.posix
+@pytest.mark.parametrize("interrupts", [False, True], ids=["time limit", "Ctrl-C"])
+@pytest.mark.parametrize("step", ["upload_file", "_upload_checked"])
+def test_the_test_file_of_an_upload_that_does_not_end_is_deleted(
+    site: CheckLab, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], interrupts: bool, step: str
+) -> None:
+    """The server has stored the file, whole or under its temporary name, but the upload hangs and ignores the stop."""
+    config, before = write_check_config(site.lab, site.folder), file_digests(site.lab.folder)
+    upload, end = getattr(WebdavStorage, step), threading.Event()
+    uploaded: list[MediaLocation] = []
+
+    def upload_and_hang(store: WebdavStorage, path: Path, location: MediaLocation, *more: object) -> None:
+        upload(store, path, location, *more)
+        uploaded.append(location)
+        if interrupts:
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        end.wait(60)
+        raise Stopped("stopped")
+
+    monkeypatch.setattr(WebdavStorage, step, upload_and_hang)
+    monkeypatch.setattr(storages, "UPLOAD_TIMEOUT_SECONDS", 60.0 if interrupts else 2.0)
+    monkeypatch.setattr(storages, "END_TIMEOUT_SECONDS", 0.1)
+    if interrupts:
+        with pytest.raises(json.JSONDecodeError):  # no checklist
+            run_check(config, "--write")
+    else:
+        assert "not finished within 2 s" in run_check(config, "--write").text
+    assert uploaded[0].name.startswith("recording-muxer-check-" if step == "upload_file" else "part-")
+    assert file_digests(site.lab.folder) == before
+    assert "recording-muxer-check-" in capsys.readouterr().err, "it has not ended, so it may store the file again"
+    end.set()
 
 
 def test_apache(kept_lab: type[Lab], tmp_path: Path) -> None:
