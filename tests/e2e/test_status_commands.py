@@ -103,7 +103,7 @@ def test_a_failure_is_listed_requeued_and_muxed(scene: RunningLab) -> None:
         assert "the file is empty" in failure["reason"] and failure["remedy"]
         plain = run_named(scene.config, "failed")
         assert plain.returncode == 0 and scene.broken.id in plain.stdout and "MUX-322: Upload it again" in plain.stdout
-        assert read_json(scene.config, "failed", "--code=MUX-999") == read_json(scene.config, "failed", "--aside") == []
+        assert read_json(scene.config, "failed", "--code=MUX-901") == read_json(scene.config, "failed", "--aside") == []
 
         status = read_json(scene.config, "status")
         assert (status["standing"], status["trouble"]) == ("runs", []) and status["state"]["pid"] == muxer.process.pid
@@ -115,8 +115,8 @@ def test_a_failure_is_listed_requeued_and_muxed(scene: RunningLab) -> None:
 
         unknown = run_named(scene.config, "retry", "nobody")
         assert unknown.returncode == 1 and "there is no failure of recording nobody" in unknown.stderr
-        other_code = run_named(scene.config, "retry", "--all", "--code=MUX-999")
-        assert other_code.returncode == 1 and "there is no failure with code MUX-999;" in other_code.stderr
+        other_code = run_named(scene.config, "retry", "--all", "--code=MUX-901")
+        assert other_code.returncode == 1 and "there is no failure with code MUX-901;" in other_code.stderr
         scene.broken_source.write_bytes(scene.whole)
         done = run_named(scene.config, "retry", scene.broken.id, how=run_subprocess)
         assert done.returncode == 0 and "1 requeued; retried within seconds" in done.stdout, done.stderr
