@@ -54,7 +54,7 @@ class CheckSuite:
         self._broker = BrokerChecks(self._config)
 
     def remove_test_files(self) -> list[str]:
-        """Delete the test files of checks that have not ended, after the event `stop` is set; return those that may be left."""
+        """Delete the test files of checks that have not ended, once `stop` is set; return those that may be left."""
         return [f"{file.folder}{file.name}" for file in self._storages.remove_test_files()]
 
     def create_checks(self) -> Iterator[Check]:

@@ -120,7 +120,7 @@ def _read_expiries(path: Path) -> list[float]:
 
 
 def _first_expiry(ends: list[float], now: float) -> float:
-    """Return the first expiry in a bundle after `now`, so that an expired one beside a valid one is ignored; else the last."""
+    """Return the first expiry in a bundle after `now`, because expired ones beside it do not matter; else the last."""
     return min((end for end in ends if end > now), default=max(ends))
 
 

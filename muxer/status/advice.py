@@ -27,7 +27,7 @@ _NOT_YET_VALID, _EXPIRED = 9, 10
 _UNKNOWN_AUTHORITY = (2, 18, 19, 20, 21)
 _NAME_MISMATCH = (62, 64)
 _TOO_WEAK = (66, 67, 68)
-# Reasons of OpenSSL when the server speaks plain HTTP, and when it refuses what this side offers or offers only the obsolete.
+# Reasons of OpenSSL: the server speaks plain HTTP, has only old versions of TLS, or has closed the connection.
 NO_TLS_REASONS = (
     *("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE", "UNKNOWN_PROTOCOL"),
 )
@@ -166,8 +166,8 @@ def tls_advice(error: ssl.SSLError, section: str, issuer: str = "", names: str =
             f"logs, and make sure that {address_option(section)} names the TLS port"
         )
     return (
-        "the server ended the TLS handshake: it may require a client certificate, which the muxer does not have, or have only "
-        "ciphers that are no longer secure; its log says why"
+        "the server ended the TLS handshake: it may require a client certificate, which the muxer does not have, or have "
+        "only ciphers that are no longer secure; its log says why"
     )
 
 

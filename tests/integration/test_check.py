@@ -24,9 +24,9 @@ from lab.lab import Lab
 from muxer.checks import connection, storages
 from muxer.checks.suite import foreign_read_rights
 from muxer.errors import Stopped
+from muxer.status.state_file import STATE_FILE
 from muxer.storage.base import MediaLocation
 from muxer.storage.webdav import WebdavStorage
-from muxer.status.state_file import STATE_FILE
 from muxer.system.file_lock import acquire_lock
 from tests.support.apache import run_apache
 from tests.support.bucket import MotoBucket

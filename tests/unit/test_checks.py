@@ -91,7 +91,14 @@ def test_a_check_that_hangs_has_its_own_time_limit() -> None:
 
 @pytest.mark.parametrize(("section", "names_option"), [("htcc", True), ("rcs", True), ("webdav", False)])
 def test_the_advice_for_a_slow_service_names_its_time_limit(section: str, names_option: bool) -> None:
-    (late,) = run_checks([Check("slow", lambda: threading.Event().wait(0.5) and (), section=section, seconds=0.01)], ())
+    never = threading.Event()
+
+    def wait_forever() -> Iterator[Finding]:
+        never.wait()
+        yield passed_finding("slow", "never")
+
+    (late,) = run_checks([Check("slow", wait_forever, section=section, seconds=0.01)], ())
+    never.set()
     error = ServiceUnavailable("no response within the time limit")
     error.has_timed_out = True
     for advice in (late.advice, advice_for(error, section)):

@@ -170,7 +170,7 @@ def test_the_advice_fits_the_refusal_of_the_service_manager(
         raise RefusalError
 
     monkeypatch.setitem(sys.modules, "pywintypes", types.SimpleNamespace(error=RefusalError))
-    monkeypatch.setattr(service.importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
     monkeypatch.setattr(service, "sys", types.SimpleNamespace(platform="win32", stdout=sys.stdout, stderr=sys.stderr))
     monkeypatch.setitem(service._ACTIONS, "start", refuse)
     assert service.main(["start"]) == 1
