@@ -73,10 +73,12 @@ def test_a_failure_that_waits_for_an_option_is_shown_as_such(make_lab: Callable[
     config, log = write_config(lab, processing__min_poll_interval="10", monitoring__http_port=str(port), **options)
     with MuxerProcess(config) as muxer:
         wait_until(lambda: read_json(config, "failed"), TIMEOUT_SECONDS, "the failure", log)
-        text = "Working; 1 recording waits for a correction"
+        text = "Nothing is muxed; 1 recording waits for a correction"
         wait_until(lambda: text in send_request(port).body, TIMEOUT_SECONDS, "the failure on the page", log)
-        shown = run_named(config, "status").stdout
+        done = run_named(config, "status")
         assert muxer.stop() == 0
+    shown = done.stdout
+    assert done.returncode == 1 and "! 1 recording waits for a correction (MUX-215: " in shown
     assert "\n1\tMUX-215\tretried; waits for a correction\nMUX-215: Configure `[rcs]` and restart the muxer." in shown
     (line,) = [line["message"] for line in log_lines(log) if "recording failed" in line["message"]]
     assert line.endswith("[rcs] base_uri is empty; set the options of [rcs], then restart the muxer")

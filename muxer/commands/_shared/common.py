@@ -33,7 +33,7 @@ def create_parser(name: str, description: str) -> argparse.ArgumentParser:
 
 
 def parse_code(text: str) -> str:
-    """Return an error code, given perhaps without its prefix or in lower case. Raises ArgumentTypeError for an unknown one."""
+    """Return an error code, given perhaps without prefix or in lower case. Raises ArgumentTypeError for an unknown one."""
     number = text.strip().upper().removeprefix(_CODE_PREFIX)
     if f"{_CODE_PREFIX}{number}" not in set(Code):
         raise argparse.ArgumentTypeError(f"{text!r} is no error code, such as {Code.MEDIA}; see docs/errors.md")
