@@ -97,7 +97,9 @@ def test_an_instance_whose_lock_cannot_be_read_counts_as_alive(config: Config) -
     assert find_instance(config).standing == HANGS
 
 
-@pytest.mark.parametrize("name", [*sorted(new_instance_state(None).keys() - {"fleet", "log", "http_port"}), "last_success", "reason"])
+@pytest.mark.parametrize(
+    "name", [*sorted(new_instance_state(None).keys() - {"fleet", "log", "http_port"}), "last_success", "reason"]
+)
 def test_an_incomplete_state_file_is_ignored(config: Config, name: str) -> None:
     assert config.processing.temp_dir is not None
     whole = new_instance_state(config.processing.temp_dir)
