@@ -58,15 +58,17 @@ def main(argv: Sequence[str]) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     config = _config_path(arguments.config_file)
     folder = config.parent
+    if arguments.config_file is None:
+        _check_folder(folder)
     stored = open_keystore(folder)
     if arguments.list:
         print(*map(_format_option, sorted(stored)), sep="\n", end="\n" if stored else "")
     elif arguments.remove is not None:
         _remove_password(folder, stored, arguments.remove)
     else:
-        if arguments.config_file is None:
-            _check_folder(folder)
-        _store_passwords(config, stored, _read_stdin() if arguments.stdin else _prompt_for_all())
+        given = _read_stdin() if arguments.stdin else _prompt_for_all()
+        _check_values(given)
+        _store_passwords(config, stored, given)
     return EXIT_OK
 
 
@@ -84,6 +86,19 @@ def _check_folder(folder: Path) -> None:
     if not path.is_file():
         advice = "run this in the folder of muxer.cfg, or name the file with --config-file; nothing was changed"
         raise ConfigError([Problem(str(path), f"does not exist; {advice}")])
+
+
+def _check_values(given: dict[tuple[str, str], str]) -> None:
+    """Raise ConfigError when the muxer could not start with a value, which no text contains."""
+    problems = []
+    for section, name, option in all_options():
+        if (section, name) in given:
+            try:
+                option.parse(given[section, name])
+            except ValueError as error:
+                problems.append(Problem(_format_option((section, name)), f"{error}; nothing was changed"))
+    if problems:
+        raise ConfigError(problems)
 
 
 def _format_option(name: tuple[str, str]) -> str:

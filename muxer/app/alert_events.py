@@ -5,10 +5,12 @@ Each event occurs once: when a problem has lasted long enough, and when one that
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from muxer.journal.correction_need import CorrectionNeed
 from muxer.journal.journal import TargetKey
 from muxer.journal.retry_policy import Failure
 from muxer.monitoring.certificate_expiry import CertificateExpiry
@@ -17,13 +19,20 @@ from muxer.status.fleet_status import DISK_SERVICE, FleetStatus
 SET_ASIDE, MIGRATION_FAILED = "recording_set_aside", "migration_failed"
 SERVICE_OUT, SERVICE_BACK = "service_unavailable", "service_available"
 DISK_FULL, DISK_BACK = "disk_full", "disk_available"
+CORRECTION_NEEDED, CORRECTION_DONE = "correction_needed", "correction_done"
 CERTIFICATE_EXPIRES = "certificate_expires"
 
 CERTIFICATE_NOTICE_SECONDS = 30 * 86_400.0
 # Certificates that were reported, and are not reported again.
 MAX_REPORTED_CERTIFICATES = 1000
 
-_EVENTS = {"service": (SERVICE_OUT, SERVICE_BACK), "disk": (DISK_FULL, DISK_BACK)}
+# By kind of condition: the event of its begin, of its end, and the text of the end.
+_EVENTS = {
+    "service": (SERVICE_OUT, SERVICE_BACK, "available again"),
+    "disk": (DISK_FULL, DISK_BACK, "available again"),
+    "correction": (CORRECTION_NEEDED, CORRECTION_DONE, "recordings are muxed again or were requeued,"),
+}
+_CODE = re.compile(r"(?:^|\()(MUX-\d{3})\b")
 
 
 @dataclass(frozen=True)
@@ -40,10 +49,13 @@ class AlertEvent:
 
 @dataclass(frozen=True)
 class Condition:
-    """A problem that lasts. `kind` is ``service`` or ``disk``, `name` that of the service or the machine."""
+    """A problem that lasts. `kind` is ``service``, ``disk`` or ``correction``, `name` that of the service or the machine."""
 
     kind: str
     name: str
+
+
+NEEDS_CORRECTION = Condition("correction", "")
 
 
 def set_aside_event(key: TargetKey, failure: Failure) -> AlertEvent:
@@ -52,12 +64,21 @@ def set_aside_event(key: TargetKey, failure: Failure) -> AlertEvent:
 
 
 def find_conditions(
-    out: Mapping[str, tuple[float, str]], has_room: bool, host: str, fleet: FleetStatus | None
+    out: Mapping[str, tuple[float, str]],
+    has_room: bool,
+    host: str,
+    fleet: FleetStatus | None,
+    need: CorrectionNeed | None = None,
 ) -> dict[Condition, str]:
-    """Return the problems of now with their texts. `out` maps unavailable services to since when and why."""
+    """Return the problems of now with their texts. `out` maps unavailable services to since when and why.
+
+    `need`: nothing is muxed until a person corrects something.
+    """
     found = {Condition("service", name): reason for name, (_, reason) in out.items()}
     if not has_room:
         found[Condition("disk", host)] = "the disk of temp_dir is nearly full: no new recording is started"
+    if need is not None:
+        found[NEEDS_CORRECTION] = need.text
     for worker in fleet.live_workers if fleet else ():
         for name, reason in worker.out.items():
             is_disk = name == DISK_SERVICE
@@ -83,18 +104,20 @@ class ConditionWatch:
             lasted = now - self._since.pop(condition)
             if condition in self._reported:
                 self._reported.discard(condition)
-                yield _condition_event(condition, _EVENTS[condition.kind][1], f"available again after {lasted:.0f} s")
+                _, end, text = _EVENTS[condition.kind]
+                yield _condition_event(condition, end, f"{text} after {lasted:.0f} s")
         for condition, reason in found.items():
             since = self._since.setdefault(condition, now)
-            needed = self._service_seconds if condition.kind == "service" else 0.0
+            needed = 0.0 if condition.kind == "disk" else self._service_seconds
             if condition not in self._reported and now - since >= needed:
                 self._reported.add(condition)
                 yield _condition_event(condition, _EVENTS[condition.kind][0], reason)
 
 
 def _condition_event(condition: Condition, kind: str, text: str) -> AlertEvent:
-    code, _, _ = text.partition(" ") if text.startswith("MUX-") else ("", "", "")
-    return AlertEvent(kind, text, code, {condition.kind: condition.name})
+    code = _CODE.search(text)
+    subject: dict[str, str | float] = {condition.kind: condition.name} if condition.name else {}
+    return AlertEvent(kind, text, code[1] if code else "", subject)
 
 
 class ExpiryWatch:

@@ -23,11 +23,12 @@ from muxer.app.alert_events import (
     set_aside_event,
 )
 from muxer.errors import MuxerError, format_error
+from muxer.journal.correction_need import CorrectionNeed
 from muxer.journal.journal import TargetKey
 from muxer.journal.retry_policy import Failure
 from muxer.monitoring.certificate_expiry import CertificateExpiries, ServerCertificates
 from muxer.monitoring.person_mask import PersonMask
-from muxer.monitoring.view import ViewSources, current_fleet
+from muxer.monitoring.view import ViewSources, current_correction_need, current_fleet
 from muxer.system.process import Runner
 
 log = logging.getLogger(__name__)
@@ -36,6 +37,8 @@ EVENT_VERSION = 1
 WATCH_INTERVAL = 2.0
 # By then the first poll has most likely ended, so that the storages are known.
 FIRST_CERTIFICATE_DELAY, CERTIFICATE_INTERVAL = 60.0, 3600.0
+# The journal is read for it.
+CORRECTION_INTERVAL = 30.0
 COMMAND_TIMEOUT_SECONDS = 30.0
 # How long the end waits for waiting events. A migration that ended by itself has time for its summary, a stop has none.
 CLOSE_SECONDS, CLOSE_MIGRATION_SECONDS = 3.0, COMMAND_TIMEOUT_SECONDS + 5.0
@@ -56,6 +59,8 @@ class AlertHook:
         self._conditions = ConditionWatch(self._alerts.service_minutes * 60)
         self._expiries, self._reported = CertificateExpiries(sources.config), ExpiryWatch()
         self._servers = ServerCertificates(sources, self._stop)
+        self._correction: CorrectionNeed | None = None
+        self._correction_due = time.monotonic()
         self._certificates_due = time.monotonic() + FIRST_CERTIFICATE_DELAY
         self._caller = threading.Thread(target=self._call_for_events, name="alert command", daemon=True)
 
@@ -107,7 +112,11 @@ class AlertHook:
 
     def _find_events(self) -> None:
         sources, fleet = self._sources, current_fleet(self._sources)
-        found = find_conditions(sources.circuit_breaker.open_circuits(), sources.disk.has_room(), self._host, fleet)
+        if time.monotonic() >= self._correction_due:
+            self._correction_due = time.monotonic() + CORRECTION_INTERVAL
+            self._correction = current_correction_need(sources, time.time())
+        out, has_room = sources.circuit_breaker.open_circuits(), sources.disk.has_room()
+        found = find_conditions(out, has_room, self._host, fleet, self._correction)
         # Without RabbitMQ it is unknown what the workers lack.
         is_complete = fleet is None or fleet.connected
         for event in self._conditions.compare(found, time.monotonic(), is_complete=is_complete):

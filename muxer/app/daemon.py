@@ -83,6 +83,7 @@ class Daemon:
             config.instance_name,
             Mask(config.secret_values),
             describe_output(config.logfile, config.instance_name),
+            config.monitoring.http_port,
         )
         self._heartbeat = Heartbeat()
         self._migration = bool(config.advanced.call_recording_query_string)

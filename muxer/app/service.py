@@ -74,7 +74,7 @@ def run_service(
     try:
         loaded = load()
         origins = loaded.config.origins
-        name, open_workspace = claim(loaded.config)
+        name, open_workspace = _claim_folder(loaded.config, claim)
         open_log(loaded.config, name)
         logging_works = True
         with watch_log():
@@ -90,6 +90,17 @@ def run_service(
         logging.shutdown()
         return code
     return exit_process(code)
+
+
+def _claim_folder(
+    config: Config, claim: Callable[[Config], tuple[str, Callable[[], Workspace]]]
+) -> tuple[str, Callable[[], Workspace]]:
+    """Return what `claim` returns. Its ConfigError gets the options of the log, which is not open yet."""
+    try:
+        return claim(config)
+    except ConfigError as error:
+        error.logfile = error.logfile or vars(config.logfile)
+        raise
 
 
 @contextmanager

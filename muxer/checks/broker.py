@@ -36,8 +36,7 @@ class BrokerChecks:
             yield Check("RabbitMQ queues", self._check_queues, ("RabbitMQ login",), FLEET_SECTION)
 
     def _node_server(self, node: BrokerNode, number: str) -> CheckedServer:
-        host = f"[{node.host}]" if ":" in node.host else node.host
-        url = f"{TLS if node.tls else PLAIN}://{host}:{node.port}"
+        url = f"{TLS if node.tls else PLAIN}://{node.address}"
         return CheckedServer(f"RabbitMQ{number}", url, FLEET_SECTION, self._config.fleet.trusted_ca)
 
     def _check_login(self) -> Iterator[Finding]:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from cryptography import x509
 
 MIN_VALID_DAYS = 30
+_NOT_CHECKED = "renew it; it is not checked here"
 
 
 def parse_der(der: bytes) -> x509.Certificate:
@@ -27,16 +28,19 @@ def parse_pem(text: str) -> x509.Certificate:
     return x509.load_pem_x509_certificate(text.encode())
 
 
-def check_expiry(check: str, certificate: x509.Certificate, now: datetime, *, matters: bool = True) -> Finding:
-    """Return the finding on the expiry of a certificate. With `matters`, an expired one is a failure, else a warning."""
+def check_expiry(
+    check: str, certificate: x509.Certificate, now: datetime, *, matters: bool = True, unused: str = _NOT_CHECKED
+) -> Finding:
+    """Return the finding on the expiry of a certificate. With `matters`, an expired one is a failure, else a warning.
+
+    `unused` is the advice on one that does not matter.
+    """
     ends, begins = certificate.not_valid_after_utc, certificate.not_valid_before_utc
     days = (ends - now).days
     text = f"{subject_text(certificate)}, valid until {ends:%Y-%m-%d}"
     if now >= ends:
-        finding = failed_finding if matters else warning_finding
-        return finding(
-            check, f"{text}: expired {-days} days ago", "renew it" if matters else "renew it; it is not checked here"
-        )
+        finding, advice = (failed_finding, "renew it") if matters else (warning_finding, unused)
+        return finding(check, f"{text}: expired {-days} days ago", advice)
     if now < begins:
         return warning_finding(check, f"{text}: valid only from {begins:%Y-%m-%d} on", "check the clock of this machine")
     if days < MIN_VALID_DAYS:

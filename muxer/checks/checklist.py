@@ -9,7 +9,7 @@ from enum import StrEnum
 from types import MappingProxyType
 
 from muxer.errors import MuxerError
-from muxer.status.advice import advice_for
+from muxer.status.advice import advice_for, slow_advice
 
 CHECK_TIMEOUT_SECONDS = 30.0
 
@@ -96,8 +96,7 @@ def _run_with_timeout(check: Check) -> list[Finding]:
     thread.join(check.seconds)
     if not thread.is_alive():
         return found
-    advice = "a firewall drops requests, or a machine hangs: fix that, then run check again"
-    return [failed_finding(check.name, f"not finished within {check.seconds:.0f} s", advice)]
+    return [failed_finding(check.name, f"not finished within {check.seconds:.0f} s", slow_advice(check.section))]
 
 
 def _run_guarded(check: Check) -> list[Finding]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -15,7 +16,7 @@ from muxer.checks import certificates
 from muxer.checks.checklist import Check, Finding, failed_finding, passed_finding, warning_finding
 from muxer.config.fleet_options import DEFAULT_PORTS, TLS
 from muxer.net import tls
-from muxer.status.advice import address_option, unreachable_advice, untrusted_advice
+from muxer.status.advice import address_option, tls_advice, unreachable_advice
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -100,7 +101,11 @@ class CheckedServer:
         shown = self.certificate
         issuer, names = (certificates.issuer_text(shown), certificates.server_names(shown)) if shown else ("", "")
         reason = getattr(error, "verify_message", "") or getattr(error, "reason", "") or str(error)
-        return failed_finding(check, f"refused: {reason}", untrusted_advice(error, self.section, issuer, names))
+        if isinstance(error, ssl.SSLError):
+            advice = tls_advice(error, self.section, issuer, names)
+        else:
+            advice = unreachable_advice(error, self.host, self.port, self.section)
+        return failed_finding(check, f"refused: {reason}", advice)
 
     def _fetch_certificate(self, trusted_ca: bool | Path) -> x509.Certificate:
         context = tls.client_context(trusted_ca)

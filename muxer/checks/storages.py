@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+import shutil
 import socket
+import tempfile
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import nullcontext
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -20,17 +22,19 @@ from muxer.checks.connection import CheckedServer
 from muxer.checks.rws import WINDOW_CHECK, RwsChecks
 from muxer.checks.s3 import check_bucket, hidden_file_finding
 from muxer.config.schema import Config, S3Options, WebdavOptions
-from muxer.errors import MetadataError, MuxerError
+from muxer.errors import MetadataError, MuxerError, Stopped
 from muxer.gir.models import MediaFile
 from muxer.status.advice import advice_for, unreachable_advice
 from muxer.storage import base
 from muxer.storage.allowed_hosts import AllowedHosts
 from muxer.storage.base import MediaLocation, Storage, parse_descriptor
 from muxer.storage.s3 import S3Storage
-from muxer.system.files import system_temp_folder, temporary_folder
+from muxer.system.files import temporary_folder
 
 MAX_FOLDERS = 10
 UPLOAD_TIMEOUT_SECONDS = 120.0
+# How long an upload that is stopped may take to end and to delete its file itself.
+END_TIMEOUT_SECONDS = 5.0
 _TEST_CONTENT = b"The Recording Muxer tried whether it may write here. This file may be deleted.\n"
 # More than the default upload limits of servers.
 UPLOAD_BYTES = 4_000_000
@@ -64,6 +68,41 @@ class StorageChecks:
         """`seen` has the results of the checks of RWS; `write`: try an upload."""
         self._config, self._seen, self._write, self._stop = config, seen, write, stop
         self.servers: list[CheckedServer] = []
+        # The test files that may exist, each with an event that its upload has ended.
+        self._test_files: dict[MediaLocation, threading.Event] = {}
+        # The folder of what is uploaded, from the first upload on.
+        self._held, self._scratch = contextlib.ExitStack(), Path()
+
+    def remove_test_files(self) -> list[MediaLocation]:
+        """Delete the test files of uploads that were interrupted or exceeded their time; return those that may be left.
+
+        The caller has set the event that stops the checks.
+        """
+        deadline = time.monotonic() + END_TIMEOUT_SECONDS
+        for ended in list(self._test_files.values()):
+            ended.wait(max(0.0, deadline - time.monotonic()))
+        with self._held:
+            return [
+                file
+                for file, ended in list(self._test_files.items())
+                if not (self._remove_test_file(file) and ended.is_set())
+            ]
+
+    def _remove_test_file(self, file: MediaLocation) -> bool:
+        """Delete a test file, and what its unfinished upload has left, with new connections; return whether that worked."""
+        # A copy: the records of an upload that has not ended are in use.
+        records = Path(tempfile.mkdtemp(dir=self._scratch))
+        for record in self._scratch.glob("*.json"):
+            shutil.copy(record, records)
+        stores = create_stores(
+            self._config, secrets.token_hex(6), records, threading.Event(), create_circuit_breaker(self._config)
+        )
+        try:
+            stores.remove_leftovers()
+            stores.for_location(file).delete_file(file)
+        except MuxerError:
+            return False
+        return not any(records.glob("*.json"))
 
     def create_checks(self) -> Iterator[Check]:
         """Yield the checks for the storages of the recordings found."""
@@ -121,12 +160,10 @@ class StorageChecks:
     def _check_folder(self, folder: CheckedFolder) -> Iterator[Finding]:
         writes = self._write and folder.is_written
         # Only an upload needs a temporary folder: the disk may be full, and the other checks are then wanted too.
-        with temporary_folder("recording-muxer-check-") if writes else nullcontext(system_temp_folder()) as scratch:
-            yield from self._check_in_store(folder, scratch)
-
-    def _check_in_store(self, folder: CheckedFolder, scratch: Path) -> Iterator[Finding]:
+        if writes and self._scratch == Path():
+            self._scratch = self._held.enter_context(temporary_folder("recording-muxer-check-"))
         circuit_breaker = create_circuit_breaker(self._config)
-        stores = create_stores(self._config, secrets.token_hex(6), scratch, self._stop, circuit_breaker)
+        stores = create_stores(self._config, secrets.token_hex(6), self._scratch, self._stop, circuit_breaker)
         store, check = stores.for_location(folder.file), folder.check_name
         if not store.has_folder(folder.file):
             what = "the folder" if folder.section_name == "webdav" else "the bucket"
@@ -134,11 +171,11 @@ class StorageChecks:
                 check, f"{what} does not exist", "create it on the server, or correct the path in the recorders"
             )
             return
-        yield from self._check_media(store, folder, scratch)
+        yield from self._check_media(store, folder)
         if isinstance(store, S3Storage):
-            yield from check_bucket(store, folder.file, self._write and folder.is_written)
+            yield from check_bucket(store, folder.file, writes)
 
-    def _check_media(self, store: Storage, folder: CheckedFolder, scratch: Path) -> Iterator[Finding]:
+    def _check_media(self, store: Storage, folder: CheckedFolder) -> Iterator[Finding]:
         check = folder.check_name
         if store.head(folder.file) is None:
             hidden = hidden_file_finding(store, check, folder.file) if isinstance(store, S3Storage) else None
@@ -154,15 +191,26 @@ class StorageChecks:
         elif not self._write:
             yield passed_finding(check, f"{login}, media exist; {_WRITE_SKIPPED_TEXT}")
         else:
-            yield self._check_upload(store, folder, scratch)
+            yield self._check_upload(store, folder)
         yield from webdav.check_multiviews(store, folder.file)
 
-    def _check_upload(self, store: Storage, folder: CheckedFolder, scratch: Path) -> Finding:
+    def _check_upload(self, store: Storage, folder: CheckedFolder) -> Finding:
         name = f"recording-muxer-check-{secrets.token_hex(6)}.txt"
-        source, target = scratch / name, folder.file.sibling(name)
+        source, target = self._scratch / name, folder.file.sibling(name)
         source.write_bytes(_TEST_CONTENT * (UPLOAD_BYTES // len(_TEST_CONTENT)))
+        ended = self._test_files[target] = threading.Event()
+        try:
+            finding = self._try_upload(store, folder, source, target)
+            del self._test_files[target]
+        finally:
+            ended.set()
+        return finding
+
+    def _try_upload(self, store: Storage, folder: CheckedFolder, source: Path, target: MediaLocation) -> Finding:
         try:
             store.upload_file(source, target, lambda: False)
+        except Stopped:
+            raise
         except MuxerError as error:
             return failed_finding(
                 folder.check_name, f"media exist, but an upload failed: {error}", advice_for(error, folder.section_name)
@@ -170,7 +218,7 @@ class StorageChecks:
         try:
             store.delete_file(target)
         except MuxerError as error:
-            what = f"an upload succeeded, but {name} cannot be deleted: {error}"
+            what = f"an upload succeeded, but {target.name} cannot be deleted: {error}"
             return failed_finding(
                 folder.check_name, what, "grant the account the right to delete there, and delete that file manually"
             )

@@ -26,10 +26,14 @@ from muxer.config.keystore import KEYSTORE_FILE
 from muxer.config.load import FILE
 from muxer.config.schema import SECTIONS, all_options
 from muxer.errors import EncryptionMissing, Problem
+from muxer.status.advice import RWS_TIMEOUT_SECTIONS
 
 CONFIGURATION = "configuration"
 PASSWORDS = "passwords in the file"
+_BESIDE_VALID = "remove it from the file, unless a server still needs it: then renew it"
 ENCRYPTION = "encryption certificates"
+# Requests in one check that may each take nearly all of rws_timeout.
+MAX_SLOW_REQUESTS = 2
 
 
 def unusable_options(reading: ConfigReading) -> list[str]:
@@ -49,13 +53,18 @@ class CheckSuite:
         self._storages = StorageChecks(self._config, self._rws, write, stop)
         self._broker = BrokerChecks(self._config)
 
+    def remove_test_files(self) -> list[str]:
+        """Delete the test files of checks that have not ended, once `stop` is set; return those that may be left."""
+        return [f"{file.folder}{file.name}" for file in self._storages.remove_test_files()]
+
     def create_checks(self) -> Iterator[Check]:
         """Yield the checks; later ones depend on the findings of earlier ones."""
         yield Check(CONFIGURATION, self._check_configuration)
         yield Check(PASSWORDS, self._check_passwords)
         yield from MachineChecks(self._config).create_checks()
         for check in self._create_network_checks():
-            yield replace(check, needs=(*check.needs, PACKAGES))
+            slowness = MAX_SLOW_REQUESTS * self._config.htcc.rws_timeout if check.section in RWS_TIMEOUT_SECTIONS else 0.0
+            yield replace(check, needs=(*check.needs, PACKAGES), seconds=check.seconds + slowness)
 
     def _create_network_checks(self) -> Iterator[Check]:
         """Yield the checks that use packages whose versions matter."""
@@ -146,5 +155,8 @@ def _check_server_certificate(server: CheckedServer) -> Iterator[Finding]:
 
 
 def _check_bundle(section: str, bundle: Path) -> Iterator[Finding]:
-    for certificate in read_certificates(bundle):
-        yield certificates.check_expiry(f"[{section}] trusted_ca", certificate, certificates.utc_now())
+    """Check the authorities of a bundle: an expired one, such as that before a change, only matters without a valid one."""
+    found, now = read_certificates(bundle), certificates.utc_now()
+    matters = not any(one.not_valid_before_utc <= now < one.not_valid_after_utc for one in found)
+    for certificate in found:
+        yield certificates.check_expiry(f"[{section}] trusted_ca", certificate, now, matters=matters, unused=_BESIDE_VALID)

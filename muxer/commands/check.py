@@ -46,12 +46,16 @@ def _run_check(arguments: argparse.Namespace) -> int:
     path = Path(arguments.config_file)
     reading = inspect_config(path, override_options(arguments), os.environ)
     stop = threading.Event()
-    checks = CheckSuite(reading, path, arguments.write, stop).create_checks()
+    suite = CheckSuite(reading, path, arguments.write, stop)
     reasons = {f"[{section}] {name}": reason for (section, name), reason in reading.unknown.items()}
-    found = run_checks(checks, unusable_options(reading), reasons)
+    found = run_checks(suite.create_checks(), unusable_options(reading), reasons)
     findings = _mask_findings(found, Mask(reading.config.secret_values))
-    shown = _print_findings(findings, arguments.json)
-    stop.set()
+    try:
+        shown = _print_findings(findings, arguments.json)
+    finally:
+        stop.set()
+        for file in suite.remove_test_files():
+            sys.stderr.write(f"the test file {escape_control(file)} or its unfinished upload may be left: delete it there\n")
     code = exit_code_for(reading, shown)
     if arguments.json:
         counts = Counter(finding.status for finding in shown)

@@ -13,6 +13,7 @@ from muxer.commands._shared.common import (
     exit_code_of,
     fail,
     load_configuration,
+    parse_code,
     show_json,
     show_remedies,
     show_table,
@@ -36,7 +37,7 @@ def main(argv: Sequence[str]) -> int:
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--aside", action="store_true", help="only failures that are set aside")
     which.add_argument("--waiting", action="store_true", help="only failures that are retried automatically")
-    parser.add_argument("--code", metavar="MUX-NNN", help="only failures with this code")
+    parser.add_argument("--code", metavar="MUX-NNN", type=parse_code, help="only failures with this code")
     arguments = parser.parse_args(argv)
     return exit_code_of(lambda: _list_failures(arguments))
 

@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 
 # An older state file says nothing about running jobs.
 MAX_STATE_AGE_SECONDS = 10.0
+# Of the file that becomes that of --output: short, so that its name is not too long where the other is not.
+TEMP_PREFIX = ".muxing-"
 
 
 def main(argv: Sequence[str]) -> int:
@@ -98,9 +100,9 @@ def _log_start(target: MuxTarget) -> None:
 
 def _copy_output(muxed: Path, output: Path, force: bool, stopped: Callable[[], bool]) -> None:
     """Copy `muxed` to `output`, complete or not at all, readable by this account only."""
-    with translate_disk_errors(output.parent):
-        try:
-            descriptor, name = tempfile.mkstemp(prefix=f".{output.name}.", dir=output.parent)
+    try:
+        with translate_disk_errors(output.parent):
+            descriptor, name = tempfile.mkstemp(prefix=TEMP_PREFIX, dir=output.parent)
             fresh = Path(name)
             try:
                 activity.set_expected_amount(muxed.stat().st_size)
@@ -114,18 +116,27 @@ def _copy_output(muxed: Path, output: Path, force: bool, stopped: Callable[[], b
                 files.replace_file(fresh, output)
             finally:
                 files.remove_file(fresh)
-        except PermissionError as error:
-            raise LocalResourceError(f"cannot write {output}: {error.strerror}", code=Code.CONFIGURATION) from error
+    except OSError as error:
+        raise _output_error(output, f"it cannot be written: {error.strerror or error}") from error
 
 
 def _check_output(output: Path, force: bool) -> None:
-    if not output.parent.is_dir():
-        raise LocalResourceError(f"--output {output}: there is no folder {output.parent}", code=Code.CONFIGURATION)
-    if output.is_dir():
-        raise LocalResourceError(f"--output {output}: it is a folder; name a file", code=Code.CONFIGURATION)
-    if os.path.lexists(output) and not force:
-        text = f"--output {output}: it exists already; remove it or overwrite it with --force"
-        raise LocalResourceError(text, code=Code.CONFIGURATION)
+    """Raise LocalResourceError when `output` cannot be written, also where only an attempt shows that."""
+    try:
+        if not output.parent.is_dir():
+            raise _output_error(output, f"there is no folder {output.parent}")
+        if output.is_dir():
+            raise _output_error(output, "it is a folder; name a file")
+        if os.path.lexists(output) and not force:
+            raise _output_error(output, "it exists already; remove it or overwrite it with --force")
+        with translate_disk_errors(output.parent), tempfile.NamedTemporaryFile(prefix=TEMP_PREFIX, dir=output.parent):
+            pass
+    except OSError as error:
+        raise _output_error(output, f"it cannot be written: {error.strerror or error}") from error
+
+
+def _output_error(output: Path, reason: str) -> LocalResourceError:
+    return LocalResourceError(f"--output {output}: {reason}", code=Code.CONFIGURATION)
 
 
 def _require_single(targets: Sequence[MuxTarget]) -> MuxTarget:

@@ -7,7 +7,7 @@ import sqlite3
 import sys
 from collections.abc import Sequence
 
-from muxer.commands._shared.common import create_parser, exit_code_of, fail, load_configuration, show_json
+from muxer.commands._shared.common import create_parser, exit_code_of, fail, load_configuration, parse_code, show_json
 from muxer.commands._shared.running_instance import NO_JOURNAL, RUNS, find_instance
 from muxer.journal.journal import epoch_now, reset_failures
 from muxer.log.setup import escape_control
@@ -20,7 +20,7 @@ def main(argv: Sequence[str]) -> int:
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("recording", nargs="?", metavar="ID", help="ID of the call recording")
     which.add_argument("--all", action="store_true", help="all failed recordings")
-    parser.add_argument("--code", metavar="MUX-NNN", help="only failures with this code")
+    parser.add_argument("--code", metavar="MUX-NNN", type=parse_code, help="only failures with this code")
     arguments = parser.parse_args(argv)
     return exit_code_of(lambda: _retry_failures(arguments))
 

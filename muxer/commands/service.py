@@ -23,6 +23,18 @@ DEFAULT_NAME, DEFAULT_ACCOUNT = "RecordingMuxer", r"NT AUTHORITY\LocalService"
 DESCRIPTION = "Combines call and screen recordings of Genesys Interaction Recording into one playable file"
 RESTART_SECONDS = 30
 START_SECONDS = 30
+# What to do, by the error codes of Windows.
+_ADVICE = {
+    5: "an administrator can do this",
+    1053: "the log of the muxer and the event log of Windows say why",
+    1056: "to start it again, stop it first",
+    1058: "it is disabled: enable it in Services",
+    1060: "install it first, or correct --name",
+    1062: "nothing needs to be stopped",
+    1069: "the account of the service cannot log on: check its rights, or install it for another --account",
+    1072: "it is being removed: close the programs that show it, such as Services, or restart Windows",
+    1073: "remove it first, or select another --name",
+}
 _INSTANCE_OPTIONS = ("muxer_type", "muxer_id", "total_muxers")
 _SOMETHING_STOPPED, _DELETE = 1, 0x10000
 
@@ -61,7 +73,8 @@ def _run_action(arguments: argparse.Namespace) -> int:
     try:
         sys.stdout.write(f"{_ACTIONS[arguments.action](arguments)}\n")
     except pywintypes.error as error:
-        sys.stderr.write(f"{arguments.name}: {error.strerror} ({error.funcname}); an administrator can do this\n")
+        advice = _ADVICE.get(error.winerror)
+        sys.stderr.write(f"{arguments.name}: {error.strerror} ({error.funcname}){f'; {advice}' if advice else ''}\n")
         return EXIT_FAILED
     return EXIT_OK
 

@@ -6,6 +6,7 @@ It reads what the other commands read. What cannot be had is named in the archiv
 from __future__ import annotations
 
 import argparse
+import gzip
 import importlib.metadata
 import io
 import json
@@ -18,6 +19,7 @@ import sys
 import tarfile
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -50,6 +52,9 @@ PROGRAM_TIMEOUT_SECONDS = 20.0
 # The end of each log file, and of all of them together, the newest first.
 MAX_LOG_FILE_BYTES, MAX_LOG_BYTES = 2 << 20, 8 << 20
 MAX_FAILURES = 2000
+UNPACK_BYTES = 1 << 20
+# What programs for the rotation of logs append when they compress them.
+GZIP_SUFFIX, _OTHER_COMPRESSIONS = ".gz", (".bz2", ".xz", ".zst")
 
 _README = """\
 Support bundle of the Recording Muxer {version}, instance {instance}, written {time}
@@ -271,13 +276,14 @@ class _Bundle:
                 self.missing[path.name] = f"all log files together are limited to {MAX_LOG_BYTES >> 20} MB"
                 continue
             try:
-                limit = min(room, MAX_LOG_FILE_BYTES, path.stat().st_size)
-                content = _read_end(path, limit)
-            except OSError as error:
+                content, is_cut = _read_end(path, min(room, MAX_LOG_FILE_BYTES))
+            except (OSError, EOFError, zlib.error) as error:
                 self.missing[path.name] = str(error)
                 continue
-            room -= limit
-            self._logs[f"log/{path.name}"] = content.decode(errors="backslashreplace").splitlines()
+            room -= len(content)
+            name = f"{path.name}.txt" if path.suffix == GZIP_SUFFIX else path.name
+            lines = content.partition(b"\n")[2] if is_cut else content
+            self._logs[f"log/{name}"] = lines.decode(errors="backslashreplace").splitlines()
 
     def _mask_secrets(self, document: Any) -> Any:
         match document:
@@ -317,13 +323,23 @@ def _log_files(config: Config) -> Iterator[Path]:
         yield from (path for path in _log_folder(config).glob(f"{name}*") if path.is_file() and path.suffix != ".lock")
 
 
-def _read_end(path: Path, limit: int) -> bytes:
-    """Return the last complete lines of a file, at most `limit` bytes."""
-    with path.open("rb") as file:
-        start = max(0, file.seek(0, os.SEEK_END) - limit)
-        file.seek(start)
-        content = file.read(limit)
-    return content if not start else content.partition(b"\n")[2]
+def _read_end(path: Path, limit: int) -> tuple[bytes, bool]:
+    """Return the last bytes of a log file, at most `limit`, and whether that is not all. Unpacks gzip.
+
+    Raises OSError, EOFError or zlib.error.
+    """
+    if path.suffix in _OTHER_COMPRESSIONS:
+        raise OSError("it is compressed, and not with gzip")
+    if path.suffix != GZIP_SUFFIX:
+        with path.open("rb") as file:
+            start = max(0, file.seek(0, os.SEEK_END) - limit)
+            file.seek(start)
+            return file.read(limit), start > 0
+    content, size = b"", 0
+    with gzip.open(path) as packed:
+        while chunk := packed.read(UNPACK_BYTES):  # in small parts: what is packed may be larger than the memory
+            content, size = (content + chunk)[-limit:], size + len(chunk)
+    return content, size > limit
 
 
 def _parse_line(line: str) -> Any:

@@ -33,7 +33,8 @@ def main(argv: Sequence[str]) -> int:
 def _load_config(path: Path) -> LoadedConfig:
     loaded = load_config(path, {}, os.environ)
     if not loaded.config.is_fleet:
-        raise ConfigError([Problem("[fleet] mode = 'local'", "must be broker: workers take their tasks from RabbitMQ")])
+        problem = Problem("[fleet] mode = 'local'", "must be broker: workers take their tasks from RabbitMQ")
+        raise ConfigError([problem], vars(loaded.config.logfile))
     return loaded
 
 

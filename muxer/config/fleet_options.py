@@ -30,6 +30,11 @@ class BrokerNode:
     password: str
     virtual_host: str
 
+    @property
+    def address(self) -> str:
+        """Host and port, as in a URL."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
 
 def parse_nodes(value: str) -> tuple[BrokerNode, ...]:
     """Parse comma-separated AMQP addresses. Raises ValueError without any part of one, which may be the password."""

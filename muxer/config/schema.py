@@ -262,7 +262,7 @@ class AlertOptions:
     service_minutes: float = own_option(
         types.NumberType(0, maximum=10_080),
         "10",
-        "call it when a service has been unavailable for this many minutes",
+        "call it when a service has been unavailable, or recordings have needed a correction, for this many minutes",
         value=10.0,
     )
 

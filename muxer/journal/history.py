@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from muxer.journal.journal import DONE, RETRY, SET_ASIDE, BacklogSample
+from muxer.journal.correction_need import FailuresSinceMuxed
+from muxer.journal.journal import DONE, QUEUED, RETRY, RUNNING, SET_ASIDE, WANTED, BacklogSample
 
 MAX_SHOWN_FINISHED = 50
 MAX_SHOWN_FAILURES = 100
@@ -27,6 +28,16 @@ _SELECT_HOURS = """
 SELECT CAST(updated / 3600 AS INTEGER) * 3600, sum(state = 'done' AND json_extract(facts, '$.method') IS NOT NULL),
     sum(state <> 'done'), total(json_extract(facts, '$.length')), total(json_extract(facts, '$.bytes'))
 FROM targets WHERE (state = 'done' OR attempts > 0) AND updated >= ? GROUP BY 1
+"""
+
+_SELECT_LAST_MUXED = """
+SELECT updated FROM targets WHERE state = 'done' AND json_extract(facts, '$.method') IS NOT NULL
+ORDER BY updated DESC LIMIT 1
+"""
+# All states but `done`, by name: so the index of states and times is used.
+_COUNT_RECORDINGS = """
+SELECT code, count(DISTINCT recording) FROM targets
+WHERE state IN (?, ?, ?, ?, ?) AND updated > ? AND attempts > 0 GROUP BY 1
 """
 
 
@@ -67,6 +78,7 @@ class JournalHistory:
     failures: tuple[TargetRecord, ...] = ()
     hours: tuple[HourCounts, ...] = ()
     samples: tuple[BacklogSample, ...] = ()
+    since_muxed: FailuresSinceMuxed = field(default_factory=FailuresSinceMuxed)
     problem: str = ""
 
 
@@ -95,6 +107,15 @@ def count_by_code(path: Path) -> list[tuple[str, str, int]]:
     with contextlib.suppress(sqlite3.Error, OSError), _read_transaction(path) as database:
         return [(code, state, number) for code, state, number in database.execute(count, (SET_ASIDE, RETRY))]
     return []
+
+
+def read_failures_since_muxed(path: Path | None) -> FailuresSinceMuxed | None:
+    """Return what has failed since the last recording was muxed; None when the journal cannot be read."""
+    if path is None:
+        return None
+    with contextlib.suppress(sqlite3.Error, OSError), _read_transaction(path) as database:
+        return _query_failures_since_muxed(database)
+    return None
 
 
 def read_counts(path: Path | None) -> dict[str, int] | None:
@@ -133,7 +154,15 @@ def _query_history(database: sqlite3.Connection, now: float) -> JournalHistory:
         failures=tuple(map(_to_record, failures)),
         hours=_fill_hours(hours, now),
         samples=tuple(BacklogSample(*row) for row in samples[:: max(1, math.ceil(len(samples) / MAX_SAMPLES))]),
+        since_muxed=_query_failures_since_muxed(database),
     )
+
+
+def _query_failures_since_muxed(database: sqlite3.Connection) -> FailuresSinceMuxed:
+    row = database.execute(_SELECT_LAST_MUXED).fetchone()
+    last = None if row is None else row[0]
+    states = (WANTED, QUEUED, RUNNING, RETRY, SET_ASIDE)
+    return FailuresSinceMuxed(last, dict(database.execute(_COUNT_RECORDINGS, (*states, last or 0.0)).fetchall()))
 
 
 def _count_states(database: sqlite3.Connection) -> dict[str, int]:

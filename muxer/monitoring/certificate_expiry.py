@@ -6,16 +6,19 @@ import contextlib
 import logging
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from muxer.config.ca_bundle import read_certificates
+from muxer.config.fleet_options import TLS, parse_nodes
 from muxer.config.schema import Config
 from muxer.gir.rws import Certificate
 from muxer.monitoring.view import ViewSources
 from muxer.net.circuit_breaker import RCS, RWS
+from muxer.status.fleet_status import BROKER
 from muxer.storage.s3 import S3_SERVICE as S3
 
 log = logging.getLogger(__name__)
@@ -43,7 +46,7 @@ class CertificateExpiries:
     def __init__(self, config: Config) -> None:
         self._files = list(_certificate_files(config))
         self._lock = threading.Lock()
-        self._read: dict[tuple[str, str], tuple[float, float]] = {}
+        self._read: dict[tuple[str, str], tuple[float, list[float]]] = {}
         self._recipients: tuple[tuple[Certificate, ...], tuple[CertificateExpiry, ...]] = ((), ())
 
     def read_expiries(self, recipients: tuple[Certificate, ...]) -> tuple[CertificateExpiry, ...]:
@@ -57,13 +60,15 @@ class CertificateExpiries:
         for kind, name, path in self._files:
             with contextlib.suppress(OSError, ValueError):
                 changed = path.stat().st_mtime
-                if self._read.get((kind, name), (None, 0.0))[0] != changed:
-                    self._read[kind, name] = (changed, _first_expiry(path, kind))
-                yield CertificateExpiry(kind, name, self._read[kind, name][1])
+                if self._read.get((kind, name), (None, []))[0] != changed:
+                    self._read[kind, name] = (changed, _read_expiries(path))
+                ends = self._read[kind, name][1]
+                # The chain of the monitoring port begins with its own certificate.
+                yield CertificateExpiry(kind, name, ends[0] if kind == "monitoring" else _first_expiry(ends, time.time()))
 
 
 class ServerCertificates:
-    """The certificates of the https servers, read by a TLS handshake every hour in a separate thread."""
+    """The certificates of the servers with TLS, read by a TLS handshake every hour in a separate thread."""
 
     def __init__(self, sources: ViewSources, stop: threading.Event) -> None:
         self._sources, self._stop = sources, stop
@@ -79,7 +84,7 @@ class ServerCertificates:
 
     def check_servers(self) -> None:
         """Read the certificate of every server. One that cannot be reached keeps its last result."""
-        addresses = dict(_https_addresses(self._sources.config, self._responding_services()))
+        addresses = dict(_tls_addresses(self._sources.config, self._responding_services()))
         for name, address in addresses.items():
             try:
                 expiry = CertificateExpiry("server", self._sources.secret_mask(name), _server_expiry(address))
@@ -103,17 +108,20 @@ class ServerCertificates:
 
 
 def _certificate_files(config: Config) -> Iterator[tuple[str, str, Path]]:
-    for name in ("htcc", "rcs", "webdav", "s3"):
+    for name in ("htcc", "rcs", "webdav", "s3", *(("fleet",) if config.is_fleet else ())):
         if isinstance(path := getattr(config, name).trusted_ca, Path):
             yield "trusted_ca", name, path
     if config.monitoring.certificate is not None:
         yield "monitoring", "monitoring", config.monitoring.certificate
 
 
-def _first_expiry(path: Path, kind: str) -> float:
-    """Return when the first certificate of a bundle expires; of the chain of the monitoring port, its own certificate."""
-    ends = [certificate.not_valid_after_utc.timestamp() for certificate in read_certificates(path)]
-    return ends[0] if kind == "monitoring" else min(ends)
+def _read_expiries(path: Path) -> list[float]:
+    return [certificate.not_valid_after_utc.timestamp() for certificate in read_certificates(path)]
+
+
+def _first_expiry(ends: list[float], now: float) -> float:
+    """Return the first expiry in a bundle after `now`, because expired ones beside it do not matter; else the last."""
+    return min((end for end in ends if end > now), default=max(ends))
 
 
 def _recipient_expiries(recipients: tuple[Certificate, ...]) -> Iterator[CertificateExpiry]:
@@ -126,12 +134,22 @@ def _recipient_expiries(recipients: tuple[Certificate, ...]) -> Iterator[Certifi
             yield CertificateExpiry("recipient", name[:100], _expiry_of(recipient.pem))
 
 
-def _https_addresses(config: Config, responding: list[str]) -> Iterator[tuple[str, str]]:
+def _tls_addresses(config: Config, responding: list[str]) -> Iterator[tuple[str, str]]:
     configured = {RWS: config.htcc.base_uri, RCS: config.rcs.base_uri, S3: config.s3.endpoint_url}
     webdav = {name: name.removeprefix(WEBDAV_PREFIX) for name in responding if name.startswith(WEBDAV_PREFIX)}
     for name, address in (configured | webdav).items():
         if address is not None and address.startswith("https:"):
             yield name, address
+    yield from _broker_addresses(config)
+
+
+def _broker_addresses(config: Config) -> Iterator[tuple[str, str]]:
+    """Yield the nodes of RabbitMQ that use TLS, named as `check` does, without their credentials."""
+    nodes = parse_nodes(config.fleet.broker_url) if config.is_fleet else ()
+    for number, node in enumerate(nodes, start=1):
+        if node.tls:
+            name = f"{BROKER} {number}" if len(nodes) > 1 else BROKER
+            yield name, f"{TLS}://{node.address}"
 
 
 def _server_expiry(address: str) -> float:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from muxer.gir.session import CONNECT_TIMEOUT_SECONDS, READ_ATTEMPTS
 from muxer.journal.retry_policy import MAX_STEP_DELAY_SECONDS
-from muxer.monitoring.view import ViewSources, current_fleet, known_services
+from muxer.monitoring.view import ViewSources, current_correction_need, current_fleet, known_services
 from muxer.status.fleet_status import fleet_problems
 from muxer.status.poll_age import expected_seconds, overdue_seconds, poll_progress
 
@@ -48,6 +48,8 @@ def readiness_problems(sources: ViewSources) -> tuple[str, ...]:
         reasons.append("the journal cannot be written: failures are kept in memory only")
     if not sources.is_migration:
         reasons += map(sources.secret_mask, _poll_problems(sources, time.time()))
+    if (need := current_correction_need(sources, time.time())) is not None:
+        reasons.append(need.text)
     return (*liveness_problems(sources), *reasons)
 
 

@@ -20,7 +20,15 @@ from muxer.monitoring import health
 from muxer.monitoring.certificate_expiry import CertificateExpiries, CertificateExpiry
 from muxer.monitoring.fleet_metrics import fleet_metric_families
 from muxer.monitoring.metric_helpers import counter_metric, gauge_metric, labelled_counter, labelled_gauge, single_label
-from muxer.monitoring.view import DiskSpace, ServiceStatus, ViewSources, current_fleet, known_services, measured_space
+from muxer.monitoring.view import (
+    DiskSpace,
+    ServiceStatus,
+    ViewSources,
+    current_correction_need,
+    current_fleet,
+    known_services,
+    measured_space,
+)
 from muxer.net.circuit_breaker import RCS, RWS
 from muxer.scheduling.executor import QUEUED_PER_WORKER
 from muxer.status.activity import DURATION_BUCKETS, ActivitySnapshot, DurationHistogram, PollStatistics, WorkTotals
@@ -80,6 +88,9 @@ class MuxerCollector(Collector):
         yield from service_metrics(known_services(sources), known, sources.circuit_breaker.outage_count)
         yield deviation_metric(sources.deviations.kind_counts)
         yield from journal_metrics(history.read_counts(sources.journal), sources.is_journal_kept())
+        need = current_correction_need(sources, snapshot.at)
+        help_text = "Recordings that wait for a correction while nothing is muxed."
+        yield gauge_metric("muxer_correction_needed", help_text, need.count if need else 0)
         yield from disk_metrics(measured_space(sources.disk), sources.disk.has_room())
         if config.audit.every:
             yield from audit_metrics(sources.audit(), config.audit.every)

@@ -34,6 +34,7 @@ def summarize_view(view: StatusView) -> StatusSummary:
         or _fleet_summary(view)
         or _disk_summary(view)
         or _poll_summary(view)
+        or _need_summary(view)
         or _set_aside_summary(view)
         or _dead_letter_summary(view)
         or _correction_summary(view)
@@ -118,6 +119,18 @@ def _poll_summary(view: StatusView) -> StatusSummary | None:
     if late is not None:
         return StatusSummary(BAD, f"No poll has ended for {format_span(late)}", "The log contains the reason.")
     return StatusSummary(NOTE, "Starting", "The first poll has not ended yet.") if polls.last_success is None else None
+
+
+def _need_summary(view: StatusView) -> StatusSummary | None:
+    """Return that nothing is muxed until a person corrects something."""
+    if view.correction is None:
+        return None
+    last = view.correction.last_muxed
+    since = (
+        "No recording has been muxed yet." if last is None else f"The last recording was muxed {format_ago(last, view.at)}."
+    )
+    text = f"{view.correction.cause}. {since} Correct the cause before the recordings leave the window: see Failures."
+    return StatusSummary(BAD, f"Nothing is muxed; {view.correction.title}", text)
 
 
 def _set_aside_summary(view: StatusView) -> StatusSummary | None:

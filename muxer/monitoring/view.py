@@ -12,6 +12,7 @@ from muxer.config.schema import Config
 from muxer.gir.deviations import DeviationLog
 from muxer.gir.rws import Certificate
 from muxer.journal import history
+from muxer.journal.correction_need import CorrectionNeed, find_correction_need
 from muxer.journal.history import HourCounts, TargetRecord
 from muxer.journal.journal import BacklogSample
 from muxer.net.circuit_breaker import CircuitBreaker
@@ -77,6 +78,7 @@ class StatusView:
     # Names of the site that are shown although they may look like those of persons or numbers.
     known_names: tuple[str, ...] = ()
     poll_progress: float = 0.0
+    correction: CorrectionNeed | None = None
 
     @property
     def running(self) -> tuple[tuple[str, RunningTarget], ...]:
@@ -154,6 +156,7 @@ def gather_status(sources: ViewSources) -> StatusView:
         audit=sources.audit(),
         known_names=tuple(filter(None, (sources.config.htcc.contact_center_id,))),
         poll_progress=poll_progress(snapshot.polls, sources.heartbeat),
+        correction=find_correction_need(past.since_muxed, snapshot.at),
     )
 
 
@@ -178,6 +181,12 @@ def current_fleet(sources: ViewSources) -> FleetStatus | None:
     """Return the state of the fleet without secrets; None when there is no fleet."""
     fleet = sources.fleet()
     return None if fleet is None else mask_fleet(fleet, sources.secret_mask)
+
+
+def current_correction_need(sources: ViewSources, now: float) -> CorrectionNeed | None:
+    """Return whether nothing is muxed until a person corrects something; None also when the journal cannot be read."""
+    failures = history.read_failures_since_muxed(sources.journal)
+    return None if failures is None else find_correction_need(failures, now)
 
 
 def measured_space(disk: TempDisk) -> DiskSpace | None:

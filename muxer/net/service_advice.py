@@ -55,9 +55,9 @@ class ServiceAdvisor:
         causes = list(_causes(error))
         cause = causes[-1]
         if isinstance(cause, ssl.SSLError):
-            is_known = isinstance(cause, ssl.SSLCertVerificationError) or cause.reason in tls.NO_TLS_REASONS
+            is_known = isinstance(cause, ssl.SSLCertVerificationError) or cause.reason in advice.NO_TLS_REASONS
             error.needs_correction = is_known
-            return advice.untrusted_advice(cause, section, "", "") if is_known else ""
+            return advice.tls_advice(cause, section) if is_known else ""
         if isinstance(cause, socket.gaierror | ConnectionRefusedError) or _is_connect_timeout(causes):
             assert isinstance(cause, OSError)
             return advice.unreachable_advice(cause, host, port, section)

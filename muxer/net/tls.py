@@ -11,10 +11,6 @@ from muxer.config.ca_bundle import read_certificates
 # Only Python 3.13 and later set these. The guide wants the chain up to its root in the bundle, and accepts certificates of
 # private authorities with or without key usage and key identifiers.
 _VERSION_DEPENDENT_FLAGS = ssl.VERIFY_X509_PARTIAL_CHAIN | ssl.VERIFY_X509_STRICT
-# Reasons of OpenSSL when the server speaks plain HTTP.
-NO_TLS_REASONS = (
-    *("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE", "UNKNOWN_PROTOCOL"),
-)
 
 
 def client_context(trusted_ca: bool | Path) -> ssl.SSLContext:

@@ -26,6 +26,13 @@ from muxer.errors import (
 _NOT_YET_VALID, _EXPIRED = 9, 10
 _UNKNOWN_AUTHORITY = (2, 18, 19, 20, 21)
 _NAME_MISMATCH = (62, 64)
+_TOO_WEAK = (66, 67, 68)
+# Reasons of OpenSSL: the server speaks plain HTTP, has only old versions of TLS, or has closed the connection.
+NO_TLS_REASONS = (
+    *("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE", "UNKNOWN_PROTOCOL"),
+)
+_OLD_VERSION_REASONS = ("TLSV1_ALERT_PROTOCOL_VERSION", "UNSUPPORTED_PROTOCOL")
+_CLOSED_REASON = "UNEXPECTED_EOF_WHILE_READING"
 
 _SERVICE_NAMES = {"htcc": "RWS", "rcs": "RCS", "webdav": "the WebDAV server", "s3": "the S3 store", "fleet": "RabbitMQ"}
 _ADDRESS_OPTIONS = {
@@ -36,6 +43,8 @@ _ADDRESS_OPTIONS = {
 }
 
 
+# The sections of services whose requests `[htcc] rws_timeout` limits.
+RWS_TIMEOUT_SECTIONS = ("htcc", "rcs")
 # Options, and the files that they name, are read at the start only.
 RESTART_TEXT = "then restart the muxer"
 RESTART_AFTER_CHANGE_TEXT = "after a change of an option, restart the muxer"
@@ -61,10 +70,20 @@ def advice_for(error: Exception, section: str) -> str:
         return f"{advice}; {known}" if known else advice
     if known and known != RESTART_AFTER_CHANGE_TEXT:
         return known
+    if getattr(error, "has_timed_out", False):
+        return slow_advice(section)
     text = next((text for types, text in _ADVICE if isinstance(error, types)), "see docs/log-messages.md")
     service = _SERVICE_NAMES.get(section, "the service")
     advice = text.format(section=section, service=service, address=address_option(section))
     return f"{advice}; {known}" if known else advice
+
+
+def slow_advice(section: str) -> str:
+    """Return what to do about a service that has not responded in time."""
+    advice = "a firewall drops requests, or a machine hangs: fix that, then run check again"
+    if section not in RWS_TIMEOUT_SECTIONS:
+        return advice
+    return f"{advice}; if {_SERVICE_NAMES[section]} is only slow, raise [htcc] rws_timeout"
 
 
 def unknown_center_advice(*, is_rws: bool) -> str:
@@ -132,9 +151,28 @@ def unreachable_advice(error: OSError, host: str, port: int, section: str) -> st
     return f"check the network, the routes and the firewall between this machine and {host}; then {option}"
 
 
-def untrusted_advice(error: OSError, section: str, issuer: str, names: str) -> str:
+def tls_advice(error: ssl.SSLError, section: str, issuer: str = "", names: str = "") -> str:
     """Return what to do about a failed TLS connection. `issuer` and `names` are those of the certificate, empty: unknown."""
-    code = error.verify_code if isinstance(error, ssl.SSLCertVerificationError) else 0
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return _certificate_advice(error.verify_code, section, issuer, names)
+    if error.reason in NO_TLS_REASONS:
+        scheme = "amqp" if section == "fleet" else "http"
+        return f"this port does not use TLS: write {scheme}:// or the TLS port in {address_option(section)}"
+    if error.reason in _OLD_VERSION_REASONS:
+        return "the server has only TLS versions that are no longer secure: enable TLS 1.2 or later there"
+    if error.reason == _CLOSED_REASON:
+        return (
+            "the other side closed the connection during the TLS handshake: a firewall, a proxy or the server; read their "
+            f"logs, and make sure that {address_option(section)} names the TLS port"
+        )
+    return (
+        "the server ended the TLS handshake: it may require a client certificate, which the muxer does not have, or have "
+        "only ciphers that are no longer secure; its log says why"
+    )
+
+
+def _certificate_advice(code: int, section: str, issuer: str, names: str) -> str:
+    """Return what to do about a certificate that was refused with an error code of OpenSSL."""
     trust = f"[{section}] trusted_ca"
     if code in _UNKNOWN_AUTHORITY:
         return (
@@ -150,7 +188,6 @@ def untrusted_advice(error: OSError, section: str, issuer: str, names: str) -> s
         return "renew the certificate on the server; if it is valid, the certificate of an authority has expired: renew that"
     if code == _NOT_YET_VALID:
         return "the certificate is not valid yet: check the clock of this machine and of the machine that issued it"
-    if code:
-        return f"configure the server to send its whole chain, or add the missing certificates to the PEM file of {trust}"
-    scheme = "amqp" if section == "fleet" else "http"
-    return f"this port does not use TLS: write {scheme}:// or the TLS port in {address_option(section)}"
+    if code in _TOO_WEAK:
+        return "the key or the signature of a certificate of the server is too weak: renew that certificate"
+    return f"configure the server to send its whole chain, or add the missing certificates to the PEM file of {trust}"

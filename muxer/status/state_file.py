@@ -42,10 +42,11 @@ _RUNNING_FIELDS = {"recording": str, "agent": str, "file": str, "begun": _NUMBER
 class StateFile:
     """The state file of one instance, readable by this account only."""
 
-    def __init__(self, path: Path, instance: str, mask: Mask, log_output: str = "") -> None:
-        """`log_output` says where the log is."""
+    def __init__(self, path: Path, instance: str, mask: Mask, log_output: str = "", http_port: int = 0) -> None:
+        """`log_output` says where the log is, `http_port` is the monitoring port, 0 without one."""
         self._path, self._mask = path, mask
-        self._identity = {"version": __version__, "instance": instance, "pid": os.getpid(), "log": log_output}
+        self._identity = {"version": __version__, "instance": instance, "pid": os.getpid()}
+        self._identity |= {"log": log_output, "http_port": http_port}
         self._warned = False
 
     def write_state(

@@ -23,6 +23,7 @@ from muxer.errors import (
 )
 from muxer.gir.responses import retry_after
 from muxer.net import tls
+from muxer.status.advice import NO_TLS_REASONS
 
 SCHEME_PROBE_SECONDS = 5.0
 MAX_MESSAGE_LENGTH = 200
@@ -217,7 +218,7 @@ def scheme_problem(endpoint_url: str | None, error: BaseException | None = None)
 def _is_no_tls(error: BaseException | None) -> bool:
     """Whether a connection failed because the other side does not speak TLS, by what OpenSSL gives as the reason."""
     while error is not None:
-        if isinstance(error, ssl.SSLError) and error.reason in tls.NO_TLS_REASONS:
+        if isinstance(error, ssl.SSLError) and error.reason in NO_TLS_REASONS:
             return True
         error = error.__cause__ or error.__context__
     return False

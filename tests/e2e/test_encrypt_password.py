@@ -184,6 +184,7 @@ def test_package_modules_shadow_no_other_modules(tmp_path: Path) -> None:
     (package / "getpass.py").write_text("raise SystemExit('shadowed')\n")
     (package / "json.py").write_text("raise SystemExit('shadowed')\n")
     site = ProgramCopy(Path(shutil.copy(PACKAGE.parent / "encryptPassword.py", package)), package)
+    (package / "muxer.cfg").touch()
     done = site.run_program("--list")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
@@ -355,6 +356,14 @@ def test_invalid_stdin_stores_nothing(stored: ProgramCopy, lines: str | bytes, w
     assert is_unchanged(stored)
 
 
+def test_an_address_that_the_muxer_cannot_use_is_refused(stored: ProgramCopy) -> None:
+    for address in ("not-an-address-geheim", "amqp://u:geheim/x@host"):
+        done = stored.run_program("--stdin", stdin=f"htcc=new\nfleet={address}\n")
+        assert (done.returncode, done.stdout) == (2, "") and "geheim" not in done.stderr
+        assert "[fleet] broker_url: " in done.stderr and "nothing was changed" in done.stderr
+    assert is_unchanged(stored)
+
+
 def test_unwritable_folder_is_named(one: ProgramCopy) -> None:
     (one.folder / KEY_FILE).mkdir()
     done = one.run_program("--stdin", stdin="rcs=new\n")
@@ -426,7 +435,9 @@ def test_a_folder_without_configuration_is_refused(one: ProgramCopy) -> None:
     done = one.run_program("--stdin", stdin="rcs=new")
     assert done.returncode == 2 and one.keystore_files() == set()
     assert f"{one.folder / 'muxer.cfg'}: does not exist; run this in the folder of muxer.cfg" in done.stderr
-    assert one.run_program("--list").returncode == 0
+    for arguments in (("--list",), ("--remove", "rcs")):
+        done = one.run_program(*arguments)
+        assert (done.returncode, done.stdout) == (2, "") and "does not exist; run this in the folder" in done.stderr
 
 
 @pytest.mark.parametrize("path", ["missing.cfg", "."])

@@ -86,6 +86,16 @@ def test_refusal_to_start_is_written_to_the_chosen_output(make_lab: Make, tmp_pa
     assert "CRITICAL" in line
 
 
+def test_refusal_of_a_worker_without_a_fleet_is_in_the_folder_of_the_log(make_lab: Make, tmp_path: Path) -> None:
+    config, log = write_config(make_lab())
+    line = [PYTHON, "-m", "muxer", "worker", f"--config-file={config}"]
+    found = clean_environment(PYTHONPATH=str(PACKAGE.parent))
+    done = subprocess.run(line, cwd=tmp_path, env=found, capture_output=True, text=True, timeout=TIMEOUT_SECONDS)
+    text = "[fleet] mode = 'local': must be broker"
+    assert done.returncode == 2 and text in done.stderr
+    assert not list(tmp_path.glob("*.log*")) and text in (log.parent / "recording-muxer-single.log").read_text()
+
+
 def test_refusal_goes_to_a_file_when_the_chosen_output_cannot_be_used(make_lab: Make, tmp_path: Path) -> None:
     options = {"logfile__syslog_address": "/no/such/socket", "advanced__pagination": "many"}
     done = run_muxer(configure_output(make_lab(), "syslog", **options), seconds=TIMEOUT_SECONDS, cwd=tmp_path)

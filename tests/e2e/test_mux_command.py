@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -13,12 +14,14 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from lab.cases import CASE_PLANS, Case
 from lab.lab import Lab
 from lab.tools import run_program as run_tool
+from muxer.commands import mux
 from muxer.journal.journal import JOURNAL_FILE
 from muxer.status.activity import RunningTarget
 from muxer.status.fleet_status import fleet_to_dict
@@ -187,6 +190,29 @@ def test_unusable_arguments_are_errors(transfer: tuple[Lab, Path], arguments: tu
     code, out, err = commands.run_in_process(config, "mux", TRANSFER, *arguments)
     assert (code, out) == (1, "")
     assert text in err and "Traceback" not in err
+    assert temp_files(lab) == []
+
+
+@pytest.mark.posix
+@pytest.mark.parametrize(("name", "reason"), [("x" * 300, "File name too long"), ("call.mp4", "Read-only file system")])
+@pytest.mark.parametrize("is_late", [False, True], ids=["before", "after"])
+def test_an_output_that_cannot_be_written_is_an_error(
+    transfer: tuple[Lab, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, reason: str, is_late: bool
+) -> None:
+    """It is found before the muxing; a file system may also become read-only meanwhile."""
+    lab, config = transfer
+    output, seen = tmp_path / name, len(lab.store.served_requests)
+    if name == "call.mp4":
+
+        def refuse(**_: object) -> None:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+        monkeypatch.setattr(mux, "tempfile", SimpleNamespace(mkstemp=refuse, NamedTemporaryFile=refuse))
+    if is_late:
+        monkeypatch.setattr(mux, "_check_output", lambda *_: None)
+    code, out, err = commands.run_in_process(config, "mux", TRANSFER, "--agent", "agent2", "--output", str(output))
+    assert (code, out) == (1, "") and f"--output {output}: it cannot be written: {reason}" in err and "Traceback" not in err
+    assert (len(lab.store.served_requests) == seen) is not is_late, "nothing was read"
     assert temp_files(lab) == []
 
 

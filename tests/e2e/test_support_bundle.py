@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import stat
@@ -209,3 +210,26 @@ def test_rotated_logs_and_those_of_workers_are_limited(lab: Lab, tmp_path: Path,
     assert not find_traces(files)
     assert files[log.name].splitlines()[-1].startswith("99 agent=person-"), "the last lines"
     assert all(line.endswith("x" * 80) for name in names[:4] for line in files[name].splitlines()), "only complete lines"
+
+
+def test_compressed_logs_are_unpacked(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As logrotate leaves them. A damaged one, or one that another program has compressed, is named."""
+    monkeypatch.setattr("muxer.commands.support_bundle.MAX_LOG_FILE_BYTES", 1000)
+    monkeypatch.setattr("muxer.commands.support_bundle.UNPACK_BYTES", 300)
+    config, log = write_config(lab, logfile__format="text")
+    log.parent.mkdir(exist_ok=True)
+    long = "".join(f"{number} agent=quastenhuber {'x' * 80}\n" for number in range(100)).encode()
+    packed = {"2": gzip.compress(long), "3": gzip.compress(b"short\n"), "4": gzip.compress(long)[:-20], "5": b"no gzip"}
+    for number, content in packed.items():
+        (log.parent / f"{log.name}.{number}.gz").write_bytes(content)
+    (log.parent / f"{log.name}.6.xz").write_bytes(b"\xfd7zXZ")
+    code, out, err = run_in_process(config, "support-bundle", "--no-check", "--json", f"--output={tmp_path / 'x.tar.gz'}")
+    assert code == 0, err
+    files, missing = read_archive(tmp_path / "x.tar.gz"), json.loads(out)["missing"]
+    assert not find_traces(files)
+    lines = files[f"{log.name}.2.gz.txt"].splitlines()
+    assert lines[-1].startswith("99 agent=person-") and 5 < len(lines) < 12 and all(one.endswith("x" * 80) for one in lines)
+    assert files[f"{log.name}.3.gz.txt"].splitlines() == ["short"]
+    assert {name for name in missing if name.startswith(log.name)} == {
+        *(f"{log.name}.{end}" for end in ("4.gz", "5.gz", "6.xz"))
+    }

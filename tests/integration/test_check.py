@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import json
 import os
 import shutil
+import signal
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -17,11 +21,17 @@ import pytest
 
 from lab.cases import Case
 from lab.lab import Lab
+from muxer.checks import connection, storages
 from muxer.checks.suite import foreign_read_rights
+from muxer.errors import Stopped
+from muxer.status.state_file import STATE_FILE
+from muxer.storage.base import MediaLocation
+from muxer.storage.webdav import WebdavStorage
 from muxer.system.file_lock import acquire_lock
 from tests.support.apache import run_apache
 from tests.support.bucket import MotoBucket
 from tests.support.checklist import Checklist, run_check, write_check_config
+from tests.support.instance_state import new_instance_state
 from tests.support.ports import free_port
 from tests.support.tiers import spread_variants
 from tests.support.tls import HOST, MediaServer, TlsFront, pem_bundle, self_signed
@@ -323,7 +333,11 @@ def test_the_monitoring_port(site: CheckLab) -> None:
         assert "set another [monitoring] http_port" in found.line_of("monitoring port").advice
         temp = site.lab.folder / "temp"
         with acquire_lock(temp / "muxer.lock", temp, "o"):
-            assert site.run_checks(**options).line_of("monitoring port").status == "ok", "the muxer that runs holds it"
+            assert site.run_checks(**options).line_of("monitoring port").status == "warning", "no state file yet"
+            for used, status in ((int(options["monitoring__http_port"]), "ok"), (1, "failed"), (0, "failed")):
+                (temp / STATE_FILE).write_text(json.dumps(new_instance_state(temp) | {"http_port": used}))
+                assert site.run_checks(**options).line_of("monitoring port").status == status, used
+        (temp / STATE_FILE).unlink()
     assert "free" in site.run_checks(**options).line_of("monitoring port").found
 
 
@@ -424,6 +438,39 @@ def test_http_to_https_port_and_https_to_http_port(site: CheckLab, root) -> None
     assert "write http:// or the TLS port in [htcc] base_uri" in found.line_of("RWS TLS").advice
 
 
+@pytest.mark.parametrize(
+    ("ending", "says"),
+    [
+        (b"\x15\x03\x03\x00\x02\x02\x46", "enable TLS 1.2 or later there"),  # the alert "protocol version"
+        (b"", "the other side closed the connection"),
+        (None, "a firewall may drop packets"),
+    ],
+)
+def test_a_failed_handshake_does_not_lead_to_an_unencrypted_connection(
+    site: CheckLab, monkeypatch: pytest.MonkeyPatch, ending: bytes | None, says: str
+) -> None:
+    """A server that sends an alert, one that closes the connection, and one that is silent."""
+    monkeypatch.setattr(connection, "CONNECT_SECONDS", 0.5)
+    with socket.create_server((HOST, 0)) as server:
+
+        def answer() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    peer = server.accept()[0]
+                    peers.append(peer)
+                    if ending is not None and peer.recv(5000):
+                        peer.sendall(ending)
+                        peer.close()
+
+        peers: list[socket.socket] = []
+        threading.Thread(target=answer, daemon=True).start()
+        found = site.run_checks(htcc__base_uri=f"https://{HOST}:{server.getsockname()[1]}")
+        for peer in peers:
+            peer.close()
+    line = found.line_of("RWS TLS")
+    assert says in line.advice and "http://" not in line.advice and line.status == "failed"
+
+
 # ---- storages ----------------------------------------------------------------------------------------
 
 
@@ -452,6 +499,39 @@ def test_webdav_over_tls_with_its_folders(make_lab: Make, root, tmp_path: Path) 
     assert good.line_of(f"WebDAV folder {front.url}/screens/").status == "ok"
     assert "does not exist" in bad.line_of(f"WebDAV folder {front.url}/screens/").found
     assert "create it on the server" in bad.line_of(f"WebDAV folder {front.url}/calls/").advice
+
+
+@pytest.mark.posix
+@pytest.mark.parametrize("interrupts", [False, True], ids=["time limit", "Ctrl-C"])
+@pytest.mark.parametrize("step", ["upload_file", "_upload_checked"])
+def test_the_test_file_of_an_upload_that_does_not_end_is_deleted(
+    site: CheckLab, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], interrupts: bool, step: str
+) -> None:
+    """The server has stored the file, whole or under its temporary name, but the upload hangs and ignores the stop."""
+    config, before = write_check_config(site.lab, site.folder), file_digests(site.lab.folder)
+    upload, end = getattr(WebdavStorage, step), threading.Event()
+    uploaded: list[MediaLocation] = []
+
+    def upload_and_hang(store: WebdavStorage, path: Path, location: MediaLocation, *more: object) -> None:
+        upload(store, path, location, *more)
+        uploaded.append(location)
+        if interrupts:
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        end.wait(60)
+        raise Stopped("stopped")
+
+    monkeypatch.setattr(WebdavStorage, step, upload_and_hang)
+    monkeypatch.setattr(storages, "UPLOAD_TIMEOUT_SECONDS", 60.0 if interrupts else 2.0)
+    monkeypatch.setattr(storages, "END_TIMEOUT_SECONDS", 0.1)
+    if interrupts:
+        with pytest.raises(json.JSONDecodeError):  # no checklist
+            run_check(config, "--write")
+    else:
+        assert "not finished within 2 s" in run_check(config, "--write").text
+    assert uploaded[0].name.startswith("recording-muxer-check-" if step == "upload_file" else "part-")
+    assert file_digests(site.lab.folder) == before
+    assert "recording-muxer-check-" in capsys.readouterr().err, "it has not ended, so it may store the file again"
+    end.set()
 
 
 def test_apache(kept_lab: type[Lab], tmp_path: Path) -> None:

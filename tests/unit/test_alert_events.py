@@ -9,6 +9,8 @@ import pytest
 from muxer.app.alert_events import (
     CERTIFICATE_EXPIRES,
     CERTIFICATE_NOTICE_SECONDS,
+    CORRECTION_DONE,
+    CORRECTION_NEEDED,
     DISK_BACK,
     DISK_FULL,
     SERVICE_BACK,
@@ -18,6 +20,7 @@ from muxer.app.alert_events import (
     ExpiryWatch,
     find_conditions,
 )
+from muxer.journal.correction_need import CorrectionNeed
 from muxer.monitoring.certificate_expiry import CertificateExpiry
 from muxer.status.fleet_status import DISK_SERVICE, FleetStatus, WorkerStatus
 
@@ -57,6 +60,15 @@ def test_a_full_disk_is_reported_at_once() -> None:
     full = find_conditions({}, False, "host", None)
     assert kinds(watch, full, 0.0) == [DISK_FULL] and kinds(watch, full, 2.0) == []
     assert kinds(watch, {}, 4.0) == [DISK_BACK]
+
+
+def test_work_that_waits_for_a_correction_is_reported_when_it_has_lasted_and_when_it_ends() -> None:
+    watch, waiting = ConditionWatch(600.0), find_conditions({}, True, "host", None, CorrectionNeed(7, "MUX-214", None))
+    assert list(watch.compare(waiting, 0.0)) == []
+    (event,) = watch.compare(waiting, 600.0)
+    assert (event.kind, event.code, event.subject) == (CORRECTION_NEEDED, "MUX-214", {})
+    assert event.text.startswith("7 recordings wait for a correction (MUX-214: ")
+    assert [event.kind for event in watch.compare({}, 602.0)] == [CORRECTION_DONE]
 
 
 def test_what_the_workers_of_a_fleet_lack_is_reported_by_the_poller() -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from muxer.app import alert_hook
 from muxer.app.alert_hook import AlertHook
-from muxer.journal.journal import TargetKey
+from muxer.errors import PathForbidden
+from muxer.journal.journal import Journal, TargetKey
 from muxer.journal.retry_policy import classify_error
 from tests.support.daemon import wait_until
 from tests.support.monitoring import create_sources
@@ -97,3 +100,17 @@ def test_the_program_gets_the_proxies_and_no_secrets(tmp_path: Path, monkeypatch
     hook.close()
     variables = (tmp_path / "variables").read_text()
     assert "https_proxy=http://proxy:3128\n" in variables and "MUXER_ALERT=" in variables and "pager_token" not in variables
+
+
+@pytest.mark.posix
+def test_a_storage_that_refuses_every_upload_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(alert_hook, "WATCH_INTERVAL", 0.02)
+    command, path = write_waiting_hook(tmp_path), tmp_path / "journal.sqlite3"
+    (tmp_path / "go").touch()
+    Journal(path).record_failure(TargetKey("a_muxed.mp4", "call-a"), PathForbidden("403"), time.time())
+    sources = create_sources(tmp_path, alerts__command=str(command), alerts__service_minutes=0)
+    hook = AlertHook(replace(sources, journal=path))
+    hook.start()
+    wait_until(lambda: read_events(tmp_path), TIMEOUT_SECONDS, "the event")
+    hook.close()
+    assert [(event["event"], event["code"]) for event in read_events(tmp_path)] == [("correction_needed", "MUX-214")]

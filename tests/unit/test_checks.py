@@ -5,11 +5,22 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
 from muxer.checks import certificates
-from muxer.checks.checklist import Check, CheckStatus, Finding, failed_finding, passed_finding, run_checks
+from muxer.checks.checklist import (
+    CHECK_TIMEOUT_SECONDS,
+    Check,
+    CheckStatus,
+    Finding,
+    failed_finding,
+    passed_finding,
+    run_checks,
+)
+from muxer.checks.suite import CheckSuite
+from muxer.config import inspect_config
 from muxer.config.schema import SECTIONS
 from muxer.errors import (
     AccessDenied,
@@ -21,7 +32,7 @@ from muxer.errors import (
     UnreadableResponse,
 )
 from muxer.status.advice import advice_for, unreachable_advice
-from tests.support.tls import DAY, self_signed
+from tests.support.tls import DAY, pem_bundle, self_signed
 
 
 def good_check(name: str) -> Check:
@@ -78,6 +89,35 @@ def test_a_check_that_hangs_has_its_own_time_limit() -> None:
     assert "not finished within" in found[0].found
 
 
+@pytest.mark.parametrize(("section", "names_option"), [("htcc", True), ("rcs", True), ("webdav", False)])
+def test_the_advice_for_a_slow_service_names_its_time_limit(section: str, names_option: bool) -> None:
+    never = threading.Event()
+
+    def wait_forever() -> Iterator[Finding]:
+        never.wait()
+        yield passed_finding("slow", "never")
+
+    (late,) = run_checks([Check("slow", wait_forever, section=section, seconds=0.01)], ())
+    never.set()
+    error = ServiceUnavailable("no response within the time limit")
+    error.has_timed_out = True
+    for advice in (late.advice, advice_for(error, section)):
+        assert "firewall" in advice and ("raise [htcc] rws_timeout" in advice) is names_option
+
+
+def test_checks_of_rws_and_rcs_have_the_time_of_slow_requests(tmp_path: Path) -> None:
+    """With rws_timeout = 120 the muxer works with a server that needs a minute for a response."""
+    path = tmp_path / "muxer.cfg"
+    path.write_text(
+        "[htcc]\nbase_uri = http://rws\ncontact_center_id = c\nrws_timeout = 120\n[rcs]\nbase_uri = http://rcs\n"
+    )
+    suite = CheckSuite(inspect_config(path, {}, {}), path, False, threading.Event())
+    seconds = {check.name: check.seconds for check in suite.create_checks()}
+    names = ("RWS version", "RWS clock", "RWS login", "RWS window", "RWS screen recordings", "RCS login")
+    assert all(seconds[name] > 240 for name in (*names, "encryption certificates"))
+    assert seconds["temp_dir"] == CHECK_TIMEOUT_SECONDS
+
+
 def test_a_later_check_can_depend_on_the_result_of_an_earlier_one() -> None:
     seen: list[str] = []
 
@@ -108,6 +148,22 @@ def test_a_certificate_that_is_not_yet_valid() -> None:
     assert found.status is CheckStatus.WARNING and "clock" in found.advice
     expired = certificates.check_expiry("c", certificate, certificate.not_valid_after_utc + DAY, matters=False)
     assert expired.status is CheckStatus.WARNING
+
+
+@pytest.mark.parametrize(
+    ("ends", "statuses"),
+    [((-3, 400), ["warning", "ok"]), ((-3, 20), ["warning", "warning"]), ((-3, -9), ["failed", "failed"])],
+)
+def test_an_expired_authority_fails_only_without_a_valid_one(
+    tmp_path: Path, ends: tuple[int, ...], statuses: list[str]
+) -> None:
+    bundle = tmp_path / "ca.pem"
+    bundle.write_bytes(pem_bundle(*(self_signed("ca", authority=True, end=end) for end in ends)))
+    path = tmp_path / "muxer.cfg"
+    path.write_text(f"[htcc]\nbase_uri = http://rws\ncontact_center_id = c\ntrusted_ca = {bundle}\n")
+    suite = CheckSuite(inspect_config(path, {}, {}), path, False, threading.Event())
+    [check] = [check for check in suite.create_checks() if check.name == "[htcc] trusted_ca"]
+    assert [str(finding.status) for finding in check.body()] == statuses
 
 
 def test_certificate_names() -> None:

@@ -10,7 +10,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from muxer.errors import ServiceUnavailable
+from muxer.errors import PathForbidden, ServiceUnavailable
+from muxer.journal.journal import Journal, TargetKey
 from muxer.monitoring import health
 from muxer.monitoring.health import liveness_problems, max_poll_silence, readiness_problems
 from muxer.monitoring.metrics import MuxerCollector
@@ -41,6 +42,19 @@ def advance_clock(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
 
 def test_a_healthy_muxer_has_no_reasons(sources: ViewSources) -> None:
     assert liveness_problems(sources) == readiness_problems(sources) == ()
+
+
+def test_a_muxer_whose_uploads_are_all_refused_is_not_ready(sources: ViewSources, tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.sqlite3")
+    sources = replace(sources, journal=tmp_path / "journal.sqlite3")
+    for number in range(3):
+        journal.record_failure(TargetKey(f"{number}_muxed.mp4", f"call-{number}"), PathForbidden("403"), time.time())
+    [reason] = readiness_problems(sources)
+    assert reason.startswith("3 recordings wait for a correction (MUX-214: ") and reason.endswith("none has been muxed yet")
+    exposition = MuxerCollector(sources).render_exposition("")[0].decode()
+    assert parse_samples(exposition)["muxer_correction_needed"] == 3
+    journal.record_done(TargetKey("0_muxed.mp4", "call-0"), time.time(), {"method": "copy"})
+    assert readiness_problems(sources) == ()
 
 
 def test_a_main_loop_that_hangs_is_dead(sources: ViewSources, monkeypatch: pytest.MonkeyPatch) -> None:

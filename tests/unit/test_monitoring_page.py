@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from muxer.journal.correction_need import CorrectionNeed
 from muxer.monitoring import pseudonyms
 from muxer.monitoring.page import render_recording, render_status_page
 from muxer.monitoring.summary import BAD, GOOD, NOTE, summarize_view
@@ -58,6 +59,11 @@ LATE_POLLS = poll_counts(last_success=NOW - 3000)
         ({"polls": poll_counts(last_success=None), "is_migration": True}, GOOD, "Working"),
         ({"polls": LATE_POLLS}, BAD, "No poll has ended for 50 min"),
         ({"polls": LATE_POLLS, "is_busy": True}, GOOD, "Working"),
+        (
+            {"correction": CorrectionNeed(7, "MUX-214", NOW - 900), "counts": {"aside": 1}},
+            BAD,
+            "Nothing is muxed; 7 recordings wait for a correction",
+        ),
         ({"counts": {"aside": 1}}, NOTE, "Working; 1 recording is set aside"),
         ({"failures": (NO_RCS,)}, NOTE, "Working; 1 recording waits for a correction"),
         ({"failures": (NO_RCS, NO_RCS)}, NOTE, "Working; 2 recordings wait for a correction"),
@@ -84,6 +90,12 @@ def test_the_good_summary_names_the_number_of_retries() -> None:
     assert "1 recording has failed and is retried" in summarize_view(muxer_view(counts={"retry": 1})).text
     assert "2 recordings have failed and are retried" in summarize_view(muxer_view(counts={"retry": 2})).text
     assert "failed" not in summarize_view(muxer_view()).text
+
+
+def test_the_summary_of_a_needed_correction_has_the_code_and_the_last_success() -> None:
+    text = summarize_view(muxer_view(correction=CorrectionNeed(7, "MUX-214", NOW - 900))).text
+    assert text.startswith("MUX-214: A storage denies access") and "The last recording was muxed 15 min ago." in text
+    assert "yet" in summarize_view(muxer_view(correction=CorrectionNeed(1, "MUX-214", None))).text
 
 
 def test_the_summary_promises_nothing_where_a_person_has_to_correct_something() -> None:

@@ -20,6 +20,8 @@ from muxer.commands._shared.running_instance import (
     instance_problems,
 )
 from muxer.config.schema import Config
+from muxer.errors import PathForbidden
+from muxer.journal.journal import JOURNAL_FILE, Journal, TargetKey
 from muxer.pipeline.workspace import LOCK_FILE
 from muxer.status import state_file
 from muxer.status.activity import PollStatistics
@@ -50,6 +52,18 @@ def test_an_instance_with_a_fresh_state_file_runs(config: Config) -> None:
     write_state(config)
     assert find_instance(config).standing == RUNS
     assert instance_problems(find_instance(config), config) == []
+
+
+def test_an_instance_whose_uploads_are_all_refused_does_not_work(config: Config) -> None:
+    assert config.processing.temp_dir is not None
+    write_state(config)
+    journal = Journal(config.processing.temp_dir / JOURNAL_FILE)
+    for number in range(3):
+        journal.record_failure(TargetKey(f"{number}_muxed.mp4", f"call-{number}"), PathForbidden("403"), time.time())
+    [problem] = instance_problems(find_instance(config), config)
+    assert problem.startswith("3 recordings wait for a correction (MUX-214: ") and problem.endswith("muxed yet")
+    migration = replace(config, advanced=replace(config.advanced, call_recording_query_string="limit=1"))
+    assert instance_problems(find_instance(config), migration) == [], "it does not write this journal"
 
 
 def test_an_instance_with_an_old_state_file_hangs_while_its_lock_is_held(config: Config) -> None:
@@ -83,7 +97,9 @@ def test_an_instance_whose_lock_cannot_be_read_counts_as_alive(config: Config) -
     assert find_instance(config).standing == HANGS
 
 
-@pytest.mark.parametrize("name", [*sorted(new_instance_state(None).keys() - {"fleet", "log"}), "last_success", "reason"])
+@pytest.mark.parametrize(
+    "name", [*sorted(new_instance_state(None).keys() - {"fleet", "log", "http_port"}), "last_success", "reason"]
+)
 def test_an_incomplete_state_file_is_ignored(config: Config, name: str) -> None:
     assert config.processing.temp_dir is not None
     whole = new_instance_state(config.processing.temp_dir)

@@ -27,7 +27,7 @@ from muxer.journal.retry_policy import classify_error
 from muxer.net import tls
 from muxer.net.circuit_breaker import CircuitBreaker
 from muxer.net.service_advice import ServiceAdvisor
-from muxer.status.advice import credential_origins
+from muxer.status.advice import credential_origins, tls_advice
 from tests.support.monitoring import create_sources
 
 
@@ -99,6 +99,22 @@ def unknown_authority() -> ssl.SSLError:
 def test_the_advice_names_the_option(advisor: ServiceAdvisor, service: str, error: ServiceUnavailable, says: str) -> None:
     advice = advisor.advise(service, error)
     assert says in advice and bool(advice) is bool(says)
+
+
+@pytest.mark.parametrize(
+    ("reason", "says"),
+    [
+        ("HTTP_REQUEST", "write http://"),
+        ("TLSV1_ALERT_PROTOCOL_VERSION", "enable TLS 1.2 or later there"),
+        ("SSLV3_ALERT_HANDSHAKE_FAILURE", "require a client certificate"),
+        ("UNEXPECTED_EOF_WHILE_READING", "a firewall, a proxy or the server"),
+        ("TLSV1_ALERT_INTERNAL_ERROR", "its log says why"),
+    ],
+)
+def test_only_a_port_without_tls_is_to_be_used_without_it(reason: str, says: str) -> None:
+    """Otherwise an administrator would send the password unencrypted."""
+    text = tls_advice(ssl_error(reason), "htcc")
+    assert says in text and ("http://" in text) is (reason == "HTTP_REQUEST")
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
-from muxer.errors import ConfigError
+from muxer.app import service
+from muxer.errors import ConfigError, Problem
 from muxer.pipeline.shared_temp import claim_worker_folder, command_workspace, recover_abandoned
 from muxer.pipeline.workspace import LOCK_FILE, Workspace
 from muxer.system.file_lock import acquire_lock
+from tests.support.monitoring import create_sources
 
 
 class GuestConfig:
@@ -155,3 +157,14 @@ def test_the_files_of_a_running_worker_are_not_changed(tmp_path: Path) -> None:
     os.utime(living.path, (0, 0))
     recover_abandoned(Workspace(tmp_path, "single"), tmp_path)
     assert [path.name for path in living.publishing.iterdir()] == ["one.json"]
+
+
+def test_a_folder_that_cannot_be_claimed_is_reported_to_the_configured_log(tmp_path: Path) -> None:
+    config = create_sources(tmp_path, logfile__logfile_path=tmp_path).config
+
+    def refuse(_: object) -> None:
+        raise ConfigError([Problem("[processing] temp_dir", "cannot be used")])
+
+    with pytest.raises(ConfigError) as refusal:
+        service._claim_folder(config, refuse)
+    assert refusal.value.logfile["logfile_path"] == tmp_path

@@ -15,7 +15,7 @@ import pytest
 
 from muxer.app import windows_service as module
 from muxer.app.windows_service import MAX_EVENT_LINES, LastLines, MuxerService
-from muxer.commands import main
+from muxer.commands import main, service
 from muxer.commands.service import service_command
 from muxer.system.exit_codes import EXIT_CONFIG, EXIT_FAILED, EXIT_OK, EXIT_SOME_FAILED
 
@@ -148,6 +148,33 @@ def test_the_registered_command_has_absolute_paths_and_the_options_of_the_instan
     assert command.startswith(f'"{PurePath("/the system/python.exe")}" ')
     assert " One " in command and command.endswith('" --muxer-id=2 --total-muxers=')
     assert PureWindowsPath(command.partition("--config-file=")[2].partition('"')[0]).name == "muxer.cfg"
+
+
+@pytest.mark.parametrize(
+    ("number", "text", "advice"),
+    [
+        (5, "Access is denied.", "; an administrator can do this"),
+        (1060, "The specified service does not exist.", "; install it first, or correct --name"),
+        (1053, "The service did not respond.", "; the log of the muxer and the event log of Windows say why"),
+        (1056, "An instance of the service is already running.", "; to start it again, stop it first"),
+        (1722, "The RPC server is unavailable.", ""),
+    ],
+)
+def test_the_advice_fits_the_refusal_of_the_service_manager(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: int, text: str, advice: str
+) -> None:
+    class RefusalError(Exception):
+        winerror, funcname, strerror = number, "StartService", text
+
+    def refuse(_: object) -> str:
+        raise RefusalError
+
+    monkeypatch.setitem(sys.modules, "pywintypes", types.SimpleNamespace(error=RefusalError))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    monkeypatch.setattr(service, "sys", types.SimpleNamespace(platform="win32", stdout=sys.stdout, stderr=sys.stderr))
+    monkeypatch.setitem(service._ACTIONS, "start", refuse)
+    assert service.main(["start"]) == 1
+    assert capsys.readouterr().err == f"RecordingMuxer: {text} (StartService){advice}\n"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="is about systems that are not Windows")

@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from muxer.config import LoadedConfig, load_config
-from muxer.errors import ConfigError
+from muxer.errors import Code, ConfigError
 from muxer.log.setup import escape_control
 from muxer.log.terminal import writes_utf8
 from muxer.status.error_help import help_for
 from muxer.system.exit_codes import EXIT_CONFIG, EXIT_FAILED, EXIT_KILLED, EXIT_OK
 from muxer.system.program_name import typed_name
+
+_CODE_PREFIX = "MUX-"
 
 
 def create_parser(name: str, description: str) -> argparse.ArgumentParser:
@@ -28,6 +30,14 @@ def create_parser(name: str, description: str) -> argparse.ArgumentParser:
         parser.add_argument(option, help="selects the instance, as with run; overrides the file")
     parser.add_argument("--json", action="store_true", help="print JSON, for scripts")
     return parser
+
+
+def parse_code(text: str) -> str:
+    """Return an error code, given perhaps without prefix or in lower case. Raises ArgumentTypeError for an unknown one."""
+    number = text.strip().upper().removeprefix(_CODE_PREFIX)
+    if f"{_CODE_PREFIX}{number}" not in set(Code):
+        raise argparse.ArgumentTypeError(f"{text!r} is no error code, such as {Code.MEDIA}; see docs/errors.md")
+    return f"{_CODE_PREFIX}{number}"
 
 
 def load_configuration(arguments: argparse.Namespace, *, needs_secrets: bool = True) -> LoadedConfig:

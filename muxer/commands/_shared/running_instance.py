@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from muxer.config.schema import Config
+from muxer.journal.correction_need import find_correction_need
+from muxer.journal.history import read_failures_since_muxed
 from muxer.journal.journal import JOURNAL_FILE
 from muxer.pipeline.shared_temp import WORKER_PREFIX
 from muxer.pipeline.workspace import LOCK_FILE, temp_folder_for
@@ -74,7 +76,8 @@ def instance_problems(instance: RunningInstance, config: Config) -> list[str]:
         return process_problems(instance)
     fleet = fleet_from_dict(instance.state.get("fleet"))
     in_fleet = () if fleet is None else fleet_problems(fleet, instance.state["out"])
-    return [*process_problems(instance), *in_fleet, *_poll_problems(instance.state, config, fleet is not None)]
+    polls = _poll_problems(instance.state, config, fleet is not None)
+    return [*process_problems(instance), *in_fleet, *polls, *_correction_problems(instance, config)]
 
 
 def process_problems(instance: RunningInstance) -> list[str]:
@@ -118,6 +121,15 @@ def _poll_problems(state: dict[str, Any], config: Config, is_fleet: bool) -> lis
     # The reason of a service that is unavailable is shown already, perhaps with the text of another request.
     is_shown = any(_is_cause(polls["error"], name, outage["reason"]) for name, outage in state["out"].items())
     return [f"the last poll failed{error}"] if polls["failed"] and error and not is_shown else []
+
+
+def _correction_problems(instance: RunningInstance, config: Config) -> list[str]:
+    """Return whether nothing is muxed until a person corrects something. A migration has no journal."""
+    failures = read_failures_since_muxed(instance.journal_path)
+    if failures is None or config.advanced.call_recording_query_string:
+        return []
+    need = find_correction_need(failures, time.time())
+    return [need.text] if need else []
 
 
 def _is_cause(error: str, service: str, reason: str) -> bool:
