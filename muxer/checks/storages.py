@@ -29,7 +29,7 @@ from muxer.storage import base
 from muxer.storage.allowed_hosts import AllowedHosts
 from muxer.storage.base import MediaLocation, Storage, parse_descriptor
 from muxer.storage.s3 import S3Storage
-from muxer.system.files import temporary_folder
+from muxer.system.files import system_temp_folder, temporary_folder
 
 MAX_FOLDERS = 10
 UPLOAD_TIMEOUT_SECONDS = 120.0
@@ -71,7 +71,7 @@ class StorageChecks:
         # The test files that may exist, each with an event that its upload has ended.
         self._test_files: dict[MediaLocation, threading.Event] = {}
         # The folder of what is uploaded, from the first upload on.
-        self._held, self._scratch = contextlib.ExitStack(), Path()
+        self._held, self._scratch = contextlib.ExitStack(), system_temp_folder()
 
     def remove_test_files(self) -> list[MediaLocation]:
         """Delete the test files of uploads that were interrupted or exceeded their time; return those that may be left.
@@ -82,11 +82,8 @@ class StorageChecks:
         for ended in list(self._test_files.values()):
             ended.wait(max(0.0, deadline - time.monotonic()))
         with self._held:
-            return [
-                file
-                for file, ended in list(self._test_files.items())
-                if not (self._remove_test_file(file) and ended.is_set())
-            ]
+            uploads = list(self._test_files.items())
+            return [file for file, ended in uploads if not (self._remove_test_file(file) and ended.is_set())]
 
     def _remove_test_file(self, file: MediaLocation) -> bool:
         """Delete a test file, and what its unfinished upload has left, with new connections; return whether that worked."""
@@ -160,7 +157,7 @@ class StorageChecks:
     def _check_folder(self, folder: CheckedFolder) -> Iterator[Finding]:
         writes = self._write and folder.is_written
         # Only an upload needs a temporary folder: the disk may be full, and the other checks are then wanted too.
-        if writes and self._scratch == Path():
+        if writes and self._scratch == system_temp_folder():
             self._scratch = self._held.enter_context(temporary_folder("recording-muxer-check-"))
         circuit_breaker = create_circuit_breaker(self._config)
         stores = create_stores(self._config, secrets.token_hex(6), self._scratch, self._stop, circuit_breaker)
