@@ -224,7 +224,9 @@ class RwsClient(LabelClient):
             if not missing or 0 < len(shown) < self._confirmed:
                 return True
             sample = missing[:: -(-len(missing) // MAX_CROSS_CHECKS)]
-            others = [*self._fetch_singly(sample, streak), *(self._fetch_in_parts(missing, streak) if shown else ())]
+            others = list(self._fetch_singly(sample, streak))
+            if shown and len(sample) < len(missing):
+                others += self._fetch_in_parts(missing, streak)
             if not any(one.media for one in others):
                 self._confirmed = len(shown)
                 return True

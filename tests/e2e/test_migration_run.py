@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 
 from lab.lab import Lab
+from muxer.gir.session import READ_ATTEMPTS
 from muxer.polling.sharding import shard_of
 from tests.support.calls import (
     TWO_AGENTS,
@@ -63,14 +64,14 @@ def test_migration_without_results_succeeds(make_lab: Make) -> None:
 
 
 def test_failed_recordings_are_named_and_retried_alone_by_next_run(make_lab: Make) -> None:
-    """One recording fails completely; of another, the file of one of two agents fails; for a third, RWS fails."""
+    """One recording fails completely; of another, the file of one of two agents fails; for a third, RWS fails twice."""
     lab = make_lab()
     (transfer,) = add_short(lab, [0], plan=TWO_AGENTS)
     good, bad, hidden = add_short(lab, range(3))
     saved = {path: path.read_bytes() for path in (screen_file(lab, call) for call in (bad, transfer))}
     for path in saved:
         path.write_bytes(b"rubbish")
-    lab.store.fail_next("rws", "GET", f"/screen-recordings/{hidden.id}", 500, times=3)
+    lab.store.fail_next("rws", "GET", f"/screen-recordings/{hidden.id}", 500, times=2 * READ_ATTEMPTS)
     config = write_config(lab, **EVERYTHING, processing__batch_read_screen_recording_metadata="0")
     done = run_muxer(config, seconds=TIMEOUT_SECONDS, **FAST_RETRY)
     assert done.process.returncode == 4, done.err
