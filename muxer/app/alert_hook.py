@@ -23,12 +23,13 @@ from muxer.app.alert_events import (
     set_aside_event,
 )
 from muxer.errors import MuxerError, format_error
-from muxer.journal.correction_need import CorrectionNeed
+from muxer.journal.correction_need import CorrectionNeed, find_correction_need
+from muxer.journal.history import read_failures_since_muxed
 from muxer.journal.journal import TargetKey
 from muxer.journal.retry_policy import Failure
 from muxer.monitoring.certificate_expiry import CertificateExpiries, ServerCertificates
 from muxer.monitoring.person_mask import PersonMask
-from muxer.monitoring.view import ViewSources, current_correction_need, current_fleet
+from muxer.monitoring.view import ViewSources, current_fleet
 from muxer.system.process import Runner
 
 log = logging.getLogger(__name__)
@@ -114,7 +115,9 @@ class AlertHook:
         sources, fleet = self._sources, current_fleet(self._sources)
         if time.monotonic() >= self._correction_due:
             self._correction_due = time.monotonic() + CORRECTION_INTERVAL
-            self._correction = current_correction_need(sources, time.time())
+            # While the journal cannot be read, what is known remains.
+            if (failures := read_failures_since_muxed(sources.journal)) is not None:
+                self._correction = find_correction_need(failures, time.time())
         out, has_room = sources.circuit_breaker.open_circuits(), sources.disk.has_room()
         found = find_conditions(out, has_room, self._host, fleet, self._correction)
         # Without RabbitMQ it is unknown what the workers lack.

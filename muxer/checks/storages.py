@@ -87,17 +87,17 @@ class StorageChecks:
 
     def _remove_test_file(self, file: MediaLocation) -> bool:
         """Delete a test file, and what its unfinished upload has left, with new connections; return whether that worked."""
-        # A copy: the records of an upload that has not ended are in use.
-        records = Path(tempfile.mkdtemp(dir=self._scratch))
-        for record in self._scratch.glob("*.json"):
-            shutil.copy(record, records)
-        stores = create_stores(
-            self._config, secrets.token_hex(6), records, threading.Event(), create_circuit_breaker(self._config)
-        )
         try:
+            # A copy: the records of an upload that has not ended are in use.
+            records = Path(tempfile.mkdtemp(dir=self._scratch))
+            for record in self._scratch.glob("*.json"):
+                shutil.copy(record, records)
+            stores = create_stores(
+                self._config, secrets.token_hex(6), records, threading.Event(), create_circuit_breaker(self._config)
+            )
             stores.remove_leftovers()
             stores.for_location(file).delete_file(file)
-        except MuxerError:
+        except (MuxerError, OSError):
             return False
         return not any(records.glob("*.json"))
 

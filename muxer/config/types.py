@@ -36,11 +36,14 @@ def parse_text(value: str) -> str:
 
 def parse_uri(value: str) -> str:
     """Parse an http or https address; return it without a trailing slash."""
-    if "@" in value:
-        raise ValueError("must not contain a user name or password; use the options username and password")
+    if "@" in value or "\uff20" in value:  # In a mistyped address it may stand anywhere.
+        raise ValueError("must not contain a user name or password, nor any other @; use the options username and password")
     if any(char.isspace() for char in value):
         raise ValueError("must be an address without spaces")
-    parts = urlsplit(value)
+    try:
+        parts = urlsplit(value)
+    except ValueError:  # Its text has parts of the address.
+        raise ValueError("must be an address such as https://host:port") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("must be an address such as https://host:port")
     if parts.query or parts.fragment:

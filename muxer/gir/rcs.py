@@ -16,6 +16,8 @@ from muxer.net.transfer import ReceivedLength
 
 T = TypeVar("T")
 
+# From this number on, files that RCS refuses by one family of paths, and does not find by the other, are not missing.
+MIN_REFUSED_FILES = 5
 _VERSION_PATTERN = re.compile(r"(?<![\d.])\d{1,9}(?:\.\d{1,9}){3}(?![\d.])")
 
 
@@ -27,6 +29,8 @@ class RcsClient:
         self._deviations = deviations or DeviationLog()
         self._contact_center = f"contact-centers/{quote(contact_center_id, safe='')}"
         self._second_works = self._has_played = False
+        # Files that RCS does not find by one family of paths, and refuses by the other, before it has played any.
+        self._refused: set[str] = set()
 
     def play_call(self, recording_id: str, media_id: str, path: Path, paths: Sequence[str] = ()) -> ReceivedLength:
         """Decrypt an audio file of a call recording to `path`; return its length."""
@@ -66,14 +70,22 @@ class RcsClient:
                     missing = missing or error
                     continue
                 except (RequestRejected, Forbidden, ServiceFailed) as error:
-                    # Before RCS has played anything, the 404 may only mean that it does not know that family of paths.
-                    if missing is None or (isinstance(error, Forbidden) and not self._has_played):
+                    if missing is None or (isinstance(error, Forbidden) and self._lacks_permission(media_id)):
                         raise
                     continue  # An RCS that does not know this family of paths: the file is not there yet.
                 self._record_path_family(is_second=not target.startswith(self._contact_center))
                 return found
             assert missing is not None
             raise missing
+
+    def _lacks_permission(self, media_id: str) -> bool:
+        """Return whether a refusal by one family of paths counts, although RCS does not find the file by the other one.
+
+        Before it has played anything, it may know only one family. A single file may be missing; several show it.
+        """
+        if not self._has_played and len(self._refused) < MIN_REFUSED_FILES:
+            self._refused.add(media_id)
+        return not self._has_played and len(self._refused) >= MIN_REFUSED_FILES
 
     def _record_path_family(self, *, is_second: bool) -> None:
         if is_second and not self._second_works:

@@ -227,7 +227,9 @@ class RwsClient(LabelClient):
             others = list(self._fetch_singly(sample, streak))
             if shown and len(sample) < len(missing):
                 others += self._fetch_in_parts(missing, streak)
-            if not any(one.media for one in others):
+            late = {one.id for one in others if one.media}
+            # What has arrived in between is there now.
+            if not late or late <= {one.id for one in self._fetch_in_parts(ids, streak) if one.media}:
                 self._confirmed = len(shown)
                 return True
         what = "returns others than those requested"

@@ -54,8 +54,6 @@ def find_correction_need(failures: FailuresSinceMuxed, now: float) -> Correction
     """Return what waits for a correction while nothing is muxed; None when recordings are muxed, or others fail alone."""
     waiting = {code: count for code, count in failures.recordings.items() if needs_correction(code)}
     last, count = failures.last_muxed, sum(waiting.values())
-    if not count:
-        return None
-    if last is not None and (count < MIN_RECORDINGS or now - last < MIN_SECONDS_WITHOUT_SUCCESS):
+    if count < MIN_RECORDINGS or (last is not None and now - last < MIN_SECONDS_WITHOUT_SUCCESS):
         return None
     return CorrectionNeed(count, max(waiting, key=waiting.__getitem__), last)

@@ -12,8 +12,9 @@ INPUT_FORMATS = (
 # Two days at some 58 frames a second.
 MAX_FRAMES = 10_000_000
 MAX_LENGTH_SECONDS = 48 * 3600
-# The time limit of a program that decodes a file: for any file, and the frames a second that the slowest machine decodes.
-DECODE_SECONDS, MIN_DECODED_PER_SECOND = 1800.0, 5
+# The time limit of a program that decodes a file: for any file, the frames a second that a slow machine decodes, and in all,
+# because a program that hangs occupies a worker.
+DECODE_SECONDS, MIN_DECODED_PER_SECOND, MAX_DECODE_SECONDS = 1800.0, 20, 4 * 3600.0
 # The largest frame of H.264, level 6.2 (ISO/IEC 14496-10, table A-1), which is also the largest that libx264 encodes.
 MAX_SIDE, MAX_PIXELS = 16_384, 139_264 * 256
 
@@ -31,7 +32,7 @@ def check_frames(count: int) -> None:
 
 def decoding_seconds(frames: int) -> float:
     """Return the time limit, in seconds, of a program that decodes files with `frames` frames in all."""
-    return DECODE_SECONDS + frames / MIN_DECODED_PER_SECOND
+    return min(DECODE_SECONDS + frames / MIN_DECODED_PER_SECOND, MAX_DECODE_SECONDS)
 
 
 def check_length(microseconds: int) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from muxer.config.schema import Config
-from muxer.errors import Forbidden, MetadataError, QueryIncomplete, RequestRejected, ServiceFailed
+from muxer.errors import Forbidden, MetadataError, QueryIncomplete, RequestRejected, ServiceFailed, Transient
 from muxer.gir.models import CallRecording, ScreenRecording
 from muxer.gir.rws import RwsClient, warn_skipped
 from muxer.gir.targets import MuxTarget, TargetOptions
@@ -42,6 +42,8 @@ MAX_SINGLE_READS, MAX_TRIAL_READS = 500, 20
 SINGLE_READS_AT_A_TIME = 3
 # When the clock is changed by more than this, calls seem older or younger than they are: the whole window is read.
 MAX_CLOCK_CHANGE_SECONDS = 60.0
+# When RWS fails for all screen recordings of a poll, and there are more of them, that is an outage.
+MAX_BAD_RECORDINGS = 2
 # What RWS refuses.
 CALL, SCREEN = "call", "screen"
 
@@ -113,6 +115,7 @@ class Poller:
         self._counting, self._read, self._processed = threading.Lock(), 0, 0
         self.result = PollResult()
         self.skipped: dict[str, str] = {}
+        self._last_skip: Exception | None = None
 
     @property
     def pending(self) -> int:
@@ -132,6 +135,8 @@ class Poller:
         self._seen = BoundedSet(MAX_SEEN_RECORDINGS) if len(passes) > 1 else None
         for number, length in enumerate(passes):
             self._run_pass(length, passes[0] if number else None)
+            # Calls that are read by their ids may all be bad: that is why they are open.
+            nothing_works = self.result.skipped == self.result.ours > MAX_BAD_RECORDINGS + len(due)
             self.result.reach, self.result.is_whole = length, length >= self._schedule.whole
             if due and not number:
                 self._read_open_calls(due)
@@ -142,6 +147,8 @@ class Poller:
         self._schedule.record_duration(self.result.reach, time.monotonic() - started)
         if self._incomplete is not None:
             raise self._incomplete
+        if nothing_works and isinstance(self._last_skip, Transient):
+            raise self._last_skip
         if self.result.is_whole:
             self._open.end_whole()
         return self.result
@@ -162,7 +169,7 @@ class Poller:
 
     def _begin_poll(self, started: float) -> tuple[float, list[OpenCall]]:
         """Return how far back the poll looks, and the older calls that it reads by their ids."""
-        self.result, self.skipped, self._without_screen = PollResult(), {}, set()
+        self.result, self.skipped, self._without_screen, self._last_skip = PollResult(), {}, set(), None
         self._read = self._processed = 0
         self._incomplete = None
         self._sink.begin_poll()
@@ -340,6 +347,7 @@ class Poller:
     def _skip_recording(self, recording_id: str, error: Exception) -> None:
         if self._refusals.store((SCREEN, recording_id), str(error)):
             warn_skipped(recording_id, error)
+        self._last_skip = error
         self.skipped[recording_id] = f"its screen recording cannot be read: {error}"
 
     def _warn_of_problems(self, recording_id: str, problems: Sequence[str]) -> None:

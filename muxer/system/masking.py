@@ -15,8 +15,8 @@ from urllib.parse import quote, quote_plus
 
 # The credentials in an address, up to the last @ before its path: a password may contain one.
 URL_CREDENTIALS = re.compile(r"(?<=://)[^/\s]*@")
-# The same in a text that was meant as an address, where credentials may contain anything, or have no scheme before them.
-_MISTYPED_CREDENTIALS = re.compile(r"\A\s*(\w+://)?(?:(?<=://)|.*:).*@", re.DOTALL)
+# The beginning of a path, which may contain @.
+_PATH_BEGIN = re.compile(r"[/.\\]|[A-Za-z]:\\")
 # A shorter secret resembles ordinary words; it is never passed to code that logs.
 MIN_SECRET_LENGTH = 6
 # Escapes of JSON and Python for control characters.
@@ -51,7 +51,11 @@ class Mask:
 
 def mask_credentials(text: str) -> str:
     """Return a text of an option, which may be a mistyped address, with ``***`` in place of all that may be credentials."""
-    return _MISTYPED_CREDENTIALS.sub(r"\1***@", text)
+    head, sign, rest = text.replace("\uff20", "@").rpartition("@")
+    if not sign or _PATH_BEGIN.match(text) or not any(char in head for char in ":;/"):
+        return text
+    scheme, is_address, _ = head.partition("://")
+    return f"{scheme}://***@{rest}" if is_address and scheme.isalpha() else f"***@{rest}"
 
 
 def _secret_forms(secret: str) -> Iterator[str]:

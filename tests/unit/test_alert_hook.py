@@ -107,7 +107,9 @@ def test_a_storage_that_refuses_every_upload_is_reported(tmp_path: Path, monkeyp
     monkeypatch.setattr(alert_hook, "WATCH_INTERVAL", 0.02)
     command, path = write_waiting_hook(tmp_path), tmp_path / "journal.sqlite3"
     (tmp_path / "go").touch()
-    Journal(path).record_failure(TargetKey("a_muxed.mp4", "call-a"), PathForbidden("403"), time.time())
+    journal = Journal(path)
+    for call in ("call-a", "call-b", "call-c"):
+        journal.record_failure(TargetKey(f"{call}_muxed.mp4", call), PathForbidden("403"), time.time())
     sources = create_sources(tmp_path, alerts__command=str(command), alerts__service_minutes=0)
     hook = AlertHook(replace(sources, journal=path))
     hook.start()

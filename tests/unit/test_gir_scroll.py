@@ -21,7 +21,7 @@ from muxer.errors import (
     ServiceUnavailable,
 )
 from muxer.gir import session
-from muxer.gir.rcs import RcsClient
+from muxer.gir.rcs import MIN_REFUSED_FILES, RcsClient
 from muxer.gir.responses import HttpResponse
 from muxer.gir.rws import MAX_BAD_IN_A_ROW, MAX_FAILURES_IN_A_ROW, RwsClient
 from muxer.gir.session import ServiceAccount, ServiceSession
@@ -206,12 +206,36 @@ def test_a_file_that_rcs_does_not_find_is_missing_whatever_its_other_paths_retur
                 raise NotFound("HTTP 404", 404) if target.startswith("contact-centers/") else error
 
     rcs = RcsClient(RcsSession(ACCOUNT, threading.Event()), "c")
-    # Until RCS has played something, it may lack that family of paths: then a refusal counts, so that it is seen.
-    with pytest.raises(AccessDenied if isinstance(error, Forbidden) else MediaNotFound):
-        rcs.check_screen_media("call", "screen.mp4")
+    # Until RCS has played something, it may lack that family of paths: then refusals of several files count.
+    for number in range(1, 8):
+        is_denied = isinstance(error, Forbidden) and number >= MIN_REFUSED_FILES
+        with pytest.raises(AccessDenied if is_denied else MediaNotFound):
+            rcs.check_screen_media("call", f"screen-{number}.mp4")
     rcs.check_screen_media("call", "known.mp4")
     with pytest.raises(MediaNotFound):
         rcs.check_screen_media("call", "screen.mp4")
+
+
+def test_a_screen_that_arrives_between_two_requests_does_not_end_bulk_reading() -> None:
+    class ArrivingSession(ScreenSession):
+        arrived = 60
+
+        def _send_and_read(self, method: str, target: str, body: Any = None) -> HttpResponse:
+            head, is_bulk, text = target.partition("?ids=")
+            known = {f"call-{number}" for number in range(self.arrived)}
+            if not is_bulk:
+                if head.rpartition("/")[2] not in known:
+                    raise NotFound("HTTP 404", 404)
+                return super()._send_and_read(method, target)
+            response = super()._send_and_read(
+                method, f"{head}?ids={','.join(one for one in text.split(',') if one in known)}"
+            )
+            self.arrived = 100
+            return response
+
+    client = RwsClient(ArrivingSession((), ServiceFailed("unused")), "c")
+    assert len(client.fetch_screen_recordings([f"call-{number}" for number in range(100)])) >= 60
+    assert client.reads_in_bulk
 
 
 def test_a_server_that_cuts_bulk_responses_is_found_out_whatever_a_smaller_query_has_shown() -> None:

@@ -78,7 +78,8 @@ def test_nothing_muxed_since_several_recordings_failed_needs_a_correction(journa
     ("last", "codes", "count"),
     [
         (None, {}, 0),
-        (None, {"MUX-214": 1}, 1),
+        (None, {"MUX-214": 2}, 0),
+        (None, {"MUX-214": 3}, 3),
         (NOW - 900, {"MUX-214": 2}, 0),
         (NOW - 900, {"MUX-214": 3}, 3),
         (NOW - 900, {"MUX-214": 2, "MUX-217": 4, "MUX-201": 90}, 6),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -331,6 +332,7 @@ def test_older_recordings_that_rws_fails_for_are_no_outage(polls: Polls, monkeyp
     run = polls()
     for _ in range(25):
         run.rws.broken.add(run.add_call(-6 * HOUR))
+    run.add_call(-6 * HOUR, screen=HOUR)
     run.poll_once()
     client = RwsClient(Session(), "cc")
     monkeypatch.setattr(run.rws, "fetch_screen_recordings", client.fetch_screen_recordings)
@@ -358,6 +360,23 @@ def test_bad_recordings_next_to_each_other_are_no_outage(
     monkeypatch.setattr(run.rws, "fetch_screen_recordings", RwsClient(Session(), "cc").fetch_screen_recordings)
     result = run.poll_once()
     assert (result.skipped, result.without_screen, breaker.outage_count) == (len(bad), len(good), 0)
+
+
+@pytest.mark.parametrize("error", [ServiceFailed("500"), Forbidden("403")])
+@pytest.mark.parametrize(("count", "is_outage"), [(2, False), (3, True), (5, True)])
+def test_a_poll_whose_screen_recordings_all_fail_has_failed(
+    polls: Polls, monkeypatch: pytest.MonkeyPatch, error: Exception, count: int, is_outage: bool
+) -> None:
+    class Session:
+        def get(self, _: str, **options: Any) -> dict[str, Any]:
+            raise error
+
+    run = polls()
+    for _ in range(count):
+        run.add_call(-HOUR)
+    monkeypatch.setattr(run.rws, "fetch_screen_recordings", RwsClient(Session(), "cc").fetch_screen_recordings)
+    with pytest.raises(type(error)) if is_outage else nullcontext():
+        assert run.poll_once().skipped == count
 
 
 def warned_reasons(caplog: pytest.LogCaptureFixture) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
@@ -33,9 +34,12 @@ def create_parser(name: str, description: str) -> argparse.ArgumentParser:
 
 
 def parse_code(text: str) -> str:
-    """Return an error code, given perhaps without prefix or in lower case. Raises ArgumentTypeError for an unknown one."""
+    """Return an error code, given perhaps without prefix or in lower case. Raises ArgumentTypeError for anything else.
+
+    The journal may have codes of another version.
+    """
     number = text.strip().upper().removeprefix(_CODE_PREFIX)
-    if f"{_CODE_PREFIX}{number}" not in set(Code):
+    if not re.fullmatch(r"[0-9]{3}", number):
         raise argparse.ArgumentTypeError(f"{text!r} is no error code, such as {Code.MEDIA}; see docs/errors.md")
     return f"{_CODE_PREFIX}{number}"
 
