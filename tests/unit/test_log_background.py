@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -172,7 +173,7 @@ def test_syslog_uses_the_address_that_this_machine_can_reach(monkeypatch: pytest
                 raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
             super().__init__(family if family == -1 else socket.AF_INET, *more, **named)
 
-        def connect(self, target: tuple[str, int]) -> None:
+        def connect(self, target: Any) -> None:
             if target[0] == "::1":
                 raise OSError(errno.EADDRNOTAVAIL, "Cannot assign requested address")
             super().connect(target)
