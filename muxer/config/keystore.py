@@ -18,7 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from muxer.errors import ConfigError, Problem
 from muxer.system import files
@@ -73,21 +73,46 @@ def open_keystore(folder: Path) -> Mapping[tuple[str, str], str]:
 
 @contextlib.contextmanager
 def locked_keystore(folder: Path) -> Iterator[None]:
-    """Keep other processes from changing the keystore in `folder`, from its reading to its writing. Raises ConfigError."""
-    path, begin = folder / LOCK_FILE, time.monotonic()
+    """Keep other processes from changing the keystore in `folder`, from its reading to its writing. Raises ConfigError.
+
+    The lock file is removed afterwards: otherwise it would belong to this account when the keystore is given to another.
+    """
+    path = folder / LOCK_FILE
+    with _acquire_lock(folder, path):
+        try:
+            yield
+        finally:
+            # Windows does not remove an open file. There, the rights of the folder hold for the lock file as well.
+            if not _WINDOWS:
+                with contextlib.suppress(OSError):
+                    path.unlink()
+
+
+def _acquire_lock(folder: Path, path: Path) -> IO[str]:
+    """Return the lock file, locked. Waits while another process holds it."""
+    begin = time.monotonic()
     while True:
         try:
             lock = acquire_lock(path, folder / KEYSTORE_FILE, str(path))
-        except LockHeld:
+        except LockHeld as error:
             if time.monotonic() - begin > LOCK_TIMEOUT_SECONDS:
-                raise
+                what = f"another encryptPassword.py ({error.holder}) is writing the keystore; try again when it has ended"
+                raise _keystore_error(path, f"{what}; nothing was changed") from error
             time.sleep(_LOCK_PAUSE_SECONDS)
         except OSError as error:
             raise _keystore_error(path, f"cannot be locked ({error.strerror})") from error
         else:
-            with lock:
-                yield
-            return
+            if _WINDOWS or _is_file_at(lock, path):
+                return lock
+            lock.close()
+
+
+def _is_file_at(file: IO[str], path: Path) -> bool:
+    """Whether `file` is still the one at `path`, which its last holder may have removed."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.lstat())
+    except FileNotFoundError:
+        return False
 
 
 def save_keystore(folder: Path, values: Mapping[tuple[str, str], str]) -> None:

@@ -51,7 +51,7 @@ def describe_output(options: LogfileOptions, instance: str) -> str:
 def find_output_problem(options: LogfileOptions) -> Problem | None:
     """Return why syslog or the event log cannot be used on this machine."""
     address = options.syslog_address
-    if options.output == schema.SYSLOG_OUTPUT and address.startswith("/") and not _is_socket(Path(address)):
+    if options.output == schema.SYSLOG_OUTPUT and _is_path(address) and not _is_socket(Path(address)):
         what = "must be the socket of a running syslog service, or host:port of one on another machine"
         return Problem(f"[logfile] syslog_address = {address!r}", what)
     if options.output == schema.EVENTLOG_OUTPUT and importlib.util.find_spec("win32evtlogutil") is None:
@@ -66,9 +66,7 @@ def find_loss(options: LogfileOptions) -> tuple[str, str] | None:
         return f"no journal of systemd: {_JOURNAL_SOCKET} does not exist", "set [logfile] output to another one"
     if options.output == schema.SYSLOG_OUTPUT:
         try:
-            family, target = _resolve_syslog(options.syslog_address)
-            with socket.socket(family, socket.SOCK_DGRAM) as service:
-                service.connect(target)
+            _connect_syslog(options.syslog_address, blocking=False).close()
         except (OSError, UnicodeError) as error:
             reason = f"syslog at {options.syslog_address}: {getattr(error, 'strerror', None) or error}"
             return reason, "start the syslog service, or correct [logfile] syslog_address"
@@ -132,28 +130,41 @@ class SyslogHandler(BackgroundHandler):
         self.destination = f"syslog at {address}"
         self._address, self._name = address, name
         self._socket: socket.socket | None = None
-        self._target: Any = address
         self._looked_up = 0.0
 
     def write_line(self, level: int, line: str) -> None:
         """Send a line. The name of another machine is looked up for the first line, and regularly: it may move."""
         if self._socket is None or time.monotonic() - self._looked_up > LOOK_UP_INTERVAL:
-            self._look_up_target()
-        assert self._socket is not None
+            self._look_up_service()
         text = f"<{_DAEMON_FACILITY * 8 + _priority(level)}>{self._name}[{os.getpid()}]: {line}"
-        self._socket.sendto(text.encode(errors="backslashreplace"), self._target)
-
-    def _look_up_target(self) -> None:
+        data = text.encode(errors="backslashreplace")
         try:
-            family, self._target = _resolve_syslog(self._address)
+            self._send(data)
+        except OSError:
+            # A service of this machine may have been restarted; over UDP, the error is that of an earlier line.
+            if _is_path(self._address):
+                self._connect()
+            self._send(data)
+
+    def _look_up_service(self) -> None:
+        try:
+            self._connect()
         except OSError:
             if self._socket is None:
                 raise
-        else:
-            if self._socket is not None:
-                self._socket.close()
-            self._socket = socket.socket(family, socket.SOCK_DGRAM)
+
+    def _connect(self) -> None:
         self._looked_up = time.monotonic()
+        service = _connect_syslog(self._address)
+        if self._socket is not None:
+            self._socket.close()
+        self._socket = service
+
+    def _send(self, data: bytes) -> None:
+        assert self._socket is not None
+        # As syslog(3) ends a line in a stream, and every service reads it; a line may contain line breaks.
+        end = b"\0" if self._socket.type == socket.SOCK_STREAM else b""
+        self._socket.sendall(data + end)
 
 
 class EventLogHandler(BackgroundHandler):
@@ -226,13 +237,37 @@ def _own_stderr() -> TextIO:
         return sys.stderr
 
 
-def _resolve_syslog(address: str) -> tuple[int, Any]:
-    """Return the family and the target of the socket of a syslog service. Raises OSError when its name is unknown."""
-    if address.startswith("/") and sys.platform != "win32":
-        return socket.AF_UNIX, address
+def _connect_syslog(address: str, blocking: bool = True) -> socket.socket:
+    """Connect to a syslog service. Raises OSError when its name is unknown, or none of its addresses can be used."""
+    failure = OSError("it has no address")
+    for family, kind, target in _find_syslog_targets(address):
+        try:
+            service = socket.socket(family, kind)
+        except OSError as error:  # this machine has no IPv6
+            failure = error
+            continue
+        try:
+            service.setblocking(blocking)
+            service.connect(target)
+        except OSError as error:
+            service.close()
+            failure = error
+        else:
+            return service
+    raise failure
+
+
+def _find_syslog_targets(address: str) -> list[tuple[int, int, Any]]:
+    """Return family, type and target of each socket that may reach a syslog service, the best first."""
+    if _is_path(address) and sys.platform != "win32":
+        return [(socket.AF_UNIX, kind, address) for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM)]
     host, _, port = address.rpartition(":")
-    family, _, _, _, target = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_DGRAM)[0]
-    return family, target
+    found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_DGRAM)
+    return [(family, socket.SOCK_DGRAM, target) for family, _, _, _, target in found]
+
+
+def _is_path(address: str) -> bool:
+    return address.startswith("/")
 
 
 def _is_journal(stream: TextIO) -> bool:

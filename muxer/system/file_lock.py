@@ -28,7 +28,11 @@ _HELD_ERRORS = (errno.EAGAIN, errno.EACCES, errno.EWOULDBLOCK)
 
 
 class LockHeld(ConfigError):
-    """Another process holds the lock."""
+    """Another process, the `holder`, holds the lock."""
+
+    def __init__(self, problem: Problem, holder: str) -> None:
+        super().__init__([problem])
+        self.holder = holder
 
 
 def acquire_lock(path: Path, guarded: Path, option: str) -> IO[str]:
@@ -43,7 +47,7 @@ def acquire_lock(path: Path, guarded: Path, option: str) -> IO[str]:
             holder = file.read(300).strip() or "unknown process"
             advice = "if that is this muxer, stop it first; else give each instance a separate folder"
             what = f"{guarded} is used by another instance ({holder}); {advice}"
-            raise LockHeld([Problem(option, what)]) from error
+            raise LockHeld(Problem(option, what), holder) from error
     # On a full disk the holder is not written, but the lock holds.
     with contextlib.suppress(OSError):
         os.truncate(file.fileno(), 0)
@@ -54,7 +58,7 @@ def acquire_lock(path: Path, guarded: Path, option: str) -> IO[str]:
 def _open_lock_file(path: Path) -> int:
     """Open a lock file. Raises PermissionError when it is of another account, which could keep it, or no file."""
     owner, file = foreign_owner(path), -1
-    ours = f"it belongs to the account {owner}; start the muxer with that account, or remove the file when none runs"
+    ours = f"it belongs to the account {owner}; run this with that account, or remove the file when nothing uses it"
     try:
         file = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
         status = os.fstat(file)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from muxer.config.keystore import CREDENTIAL_NAME, KEY_FILE, KEYSTORE_FILE, LOCK_FILE, open_keystore
+from muxer.config.keystore import CREDENTIAL_NAME, KEY_FILE, KEYSTORE_FILE, open_keystore
 from muxer.config.schema import all_options
 from tests.support.daemon import PACKAGE, PYTHON
 from tests.support.tiers import spread_variants
@@ -60,8 +60,7 @@ class ProgramCopy:
         return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
 
     def keystore_files(self) -> set[str]:
-        names = {path.name for path in self.folder.iterdir() if path.name.startswith(("muxer.key", ".muxer"))}
-        return names - {LOCK_FILE}
+        return {path.name for path in self.folder.iterdir() if path.name.startswith(("muxer.key", ".muxer"))}
 
 
 class ProgramTerminal:
@@ -171,7 +170,6 @@ def test_each_secret_is_prompted_twice_and_never_shown(site: ProgramCopy) -> Non
     assert {path.name: stat.S_IMODE(path.stat().st_mode) for path in site.folder.glob("muxer.key*")} == {
         KEYSTORE_FILE: 0o600,
         KEY_FILE: 0o600,
-        LOCK_FILE: 0o600,
     }
 
 

@@ -75,7 +75,7 @@ def test_a_lock_file_that_is_open_to_all_is_not_used(tmp_path: Path) -> None:
     os.chown(lock, NOBODY_UID, -1)
     with lock.open() as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        with pytest.raises(ConfigError, match=r"muxer\.lock: it belongs to the account nobody; start the muxer with that"):
+        with pytest.raises(ConfigError, match=r"muxer\.lock: it belongs to the account nobody; run this with that"):
             Workspace(tmp_path, "single")
 
 

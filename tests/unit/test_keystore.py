@@ -11,16 +11,26 @@ import shutil
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
 from muxer.config import keystore
-from muxer.config.keystore import CREDENTIAL_NAME, KEY_FILE, KEYSTORE_FILE, locked_keystore, open_keystore, save_keystore
+from muxer.config.keystore import (
+    CREDENTIAL_NAME,
+    KEY_FILE,
+    KEYSTORE_FILE,
+    LOCK_FILE,
+    locked_keystore,
+    open_keystore,
+    save_keystore,
+)
 from muxer.errors import ConfigError
+from muxer.system.file_lock import acquire_lock
 
 # The keystore of Windows is encrypted by DPAPI: tests/windows shows that.
 pytestmark = pytest.mark.posix
@@ -100,8 +110,46 @@ def test_two_changes_at_the_same_moment_follow_each_other(tmp_path: Path) -> Non
 
 def test_a_lock_that_is_never_released_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keystore, "LOCK_TIMEOUT_SECONDS", 0.0)
-    with locked_keystore(tmp_path), pytest.raises(ConfigError, match=r"muxer\.keystore\.lock"), locked_keystore(tmp_path):
+    text = rf"muxer\.keystore\.lock: another encryptPassword\.py \(process {os.getpid()} on .*\) is writing .*; try again"
+    with locked_keystore(tmp_path):
+        with pytest.raises(ConfigError, match=text), locked_keystore(tmp_path):
+            pass
+        assert (tmp_path / LOCK_FILE).exists()
+    assert not (tmp_path / LOCK_FILE).exists()
+
+
+def test_a_lock_file_that_its_last_holder_has_removed_locks_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    removed: list[IO[str]] = []
+
+    def acquire_too_late(path: Path, *more: Any) -> IO[str]:
+        lock = acquire_lock(path, *more)
+        if not removed:
+            path.unlink()
+            removed.append(lock)
+        return lock
+
+    monkeypatch.setattr(keystore, "acquire_lock", acquire_too_late)
+    monkeypatch.setattr(keystore, "LOCK_TIMEOUT_SECONDS", 0.0)
+    with locked_keystore(tmp_path), pytest.raises(ConfigError, match="another"), locked_keystore(tmp_path):
         pass
+    assert removed[0].closed
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can give files away")
+def test_the_account_that_got_the_keystore_can_change_it() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        with locked_keystore(folder):
+            save_keystore(folder, VALUES)
+        for path in (folder, folder / KEYSTORE_FILE, folder / KEY_FILE):
+            os.chown(path, 4321, 4321)
+        os.seteuid(4321)
+        try:
+            with locked_keystore(folder):
+                save_keystore(folder, {**open_keystore(folder), S3: "new"})
+            assert open_keystore(folder) == {**VALUES, S3: "new"}
+        finally:
+            os.seteuid(0)
 
 
 def test_an_empty_keystore_needs_no_key(stored: Path) -> None:

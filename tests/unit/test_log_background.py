@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import logging
 import os
 import socket
@@ -11,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -103,6 +106,102 @@ def test_an_unknown_syslog_host_is_looked_up_until_it_is_known(
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [known])
         service.settimeout(TIMEOUT_SECONDS)
         log.info("kept")
+        assert service.recv(1 << 16).decode().endswith("kept")
+
+
+def receive_line(service: socket.socket) -> tuple[socket.socket, str]:
+    """Accept a connection and return it, and what it receives up to the end of a line."""
+    connection, received = service.accept()[0], b""
+    connection.settimeout(TIMEOUT_SECONDS)
+    while not received.endswith(b"\0"):
+        received += connection.recv(1 << 16)
+    return connection, received.decode()
+
+
+def listen(address: str) -> socket.socket:
+    service = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    service.bind(address)
+    service.listen()
+    service.settimeout(TIMEOUT_SECONDS)
+    return service
+
+
+@pytest.mark.posix
+def test_a_syslog_service_that_reads_a_stream_gets_each_line_also_after_its_restart(
+    address: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with listen(address) as service:
+        assert find_loss(syslog_options(address)) is None
+        service.accept()[0].close()
+        setup.set_up_logging(syslog_options(address), "single", ())
+        log.info("first\nand more")
+        connection, line = receive_line(service)
+        assert line.startswith("<30>recording-muxer-single[") and line.count("\0") == 1
+        connection.close()
+    Path(address).unlink()
+    with listen(address) as service:
+        log.info("second")
+        connection, line = receive_line(service)
+        assert line.startswith("<30>recording-muxer-single[") and line.endswith("second\0")
+        connection.close()
+    Path(address).unlink()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as service:
+        service.bind(address)
+        service.settimeout(TIMEOUT_SECONDS)
+        log.info("third")
+        assert service.recv(1 << 16).decode().endswith("third")
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.posix
+def test_a_check_does_not_wait_for_a_syslog_service_that_accepts_no_connection(address: str) -> None:
+    with listen(address) as service, contextlib.ExitStack() as waiting:
+        service.listen(0)
+        with pytest.raises(BlockingIOError):
+            while True:
+                client = waiting.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+                client.setblocking(False)
+                client.connect(address)
+        assert find_loss(syslog_options(address)) is not None
+
+
+@pytest.mark.parametrize("fault", ["no sockets", "no route"])
+def test_syslog_uses_the_address_that_this_machine_can_reach(monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
+    class Ipv4Socket(socket.socket):
+        def __init__(self, family: int = -1, *more: int, **named: int) -> None:
+            if family == socket.AF_INET6 and fault == "no sockets":
+                raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+            super().__init__(family if family == -1 else socket.AF_INET, *more, **named)
+
+        def connect(self, target: Any) -> None:
+            if target[0] == "::1":
+                raise OSError(errno.EADDRNOTAVAIL, "Cannot assign requested address")
+            super().connect(target)
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as service:
+        service.bind(("127.0.0.1", 0))
+        service.settimeout(TIMEOUT_SECONDS)
+        port = service.getsockname()[1]
+        found = [(socket.AF_INET6, ("::1", port, 0, 0)), (socket.AF_INET, ("127.0.0.1", port))]
+        known = [(family, socket.SOCK_DGRAM, 17, "", target) for family, target in found]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: known)
+        monkeypatch.setattr(socket, "socket", Ipv4Socket)
+        assert find_loss(syslog_options(f"localhost:{port}")) is None
+        setup.set_up_logging(syslog_options(f"localhost:{port}"), "single", ())
+        log.info("kept")
+        assert service.recv(1 << 16).decode().endswith("kept")
+
+
+def test_a_syslog_host_that_refused_a_line_gets_the_next() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stopped:
+        stopped.bind(("127.0.0.1", 0))
+        target = stopped.getsockname()
+    handler = outputs.SyslogHandler(f"127.0.0.1:{target[1]}", "single")
+    handler.write_line(logging.INFO, "lost")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as service:
+        service.bind(target)
+        service.settimeout(TIMEOUT_SECONDS)
+        handler.write_line(logging.INFO, "kept")
         assert service.recv(1 << 16).decode().endswith("kept")
 
 
