@@ -228,8 +228,9 @@ class RwsClient(LabelClient):
             if shown and len(sample) < len(missing):
                 others += self._fetch_in_parts(missing, streak)
             late = {one.id for one in others if one.media}
-            # What has arrived in between is there now.
-            if not late or late <= {one.id for one in self._fetch_in_parts(ids, streak) if one.media}:
+            # What has arrived in between is there now, where bulk queries have returned anything.
+            has_worked = bool(shown) or self._confirmed > 0
+            if not late or (has_worked and late <= {one.id for one in self._fetch_in_parts(ids, streak) if one.media}):
                 self._confirmed = len(shown)
                 return True
         what = "returns others than those requested"

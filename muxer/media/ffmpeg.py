@@ -95,7 +95,7 @@ def fit_filters(video: Video, target: VideoTarget) -> list[str]:
         f"scale={':'.join(sides)}:out_range={'full' if target.pixels == FULL_RANGE_FORMAT else 'limited'}",
         # Before the padding, whose width is rounded to what the format allows.
         f"format={target.pixels}",
-        f"pad={width}:{height}:(ow-iw)/2:(oh-ih)/2",
+        f"pad=w={width}:h={height}:x=(ow-iw)/2:y=(oh-ih)/2",
         "setsar=1",
         *(() if same else target.orientation.inverse.ffmpeg_filters),
     ]

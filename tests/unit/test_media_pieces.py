@@ -404,5 +404,5 @@ def test_encoding_keeps_the_aspect_on_the_canvas() -> None:
     )
     filters = option_value(command, "-vf")
     assert "min(1280/iw\\,720/ih)" in filters
-    assert "pad=1280:720" in filters
+    assert "pad=w=1280:h=720" in filters
     assert option_value(command, "-frames:v") == "10"
