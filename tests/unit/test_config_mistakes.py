@@ -18,7 +18,7 @@ def read_config(
     folder: Path, text: str, environ: Mapping[str, str] | None = None, required: str = REQUIRED
 ) -> ConfigReading:
     path = folder / "muxer.cfg"
-    path.write_text(required + text)
+    path.write_text(required + text, encoding="utf-8")
     return inspect_config(path, {}, environ or {})
 
 
