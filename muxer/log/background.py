@@ -68,12 +68,22 @@ class BackgroundHandler(FailureReportMixin):
             log.warning("lines of the log are lost: %s could not be written for %.0f s", self.destination, seconds)
 
     def _write_lines(self) -> None:
-        while (line := self._lines.get()) is not None:
-            try:
-                self.write_line(*line)
-            except Exception as error:
-                self.report_failure(f"cannot be written, lines are lost: {error}")
+        is_ending = has_written = False
+        # A report of lines that were lost comes behind the end.
+        while not is_ending or not self._lines.empty():
+            if (line := self._lines.get()) is None:
+                is_ending = True
             else:
-                # While lines wait, the next may be lost again: one report for the whole time.
-                if self._lines.empty():
-                    self.report_success()
+                has_written = self._try_line(*line)
+            # While lines wait, the next may be lost again: one report for the whole time.
+            if has_written and self._lines.empty():
+                self.report_success()
+
+    def _try_line(self, level: int, line: str) -> bool:
+        """Write a line, and report a failure. Returns whether it was written."""
+        try:
+            self.write_line(level, line)
+        except Exception as error:
+            self.report_failure(f"cannot be written, lines are lost: {error}")
+            return False
+        return True
