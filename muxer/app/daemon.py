@@ -100,8 +100,7 @@ class Daemon:
             HeartbeatPausingSink(self._executor, self._heartbeat),
         )
         self._cleaner = TempFolderCleaner.from_config(config.processing, services.workspace)
-        # Whether the migration has ended by itself.
-        self.has_ended = False
+        self.has_ended = False  # a migration, by itself
         self._keep_due = time.monotonic() + TOUCH_INTERVAL
         self._state_due = self._sample_due = time.monotonic()
         self._exit_code = EXIT_OK

@@ -17,7 +17,7 @@ from muxer.errors import ConfigError, Problem
 
 # The guide writes the section of the Recording Crypto Server in both ways.
 SECTION_ALIASES = {"rsc": "rcs"}
-# A comment may stand there.
+# A comment may follow.
 _TEXT_BEHIND_SECTION = re.compile(r"\[([^\]]*)\][^\S\n]*[^\s#;\]]")
 UTF_16_TEXT = "is UTF-16 text, as some Windows programs write it; save it as UTF-8"
 

@@ -100,18 +100,17 @@ class RecordingListing:
         self._deviations.record_deviation(Deviation.SMALLER_PAGES, f"{what}; {advice}")
 
     def _read_walk(self, walk: PageWalk) -> Generator[RawRecordings, None, bool]:
-        """Yield the pages of a walk. Returns True when it ended at a page that RWS refuses again and again."""
+        """Yield the pages of a walk. Returns True when RWS refuses a page, or skips one, again and again."""
         try:
             yield from walk
         except (*PAGE_REFUSALS, ServiceUnavailable) as error:
             if not walk.number or error.is_too_long:
                 raise
-            walk.refusal = str(error)
             asked = getattr(error, "retry_after", None)
             if asked is not None or not self._is_refused_for_good(walk.number + 1, error):
                 error.args = (f"page {walk.number + 1} of the query: {error}",)
                 raise
-            walk.refusal = f"RWS refuses page {walk.number + 1} of a query at every attempt: {walk.refusal}"
+            walk.refusal = f"RWS refuses page {walk.number + 1} of a query at every attempt: {error}"
         if walk.refusal:
             self._deviations.record_deviation(Deviation.PAGE_REFUSED, _describe_cause(walk) + FALLBACK_NOTICE)
             return True

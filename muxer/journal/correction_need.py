@@ -35,8 +35,7 @@ class CorrectionNeed:
     @property
     def title(self) -> str:
         """How many recordings wait."""
-        waiting = "1 recording waits" if self.count == 1 else f"{self.count} recordings wait"
-        return f"{waiting} for a correction"
+        return waiting_text(self.count)
 
     @property
     def cause(self) -> str:
@@ -48,6 +47,11 @@ class CorrectionNeed:
         """The need in one line."""
         last = "none has been muxed yet" if self.last_muxed is None else f"none has been muxed since {iso(self.last_muxed)}"
         return f"{self.title} ({self.cause}), {last}"
+
+
+def waiting_text(count: int) -> str:
+    """Return that `count` recordings wait for a correction."""
+    return f"{'1 recording waits' if count == 1 else f'{count} recordings wait'} for a correction"
 
 
 def find_correction_need(failures: FailuresSinceMuxed, now: float) -> CorrectionNeed | None:

@@ -1,4 +1,4 @@
-"""Writes the log in a thread of its own: where it goes may be a service that hangs, and nothing else must wait for that."""
+"""Writes the log in a separate thread: where it goes may be a service that hangs, and nothing else must wait for that."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from muxer.journal.correction_need import waiting_text
 from muxer.journal.journal import RETRY, SET_ASIDE
 from muxer.monitoring.rows import MAX_SERVICE_REASON_LENGTH
 from muxer.monitoring.view import ServiceStatus, StatusView
@@ -146,11 +147,8 @@ def _correction_summary(view: StatusView) -> StatusSummary | None:
     count = sum(one.state == RETRY and needs_correction(one.code) for one in view.failures)
     if not count:
         return None
-    title = (
-        "Working; 1 recording waits for a correction" if count == 1 else f"Working; {count} recordings wait for a correction"
-    )
     text = "A permission, an option, a certificate or a folder must be corrected before they leave the window: see Failures."
-    return StatusSummary(NOTE, title, text)
+    return StatusSummary(NOTE, f"Working; {waiting_text(count)}", text)
 
 
 def _dead_letter_summary(view: StatusView) -> StatusSummary | None:

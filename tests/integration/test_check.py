@@ -453,7 +453,7 @@ def test_a_failed_handshake_does_not_lead_to_an_unencrypted_connection(
     monkeypatch.setattr(connection, "CONNECT_SECONDS", 0.5)
     with socket.create_server((HOST, 0)) as server:
 
-        def answer() -> None:
+        def respond() -> None:
             with contextlib.suppress(OSError):
                 while True:
                     peer = server.accept()[0]
@@ -463,7 +463,7 @@ def test_a_failed_handshake_does_not_lead_to_an_unencrypted_connection(
                         peer.close()
 
         peers: list[socket.socket] = []
-        threading.Thread(target=answer, daemon=True).start()
+        threading.Thread(target=respond, daemon=True).start()
         found = site.run_checks(htcc__base_uri=f"https://{HOST}:{server.getsockname()[1]}")
         for peer in peers:
             peer.close()
