@@ -75,15 +75,22 @@ def _run(arguments: argparse.Namespace) -> int:
 def _config_path(config_file: str | None) -> Path:
     """Return the path of muxer.cfg, by default in the working directory (guide)."""
     path = Path(config_file or "muxer.cfg").absolute()
-    if config_file is not None and not path.is_file():
+    if config_file is not None and not _is_file(path):
         raise ConfigError([Problem(f"--config-file {path}", "is not a file")])
     return path
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError as error:  # A folder above it is closed to this account.
+        raise ConfigError([Problem(str(path), f"{error.strerror}; nothing was changed")]) from error
 
 
 def _check_folder(folder: Path) -> None:
     """Raise ConfigError when there is no muxer.cfg in `folder`: a muxer would not find the keystore there."""
     path = folder / "muxer.cfg"
-    if not path.is_file():
+    if not _is_file(path):
         advice = "run this in the folder of muxer.cfg, or name the file with --config-file; nothing was changed"
         raise ConfigError([Problem(str(path), f"does not exist; {advice}")])
 

@@ -242,6 +242,7 @@ start_command() { # DIR, environment
     if [[ ! -e $config ]]; then
         printf 'Configure:  write %q; %q has an example, %q every option\n' "$config" "$dir/README.md" "$dir/muxer.cfg.sample"
     fi
+    say 'Account:    run what follows with the account of the service'
     if [[ -x $dir/recording-muxer ]]; then
         printf 'Check:      %q check --config-file=%q\n' "$dir/recording-muxer" "$config"
     fi

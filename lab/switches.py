@@ -14,8 +14,7 @@ class Switches:
     replacing_post: a POST replaces the mediaFiles of a screen recording, else merges by mediaId [gir-api 5, OURS].
     bulk: the collection of screen recordings can be read with `ids=` [gir-api 4, OURS].
     bulk_refusal: the HTTP status of that collection without bulk: 400, 403, 404, 405, 500 or 501.
-    bulk_ids: content of a bulk response: the requested ones (`asked`), `nothing`, `others` as in a list by time [gir-api 4,
-        S], or `bare`: the requested ones without their media.
+    bulk_ids: a bulk response has those `asked` for, `nothing`, `others`, or those without media (`bare`) [gir-api 4].
     partial_code: a bulk response has statusCode 7 when an id is unknown, else 0.
     scroll_empty_first_page: the first page of a scan is empty and has a next link [gir-api 3].
     scroll_repeats_ids: later pages of a scan repeat an id of an earlier one [gir-api 3].

@@ -9,6 +9,7 @@ fail() {
     exit 1
 }
 
+[[ $* == "" || $* == --no-checks ]] || fail 'usage: tools/release.sh [--no-checks]'
 version=$(sed -n 's/^__version__ = "\(.*\)"$/\1/p' muxer/__init__.py)
 [[ -n $version ]] || fail 'muxer/__init__.py names no version'
 grep -q "^## $version\$" CHANGELOG.md || fail "CHANGELOG.md has no section \"## $version\""

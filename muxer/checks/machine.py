@@ -116,6 +116,11 @@ class MachineChecks:
             return
         running = state_file.read_state(self._temp) or {}
         version = f", version {running['version']} as {running.get('instance')}" if "version" in running else ""
+        name = self._config.instance_name
+        if running.get("instance", name) != name:
+            advice = "give each instance a separate [processing] temp_dir, or check that instance, with its sharding options"
+            yield warning_finding("lock", f"held by another instance ({held}{version}); {name} would not start", advice)
+            return
         yield passed_finding("lock", f"held by a running muxer ({held}{version}); a second one would not start")
 
     def _check_room(self) -> Iterator[Finding]:

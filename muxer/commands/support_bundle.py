@@ -90,8 +90,10 @@ def _write_bundle(arguments: argparse.Namespace) -> int:
     reading = inspect_config(path, override_options(arguments), os.environ)
     now = datetime.now(UTC)
     target = _archive_path(arguments.output, reading.config.instance_name, now)
-    if target.exists():
+    if os.path.lexists(target):
         return fail(f"{target} exists already and is not overwritten; select another path with --output", None)
+    if not os.access(target.parent, os.W_OK | os.X_OK):
+        return fail(f"cannot write {target}: this account may not write to the folder; select another with --output", None)
     bundle = _Bundle(reading, path)
     bundle.collect_all(with_check=not arguments.no_check)
     try:
@@ -110,7 +112,7 @@ def _write_bundle(arguments: argparse.Namespace) -> int:
 def _archive_path(output: str | None, instance: str, now: datetime) -> Path:
     name = f"recording-muxer-support-{instance}-{now:%Y%m%d-%H%M%S}Z.tar.gz"
     path = Path(output or ".").absolute()
-    return path / name if path.is_dir() else path
+    return path / name if os.path.isdir(path) else path  # noqa: PTH112 Path.is_dir fails below a closed folder.
 
 
 def _write_archive(target: Path, files: dict[str, bytes]) -> int:

@@ -213,31 +213,40 @@ def parse_certificate(value: str) -> Path:
 def parse_file(value: str) -> Path:
     """Parse the path of an existing, readable file; return it absolute."""
     path = Path(value).absolute()
-    if not (path.is_file() and os.access(path, os.R_OK)):
-        raise ValueError("must be the path of a file that this process may read")
+    expected = "must be the path of a file that this process may read"
+    _check_kind(path.is_file, expected)
+    if not os.access(path, os.R_OK):
+        raise ValueError(expected)
     return path
 
 
 def parse_program(value: str) -> Path:
     """Parse the path of an executable file; return it absolute."""
     path = Path(value).absolute()
-    if not (path.is_file() and os.access(path, os.X_OK)):
-        raise ValueError("must be the path of a program that this process may execute, without arguments")
+    expected = "must be the path of a program that this process may execute, without arguments"
+    _check_kind(path.is_file, expected)
+    if not os.access(path, os.X_OK):
+        raise ValueError(expected)
     return path
 
 
 def parse_folder(value: str) -> Path:
     """Parse the path of an existing, writable folder; return it absolute."""
     path = Path(value).absolute()
-    try:
-        exists = path.is_dir()
-    except OSError as error:
-        raise ValueError(f"must be the path of a folder that exists ({error.strerror})") from error
-    if not exists:
-        raise ValueError("must be the path of a folder that exists")
+    _check_kind(path.is_dir, "must be the path of a folder that exists")
     if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
         raise ValueError("must be a folder that this process may read and write")
     return path
+
+
+def _check_kind(is_kind: Callable[[], bool], expected: str) -> None:
+    """Raise ValueError when `is_kind`, such as ``path.is_file``, returns False or fails: a folder above may be closed."""
+    try:
+        found = is_kind()
+    except OSError as error:
+        raise ValueError(f"{expected} ({error.strerror})") from error
+    if not found:
+        raise ValueError(expected)
 
 
 def parse_temp_folder(value: str) -> Path:

@@ -16,7 +16,9 @@ def check_folder(path: Path) -> str:
     found = path.stat()
     if found.st_uid not in (os.geteuid(), 0):
         raise _permission_error(
-            path, f"it belongs to the account {account_name(found.st_uid)}; change its owner to the account of the muxer"
+            path,
+            f"it belongs to the account {account_name(found.st_uid)}; "
+            "run this with that account, or change its owner to the account of the muxer",
         )
     mode = stat.S_IMODE(found.st_mode)
     if not mode & (stat.S_IWGRP | stat.S_IWOTH):

@@ -667,6 +667,8 @@ def test_files_that_cannot_be_used_are_refused_before_anything_is_sent(lab: Lab,
         (("--state", str(state), "--html", str(state)), f"--html: {state} is the file of --state"),
         (("--html", str(config)), f"--html: {config} is the file of --config-file"),
         (("--html", str(tmp_path)), f"--html: {tmp_path} is a folder"),
+        (("--state", "x" * 300), "cannot be used: File name too long"),
+        (("--html", "x" * 300), "cannot be used: File name too long"),
     ):
         code, _, err = run_in_process(config, "audit", "--from", "2026-01-01", *arguments)
         assert code == 2 and problem in err, err

@@ -438,6 +438,13 @@ def test_a_folder_without_configuration_is_refused(one: ProgramCopy) -> None:
         assert (done.returncode, done.stdout) == (2, "") and "does not exist; run this in the folder" in done.stderr
 
 
+def test_a_path_that_cannot_be_looked_at_is_refused(one: ProgramCopy) -> None:
+    """As a muxer.cfg in a folder that is closed to the account."""
+    done = one.run_program("--list", "--config-file", "x" * 300)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("encryptPassword.py: ") and "File name too long; nothing was changed" in done.stderr
+
+
 @pytest.mark.parametrize("path", ["missing.cfg", "."])
 def test_invalid_config_file_is_refused(one: ProgramCopy, path: str) -> None:
     done = one.run_program("--stdin", f"--config-file={path}", stdin="rcs=new")

@@ -92,7 +92,7 @@ def first_installation(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, 
     last = result.stdout.splitlines()[-1]
     assert last.startswith("Start: ")
     assert "muxer_process.py --config-file=/etc/recording-muxer/muxer.cfg" in last, "where the documentation has it"
-    assert "Check: " in result.stdout
+    assert "Check: " in result.stdout and "Account:    run what follows with the account of the service" in result.stdout
     assert "recording-muxer check --config-file=/etc/recording-muxer/muxer.cfg" in result.stdout
     return source, prefix
 

@@ -24,10 +24,12 @@ from lab.lab import Lab
 from muxer.checks import connection, storages
 from muxer.checks.suite import foreign_read_rights
 from muxer.errors import Stopped
-from muxer.status.state_file import STATE_FILE
+from muxer.status.activity import Activity
+from muxer.status.state_file import STATE_FILE, StateFile
 from muxer.storage.base import MediaLocation
 from muxer.storage.webdav import WebdavStorage
 from muxer.system.file_lock import acquire_lock
+from muxer.system.masking import Mask
 from tests.support.apache import run_apache
 from tests.support.bucket import MotoBucket
 from tests.support.checklist import Checklist, run_check, write_check_config
@@ -312,6 +314,11 @@ def test_running_muxer_is_reported_and_not_disturbed(site: CheckLab) -> None:
     temp = site.lab.folder / "temp"
     with acquire_lock(temp / "muxer.lock", temp, "o"):
         assert "held by a running muxer (process " in site.run_checks().line_of("lock").found
+        state = StateFile(temp / STATE_FILE, "primary-0", Mask())
+        state.write_state(Activity().take_snapshot(), 0, (), has_room=True)
+        found = site.run_checks().line_of("lock")
+        state.remove_file()
+        assert found.status == "warning" and " as primary-0); single would not start" in found.found
     assert "no muxer runs" in site.run_checks().line_of("lock").found
 
 

@@ -1,6 +1,7 @@
 """The whole lab: cases, storage, RCS, decryption, configuration, and the command that serves it."""
 
 import configparser
+import re
 import signal
 import subprocess
 import sys
@@ -373,3 +374,10 @@ def test_serve_refuses_a_port_in_use(lab: Lab, capsys: pytest.CaptureFixture[str
     port = lab.rcs_url.rpartition(":")[2]
     assert serve.main(["--port-rws", port]) == 1
     assert "in use" in capsys.readouterr().err
+
+
+def test_the_help_of_a_switch_is_complete(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        serve.main(["--help"])
+    text = re.sub(r"\s", "", capsys.readouterr().out)  # It is wrapped anywhere.
+    assert text.count("[gir-api") == len(re.findall(r"\[gir-api[^][]*]", text)) > 10

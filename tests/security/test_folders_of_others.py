@@ -27,7 +27,7 @@ def test_a_folder_that_others_may_write_to_is_refused(tmp_path: Path, mode: int)
 
 def test_a_folder_of_another_account_is_refused_with_its_name(tmp_path: Path) -> None:
     os.chown(tmp_path, NOBODY_UID, -1)
-    with pytest.raises(ConfigError, match=r"temp_dir: .*belongs to the account nobody"):
+    with pytest.raises(ConfigError, match=r"temp_dir: .*belongs to the account nobody; run this with that account, or"):
         Workspace(tmp_path, "single")
 
 

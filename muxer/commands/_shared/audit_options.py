@@ -109,15 +109,15 @@ def _parse_query(text: str) -> str:
 def _find_unusable_files(arguments: argparse.Namespace) -> list[Problem]:
     """Return which files could not be written, or would replace another one. Nothing is written yet."""
     problems, report, state = [], arguments.html, arguments.state
-    if state is not None and state.exists() and not state.is_file():
-        problems.append(Problem("--state", f"{state} is no file"))
+    for option, path, find_obstacle in (("--state", state, _state_obstacle), ("--html", report, _report_obstacle)):
+        try:
+            obstacle = "" if path is None else find_obstacle(path)
+        except OSError as error:  # A folder above it is closed to this account.
+            obstacle = f"{path} cannot be used: {error.strerror}"
+        if obstacle:
+            problems.append(Problem(option, obstacle))
     if report is None:
         return problems
-    folder = report.absolute().parent
-    if report.is_dir():
-        problems.append(Problem("--html", f"{report} is a folder; name a file"))
-    elif not os.access(folder, os.W_OK):
-        problems.append(Problem("--html", f"the folder {folder} does not exist or is not writable"))
     others = {
         "--config-file": arguments.config_file,
         "--state": state,
@@ -145,3 +145,14 @@ def _find_conflicts(arguments: argparse.Namespace) -> list[Problem]:
         (changing, "there is no terminal to ask on; add --yes"): cannot_ask,
     }
     return [Problem(option, what) for (option, what), is_wrong in wrong.items() if is_wrong]
+
+
+def _state_obstacle(state: Path) -> str:
+    return f"{state} is no file" if state.exists() and not state.is_file() else ""
+
+
+def _report_obstacle(report: Path) -> str:
+    folder = report.absolute().parent
+    if report.is_dir():
+        return f"{report} is a folder; name a file"
+    return "" if os.access(folder, os.W_OK) else f"the folder {folder} does not exist or is not writable"
