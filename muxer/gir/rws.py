@@ -108,8 +108,9 @@ class RwsClient(LabelClient):
         self._bulk, self._ignores_ids = True, False
         # The first bulk query is sent alone: its response shows whether others follow.
         self._first_bulk, self._has_tried_bulk = threading.Lock(), False
-        # The greatest number of recordings in a bulk response that single reads have confirmed.
-        self._confirmed = 0
+        # Whether a bulk query has returned anything that was requested, and the greatest number of recordings in a response
+        # that single reads have confirmed.
+        self._has_returned, self._confirmed = False, 0
         self._version_warned = False
         self._certificates: tuple[Certificate, ...] = ()
 
@@ -211,16 +212,17 @@ class RwsClient(LabelClient):
         self._bulk = False
         self.deviations.record_deviation(kind, f"{text}; reading them one by one")
 
-    def _is_understood(self, ids: Sequence[str], screens: Sequence[ScreenRecording], streak: _FailureStreak) -> bool:
+    def _is_understood(self, ids: Sequence[str], screens: list[ScreenRecording], streak: _FailureStreak) -> bool:
         """Return whether RWS has read the `ids` of a bulk query; some that are missing are read one by one.
 
         A server may ignore the ids, and return nothing, other recordings, or recordings without their media. Or it cuts
-        a long response: then it has more for the ids that are missing.
+        a long response: then it has more for the ids that are missing. What has arrived in between is added to `screens`.
         """
         wanted = set(ids)
         shown = {one.id for one in screens if one.media or one.id not in wanted}
         missing = [one for one in ids if one not in shown and one not in streak.skipped]
         if shown <= wanted:
+            self._has_returned = self._has_returned or bool(shown)
             if not missing or 0 < len(shown) < self._confirmed:
                 return True
             sample = missing[:: -(-len(missing) // MAX_CROSS_CHECKS)]
@@ -229,9 +231,10 @@ class RwsClient(LabelClient):
                 others += self._fetch_in_parts(missing, streak)
             late = {one.id for one in others if one.media}
             # What has arrived in between is there now, where bulk queries have returned anything.
-            has_worked = bool(shown) or self._confirmed > 0
-            if not late or (has_worked and late <= {one.id for one in self._fetch_in_parts(ids, streak) if one.media}):
-                self._confirmed = len(shown)
+            again = self._fetch_in_parts(ids, streak) if late and self._has_returned else []
+            if late <= {one.id for one in again if one.media}:
+                screens += (one for one in again if one.id not in shown)
+                self._confirmed = max(self._confirmed, len(shown))
                 return True
         what = "returns others than those requested"
         if shown <= wanted:
