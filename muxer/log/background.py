@@ -63,9 +63,11 @@ class BackgroundHandler(FailureReportMixin):
         """After a failure, report its end in the log too, whose reader sees no stderr."""
         was_failing = self._is_failing
         super().report_success()
-        if was_failing:
-            seconds = time.monotonic() - self._failing_since
-            log.warning("lines of the log are lost: %s could not be written for %.0f s", self.destination, seconds)
+        if was_failing and log.isEnabledFor(logging.WARNING):
+            text = "lines of the log are lost: %s could not be written for %.0f s"
+            values = (self.destination, time.monotonic() - self._failing_since)
+            # Not by `log`: at the end of the process, this handler is locked while it waits for the thread that calls this.
+            self.emit(log.makeRecord(log.name, logging.WARNING, __file__, 0, text, values, None))
 
     def _write_lines(self) -> None:
         is_ending = has_written = False

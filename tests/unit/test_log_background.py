@@ -67,6 +67,32 @@ def test_a_syslog_service_that_does_not_read_stops_nothing(
             pass
 
 
+def test_the_report_of_lost_lines_is_written_while_the_process_ends() -> None:
+    is_ending, written = threading.Event(), []
+
+    class FailingHandler(background.BackgroundHandler):
+        destination = "the test"
+
+        def write_line(self, level: int, line: str) -> None:
+            if line == "lost":
+                raise OSError("it does not take any")
+            is_ending.wait(TIMEOUT_SECONDS)
+            written.append((level, line))
+
+        def close(self) -> None:
+            is_ending.set()
+            super().close()
+
+    logging.getLogger().addHandler(FailingHandler())
+    log.warning("lost")
+    log.warning("kept")
+    logging.shutdown()
+    assert written == [
+        (logging.WARNING, "kept"),
+        (logging.WARNING, "lines of the log are lost: the test could not be written for 0 s"),
+    ]
+
+
 @pytest.mark.posix
 def test_a_syslog_service_that_starts_later_gets_the_lines_after_it(
     address: str, capsys: pytest.CaptureFixture[str]
