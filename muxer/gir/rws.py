@@ -44,8 +44,6 @@ MAX_REMEMBERED_LABELS = 100_000
 # Failures in a row that are no outage yet: enough to get from a slice of some hundred recordings to the one that makes
 # RWS fail; and recordings in a row for which RWS has an internal error.
 MAX_FAILURES_IN_A_ROW, MAX_BAD_IN_A_ROW = 10, 20
-# The same where not one recording of a query could be read.
-MAX_BAD_WITHOUT_SUCCESS = 5
 # The number of ids missing in a bulk response that are read one by one, to check that RWS reads the ids.
 MAX_CROSS_CHECKS = 5
 _VERSION_PATH = "api/v2/diagnostics/version"
@@ -72,8 +70,7 @@ class _FailureStreak:
 
     def __init__(self, skip: SkipCallback) -> None:
         self._skip = skip
-        self._failures, self._has_success = 0, False
-        self._last: ServiceUnavailable | Forbidden | None = None
+        self._failures = 0
         self.skipped: set[str] = set()
 
     def skip_recording(self, recording_id: str, error: Exception) -> None:
@@ -82,17 +79,12 @@ class _FailureStreak:
 
     def record_failure(self, error: ServiceUnavailable | Forbidden) -> None:
         """Count a failure; raise it when there are too many."""
-        self._failures, self._last = self._failures + 1, error
+        self._failures += 1
         if self._failures > (MAX_BAD_IN_A_ROW if isinstance(error, ServiceFailed) else MAX_FAILURES_IN_A_ROW):
             raise error
 
     def record_success(self) -> None:
-        self._failures, self._has_success = 0, True
-
-    def raise_if_all_failed(self) -> None:
-        """Raise the last failure when nothing worked, but for a few recordings that may be bad."""
-        if self._last is not None and not self._has_success and len(self.skipped) > MAX_BAD_WITHOUT_SUCCESS:
-            raise self._last
+        self._failures = 0
 
 
 class RwsClient(LabelClient):
@@ -185,13 +177,7 @@ class RwsClient(LabelClient):
         return self._fetch_slices(ids, bulk, skip)
 
     def _fetch_slices(self, ids: Sequence[str], bulk: bool, skip: SkipCallback) -> dict[str, ScreenRecording]:
-        streak = _FailureStreak(skip)
-        found = self._fetch_all(ids, bulk, streak)
-        streak.raise_if_all_failed()
-        return merge_recordings(found)
-
-    def _fetch_all(self, ids: Sequence[str], bulk: bool, streak: _FailureStreak) -> list[ScreenRecording]:
-        found: list[ScreenRecording] = []
+        streak, found = _FailureStreak(skip), list[ScreenRecording]()
         odd = [one for one in ids if not _fits_bulk_query(one)]
         remaining = [one for one in ids if _fits_bulk_query(one)]
         while remaining and bulk and self._bulk:
@@ -206,7 +192,7 @@ class RwsClient(LabelClient):
                 if not self._bulk or self._is_understood(slice_, screens, streak):
                     found += screens
                     remaining = remaining[len(slice_) :]
-        return [*found, *self._fetch_singly([*remaining, *odd], streak)]
+        return merge_recordings([*found, *self._fetch_singly([*remaining, *odd], streak)])
 
     def _leave_bulk(self, kind: Deviation, text: str) -> None:
         self._bulk = False

@@ -65,3 +65,13 @@ def test_check_reports_ignored_ids(make_lab: Make, tmp_path: Path, held: str, co
         assert "batch_read_screen_recording_metadata" in line.advice
     else:  # an empty response is correct
         assert line.status == "ok"
+
+
+@pytest.mark.parametrize("count", [2, 4, 8])
+def test_check_reports_an_account_that_may_not_read_screen_recordings(make_lab: Make, tmp_path: Path, count: int) -> None:
+    lab = make_lab()
+    add_short(lab, range(count))
+    lab.store.fail_next("rws", "GET", "/screen-recordings", status=403, times=100)
+    line = check(write_check_config(lab, tmp_path)).line_of("RWS screen recordings")
+    # A few recordings may be bad; as in a poll, more of them are not.
+    assert line.status == ("failed" if count > 2 else "warning")
