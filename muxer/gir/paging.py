@@ -84,14 +84,16 @@ class PageWalk:
         self.number = 0
         while link is not None and stale < MAX_STALE_PAGES:
             is_repeated = not followed.add(link)
+            # Each request for a scroll returns the next page: one whose response was lost is not returned again.
+            is_scroll = self.number > 0 and (is_scan_query(self.first) or "scrollid" in link.lower())
             try:
                 response = self._fetch(link)
             except (NotFound, UnknownContactCenter) as error:
-                if self.number:
-                    raise _LinkExpired(str(error), is_repeated) from error
-                raise
-            # Each request for a scroll returns the next page: one whose response was lost is not returned again.
-            is_scroll = self.number > 0 and (is_scan_query(self.first) or "scrollid" in link.lower())
+                if not self.number:
+                    raise
+                if is_scroll and error.was_retried:
+                    self._lost.record_retry(self.number + 1)
+                raise _LinkExpired(str(error), is_repeated) from error
             if is_scroll and WAS_RETRIED in response:
                 self._lost.record_retry(self.number + 1)
             link = self._record_response(response)

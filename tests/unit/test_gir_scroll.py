@@ -156,6 +156,12 @@ def test_more_recordings_than_are_remembered_are_not_read_for_ever(ends: bool, m
     assert set(read_all(pages)) == {f"call-{number}" for number in range(COUNT)}
 
 
+def test_a_last_page_that_is_lost_at_each_reading_of_a_scroll_that_ends_by_an_error_is_not_missing() -> None:
+    """The request that is sent again returns the error of the end."""
+    found = read_all(ScrollSession(keeps_id=True, ends=True, slow=COUNT // LIMIT - 1))
+    assert sorted(found) == sorted(f"call-{number}" for number in range(COUNT))
+
+
 class ScreenSession(ServiceSession):
     """A session whose screen recordings exist; some of them fail with an error, alone and in bulk."""
 
