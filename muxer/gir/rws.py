@@ -103,6 +103,8 @@ class RwsClient(LabelClient):
         # Whether a bulk query has returned anything that was requested, and the greatest number of recordings in a response
         # that single reads have confirmed.
         self._has_returned, self._confirmed = False, 0
+        # Whether bulk responses were trusted that lack some of the recordings.
+        self._trusts_gaps = False
         self._version_warned = False
         self._certificates: tuple[Certificate, ...] = ()
 
@@ -194,6 +196,11 @@ class RwsClient(LabelClient):
                     remaining = remaining[len(slice_) :]
         return merge_recordings([*found, *self._fetch_singly([*remaining, *odd], streak)])
 
+    def take_missed_screens(self) -> bool:
+        """Return, once, whether RWS ignores ids, and an earlier bulk response that lacks recordings was trusted."""
+        has_missed, self._trusts_gaps = self._ignores_ids and self._trusts_gaps, False
+        return has_missed
+
     def _leave_bulk(self, kind: Deviation, text: str) -> None:
         self._bulk = False
         self.deviations.record_deviation(kind, f"{text}; reading them one by one")
@@ -209,7 +216,10 @@ class RwsClient(LabelClient):
         missing = [one for one in ids if one not in shown and one not in streak.skipped]
         if shown <= wanted:
             self._has_returned = self._has_returned or bool(shown)
-            if not missing or 0 < len(shown) < self._confirmed:
+            if not missing:
+                return True
+            if 0 < len(shown) < self._confirmed:
+                self._trusts_gaps = True
                 return True
             sample = missing[:: -(-len(missing) // MAX_CROSS_CHECKS)]
             others = list(self._fetch_singly(sample, streak))
@@ -220,7 +230,7 @@ class RwsClient(LabelClient):
             again = self._fetch_in_parts(ids, streak) if late and self._has_returned else []
             if late <= {one.id for one in again if one.media}:
                 screens += (one for one in again if one.id not in shown)
-                self._confirmed = max(self._confirmed, len(shown))
+                self._confirmed, self._trusts_gaps = max(self._confirmed, len(shown)), True
                 return True
         what = "returns others than those requested"
         if shown <= wanted:

@@ -127,8 +127,17 @@ class Poller:
         self._ahead.close()
 
     def poll(self) -> PollResult:
-        """Go once through the query, as far back as is due. Raises the errors of RwsClient and the sink, QueryIncomplete at
-        the end."""
+        """Go through the query, as far back as is due. Raises the errors of RwsClient and the sink, QueryIncomplete at the
+        end."""
+        result = self._read_query()
+        # Other polls find later what was taken for calls without a screen; a migration has no other.
+        if self._migrates and self._rws.take_missed_screens():
+            log.info("the query is read again: RWS may have left out screen recordings before that was found out")
+            result = self._read_query()
+        return result
+
+    def _read_query(self) -> PollResult:
+        """Go once through the query."""
         started = time.monotonic()
         reach, due = self._begin_poll(started)
         passes = [reach] if self._migrates else self._schedule.plan_passes(reach)
