@@ -80,6 +80,8 @@ class MuxerError(Exception):
     needs_correction = False
     # A response was too long, or took too long: a query for fewer recordings may work.
     is_too_long = has_timed_out = False
+    # It is the response to a request that was sent again, because one before it had failed.
+    was_retried = False
 
     def __init__(self, message: str, *, code: Code | None = None) -> None:
         super().__init__(message)

@@ -22,6 +22,7 @@ from muxer.gir.session import csrf_header
 from muxer.net.circuit_breaker import RWS
 from muxer.polling import window
 from muxer.polling.poll_query import PollQuery
+from muxer.polling.poller import MAX_BAD_RECORDINGS
 from muxer.polling.schedule import PollSchedule
 from muxer.polling.sharding import effective_shard, is_mine
 from muxer.status.advice import advice_for
@@ -225,16 +226,17 @@ class RwsChecks:
     def _check_screens(self) -> Iterator[Finding]:
         """Read the screen recordings of the calls; without any, one with an unknown id."""
         check, bulk = "RWS screen recordings", self._config.processing.batch_read_screen_recording_metadata
-        problems: list[str] = []
+        problems: dict[str, Exception] = {}
         ids = [call.id for call in self.calls] or ["recording-muxer-check"]
-        self.screens = self.rws_client.fetch_screen_recordings(
-            ids, bulk, lambda one, error: problems.append(f"{one}: {error}")
-        )
+        self.screens = self.rws_client.fetch_screen_recordings(ids, bulk, problems.__setitem__)
+        if len(problems) == len(ids) > MAX_BAD_RECORDINGS:
+            raise problems[ids[0]]  # as a poll does
         how = "one by one" if not bulk else "in bulk"
         text = f"read {how}: {len(self.screens)} of the first {len(self.calls)} call recordings have one"
         if problems:
             advice = "the muxer skips these and reads them again at each poll: check the log of RWS"
-            yield warning_finding(check, f"{text}; RWS fails for {len(problems)}: {problems[0]}", advice)
+            one, error = next(iter(problems.items()))
+            yield warning_finding(check, f"{text}; RWS fails for {len(problems)}: {one}: {error}", advice)
         elif bulk and not self.rws_client.reads_in_bulk:
             advice = "no recording is lost; set [processing] batch_read_screen_recording_metadata = 0 to avoid the attempt"
             ignores_ids = Deviation.BULK_IGNORES_IDS in self.rws_client.deviations.first_texts

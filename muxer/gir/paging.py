@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 # Ids are remembered to skip repetitions; a repetition after that costs one request and does no harm.
 MAX_REMEMBERED_IDS = 200_000
 MAX_REMEMBERED_LINKS = 10_000
-# How often a query is read again from its first page.
+# How often a query is read again from its first page without getting further than before.
 MAX_RESTARTS = 3
 # This many pages in a row without new recordings are the end: some servers link the last page, too (our decision).
 MAX_STALE_PAGES = 10
@@ -50,8 +50,8 @@ class PageWalk:
 
     def __iter__(self) -> Iterator[list[object]]:
         """Yield page after page; what a scroll may lack is read by restarting it, as long as that brings new recordings."""
-        furthest, expiry = 0, None
-        for restarts in range(MAX_RESTARTS + 1):
+        furthest, restarts, expiry = 0, 0, None
+        while True:
             earlier, expiry, self._fresh_since_restart = expiry, None, 0
             self._lost.begin_reading()
             try:
@@ -59,7 +59,9 @@ class PageWalk:
             except _LinkExpired as error:
                 expiry = error
             self._lost.end_reading(self.number)
-            may_restart = restarts < MAX_RESTARTS and (not restarts or self._fresh_since_restart > 0)
+            # The next page takes long to process, or the scroll expires soon: each reading may get only one page further.
+            is_further = expiry is not None and 0 < furthest < self.number
+            may_restart = (is_further or restarts < MAX_RESTARTS) and (not furthest or self._fresh_since_restart > 0)
             if expiry is None or (expiry.is_same_end(earlier) and self.number == furthest):
                 if not self._lost.pages:
                     return
@@ -70,9 +72,10 @@ class PageWalk:
             else:
                 # The first expiry after another reason to restart is not one that repeats itself.
                 if not may_restart and (restarts == MAX_RESTARTS or earlier is not None):
-                    again = "the paging link of RWS expired again without any new recording"
+                    again = "the paging link of RWS expired again, and the query was read no further than before"
                     raise ServiceUnavailable(f"{again}: {expiry}") from expiry
                 log.warning("the paging link of RWS has expired; the query is restarted")
+            restarts += not is_further
             furthest = max(furthest, self.number)
 
     def _walk_pages(self) -> Iterator[list[object]]:
@@ -81,14 +84,16 @@ class PageWalk:
         self.number = 0
         while link is not None and stale < MAX_STALE_PAGES:
             is_repeated = not followed.add(link)
+            # Each request for a scroll returns the next page: one whose response was lost is not returned again.
+            is_scroll = self.number > 0 and (is_scan_query(self.first) or "scrollid" in link.lower())
             try:
                 response = self._fetch(link)
             except (NotFound, UnknownContactCenter) as error:
-                if self.number:
-                    raise _LinkExpired(str(error), is_repeated) from error
-                raise
-            # Each request for a scroll returns the next page: one whose response was lost is not returned again.
-            is_scroll = self.number > 0 and (is_scan_query(self.first) or "scrollid" in link.lower())
+                if not self.number:
+                    raise
+                if is_scroll and error.was_retried:
+                    self._lost.record_retry(self.number + 1)
+                raise _LinkExpired(str(error), is_repeated) from error
             if is_scroll and WAS_RETRIED in response:
                 self._lost.record_retry(self.number + 1)
             link = self._record_response(response)

@@ -44,8 +44,6 @@ MAX_REMEMBERED_LABELS = 100_000
 # Failures in a row that are no outage yet: enough to get from a slice of some hundred recordings to the one that makes
 # RWS fail; and recordings in a row for which RWS has an internal error.
 MAX_FAILURES_IN_A_ROW, MAX_BAD_IN_A_ROW = 10, 20
-# The same where not one recording of a query could be read.
-MAX_BAD_WITHOUT_SUCCESS = 5
 # The number of ids missing in a bulk response that are read one by one, to check that RWS reads the ids.
 MAX_CROSS_CHECKS = 5
 _VERSION_PATH = "api/v2/diagnostics/version"
@@ -72,8 +70,7 @@ class _FailureStreak:
 
     def __init__(self, skip: SkipCallback) -> None:
         self._skip = skip
-        self._failures, self._has_success = 0, False
-        self._last: ServiceUnavailable | Forbidden | None = None
+        self._failures = 0
         self.skipped: set[str] = set()
 
     def skip_recording(self, recording_id: str, error: Exception) -> None:
@@ -82,17 +79,12 @@ class _FailureStreak:
 
     def record_failure(self, error: ServiceUnavailable | Forbidden) -> None:
         """Count a failure; raise it when there are too many."""
-        self._failures, self._last = self._failures + 1, error
+        self._failures += 1
         if self._failures > (MAX_BAD_IN_A_ROW if isinstance(error, ServiceFailed) else MAX_FAILURES_IN_A_ROW):
             raise error
 
     def record_success(self) -> None:
-        self._failures, self._has_success = 0, True
-
-    def raise_if_all_failed(self) -> None:
-        """Raise the last failure when nothing worked, but for a few recordings that may be bad."""
-        if self._last is not None and not self._has_success and len(self.skipped) > MAX_BAD_WITHOUT_SUCCESS:
-            raise self._last
+        self._failures = 0
 
 
 class RwsClient(LabelClient):
@@ -108,8 +100,11 @@ class RwsClient(LabelClient):
         self._bulk, self._ignores_ids = True, False
         # The first bulk query is sent alone: its response shows whether others follow.
         self._first_bulk, self._has_tried_bulk = threading.Lock(), False
-        # The greatest number of recordings in a bulk response that single reads have confirmed.
-        self._confirmed = 0
+        # Whether a bulk query has returned anything that was requested, and the greatest number of recordings in a response
+        # that single reads have confirmed.
+        self._has_returned, self._confirmed = False, 0
+        # Whether bulk responses were trusted that lack some of the recordings.
+        self._trusts_gaps = False
         self._version_warned = False
         self._certificates: tuple[Certificate, ...] = ()
 
@@ -184,13 +179,7 @@ class RwsClient(LabelClient):
         return self._fetch_slices(ids, bulk, skip)
 
     def _fetch_slices(self, ids: Sequence[str], bulk: bool, skip: SkipCallback) -> dict[str, ScreenRecording]:
-        streak = _FailureStreak(skip)
-        found = self._fetch_all(ids, bulk, streak)
-        streak.raise_if_all_failed()
-        return merge_recordings(found)
-
-    def _fetch_all(self, ids: Sequence[str], bulk: bool, streak: _FailureStreak) -> list[ScreenRecording]:
-        found: list[ScreenRecording] = []
+        streak, found = _FailureStreak(skip), list[ScreenRecording]()
         odd = [one for one in ids if not _fits_bulk_query(one)]
         remaining = [one for one in ids if _fits_bulk_query(one)]
         while remaining and bulk and self._bulk:
@@ -205,23 +194,32 @@ class RwsClient(LabelClient):
                 if not self._bulk or self._is_understood(slice_, screens, streak):
                     found += screens
                     remaining = remaining[len(slice_) :]
-        return [*found, *self._fetch_singly([*remaining, *odd], streak)]
+        return merge_recordings([*found, *self._fetch_singly([*remaining, *odd], streak)])
+
+    def take_missed_screens(self) -> bool:
+        """Return, once, whether RWS ignores ids, and an earlier bulk response that lacks recordings was trusted."""
+        has_missed, self._trusts_gaps = self._ignores_ids and self._trusts_gaps, False
+        return has_missed
 
     def _leave_bulk(self, kind: Deviation, text: str) -> None:
         self._bulk = False
         self.deviations.record_deviation(kind, f"{text}; reading them one by one")
 
-    def _is_understood(self, ids: Sequence[str], screens: Sequence[ScreenRecording], streak: _FailureStreak) -> bool:
+    def _is_understood(self, ids: Sequence[str], screens: list[ScreenRecording], streak: _FailureStreak) -> bool:
         """Return whether RWS has read the `ids` of a bulk query; some that are missing are read one by one.
 
         A server may ignore the ids, and return nothing, other recordings, or recordings without their media. Or it cuts
-        a long response: then it has more for the ids that are missing.
+        a long response: then it has more for the ids that are missing. What has arrived in between is added to `screens`.
         """
         wanted = set(ids)
         shown = {one.id for one in screens if one.media or one.id not in wanted}
         missing = [one for one in ids if one not in shown and one not in streak.skipped]
         if shown <= wanted:
-            if not missing or 0 < len(shown) < self._confirmed:
+            self._has_returned = self._has_returned or bool(shown)
+            if not missing:
+                return True
+            if 0 < len(shown) < self._confirmed:
+                self._trusts_gaps = True
                 return True
             sample = missing[:: -(-len(missing) // MAX_CROSS_CHECKS)]
             others = list(self._fetch_singly(sample, streak))
@@ -229,9 +227,10 @@ class RwsClient(LabelClient):
                 others += self._fetch_in_parts(missing, streak)
             late = {one.id for one in others if one.media}
             # What has arrived in between is there now, where bulk queries have returned anything.
-            has_worked = bool(shown) or self._confirmed > 0
-            if not late or (has_worked and late <= {one.id for one in self._fetch_in_parts(ids, streak) if one.media}):
-                self._confirmed = len(shown)
+            again = self._fetch_in_parts(ids, streak) if late and self._has_returned else []
+            if late <= {one.id for one in again if one.media}:
+                screens += (one for one in again if one.id not in shown)
+                self._confirmed, self._trusts_gaps = max(self._confirmed, len(shown)), True
                 return True
         what = "returns others than those requested"
         if shown <= wanted:

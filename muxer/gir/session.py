@@ -127,9 +127,12 @@ class ServiceSession:
                     self.circuit_breaker.record_recovery(self.service)
                 return content, http_response.headers
             except NotFound as error:
+                error.was_retried = attempt > 1
                 if missing is None:
                     raise
-                raise missing(error) from error
+                unknown = missing(error)
+                unknown.was_retried = error.was_retried
+                raise unknown from error
             except ServiceUnavailable as error:
                 delay = step_delay(attempt, error.retry_after)
                 if attempt == attempts or delay is None:

@@ -15,6 +15,8 @@ log = logging.getLogger(__name__)
 
 # More lines that wait are lost.
 MAX_WAITING_LINES = 10_000
+# How long a line may wait for room while lines are written: many at once are no reason to lose some.
+ROOM_TIMEOUT_SECONDS = 1.0
 # How long a stop waits for the last lines.
 END_TIMEOUT_SECONDS = 2.0
 
@@ -39,7 +41,8 @@ class BackgroundHandler(FailureReportMixin):
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._write_lines, name="log output", daemon=True)
                 self._thread.start()
-            self._lines.put_nowait((record.levelno, line))
+            # Where nothing is written for so long, the next lines do not wait.
+            self._lines.put((record.levelno, line), timeout=0.0 if self._is_failing else ROOM_TIMEOUT_SECONDS)
         except queue.Full:
             self.report_failure("cannot be written, lines are lost: it has not taken any for a while")
         except Exception:
@@ -51,6 +54,8 @@ class BackgroundHandler(FailureReportMixin):
             with contextlib.suppress(queue.Full):
                 self._lines.put(None, timeout=END_TIMEOUT_SECONDS)
                 self._thread.join(END_TIMEOUT_SECONDS)
+            if self._thread.is_alive():
+                self.report_failure("has not taken the last lines in time, they are lost")
         super().close()
 
     def report_failure(self, what: str) -> None:
@@ -63,9 +68,11 @@ class BackgroundHandler(FailureReportMixin):
         """After a failure, report its end in the log too, whose reader sees no stderr."""
         was_failing = self._is_failing
         super().report_success()
-        if was_failing:
-            seconds = time.monotonic() - self._failing_since
-            log.warning("lines of the log are lost: %s could not be written for %.0f s", self.destination, seconds)
+        if was_failing and log.isEnabledFor(logging.WARNING):
+            text = "lines of the log are lost: %s could not be written for %.0f s"
+            values = (self.destination, time.monotonic() - self._failing_since)
+            # Not by `log`: at the end of the process, this handler is locked while it waits for the thread that calls this.
+            self.emit(log.makeRecord(log.name, logging.WARNING, __file__, 0, text, values, None))
 
     def _write_lines(self) -> None:
         is_ending = has_written = False

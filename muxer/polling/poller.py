@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from muxer.config.schema import Config
 from muxer.errors import Forbidden, MetadataError, QueryIncomplete, RequestRejected, ServiceFailed, Transient
 from muxer.gir.models import CallRecording, ScreenRecording
-from muxer.gir.rws import RwsClient, warn_skipped
+from muxer.gir.rws import MAX_BAD_IN_A_ROW, RwsClient, warn_skipped
 from muxer.gir.targets import MuxTarget, TargetOptions
 from muxer.journal.journal import Journal, epoch_now
 from muxer.log.setup import recording_context
@@ -127,8 +127,17 @@ class Poller:
         self._ahead.close()
 
     def poll(self) -> PollResult:
-        """Go once through the query, as far back as is due. Raises the errors of RwsClient and the sink, QueryIncomplete at
-        the end."""
+        """Go through the query, as far back as is due. Raises the errors of RwsClient and the sink, QueryIncomplete at the
+        end."""
+        result = self._read_query()
+        # Other polls find later what was taken for calls without a screen; a migration has no other.
+        if self._migrates and self._rws.take_missed_screens():
+            log.info("the query is read again: RWS may have left out screen recordings before that was found out")
+            result = self._read_query()
+        return result
+
+    def _read_query(self) -> PollResult:
+        """Go once through the query."""
         started = time.monotonic()
         reach, due = self._begin_poll(started)
         passes = [reach] if self._migrates else self._schedule.plan_passes(reach)
@@ -267,11 +276,15 @@ class Poller:
 
     def _run_pass(self, reach: float, newest: float | None) -> None:
         """Go once through the last `reach` seconds; the `newest` are read again in between (None: this is the first)."""
-        started, incomplete = time.monotonic(), None
+        started, incomplete, bad = time.monotonic(), None, 0
         try:
             slices = split_pages(self._read_own_calls(reach, newest is None), self._config.processing.query_slice_size)
             for calls, screens in self._ahead.read_slices(slices, self._fetch_screens):
                 self._process_slice(calls, screens, newest is None)
+                # Small slices may all be bad while others are not; after more of them, they are not read one by one.
+                bad = bad + len(calls) if all(call.id in self.skipped for call in calls) else 0
+                if bad > MAX_BAD_IN_A_ROW and isinstance(self._last_skip, Transient):
+                    raise self._last_skip
                 if self._sink.needs_targets_now:
                     self._flush_sink()
                 if newest is not None and time.monotonic() > self._newest_due:

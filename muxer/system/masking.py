@@ -15,8 +15,8 @@ from urllib.parse import quote, quote_plus
 
 # The credentials in an address, up to the last @ before its path: a password may contain one.
 URL_CREDENTIALS = re.compile(r"(?<=://)[^/\s]*@")
-# The beginning of a path, which may contain @.
-_PATH_BEGIN = re.compile(r"[/.\\]|[A-Za-z]:\\")
+# The beginning of a path, which may contain @; two slashes are the rest of an address.
+_PATH_BEGIN = re.compile(r"/(?!/)|[.\\]|[A-Za-z]:\\")
 # A shorter secret resembles ordinary words; it is never passed to code that logs.
 MIN_SECRET_LENGTH = 6
 # Escapes of JSON and Python for control characters.

@@ -42,6 +42,18 @@ def test_recordings_are_muxed_although_bulk_query_ignores_ids(make_lab: Make, he
     assert len([request for request in lab.store.served_requests if "ids=" in request.path]) == 1
 
 
+@pytest.mark.parametrize("held", spread_variants(["nothing", "bare"], 1))
+def test_migration_reads_again_what_it_took_for_calls_without_a_screen(make_lab: Make, held: str) -> None:
+    """The second slice shows that RWS ignores the ids: in the first one, no call that was read alone has a screen."""
+    lab = make_lab(bulk_ids=held)
+    calls = add_short(lab, range(9))
+    for number in (0, 2, 3, 4, 5):
+        lab.store._screens.pop(calls[number].id)
+    config = write_config(lab, **MIGRATION, processing__query_slice_size="6", advanced__concurrent_queries="1")
+    done = run_muxer(config, seconds=TIMEOUT_SECONDS)
+    assert done.process.returncode == 0 and "4 files muxed" in done.out, done.out
+
+
 def test_bulk_query_that_omits_unknown_ids_stays_in_use(make_lab: Make) -> None:
     lab = make_lab()
     calls = add_short(lab, range(8))
@@ -65,3 +77,13 @@ def test_check_reports_ignored_ids(make_lab: Make, tmp_path: Path, held: str, co
         assert "batch_read_screen_recording_metadata" in line.advice
     else:  # an empty response is correct
         assert line.status == "ok"
+
+
+@pytest.mark.parametrize("count", [2, 4, 8])
+def test_check_reports_an_account_that_may_not_read_screen_recordings(make_lab: Make, tmp_path: Path, count: int) -> None:
+    lab = make_lab()
+    add_short(lab, range(count))
+    lab.store.fail_next("rws", "GET", "/screen-recordings", status=403, times=100)
+    line = check(write_check_config(lab, tmp_path)).line_of("RWS screen recordings")
+    # A few recordings may be bad; as in a poll, more of them are not.
+    assert line.status == ("failed" if count > 2 else "warning")

@@ -45,6 +45,7 @@ def test_a_window_that_is_not_longer_than_the_poll_interval_is_warned_of(tmp_pat
         "https://ops:pa#ssword1@rws",
         "https://ops:p@ssword1@rws",
         "ops:password1@rws",
+        "//ops:password1@rws:8081",
         "https;//ops;pssword1@rws",
         "ops/pssword1@rws",
         "https://ops:pssword1\uff20rws",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -140,6 +141,42 @@ def test_after_an_expiry_any_number_of_known_pages_is_read_to_reach_the_missing_
     found = read_ids(PagingServer(**responses, last=[GONE_ERROR, build_page(["missing"])], max_requests=2 * pages + 10))
     assert len(found) == pages + 1
     assert found[-1] == "missing"
+
+
+def test_a_scroll_that_expires_while_each_new_page_is_processed_is_read_to_its_end() -> None:
+    links = ["first", *(f"p{number}" for number in range(1, 12))]
+    pages = {
+        link: build_page([f"C{number}"], following)
+        for number, (link, following) in enumerate(zip(links, [*links[1:], None], strict=True))
+    }
+    is_late = False
+
+    def fetch_page(link: str) -> Page:
+        nonlocal is_late
+        if link == "first":
+            is_late = False
+        elif is_late:
+            raise GONE_ERROR
+        return pages[link]
+
+    found = []
+    for page in PageWalk(fetch_page, "first"):
+        found += page
+        is_late = True
+    assert found == [one for page in pages.values() for one in page["recordings"]]
+
+
+def test_a_scroll_that_keeps_expiring_at_a_page_ends_although_each_reading_brings_something() -> None:
+    numbers = itertools.count()
+
+    def fetch_page(link: str) -> Page:
+        if link == "first":
+            return build_page([f"C{next(numbers)}"], "s")
+        raise GONE_ERROR
+
+    with pytest.raises(ServiceUnavailable, match="no further"):
+        read_ids(fetch_page)
+    assert next(numbers) == 4
 
 
 def test_a_scroll_that_keeps_expiring_without_progress_is_a_transient_error() -> None:

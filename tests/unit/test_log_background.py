@@ -67,6 +67,70 @@ def test_a_syslog_service_that_does_not_read_stops_nothing(
             pass
 
 
+def test_more_lines_at_once_than_may_wait_are_not_lost_while_they_are_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For example the failed recordings at the end of a migration."""
+    monkeypatch.setattr(background, "MAX_WAITING_LINES", 10)
+    written = []
+
+    class SlowHandler(background.BackgroundHandler):
+        destination = "the test"
+
+        def write_line(self, level: int, line: str) -> None:
+            time.sleep(0.001)
+            written.append(line)
+
+    logging.getLogger().addHandler(SlowHandler())
+    for number in range(200):
+        log.warning("line %d", number)
+    logging.shutdown()
+    assert written == [f"line {number}" for number in range(200)]
+
+
+def test_last_lines_that_are_not_written_in_time_are_reported(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(background, "END_TIMEOUT_SECONDS", 0.1)
+    is_over = threading.Event()
+
+    class SlowHandler(background.BackgroundHandler):
+        destination = "the test"
+
+        def write_line(self, level: int, line: str) -> None:
+            is_over.wait(TIMEOUT_SECONDS)
+
+    logging.getLogger().addHandler(SlowHandler())
+    log.warning("last")
+    logging.shutdown()
+    is_over.set()
+    assert "the test has not taken the last lines in time, they are lost" in capsys.readouterr().err
+
+
+def test_the_report_of_lost_lines_is_written_while_the_process_ends() -> None:
+    is_ending, written = threading.Event(), []
+
+    class FailingHandler(background.BackgroundHandler):
+        destination = "the test"
+
+        def write_line(self, level: int, line: str) -> None:
+            if line == "lost":
+                raise OSError("it does not take any")
+            is_ending.wait(TIMEOUT_SECONDS)
+            written.append((level, line))
+
+        def close(self) -> None:
+            is_ending.set()
+            super().close()
+
+    logging.getLogger().addHandler(FailingHandler())
+    log.warning("lost")
+    log.warning("kept")
+    logging.shutdown()
+    assert written == [
+        (logging.WARNING, "kept"),
+        (logging.WARNING, "lines of the log are lost: the test could not be written for 0 s"),
+    ]
+
+
 @pytest.mark.posix
 def test_a_syslog_service_that_starts_later_gets_the_lines_after_it(
     address: str, capsys: pytest.CaptureFixture[str]

@@ -363,6 +363,29 @@ def test_bad_recordings_next_to_each_other_are_no_outage(
 
 
 @pytest.mark.parametrize("error", [ServiceFailed("500"), Forbidden("403")])
+@pytest.mark.parametrize(("count", "is_outage"), [(10, False), (40, True)])
+def test_calls_behind_slices_of_bad_recordings_are_read(
+    polls: Polls, monkeypatch: pytest.MonkeyPatch, error: Exception, count: int, is_outage: bool
+) -> None:
+    run = polls(processing__query_slice_size="10")
+    kinds = ["good"] * 10 + ["bad"] * count + ["good"] * 10
+    bad = {one for one, kind in [(run.add_call(-HOUR), kind) for kind in kinds] if kind == "bad"}
+
+    class Session:
+        def get(self, target: str, **_: object) -> dict[str, Any]:
+            ids = target.rpartition("=")[2].split(",") if "?ids=" in target else [target.rpartition("/")[2]]
+            if bad & set(ids):
+                raise error
+            found = [{"id": one, "mediaFiles": []} for one in ids]
+            return {"recordings": found} if "?ids=" in target else {"recording": found[0]}
+
+    monkeypatch.setattr(run.rws, "fetch_screen_recordings", RwsClient(Session(), "cc").fetch_screen_recordings)
+    with pytest.raises(type(error)) if is_outage else nullcontext():
+        result = run.poll_once()
+        assert (result.skipped, result.without_screen) == (count, 20)
+
+
+@pytest.mark.parametrize("error", [ServiceFailed("500"), Forbidden("403")])
 @pytest.mark.parametrize(("count", "is_outage"), [(2, False), (3, True), (5, True)])
 def test_a_poll_whose_screen_recordings_all_fail_has_failed(
     polls: Polls, monkeypatch: pytest.MonkeyPatch, error: Exception, count: int, is_outage: bool
