@@ -103,7 +103,10 @@ def check_command(
     # for. The loop filter only smooths frames; it is skipped when none is compared.
     strict = ["-noautorotate", "-err_detect", "explode", "-threads", "1", "-nofind_stream_info"]
     command = [tools.ffmpeg, *QUIET_OPTIONS, "-xerror", *strict, *(() if frames else ("-skip_loop_filter", "all"))]
-    command += [*input_options(excerpts), *strict, "-seek2any", "1", "-ss", format_seconds(from_us), *input_options(muxed)]
+    # Its last frames may need other parameter sets than those of the index, which come with a keyframe that is not read: not
+    # parsed, or else ffmpeg reports errors.
+    end = ["-seek2any", "1", "-fflags", "+noparse+nofillin", "-ss", format_seconds(from_us)]
+    command += [*input_options(excerpts), *strict, *end, *input_options(muxed)]
     # Only times are checked: frames are passed on uncoded, and not buffered until the other streams catch up.
     times = [*tools.keep_times, "-enc_time_base:v", f"1:{TIMESCALE}", "-c:v:0", "wrapped_avframe"]
     command += ["-map", "0:v:0", "-map", "1:v:0", "-map", "1:a:0", "-c:v:1", "copy", "-copyinkf:v:1"]
