@@ -80,13 +80,14 @@ def frame_command(
     for source, index, frame, path in wanted:
         video = require_video(source)
         first = video.ticks_to_us(video.first_pts)
-        at, near = to_ticks(first + frame), to_ticks(TIME_TOLERANCE_US)
+        # A tick more on both sides: times are rounded.
+        begin, end = to_ticks(first + index.just_before(frame)) - 1, to_ticks(first + index.just_after(frame)) + 1
         start = index.seek_time(frame) if seekable else 0
         if (source.path, start) not in inputs:
             inputs[source.path, start] = len(inputs)
             command += _decode_from(source, index, start)
         number = inputs[source.path, start]
-        filters = [f"settb=1/{TIMESCALE}", f"select=between(pts\\,{at - near}\\,{at + near})", *fit_filters(video, target)]
+        filters = [f"settb=1/{TIMESCALE}", f"select=between(pts\\,{begin}\\,{end})", *fit_filters(video, target)]
         outputs += ["-map", f"{number}:{video.stream_index}", "-vf", ",".join((*filters, *comparison_filters(size)))]
         outputs += [*tools.keep_times, "-frames:v", "1", "-f", "rawvideo", str(path)]
     return command + outputs
