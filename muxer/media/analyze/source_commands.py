@@ -75,9 +75,8 @@ def continue_command(tools: MediaTools, source: Path, video: Video, output: Path
 
 
 def salvage_command(tools: MediaTools, source: Path, form: str, output: Path) -> list[str]:
-    """Return the command that copies the readable part of a truncated file of the container `form`."""
-    # MOV supports every codec of MP4 files, and more.
-    form, options = ("mov", ["-write_tmcd", "0"]) if form == "mp4" else (form, [])
+    """Return the command that copies the readable part of a truncated file into the container `form`."""
+    options = ["-write_tmcd", "0"] if form in ("mov", "mp4") else []
     command = [tools.ffmpeg, *QUIET_OPTIONS, "-fflags", "+discardcorrupt", "-copyts", *input_options(source)]
     command += ["-map", "0:v?", "-map", "0:a?", "-c", "copy", "-map_metadata", "-1", "-map_chapters", "-1", *options]
     return [*command, "-strict", "-2", "-f", form, str(output)]

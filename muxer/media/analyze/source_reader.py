@@ -70,12 +70,16 @@ class SourceReader:
         with path.open("rb") as file:
             form = container_form(file.read(MAX_HEADER_BYTES))
         output = path.with_name(f"{path.name}-salvaged")
-        try:
-            self._runner.run(salvage_command(self._tools, path, form, output), timeout=CONVERT_SECONDS)
-        except ToolError as error:
-            problem = f"the file is truncated, and no part of it can be read: {error}"
-            raise MediaError(problem, code=Code.TRUNCATED) from error
-        return output
+        # MOV supports older codecs of MP4 files; VP9, AV1, Opus and FLAC only MP4 itself.
+        for form_written in ("mov", "mp4") if form == "mp4" else (form,):
+            try:
+                self._runner.run(salvage_command(self._tools, path, form_written, output), timeout=CONVERT_SECONDS)
+            except ToolError as error:
+                failure = error
+            else:
+                return output
+        problem = f"the file is truncated, and no part of it can be read: {failure}"
+        raise MediaError(problem, code=Code.TRUNCATED) from failure
 
     def _make_copyable(self, path: Path, output: Path) -> MediaInfo:
         copyable = read_copyable_screen(path)
