@@ -20,6 +20,8 @@ MAX_ASPECT = Fraction(4)
 Fields = dict[str, str]
 # Times this close are equal: time bases of a millisecond are rounded.
 TIME_TOLERANCE_US = 1_000
+# Frames closer to each other than this are moved apart.
+MIN_FRAME_US = 100
 
 
 @dataclass
@@ -168,6 +170,12 @@ class Video(Stream):
         step = Fraction(shown[-1] - shown[0], len(shown) - 1)
         even = step and all(abs(time - shown[0] - number * step) <= step / 2 for number, time in enumerate(shown))
         return step * self.time_base if even else None
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether frames are shown at the same time, or too close to each other to find one by its time."""
+        nearest = MIN_FRAME_US / (self.time_base * 1_000_000)
+        return any(after - before < nearest for before, after in pairwise(sorted(self.packets.pts)))
 
     @property
     def frame_us(self) -> int:

@@ -337,6 +337,12 @@ def test_irregular_joins_are_no_reason_to_re_encode(tmp_path: Path, audio: Path)
         assert result.reasons == ()
 
 
+def test_padding_behind_a_screen_of_other_parameter_sets_is_no_reason_to_re_encode(tmp_path: Path, audio: Path) -> None:
+    # The padding has no B-frames, so frames have other fields there: read by the sets of the screen, they are invalid.
+    result = mux_sources(tmp_path, audio, [create_screen(tmp_path, 0, 2, 12, WITH_B_FRAMES)])
+    assert result.reasons == ()
+
+
 def test_many_screens_at_fractions_of_a_second_are_copied(tmp_path: Path, audio: Path) -> None:
     screens = [create_screen(tmp_path, n, n * 1.013, 0.7) for n in range(18)]
     result = mux_sources(tmp_path, audio, screens)

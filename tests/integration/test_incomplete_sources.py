@@ -29,9 +29,15 @@ SCREENS = {
     "plain.mkv": [*H264, "-bf", "0"],
     "vp8.webm": ["-c:v", "libvpx", "-deadline", "realtime", "-g", "20"],
     "plain.avi": ["-c:v", "mpeg4", "-g", "20", "-qscale:v", "3"],
+    "vp9.mp4": ["-c:v", "libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8", "-g", "20", "-movflags", "faststart"],
     "mjpeg.mov": ["-c:v", "mjpeg", "-qscale:v", "5", "-movflags", "faststart"],
 }
-CALLS = {"call.mp3": ["-c:a", "libmp3lame"], "call.wav": [], "call.m4a": ["-c:a", "aac", "-movflags", "faststart"]}
+CALLS = {
+    "call.mp3": ["-c:a", "libmp3lame"],
+    "call.wav": [],
+    "call.m4a": ["-c:a", "aac", "-movflags", "faststart"],
+    "opus.mp4": ["-c:a", "libopus", "-movflags", "faststart"],
+}
 
 
 def run_ffmpeg(*arguments: object) -> bytes:

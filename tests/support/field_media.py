@@ -30,6 +30,12 @@ ROTATIONS = {
 }
 
 
+def bursts(distance: str, *encoding: str) -> Sequence[str]:
+    """Return options for frames in pairs, every 0.2 s, whose frames are `distance` milliseconds apart."""
+    times = ("-vf", f"settb=1/1000,setpts='floor(N/2)*200+mod(N,2)*{distance}'")
+    return (*times, "-fps_mode", "passthrough", "-enc_time_base", "1:1000", *encoding)
+
+
 def ffmpeg_steps(*commands: tuple[str, Sequence[str]]) -> Recipe:
     """Return a recipe of one or more runs of ffmpeg, each with the suffix of its output and its output options."""
 
@@ -180,6 +186,7 @@ def unknown_codec(folder: Path, base: Path) -> Path:
 
 # Some frames only: instead of a missing frame, the previous one is shown longer.
 SPARSE_FRAMES = ("-vf", "select='not(between(n,9,22))*not(between(n,30,33))'", "-fps_mode", "vfr")
+VP8 = ("-c:v", "libvpx", "-deadline", "realtime", "-cpu-used", "8", "-g", "20")
 EVERY_SECOND = ("-vf", "select='not(mod(n,10))'", "-r", "1")
 
 # A kind with damage in copied frames, and the time at which the damage starts.
@@ -206,6 +213,8 @@ SCREENS: dict[str, Recipe] = {
     "AVI with a frame a second, H.264": ffmpeg_steps(("avi", (*EVERY_SECOND, *PLAIN))),
     "AVI with B-frames packed": ffmpeg_steps(("avi", (*MPEG4, "-bf", "2", "-bsf:v", "mpeg4_unpack_bframes"))),
     "AVI without compression": ffmpeg_steps(("avi", ("-c:v", "rawvideo"))),
+    "AVI with a palette": ffmpeg_steps(("avi", ("-c:v", "rawvideo", "-pix_fmt", "pal8"))),
+    "MOV with a palette": ffmpeg_steps(("mov", ("-c:v", "rawvideo", "-pix_fmt", "pal8"))),
     "Matroska with few frames": ffmpeg_steps(("mkv", (*SPARSE_FRAMES, *VP9))),
     "MP4 with few frames": ffmpeg_steps(("mp4", (*SPARSE_FRAMES, *PLAIN))),
     "VP8 with hidden frames": ffmpeg_steps(
@@ -262,6 +271,9 @@ SCREENS: dict[str, Recipe] = {
     ),
     "an edit list that ends early": edited_file(ffmpeg_steps(("mp4", PLAIN)), EditEntry(2.75, 0)),
     "bursts of frames, B-frames": ffmpeg_steps(("mp4", ("-vf", "select='lt(mod(n,20),4)'", "-fps_mode", "vfr", *B_FRAMES))),
+    "two frames at one time": ffmpeg_steps(("webm", bursts("0", *VP8))),
+    "frames a millisecond apart, to be re-encoded": ffmpeg_steps(("webm", bursts("1", *VP8))),
+    "frames a millisecond apart": ffmpeg_steps(("mp4", bursts("1", *B_FRAMES))),
     "MPEG-4 in AVI, damaged": damaged_file(ffmpeg_steps(("avi", MPEG4)), 13),
     "MPEG-4 in MP4, damaged": damaged_file(ffmpeg_steps(("mp4", MPEG4)), 25),
     "two files joined, MPEG-TS": repeated_file(ffmpeg_steps(("ts", (*PLAIN, "-t", "2")))),
@@ -311,6 +323,9 @@ LENGTHS = {
     "an edit list with a pause that ends early": 3.0,
     "an edit list that ends early": 2.75,
     "bursts of frames, B-frames": 2.4,
+    "two frames at one time": 3.9,
+    "frames a millisecond apart": 3.9,
+    "frames a millisecond apart, to be re-encoded": 3.9,
 }
 
 # The effect of an edit list on the film without it, where ffmpeg differs from ISO/IEC 14496-12, 8.6.6.

@@ -38,7 +38,8 @@ def join_files(path: Path, *parts: bytes | Path) -> Path:
 def decode_channel(path: Path, channel: int = 0, channels: int = 1) -> array[int]:
     """Return one channel of a file as ffmpeg decodes it, at 8 kHz."""
     command = ["ffmpeg", "-nostdin", "-v", "error", "-i", str(path), "-map", "0:a:0", "-ar", str(SAMPLE_RATE)]
-    command += ["-ac", str(channels), "-f", "s16le", "-"]
+    # More than two channels are not converted: with -ac, ffmpeg mixes them.
+    command += [*(("-ac", str(channels)) if channels < 3 else ()), "-f", "s16le", "-"]
     samples = array("h", subprocess.run(command, capture_output=True, check=True).stdout)
     return samples[channel::channels]
 

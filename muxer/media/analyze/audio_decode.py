@@ -90,13 +90,16 @@ class _FrameLogReader:
             decoded.samples[rate, channels] = decoded.samples.get((rate, channels), 0) + count
 
 
-def decode_audio(tools: MediaTools, runner: Runner, path: Path, container: str = "") -> DecodedAudio:
-    """Decode the first audio stream; `container` is its format in ffprobe. Raises MediaError when it has none."""
+def decode_audio(tools: MediaTools, runner: Runner, path: Path, container: str = "", channels: int = 0) -> DecodedAudio:
+    """Decode the first audio stream; `container` and `channels` (0: unknown) are those of ffprobe. Raises MediaError."""
     decoded = DecodedAudio()
     listener = _FrameLogReader(decoded)
     try:
         runner.run_streaming(
-            decode_audio_command(tools, path), decoded.levels.read_pcm, timeout=DECODE_SECONDS, hear=listener.read_line
+            decode_audio_command(tools, path, channels),
+            decoded.levels.read_pcm,
+            timeout=DECODE_SECONDS,
+            hear=listener.read_line,
         )
     except ToolError as error:
         raise MediaError(f"the audio cannot be decoded: {error}", code=Code.NO_AUDIO) from error
@@ -108,22 +111,27 @@ def decode_audio(tools: MediaTools, runner: Runner, path: Path, container: str =
     return decoded
 
 
-def decode_audio_command(tools: MediaTools, path: Path) -> list[str]:
+def decode_audio_command(tools: MediaTools, path: Path, channels: int = 0) -> list[str]:
     """Return the command that decodes the audio of `path`: samples on standard output, frames on standard error."""
     quiet = ["-nostdin", "-hide_banner", "-nostats", "-v", "repeat+level+info"]
     command = [tools.ffmpeg, *quiet, *KEEP_PAUSES, *input_options(path), "-map", "0:a:0"]
     # Microseconds: the times that ffmpeg prints in seconds have six digits.
-    filters = f"asettb=1/1000000,ashowinfo,{form_filters(RATE, CHANNELS)}"
+    filters = f"asettb=1/1000000,ashowinfo,{form_filters(RATE, CHANNELS, channels)}"
     return [*command, "-af", filters, "-c:a", "pcm_s16le", "-f", "s16le", "pipe:1"]
 
 
-# ffmpeg's default layout for each number of channels, as for raw samples.
-_LAYOUTS = ("mono", "stereo", "2.1", "4.0", "5.0", "5.1", "6.1", "7.1")
+# ffmpeg's default layout for each number of channels, but for three.
+_LAYOUTS = ("mono", "stereo", "3.0", "4.0", "5.0", "5.1", "6.1", "7.1")
 MAX_CHANNELS = len(_LAYOUTS)
 
 
-def form_filters(rate: int, channels: int) -> str:
-    """Return the filters that convert audio to `rate` in Hz and `channels` without changing its level."""
+def form_filters(rate: int, channels: int, source_channels: int = 0) -> str:
+    """Return the filters that convert audio to `rate` in Hz and `channels` without changing its level.
+
+    `source_channels` is the number of channels of the audio, 0 when it is unknown or changes.
+    """
+    # ffmpeg takes the last of three channels for one of low frequencies, of which encoders and players keep no speech.
+    equal = "channelmap=0|1|2:3.0," if source_channels == 3 else ""
     # ffmpeg divides the level by the root of two when it converts mono to stereo; players do not.
     louder = "volume='if(eq(nb_channels,1),sqrt(2),1)'," if channels == 2 else ""
-    return f"{louder}aresample={rate},aformat=sample_rates={rate}:channel_layouts={_LAYOUTS[channels - 1]}"
+    return f"{equal}{louder}aresample={rate},aformat=sample_rates={rate}:channel_layouts={_LAYOUTS[channels - 1]}"

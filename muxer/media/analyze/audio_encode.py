@@ -109,7 +109,7 @@ def check_encoded(tools: MediaTools, runner: Runner, source: AudioSource, output
 def encode_audio_command(tools: MediaTools, audio: Path, form: AudioForm, output: Path) -> list[str]:
     """Return the command that re-encodes the file `audio` in `form` into the MP4 file `output`, without its time stamps."""
     command = [tools.ffmpeg, *QUIET_OPTIONS, *input_options(audio), "-map", "0:a:0"]
-    filters = f"{form_filters(*form)},asetpts=N/SR/TB"
+    filters = f"{form_filters(*form, form[1])},asetpts=N/SR/TB"
     return [*command, "-af", filters, "-c:a", "aac", *WITHOUT_EXTRAS_OPTIONS, "-f", "mp4", str(output)]
 
 
@@ -117,12 +117,15 @@ def pcm_command(tools: MediaTools, samples: Path, form: AudioForm, output: Path)
     """Return the command that encodes raw samples of `form` into the MP4 file `output`."""
     rate, channels = form
     command = [tools.ffmpeg, *QUIET_OPTIONS, "-f", "s16le", "-ar", str(rate), "-ac", str(channels), "-i", f"file:{samples}"]
+    command += ["-af", form_filters(*form, channels)]
     return [*command, "-c:a", "aac", *WITHOUT_EXTRAS_OPTIONS, "-f", "mp4", str(output)]
 
 
-def samples_command(tools: MediaTools, audio: Path, form: AudioForm) -> list[str]:
+def samples_command(tools: MediaTools, audio: Path, decoded: DecodedAudio, form: AudioForm) -> list[str]:
     """Return the command that writes the samples of the file `audio` in `form` to standard output."""
-    command = [tools.ffmpeg, *QUIET_OPTIONS, *input_options(audio), "-map", "0:a:0", "-af", form_filters(*form)]
+    numbers = {channels for _, channels in decoded.samples}
+    filters = form_filters(*form, numbers.pop() if len(numbers) == 1 else 0)
+    command = [tools.ffmpeg, *QUIET_OPTIONS, *input_options(audio), "-map", "0:a:0", "-af", filters]
     return [*command, "-c:a", "pcm_s16le", "-f", "s16le", "pipe:1"]
 
 
@@ -149,10 +152,10 @@ def _trim_ends(spans: list[AudioSpan], begin_us: int, end_us: int) -> Iterator[A
 def _write_samples(tools: MediaTools, runner: Runner, source: AudioSource, output: Path) -> None:
     form, planned = source.output_form, source.audio_spans
     with open_private(output) as out:
-        for number, (path, _) in enumerate(source.parts):
+        for number, (path, decoded) in enumerate(source.parts):
             spans = [span for span in planned if span.part == number]
             write = partial(_place_samples, out=out, spans=spans, form=form)
-            runner.run_streaming(samples_command(tools, path, form), write, timeout=ENCODE_SECONDS)
+            runner.run_streaming(samples_command(tools, path, decoded, form), write, timeout=ENCODE_SECONDS)
 
 
 def _place_samples(pcm: IO[bytes], *, out: BinaryIO, spans: Sequence[AudioSpan], form: AudioForm) -> None:

@@ -81,7 +81,7 @@ class AudioReader:
         probed = probe_file(path, self._tools.ffprobe, self._runner)
         audio = require_audio(probed)
         with self._encoders:
-            decoded = self._decode_file(path, probed.container, audio.codec_name)
+            decoded = self._decode_file(path, probed.container, audio)
             limits.check_length(decoded.length_us)
             if probed.container == "ogg" and (decoded.errors or decoded.gaps) and (links := split_links(path, output)):
                 return self._encode_checked(self._decode_joined(links), output), JOINED_REASON
@@ -101,14 +101,16 @@ class AudioReader:
         for path in links:
             probed = probe_file(path, self._tools.ffprobe, self._runner)
             audio = require_audio(probed)
-            parts.append((path, self._decode_file(path, probed.container, audio.codec_name)))
+            parts.append((path, self._decode_file(path, probed.container, audio)))
             _check_loss(audio, parts[-1][1])
         return AudioSource(tuple(parts))
 
-    def _decode_file(self, path: Path, container: str = "", codec: str = "MP3") -> DecodedAudio:
+    def _decode_file(self, path: Path, container: str = "", audio: Audio | None = None) -> DecodedAudio:
+        channels = int(audio.entry.get("channels", 0)) if audio is not None else 0
         try:
-            return decode_audio(self._tools, self._runner, path, container)
+            return decode_audio(self._tools, self._runner, path, container, channels)
         except MediaError as error:
+            codec = audio.codec_name if audio is not None else "MP3"
             raise MediaError(f"the format {codec} is not supported, or damaged: {error}", code=error.code) from error
 
     def _copy_audio(self, path: Path, output: Path) -> CopyableAudio | None:

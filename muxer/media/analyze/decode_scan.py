@@ -135,7 +135,7 @@ def _reduce_packets(source: MediaInfo, shown: Sequence[int]) -> _ReducedPackets:
     keeps_times = len(kept) == len(shown) and not video.lacks_times
     chosen = packets.select_packets(kept) if keeps_times else _packets_as_decoded(shown, source)
     reduced = replace(video, packets=chosen)
-    _hold_to_end(chosen, times[order[0]] + video.length_us, reduced)
+    hold_to_end(chosen, times[order[0]] + video.length_us, reduced)
     return _ReducedPackets(chosen, len(times), removed, reduced.ticks_to_us(reduced.first_pts) - times[order[0]])
 
 
@@ -155,7 +155,7 @@ def _packets_as_decoded(shown: Sequence[int], source: MediaInfo) -> Packets:
     return Packets(pts, pts, array("q", bytes(8 * count)), bytearray(count))
 
 
-def _hold_to_end(packets: Packets, end_us: int, video: Video) -> None:
+def hold_to_end(packets: Packets, end_us: int, video: Video) -> None:
     """Show the last remaining frame until `end_us`, the end of the file."""
     last = max(range(len(packets.pts)), key=packets.pts.__getitem__)
     missing = end_us - video.ticks_to_us(packets.pts[last] + packets.durations[last])

@@ -19,7 +19,7 @@ from muxer.media.ffmpeg import (
     input_options,
 )
 from muxer.media.media_info import MediaInfo, Video, canvas_size, require_video
-from muxer.media.mp4 import TIMESCALE
+from muxer.media.mp4 import TIMESCALE, to_ticks
 
 
 def scan_command(tools: MediaTools, source: MediaInfo) -> list[str]:
@@ -31,16 +31,25 @@ def scan_command(tools: MediaTools, source: MediaInfo) -> list[str]:
     return [*command, "-map", f"0:{video.stream_index}", *times, "-f", "framecrc", "-"]
 
 
-def retime_command(tools: MediaTools, source: Path, video: Video, step: Fraction, output: Path) -> list[str]:
-    """Return the command that re-encodes a screen file without frame times: evenly spaced, `step` seconds apart."""
+def retime_command(tools: MediaTools, source: Path, video: Video, times: str, rate: Fraction, output: Path) -> list[str]:
+    """Return the command that re-encodes a screen file with other times: `times` is the expression in ticks of 1/90000 s."""
     width, height = video.orientation.shown_size(*canvas_size([video]))
-    target = VideoTarget(width, height, "yuv420p", "high", 1 / step, orientation=video.orientation)
-    distance = step * TIMESCALE
-    times = f"settb=1/{TIMESCALE},setpts=round(N*{distance.numerator}/{distance.denominator})"
-    filters = ",".join((times, *fit_filters(video, target)))
+    target = VideoTarget(width, height, "yuv420p", "high", rate, orientation=video.orientation)
+    filters = ",".join((f"settb=1/{TIMESCALE},setpts={times}", *fit_filters(video, target)))
     command = [tools.ffmpeg, *QUIET_OPTIONS, *PROGRESS_OPTIONS, "-noautorotate", *input_options(source)]
     command += ["-map", f"0:{video.stream_index}", "-vf", filters]
     return [*command, *encoder_options(tools, target), str(output)]
+
+
+def even_times(step: Fraction) -> str:
+    """Return the expression for frames that are `step` seconds apart."""
+    distance = step * TIMESCALE
+    return f"round(N*{distance.numerator}/{distance.denominator})"
+
+
+def distinct_times(distance_us: int) -> str:
+    """Return the expression for frames at their own times, but at least `distance_us` microseconds apart."""
+    return f"if(N\\,max(PTS-STARTPTS\\,PREV_OUTPTS+{to_ticks(distance_us)})\\,0)"
 
 
 def copy_audio_command(tools: MediaTools, audio: Path, output: Path) -> list[str]:
@@ -66,9 +75,8 @@ def continue_command(tools: MediaTools, source: Path, video: Video, output: Path
 
 
 def salvage_command(tools: MediaTools, source: Path, form: str, output: Path) -> list[str]:
-    """Return the command that copies the readable part of a truncated file of the container `form`."""
-    # MOV supports every codec of MP4 files, and more.
-    form, options = ("mov", ["-write_tmcd", "0"]) if form == "mp4" else (form, [])
+    """Return the command that copies the readable part of a truncated file into the container `form`."""
+    options = ["-write_tmcd", "0"] if form in ("mov", "mp4") else []
     command = [tools.ffmpeg, *QUIET_OPTIONS, "-fflags", "+discardcorrupt", "-copyts", *input_options(source)]
     command += ["-map", "0:v?", "-map", "0:a?", "-c", "copy", "-map_metadata", "-1", "-map_chapters", "-1", *options]
     return [*command, "-strict", "-2", "-f", form, str(output)]

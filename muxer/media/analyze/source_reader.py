@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from array import array
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from fractions import Fraction
@@ -15,9 +16,16 @@ from muxer.media import limits
 from muxer.media.analyze.audio_reader import AudioReader
 from muxer.media.analyze.completeness import MAX_HEADER_BYTES, Structure, container_form, examine_structure
 from muxer.media.analyze.copyable import read_copyable_screen
-from muxer.media.analyze.decode_scan import keep_decodable
+from muxer.media.analyze.decode_scan import hold_to_end, keep_decodable
 from muxer.media.analyze.probe import probe_file
-from muxer.media.analyze.source_commands import continue_command, remux_command, retime_command, salvage_command
+from muxer.media.analyze.source_commands import (
+    continue_command,
+    distinct_times,
+    even_times,
+    remux_command,
+    retime_command,
+    salvage_command,
+)
 from muxer.media.encode import ENCODE_SECONDS_PER_SECOND, run_encoder
 from muxer.media.ffmpeg import PIXEL_FORMATS, MediaTools
 from muxer.media.media_info import TIME_TOLERANCE_US, MediaInfo, Video, require_video
@@ -62,17 +70,26 @@ class SourceReader:
         with path.open("rb") as file:
             form = container_form(file.read(MAX_HEADER_BYTES))
         output = path.with_name(f"{path.name}-salvaged")
-        try:
-            self._runner.run(salvage_command(self._tools, path, form, output), timeout=CONVERT_SECONDS)
-        except ToolError as error:
-            problem = f"the file is truncated, and no part of it can be read: {error}"
-            raise MediaError(problem, code=Code.TRUNCATED) from error
-        return output
+        # MOV supports older codecs of MP4 files; VP9, AV1, Opus and FLAC only MP4 itself.
+        for form_written in ("mov", "mp4") if form == "mp4" else (form,):
+            try:
+                self._runner.run(salvage_command(self._tools, path, form_written, output), timeout=CONVERT_SECONDS)
+            except ToolError as error:
+                failure = error
+            else:
+                return output
+        problem = f"the file is truncated, and no part of it can be read: {failure}"
+        raise MediaError(problem, code=Code.TRUNCATED) from failure
 
     def _make_copyable(self, path: Path, output: Path) -> MediaInfo:
         copyable = read_copyable_screen(path)
-        if copyable is not None:
-            return self._copy_without_edits(copyable, output) if copyable.paused else copyable
+        if copyable is None:
+            copyable = self._convert_screen(path, output)
+        elif copyable.paused:
+            copyable = self._copy_without_edits(copyable, output)
+        return self._space_frames(copyable, output) if require_video(copyable).is_crowded else copyable
+
+    def _convert_screen(self, path: Path, output: Path) -> MediaInfo:
         probed = probe_file(path, self._tools.ffprobe, self._runner)
         video = require_video(probed)
         if examine_structure(path) is Structure.TRUNCATED:
@@ -141,11 +158,29 @@ class SourceReader:
         """Re-encode the frames of a file `step` seconds apart. Returns None when some of them are lost."""
         frames = len(video.packets.pts) + video.packets.packets_without_time
         log.warning("a screen file is re-encoded as a whole: it contains no frame times")
+        command = retime_command(self._tools, path, video, even_times(step), 1 / step, output)
+        return self._encode_retimed(command, frames, round(frames * step * 1_000_000), output)
+
+    def _space_frames(self, source: MediaInfo, output: Path) -> MediaInfo:
+        """Re-encode a file whose frames are too close to each other: the later of two is shown a little later."""
+        reason = "frames of the file are shown at the same time"
+        log.warning("a screen file is re-encoded as a whole: %s", reason)
+        video, output = require_video(source), output.with_name(f"spaced-{output.name}")
+        times = distinct_times(2 * TIME_TOLERANCE_US)
+        command = retime_command(self._tools, source.path, video, times, video.frame_rate, output)
+        spaced = self._encode_retimed(command, len(video.packets.pts), video.length_us, output)
+        if spaced is None:
+            return source
+        encoded = require_video(spaced)
+        hold_to_end(encoded.packets, encoded.ticks_to_us(encoded.first_pts) + video.length_us, encoded)
+        return replace(_with_source_facts(spaced, source), reason=reason)
+
+    def _encode_retimed(self, command: Sequence[str], frames: int, length: int, output: Path) -> MediaInfo | None:
+        """Re-encode `frames` frames, of `length` microseconds, to `output`. Returns None when some of them are lost."""
         with self._encoders:
-            length = round(frames * step * 1_000_000)
             activity.set_expected_amount(length)
             timeout = CONVERT_SECONDS + ENCODE_SECONDS_PER_SECOND * length / 1_000_000
-            run_encoder(self._runner, retime_command(self._tools, path, video, step, output), length, timeout)
+            run_encoder(self._runner, command, length, timeout)
         copyable = read_copyable_screen(output)
         return copyable if copyable is not None and len(require_video(copyable).packets.pts) == frames else None
 

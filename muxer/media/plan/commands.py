@@ -80,13 +80,14 @@ def frame_command(
     for source, index, frame, path in wanted:
         video = require_video(source)
         first = video.ticks_to_us(video.first_pts)
-        at, near = to_ticks(first + frame), to_ticks(TIME_TOLERANCE_US)
+        # A tick more on both sides: times are rounded.
+        begin, end = to_ticks(first + index.just_before(frame)) - 1, to_ticks(first + index.just_after(frame)) + 1
         start = index.seek_time(frame) if seekable else 0
         if (source.path, start) not in inputs:
             inputs[source.path, start] = len(inputs)
             command += _decode_from(source, index, start)
         number = inputs[source.path, start]
-        filters = [f"settb=1/{TIMESCALE}", f"select=between(pts\\,{at - near}\\,{at + near})", *fit_filters(video, target)]
+        filters = [f"settb=1/{TIMESCALE}", f"select=between(pts\\,{begin}\\,{end})", *fit_filters(video, target)]
         outputs += ["-map", f"{number}:{video.stream_index}", "-vf", ",".join((*filters, *comparison_filters(size)))]
         outputs += [*tools.keep_times, "-frames:v", "1", "-f", "rawvideo", str(path)]
     return command + outputs
@@ -103,7 +104,10 @@ def check_command(
     # for. The loop filter only smooths frames; it is skipped when none is compared.
     strict = ["-noautorotate", "-err_detect", "explode", "-threads", "1", "-nofind_stream_info"]
     command = [tools.ffmpeg, *QUIET_OPTIONS, "-xerror", *strict, *(() if frames else ("-skip_loop_filter", "all"))]
-    command += [*input_options(excerpts), *strict, "-seek2any", "1", "-ss", format_seconds(from_us), *input_options(muxed)]
+    # Its last frames may need other parameter sets than those of the index, which come with a keyframe that is not read: not
+    # parsed, or else ffmpeg reports errors.
+    end = ["-seek2any", "1", "-fflags", "+noparse+nofillin", "-ss", format_seconds(from_us)]
+    command += [*input_options(excerpts), *strict, *end, *input_options(muxed)]
     # Only times are checked: frames are passed on uncoded, and not buffered until the other streams catch up.
     times = [*tools.keep_times, "-enc_time_base:v", f"1:{TIMESCALE}", "-c:v:0", "wrapped_avframe"]
     command += ["-map", "0:v:0", "-map", "1:v:0", "-map", "1:a:0", "-c:v:1", "copy", "-copyinkf:v:1"]

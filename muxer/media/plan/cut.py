@@ -58,6 +58,11 @@ class FrameIndex:
         number = bisect_left(self.shown, frame)
         return frame - min(TIME_TOLERANCE_US, (frame - self.shown[max(number - 1, 0)]) // 2)
 
+    def just_after(self, frame: int) -> int:
+        """Return a time shortly after the frame first shown at `frame`, when the next one is not visible yet."""
+        number = bisect_right(self.shown, frame)
+        return frame + (min(TIME_TOLERANCE_US, (self.shown[number] - frame) // 2) if number < len(self.shown) else 0)
+
     def count_frames(self, begin: int, end: int) -> int:
         """Return how many frames are first shown from `begin` to before `end`."""
         return max(0, self._count_before(end) - self._count_before(begin))

@@ -87,7 +87,11 @@ class AnalyzedSources:
     @cached_property
     def frame_indices(self) -> dict[int, FrameIndex]:
         """The frames of the visible screen files."""
-        return {number: FrameIndex(video) for number, video in self.visible_videos.items()}
+        # ffmpeg reads the colour palette of a file once: a decoder that starts in the middle lacks it, and shows black.
+        return {
+            number: FrameIndex(video, seekable=video.entry.get("pix_fmt") != "pal8")
+            for number, video in self.visible_videos.items()
+        }
 
 
 @dataclass(frozen=True)
