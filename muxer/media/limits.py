@@ -6,8 +6,9 @@ from muxer.errors import Code, MediaError
 
 # ffmpeg's demuxers of containers that contain their media; the others refer to further files, which ffmpeg would read.
 INPUT_FORMATS = (
-    *("mov", "matroska", "avi", "asf", "flv", "ogg", "mpegts", "mpeg", "h264"),
+    *("mov", "matroska", "avi", "asf", "flv", "ogg", "mpegts", "mpeg", "h264", "ivf", "mxf", "nut", "rm", "dv"),
     *("mp3", "aac", "wav", "flac", "amr", "au", "w64", "caf", "aiff", "ac3", "eac3", "loas", "voc", "wv"),
+    *("dts", "tta", "sox", "ircam"),
 )
 # Two days at some 58 frames a second.
 MAX_FRAMES = 10_000_000

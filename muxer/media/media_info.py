@@ -215,8 +215,9 @@ class MediaInfo:
     """A media file: its first video and its first audio stream, if any.
 
     `reason` is why it was re-encoded. Before the first frame, `audio_only_us` is audio alone, `empty_us` nothing, and
-    `lost_us` after that frames without a keyframe. `paused`: an edit list holds frames. `scanned`: a decoder returned these
-    frames; `damaged`: with errors; `strict`: frames with errors are omitted.
+    `lost_us` after that frames without a keyframe. `audio_count` is the number of audio streams with packets. `paused`: an
+    edit list holds frames. `scanned`: a decoder returned these frames; `damaged`: with errors; `strict`: frames with errors
+    are omitted.
     """
 
     path: Path
@@ -229,6 +230,7 @@ class MediaInfo:
     audio_only_us: int = 0
     empty_us: int = 0
     lost_us: int = 0
+    audio_count: int = 0
     paused: bool = False
     scanned: bool = False
     damaged: bool = False

@@ -161,6 +161,10 @@ KINDS = {
     "W64": CallKind(single_file("w64")),
     "VOC": CallKind(single_file("voc")),
     "WavPack": CallKind(single_file("wv")),
+    "TTA": CallKind(single_file("tta")),
+    "SoX": CallKind(single_file("sox")),
+    "IRCAM": CallKind(single_file("ircam")),
+    "DTS": CallKind(single_file("dts", "-c:a", "dca", "-strict", "-2", *STEREO, rate=48000), rate=48000, channels=2),
     "AC-3": CallKind(single_file("ac3", rate=48000), rate=48000),
     "E-AC-3": CallKind(single_file("eac3", rate=48000), rate=48000),
     "FLV, AAC": CallKind(single_file("flv", *AAC, rate=44100), "aac", 44100),
@@ -236,6 +240,12 @@ def test_a_call_of_which_more_than_a_tenth_cannot_be_decoded_is_refused(tmp_path
     with pytest.raises(MediaError, match="packets of the audio cannot be decoded") as caught:
         mux_call(tmp_path, call, screen, "copy")
     assert caught.value.code == Code.NO_AUDIO
+
+
+def test_further_audio_tracks_of_a_call_are_reported(tmp_path: Path, screen: Path, caplog: pytest.LogCaptureFixture) -> None:
+    call = remuxed_file(single_file("m4a", *AAC), "mka", "-map", "0:a", "-map", "0:a")(tmp_path)
+    mux_call(tmp_path, call, screen, "copy")
+    assert "the audio file has 2 audio tracks; only the first one is heard" in caplog.text
 
 
 @pytest.mark.parametrize("ending", spread_variants(["wav", "mka"], 2))

@@ -248,6 +248,11 @@ SCREENS: dict[str, Recipe] = {
     "full range, to be re-encoded": ffmpeg_steps(("mp4", (*HEVC, *FULL_RANGE, "-pix_fmt", "yuvj420p"))),
     "full range, stated by the file alone": ffmpeg_steps(("webm", (*VP9, *FULL_RANGE, "-color_range", "pc"))),
     "RGB": ffmpeg_steps(("mkv", ("-c:v", "libx264rgb", "-qp", "10", "-threads", "1"))),
+    "IVF": ffmpeg_steps(("ivf", VP8)),
+    "MXF": ffmpeg_steps(("mxf", ("-c:v", "mpeg2video", "-q:v", "2", "-r", "25", "-bf", "2"))),
+    "NUT": ffmpeg_steps(("nut", MPEG4)),
+    "RealMedia": ffmpeg_steps(("rm", ("-c:v", "rv20", "-q:v", "2"))),
+    "DV": ffmpeg_steps(("dv", ("-c:v", "dvvideo", "-s", "720x576", "-r", "25", "-pix_fmt", "yuv420p"))),
     "3GP": ffmpeg_steps(("3gp", ("-c:v", "h263", "-s", "352x288", "-q:v", "2"))),
     "an empty edit in the middle": edited_file(
         ffmpeg_steps(("mp4", PLAIN)), EditEntry(1.5, 0), EditEntry(0.7, None), EditEntry(2.5, 1.5)

@@ -80,6 +80,8 @@ class AudioReader:
     def _read_other(self, path: Path, output: Path) -> tuple[CopyableAudio, str]:
         probed = probe_file(path, self._tools.ffprobe, self._runner)
         audio = require_audio(probed)
+        if probed.audio_count > 1:
+            log.warning("the audio file has %d audio tracks; only the first one is heard", probed.audio_count)
         with self._encoders:
             decoded = self._decode_file(path, probed.container, audio)
             limits.check_length(decoded.length_us)
