@@ -21,7 +21,7 @@ from tests.support.daemon import PACKAGE, PYTHON
 
 ROOT = PACKAGE.parent
 CRASH_SCRIPT = Path(__file__).with_name("crash_point.py")
-TIMEOUT_SECONDS = 120
+TIMEOUT_SECONDS = 600
 
 
 def clean_environment(**more: str) -> dict[str, str]:
