@@ -18,6 +18,7 @@ from tests.bench.engine import run_bare_copy
 from tests.bench.inputs import Call
 from tests.bench.lab import AddedRecording, BenchLab, migration_query, running_lab
 from tests.bench.measure import BenchSetting, Figure, ratio_figure, run_alternately, seconds_figure, time_action
+from tests.bench.running_threads import MUXER, NONE, OTHER, sampled_threads
 from tests.support.apache import run_apache
 from tests.support.daemon import run_muxer
 
@@ -70,6 +71,16 @@ class PipelineBench:
             self.cpu["bare"].append(_children_cpu_seconds() - used)
             return taken
 
+    def watch_muxer(self) -> Iterator[tuple[str, float]]:
+        """Run the muxer once more, and yield what runs alone: a text, and its share of the time. Sampling slows it down."""
+        started = time.time()
+        with sampled_threads(self.lab.folder / "muxer.cfg") as samples:
+            self.run_muxer()
+        begun = started + self.startups[-1]
+        for name, begin, end in (("start", started, begun), ("from the first RWS request on", begun, time.time())):
+            for kind, text in {NONE: "nothing", MUXER: "one thread of the muxer", OTHER: "one of another program"}.items():
+                yield f"{name}: {text} runs", samples.share(kind, begin, end)
+
     @contextmanager
     def _idle_share(self, way: str) -> Iterator[None]:
         before = _core_seconds()
@@ -121,15 +132,21 @@ def measure(setting: BenchSetting) -> Iterator[Figure]:
     for name, call in inputs.vary_calls(setting):
         with pipeline_bench(setting.folder, [call] * count, workers=4) as bench:
             taken = run_alternately(rounds, bare=bench.run_bare, muxer=bench.run_muxer)
-        working = [whole - start for whole, start in zip(taken["muxer"], bench.startups, strict=True)]
-        yield seconds_figure(f"{name}: {count} calls by curl, ffmpeg, curl (bare)", taken["bare"])
-        yield ratio_figure(f"{name}: whole run / bare", taken["muxer"], taken["bare"], at_most=1.5)
-        yield ratio_figure(f"{name}: from the first RWS request on / bare", working, taken["bare"], at_most=1.3)
-        yield ratio_figure(f"{name}: processor time / bare", bench.cpu["muxer"], bench.cpu["bare"])
-        busy = [whole * (1 - idle) for whole, idle in zip(taken["muxer"], bench.idle["muxer"], strict=True)]
-        for way, shares in bench.idle.items():
-            yield Figure(f"{name}: idle share of the cores, {way}", median(shares), "", min(shares), max(shares))
-        yield ratio_figure(f"{name}: whole run / bare, if its cores were never idle", busy, taken["bare"])
-        requests = ", ".join(f"{number / count:.1f} to {service}" for service, number in bench.requests.items())
-        yield Figure(f"{name}: requests for a call ({requests})", sum(bench.requests.values()) / count)
-        yield Figure(f"{name}: processor seconds of the lab's RWS for a call", bench.lab_cpu / count, "s")
+            yield from _compare_ways(name, count, bench, taken)
+            for text, share in bench.watch_muxer():
+                yield Figure(f"{name}: share of the time, {text}", share)
+
+
+def _compare_ways(name: str, count: int, bench: PipelineBench, taken: dict[str, list[float]]) -> Iterator[Figure]:
+    working = [whole - start for whole, start in zip(taken["muxer"], bench.startups, strict=True)]
+    yield seconds_figure(f"{name}: {count} calls by curl, ffmpeg, curl (bare)", taken["bare"])
+    yield ratio_figure(f"{name}: whole run / bare", taken["muxer"], taken["bare"], at_most=1.5)
+    yield ratio_figure(f"{name}: from the first RWS request on / bare", working, taken["bare"], at_most=1.3)
+    yield ratio_figure(f"{name}: processor time / bare", bench.cpu["muxer"], bench.cpu["bare"])
+    busy = [whole * (1 - idle) for whole, idle in zip(taken["muxer"], bench.idle["muxer"], strict=True)]
+    for way, shares in bench.idle.items():
+        yield Figure(f"{name}: idle share of the cores, {way}", median(shares), "", min(shares), max(shares))
+    yield ratio_figure(f"{name}: whole run / bare, if its cores were never idle", busy, taken["bare"])
+    requests = ", ".join(f"{number / count:.1f} to {service}" for service, number in bench.requests.items())
+    yield Figure(f"{name}: requests for a call ({requests})", sum(bench.requests.values()) / count)
+    yield Figure(f"{name}: processor seconds of the lab's RWS for a call", bench.lab_cpu / count, "s")
