@@ -94,6 +94,12 @@ def test_field_screen_matches_plain_ffmpeg(tmp_path: Path, audio: Path, base: Pa
         check_result(mux_screens(job, audio, (path, begin)), path, begin, name)
 
 
+@pytest.mark.parametrize("name", ["temporal layers", "parameter sets within the frames"])
+def test_other_forms_of_h264_are_copied(tmp_path: Path, audio: Path, base: Path, name: str) -> None:
+    result = mux_screens(tmp_path, audio, (SCREENS[name](tmp_path, base), 0.35))
+    assert result.reasons == ()
+
+
 @pytest.mark.parametrize("name", REFUSED)
 def test_unusable_screen_is_refused_with_one_clear_message(tmp_path: Path, audio: Path, base: Path, name: str) -> None:
     recipe, message = REFUSED[name]

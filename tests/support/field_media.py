@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -144,6 +145,18 @@ def edited_file(make: Recipe, *edits: EditEntry) -> Recipe:
     return write_edit_list
 
 
+def with_prefix_units(folder: Path, base: Path) -> Path:
+    """H.264 with temporal layers: a prefix unit (type 14) before each slice."""
+    raw = ffmpeg_steps(("h264", (*PLAIN, "-bsf:v", "h264_mp4toannexb")))(folder, base)
+    begin = b"\0\0\1"
+    units = re.split(rb"\x00*\x00\x00\x01", raw.read_bytes())[1:]
+    prefixed = (begin + b"\x6e\x40\x80\x07" + begin + one if one[0] & 31 in (1, 5) else begin + one for one in units)
+    layered = folder / "layered.h264"
+    layered.write_bytes(b"".join(prefixed))
+    run_ffmpeg("-framerate", "10", "-i", layered, *COPY, folder / "layered.mp4")
+    return folder / "layered.mp4"
+
+
 def with_chapters(folder: Path, base: Path) -> Path:
     text = folder / "chapters.txt"
     text.write_text(";FFMETADATA1\ntitle=a\n[CHAPTER]\nTIMEBASE=1/1000\nSTART=0\nEND=2000\ntitle=one\n")
@@ -197,6 +210,8 @@ SCREENS: dict[str, Recipe] = {
     "time code in MOV": ffmpeg_steps(("mov", (*COPY, "-timecode", "10:00:00:00"))),
     "time code, to be re-encoded": ffmpeg_steps(("mov", (*MPEG4, "-timecode", "10:00:00:00"))),
     "time code and a fractional rate": ffmpeg_steps(("mov", (*HEVC, "-r", "30000/1001", "-timecode", "00:00:00;02"))),
+    "temporal layers": with_prefix_units,
+    "parameter sets within the frames": ffmpeg_steps(("mp4", (*PLAIN, "-tag:v", "avc3"))),
     "chapters": with_chapters,
     "cover image in front": with_cover,
     "two video tracks": second_video,

@@ -62,8 +62,8 @@ def copy_audio_command(tools: MediaTools, audio: Path, output: Path) -> list[str
 def remux_command(tools: MediaTools, source: Path, video: Video, output: Path) -> list[str]:
     """Return the command that copies one H.264 stream of a file into a separate MP4 file."""
     command = [tools.ffmpeg, *QUIET_OPTIONS, *input_options(source), "-map", f"0:{video.stream_index}", "-c", "copy"]
-    # The NAL unit lengths then have four bytes.
-    return [*command, "-bsf:v", "h264_mp4toannexb", *MP4_OPTIONS, str(output)]
+    # The NAL unit lengths then have four bytes, and the sample entry has the parameter sets, also those of avc3.
+    return [*command, "-bsf:v", "h264_mp4toannexb", "-tag:v", "avc1", *MP4_OPTIONS, str(output)]
 
 
 def continue_command(tools: MediaTools, source: Path, video: Video, output: Path) -> list[str]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-IDR, SEI, SEQUENCE_SET, PICTURE_SET, DELIMITER = 5, 6, 7, 8, 9
-# Units of a frame other than these are slices.
-UNITS_BEFORE_SLICES = (SEI, SEQUENCE_SET, PICTURE_SET, DELIMITER)
+IDR, SEQUENCE_SET, PICTURE_SET = 5, 7, 8
+# The units with the data of a picture, slices and their partitions. Before them come others, such as the prefix (14) of a
+# slice with temporal layers.
+SLICES = range(1, IDR + 1)
 UNIT_LENGTH_BYTES = 4
 
 _PROFILES = {66: "Baseline", 77: "Main", 100: "High"}

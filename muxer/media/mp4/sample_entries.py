@@ -53,7 +53,7 @@ def _unit_heads(file: BinaryIO, offset: int, size: int) -> Iterator[bytes]:
         unit = head[avc.UNIT_LENGTH_BYTES :][:length]
         if unit:
             yield unit
-        if unit and unit[0] & 31 not in avc.UNITS_BEFORE_SLICES:
+        if unit and unit[0] & 31 in avc.SLICES:
             return
         offset += avc.UNIT_LENGTH_BYTES + length
 
