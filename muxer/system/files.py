@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -71,11 +72,16 @@ def translate_disk_errors(folder: Path) -> Iterator[None]:
 
 
 def system_temp_folder() -> Path:
-    """Return the temporary folder of the system; the first one when all are full, so that errors name it."""
-    try:
-        return Path(tempfile.gettempdir())
-    except FileNotFoundError:
-        return Path(os.environ.get("TMPDIR") or os.environ.get("TEMP") or "/tmp")
+    """Return the temporary folder of the system, also when it is full.
+
+    :func:`tempfile.gettempdir` would return another one then, where an instance finds neither its lock nor its journal.
+    """
+    named = [os.environ.get(name, "") for name in ("TMPDIR", "TEMP", "TMP")]
+    usual = [] if sys.platform == "win32" else ["/tmp"]
+    for folder in filter(None, [*named, *usual]):
+        if os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK):  # noqa: PTH112 Path.is_dir fails below a closed folder.
+            return Path(folder).absolute()
+    return Path(tempfile.gettempdir())
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from muxer.checks.suite import CheckSuite
 from muxer.commands import support_bundle
 from muxer.commands.support_bundle import main
 from muxer.errors import Code, ConfigError, LocalResourceError, Problem
+from muxer.pipeline.workspace import temp_folder_for
 from muxer.system.exit_codes import EXIT_CONFIG, EXIT_FAILED, EXIT_OK
 from muxer.system.files import system_temp_folder, temporary_folder
 from muxer.system.process import Runner
@@ -32,7 +33,7 @@ def refuse(*_: object, **__: object) -> None:
 @pytest.fixture
 def full(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Fill the temporary folder of the system; return it."""
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     for name in ("TemporaryFile", "mkdtemp"):
         monkeypatch.setattr(tempfile, name, refuse)
     return tmp_path
@@ -51,13 +52,16 @@ def test_a_folder_that_cannot_be_created_names_the_one_that_is_full(full: Path) 
         pass
 
 
-def test_the_first_folder_stands_for_all_that_are_full(monkeypatch: pytest.MonkeyPatch) -> None:
-    def find_none() -> str:
-        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
+def test_an_instance_keeps_its_folder_when_it_is_full(monkeypatch: pytest.MonkeyPatch, full: Path) -> None:
+    """tempfile would use the next folder, because it cannot write into this one."""
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: "/other")
+    assert temp_folder_for(None, "single") == full / "recording-muxer-single"
 
-    monkeypatch.setattr(tempfile, "gettempdir", find_none)
-    monkeypatch.setenv("TMPDIR", "/full")
-    assert system_temp_folder() == Path("/full")
+
+def test_a_folder_that_does_not_exist_is_not_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "missing"))
+    monkeypatch.setenv("TEMP", str(tmp_path))
+    assert system_temp_folder() == tmp_path
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -120,7 +119,7 @@ def test_a_link_in_place_of_the_lock_does_not_change_the_linked_file(tmp_path: P
 def test_the_default_folder_is_below_the_system_s_and_names_the_instance(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     workspace = Workspace(None, "primary-3")
     assert workspace.path == tmp_path / "recording-muxer-primary-3"
     assert stat.S_IMODE(workspace.path.stat().st_mode) == 0o700
@@ -129,7 +128,7 @@ def test_the_default_folder_is_below_the_system_s_and_names_the_instance(
 @pytest.mark.posix
 @pytest.mark.parametrize("kind", ["link", "file"])
 def test_a_default_folder_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     default_folder = tmp_path / "recording-muxer-single"
     (tmp_path / "elsewhere").mkdir()
     if kind == "link":
