@@ -16,6 +16,8 @@ PIXEL_FORMATS = ("yuv420p", FULL_RANGE_FORMAT)
 # ffmpeg removes a jump of times of more than ten seconds from transport streams, program streams and Ogg files: a pause.
 # What goes back is corrected all the same. A larger number would take the end of their clock, after a day, for a pause.
 KEEP_PAUSES = ("-dts_delta_threshold", "3600")
+# The first audio stream of a file, for ffmpeg's option -map.
+FIRST_AUDIO = "0:a:0"
 QUIET_OPTIONS = ("-nostdin", "-hide_banner", "-v", "error", "-y")
 # ffmpeg would write chapters and a time code as extra tracks of an MP4 file.
 WITHOUT_EXTRAS_OPTIONS = ("-map_metadata", "-1", "-map_chapters", "-1", "-write_tmcd", "0")

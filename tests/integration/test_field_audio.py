@@ -248,6 +248,15 @@ def test_further_audio_tracks_of_a_call_are_reported(tmp_path: Path, screen: Pat
     assert "the audio file has 2 audio tracks; only the first one is heard" in caplog.text
 
 
+@pytest.mark.parametrize("codec", spread_variants(["flac", "pcm_s16le"], 2))
+def test_an_empty_audio_track_before_that_of_the_call_is_ignored(tmp_path: Path, screen: Path, codec: str) -> None:
+    empty = ("-filter_complex", "[0:a]atrim=end_sample=0[empty]", "-map", "[empty]", "-map", "0:a", "-c:a", codec)
+    call = tmp_path / "two.mka"
+    run_ffmpeg("-i", single_file("wav")(tmp_path), *empty, call)
+    made = mux_call(tmp_path, call, screen, "copy")
+    assert tones.tones_by_second(tones.decode_channel(made.path)[: tones.SAMPLE_RATE * SECONDS]) == list(ALL_TONES)
+
+
 @pytest.mark.parametrize("ending", spread_variants(["wav", "mka"], 2))
 def test_all_three_channels_of_a_call_are_heard(tmp_path: Path, screen: Path, ending: str) -> None:
     """ffmpeg takes the third one for a channel of low frequencies, and AAC keeps no speech in such a channel."""

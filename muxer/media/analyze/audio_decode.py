@@ -9,7 +9,8 @@ from pathlib import Path
 from muxer.errors import Code, MediaError, ToolError
 from muxer.media import limits
 from muxer.media.analyze.audio_levels import CHANNELS, RATE, AudioLevels
-from muxer.media.ffmpeg import KEEP_PAUSES, MediaTools, input_options
+from muxer.media.ffmpeg import FIRST_AUDIO, KEEP_PAUSES, MediaTools, input_options
+from muxer.media.media_info import Audio
 from muxer.system.process import Runner
 
 DECODE_SECONDS = 900.0
@@ -18,7 +19,10 @@ MIN_GAP_US = 50_000
 # Time stamps that go back by more than this start over: the file was joined from parts.
 _RESTART_US = 1_000_000
 # Containers whose time stamps are calculated from sample counts: wrong where the form changes.
-_UNTIMED_FILES = ("avi", "mp3", "aac", "flac", "ogg", "wav", "w64", "amr", "au", "caf", "aiff", "ac3", "eac3", "gsm", "voc")
+_UNTIMED_FILES = (
+    *("avi", "mp3", "aac", "flac", "ogg", "wav", "w64", "amr", "au", "caf", "aiff", "ac3", "eac3", "gsm", "voc"),
+    *("dts", "tta", "sox", "ircam"),
+)
 _FRAME_PATTERN = re.compile(rb"ashowinfo.* pts: *(-?\d+|NOPTS) .*channels:(\d+) .*rate:(\d+) nb_samples:(\d+)")
 _INFO, _ERROR = b"[info]", b"[error]"
 
@@ -35,8 +39,12 @@ class AudioGap:
 
 @dataclass
 class DecodedAudio:
-    """What was decoded: the number of samples of each form (sample rate, channels), of errors, and more."""
+    """What was decoded: the number of samples of each form (sample rate, channels), of errors, and more.
 
+    `stream` is the audio stream of the file, as in ffmpeg's option ``-map``.
+    """
+
+    stream: str = FIRST_AUDIO
     samples: dict[AudioForm, int] = field(default_factory=dict)
     gaps: list[AudioGap] = field(default_factory=list)
     levels: AudioLevels = field(default_factory=AudioLevels)
@@ -90,13 +98,16 @@ class _FrameLogReader:
             decoded.samples[rate, channels] = decoded.samples.get((rate, channels), 0) + count
 
 
-def decode_audio(tools: MediaTools, runner: Runner, path: Path, container: str = "", channels: int = 0) -> DecodedAudio:
-    """Decode the first audio stream; `container` and `channels` (0: unknown) are those of ffprobe. Raises MediaError."""
-    decoded = DecodedAudio()
+def decode_audio(
+    tools: MediaTools, runner: Runner, path: Path, container: str = "", audio: Audio | None = None
+) -> DecodedAudio:
+    """Decode a stream, by default the first one of audio; `container` and `audio` come from ffprobe. Raises MediaError."""
+    decoded = DecodedAudio(FIRST_AUDIO if audio is None else f"0:{audio.entry['index']}")
+    channels = 0 if audio is None else int(audio.entry.get("channels", 0))
     listener = _FrameLogReader(decoded)
     try:
         runner.run_streaming(
-            decode_audio_command(tools, path, channels),
+            decode_audio_command(tools, path, decoded.stream, channels),
             decoded.levels.read_pcm,
             timeout=DECODE_SECONDS,
             hear=listener.read_line,
@@ -111,10 +122,10 @@ def decode_audio(tools: MediaTools, runner: Runner, path: Path, container: str =
     return decoded
 
 
-def decode_audio_command(tools: MediaTools, path: Path, channels: int = 0) -> list[str]:
+def decode_audio_command(tools: MediaTools, path: Path, stream: str = FIRST_AUDIO, channels: int = 0) -> list[str]:
     """Return the command that decodes the audio of `path`: samples on standard output, frames on standard error."""
     quiet = ["-nostdin", "-hide_banner", "-nostats", "-v", "repeat+level+info"]
-    command = [tools.ffmpeg, *quiet, *KEEP_PAUSES, *input_options(path), "-map", "0:a:0"]
+    command = [tools.ffmpeg, *quiet, *KEEP_PAUSES, *input_options(path), "-map", stream]
     # Microseconds: the times that ffmpeg prints in seconds have six digits.
     filters = f"asettb=1/1000000,ashowinfo,{form_filters(RATE, CHANNELS, channels)}"
     return [*command, "-af", filters, "-c:a", "pcm_s16le", "-f", "s16le", "pipe:1"]

@@ -82,7 +82,7 @@ class AudioSource:
 def encode_audio(tools: MediaTools, runner: Runner, source: AudioSource, output: Path, *, plain: bool) -> None:
     """Re-encode `source` into the MP4 file `output`: at once when `plain`, else through samples. Raises ToolError."""
     if plain:
-        runner.run(encode_audio_command(tools, source.parts[0][0], source.output_form, output), timeout=ENCODE_SECONDS)
+        runner.run(encode_audio_command(tools, *source.parts[0], source.output_form, output), timeout=ENCODE_SECONDS)
         return
     samples = output.with_name("samples.pcm")
     try:
@@ -106,9 +106,9 @@ def check_encoded(tools: MediaTools, runner: Runner, source: AudioSource, output
         raise _mismatch_error(f"its level in second {second} is {level:.0f} dB and not {wanted:.0f} dB")
 
 
-def encode_audio_command(tools: MediaTools, audio: Path, form: AudioForm, output: Path) -> list[str]:
+def encode_audio_command(tools: MediaTools, audio: Path, decoded: DecodedAudio, form: AudioForm, output: Path) -> list[str]:
     """Return the command that re-encodes the file `audio` in `form` into the MP4 file `output`, without its time stamps."""
-    command = [tools.ffmpeg, *QUIET_OPTIONS, *input_options(audio), "-map", "0:a:0"]
+    command = [tools.ffmpeg, *QUIET_OPTIONS, *input_options(audio), "-map", decoded.stream]
     filters = f"{form_filters(*form, form[1])},asetpts=N/SR/TB"
     return [*command, "-af", filters, "-c:a", "aac", *WITHOUT_EXTRAS_OPTIONS, "-f", "mp4", str(output)]
 
@@ -125,7 +125,7 @@ def samples_command(tools: MediaTools, audio: Path, decoded: DecodedAudio, form:
     """Return the command that writes the samples of the file `audio` in `form` to standard output."""
     numbers = {channels for _, channels in decoded.samples}
     filters = form_filters(*form, numbers.pop() if len(numbers) == 1 else 0)
-    command = [tools.ffmpeg, *QUIET_OPTIONS, *input_options(audio), "-map", "0:a:0", "-af", filters]
+    command = [tools.ffmpeg, *QUIET_OPTIONS, *input_options(audio), "-map", decoded.stream, "-af", filters]
     return [*command, "-c:a", "pcm_s16le", "-f", "s16le", "pipe:1"]
 
 

@@ -90,7 +90,7 @@ class AudioReader:
             _check_loss(audio, decoded)
             reason = _encode_reason(decoded)
             if self._copying and not reason:
-                copied = self._copy_audio(path, output)
+                copied = self._copy_audio(path, decoded.stream, output)
                 if copied is not None and abs(copied.length_us - decoded.length_us) <= MAX_PACKET_US:
                     return copied, ""
                 reason = f"{audio.codec_name} audio does not play in browsers"
@@ -108,17 +108,16 @@ class AudioReader:
         return AudioSource(tuple(parts))
 
     def _decode_file(self, path: Path, container: str = "", audio: Audio | None = None) -> DecodedAudio:
-        channels = int(audio.entry.get("channels", 0)) if audio is not None else 0
         try:
-            return decode_audio(self._tools, self._runner, path, container, channels)
+            return decode_audio(self._tools, self._runner, path, container, audio)
         except MediaError as error:
             codec = audio.codec_name if audio is not None else "MP3"
             raise MediaError(f"the format {codec} is not supported, or damaged: {error}", code=error.code) from error
 
-    def _copy_audio(self, path: Path, output: Path) -> CopyableAudio | None:
-        """Copy the audio into an MP4 file. Returns None when that is not possible, or when browsers do not play it."""
+    def _copy_audio(self, path: Path, stream: str, output: Path) -> CopyableAudio | None:
+        """Copy an audio stream into an MP4 file. Returns None when that is not possible, or when browsers do not play it."""
         try:
-            self._runner.run(copy_audio_command(self._tools, path, output), timeout=COPY_SECONDS)
+            self._runner.run(copy_audio_command(self._tools, path, output, stream), timeout=COPY_SECONDS)
         except ToolError as error:
             log.debug("the audio cannot be copied into an MP4 file: %s", error)
             return None

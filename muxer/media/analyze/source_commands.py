@@ -6,6 +6,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from muxer.media.ffmpeg import (
+    FIRST_AUDIO,
     KEEP_PAUSES,
     MP4_OPTIONS,
     PROGRESS_OPTIONS,
@@ -52,9 +53,9 @@ def distinct_times(distance_us: int) -> str:
     return f"if(N\\,max(PTS-STARTPTS\\,PREV_OUTPTS+{to_ticks(distance_us)})\\,0)"
 
 
-def copy_audio_command(tools: MediaTools, audio: Path, output: Path) -> list[str]:
-    """Return the command that copies the audio of a call's file into an MP4 file."""
-    command = [tools.ffmpeg, *QUIET_OPTIONS, *KEEP_PAUSES, *input_options(audio), "-map", "0:a:0", "-c:a", "copy"]
+def copy_audio_command(tools: MediaTools, audio: Path, output: Path, stream: str = FIRST_AUDIO) -> list[str]:
+    """Return the command that copies an audio stream of a call's file into an MP4 file."""
+    command = [tools.ffmpeg, *QUIET_OPTIONS, *KEEP_PAUSES, *input_options(audio), "-map", stream, "-c:a", "copy"]
     # ffmpeg rejects MP3 below 16 kHz and FLAC in MP4 without it; both play in browsers.
     return [*command, "-strict", "-2", *MP4_OPTIONS, str(output)]
 
