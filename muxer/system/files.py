@@ -81,7 +81,10 @@ def system_temp_folder() -> Path:
     for folder in filter(None, [*named, *usual]):
         if os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK):  # noqa: PTH112 Path.is_dir fails below a closed folder.
             return Path(folder).absolute()
-    return Path(tempfile.gettempdir())
+    try:
+        return Path(tempfile.gettempdir())
+    except FileNotFoundError:  # Errors name the first one.
+        return Path(next(filter(None, [*named, *usual]), os.curdir)).absolute()
 
 
 @contextmanager

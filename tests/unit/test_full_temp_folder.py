@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import re
 import sys
 import tempfile
@@ -56,6 +57,16 @@ def test_an_instance_keeps_its_folder_when_it_is_full(monkeypatch: pytest.Monkey
     """tempfile would use the next folder, because it cannot write into this one."""
     monkeypatch.setattr(tempfile, "gettempdir", lambda: "/other")
     assert temp_folder_for(None, "single") == full / "recording-muxer-single"
+
+
+def test_the_first_folder_stands_for_all_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def find_none() -> str:
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
+
+    monkeypatch.setattr(tempfile, "gettempdir", find_none)
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    assert system_temp_folder() == tmp_path
 
 
 def test_a_folder_that_does_not_exist_is_not_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
