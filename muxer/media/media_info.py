@@ -197,9 +197,10 @@ class Video(Stream):
 
 @dataclass(frozen=True)
 class Audio(Stream):
-    """An audio stream."""
+    """An audio stream. `number` is how many audio streams of the file precede it."""
 
     start_us: int
+    number: int = 0
 
     @property
     def length_us(self) -> int:

@@ -102,7 +102,7 @@ def decode_audio(
     tools: MediaTools, runner: Runner, path: Path, container: str = "", audio: Audio | None = None
 ) -> DecodedAudio:
     """Decode a stream, by default the first one of audio; `container` and `audio` come from ffprobe. Raises MediaError."""
-    decoded = DecodedAudio(FIRST_AUDIO if audio is None else f"0:{audio.entry['index']}")
+    decoded = DecodedAudio(FIRST_AUDIO if audio is None else f"0:a:{audio.number}")
     channels = 0 if audio is None else int(audio.entry.get("channels", 0))
     listener = _FrameLogReader(decoded)
     try:

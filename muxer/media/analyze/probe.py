@@ -82,7 +82,7 @@ def _build_media_info(path: Path, packets: dict[int, Packets], streams: list[Fie
     start = container.get("start_time", "N/A")
     start_us = 0 if start == "N/A" else round(Fraction(start) * 1_000_000)
     video = audio = None
-    lost_us, audio_count, name = 0, 0, container.get("format_name", "")
+    lost_us, number, audio_count, name = 0, 0, 0, container.get("format_name", "")
     edited = "mp4" in name
     for entry in streams:
         stream_packets = packets.get(int(entry["index"]), Packets())
@@ -92,11 +92,11 @@ def _build_media_info(path: Path, packets: dict[int, Packets], streams: list[Fie
             raise MediaError(problem, code=Code.NO_FRAME_TIMES)
         if is_video and video is None and stream_packets.pts:
             video, lost_us = _read_video(entry, stream_packets, name)
-        elif entry.get("codec_type") == "audio" and stream_packets.pts:
-            audio_count += 1
-            if audio is None:
-                audio = Audio(entry, stream_packets, start_us)
+        elif entry.get("codec_type") == "audio":
+            if audio is None and stream_packets.pts:
+                audio = Audio(entry, stream_packets, start_us, number)
                 _require_positive(audio.time_base, int(entry["sample_rate"]))
+            number, audio_count = number + 1, audio_count + bool(stream_packets.pts)
     late = video.ticks_to_us(video.first_pts) - lost_us - start_us if video and audio else 0
     late = late if late >= MIN_START_OFFSET_US else 0
     empty = start_us if edited and audio is None and start_us >= MIN_START_OFFSET_US else 0
