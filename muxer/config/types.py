@@ -212,20 +212,18 @@ def parse_certificate(value: str) -> Path:
 
 def parse_file(value: str) -> Path:
     """Parse the path of an existing, readable file; return it absolute."""
-    path = Path(value).absolute()
-    expected = "must be the path of a file that this process may read"
-    _check_kind(path.is_file, expected)
-    if not os.access(path, os.R_OK):
-        raise ValueError(expected)
-    return path
+    return _parse_file(value, os.R_OK, "must be the path of a file that this process may read")
 
 
 def parse_program(value: str) -> Path:
     """Parse the path of an executable file; return it absolute."""
+    return _parse_file(value, os.X_OK, "must be the path of a program that this process may execute, without arguments")
+
+
+def _parse_file(value: str, access: int, expected: str) -> Path:
     path = Path(value).absolute()
-    expected = "must be the path of a program that this process may execute, without arguments"
     _check_kind(path.is_file, expected)
-    if not os.access(path, os.X_OK):
+    if not os.access(path, access):
         raise ValueError(expected)
     return path
 

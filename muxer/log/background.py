@@ -41,7 +41,7 @@ class BackgroundHandler(FailureReportMixin):
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._write_lines, name="log output", daemon=True)
                 self._thread.start()
-            # Where nothing is written for so long, the next lines do not wait.
+            # Where nothing was written in that time, the next lines do not wait.
             self._lines.put((record.levelno, line), timeout=0.0 if self._is_failing else ROOM_TIMEOUT_SECONDS)
         except queue.Full:
             self.report_failure("cannot be written, lines are lost: it has not taken any for a while")

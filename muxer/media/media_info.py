@@ -11,7 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from muxer.errors import Code, MediaError
-from muxer.media.mp4 import UPRIGHT, AvcConfig, Orientation
+from muxer.media.mp4 import UPRIGHT, AvcConfig, Orientation, sorted_copy
 
 # A frame rate outside this range is wrong, and DEFAULT_RATE is used (our decision).
 MIN_RATE, MAX_RATE, DEFAULT_RATE = Fraction(1), Fraction(60), Fraction(10)
@@ -175,7 +175,7 @@ class Video(Stream):
     def is_crowded(self) -> bool:
         """Whether frames are shown at the same time, or too close to each other to find one by its time."""
         nearest = MIN_FRAME_US / (self.time_base * 1_000_000)
-        return any(after - before < nearest for before, after in pairwise(sorted(self.packets.pts)))
+        return any(after - before < nearest for before, after in pairwise(sorted_copy(self.packets.pts)))
 
     @property
     def frame_us(self) -> int:

@@ -76,15 +76,15 @@ def system_temp_folder() -> Path:
 
     :func:`tempfile.gettempdir` would return another one then, where an instance finds neither its lock nor its journal.
     """
-    named = [os.environ.get(name, "") for name in ("TMPDIR", "TEMP", "TMP")]
-    usual = [] if sys.platform == "win32" else ["/tmp"]
-    for folder in filter(None, [*named, *usual]):
+    usual = () if sys.platform == "win32" else ("/tmp",)
+    candidates = [*filter(None, map(os.environ.get, ("TMPDIR", "TEMP", "TMP"))), *usual]
+    for folder in candidates:
         if os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK):  # noqa: PTH112 Path.is_dir fails below a closed folder.
             return Path(folder).absolute()
     try:
         return Path(tempfile.gettempdir())
     except FileNotFoundError:  # Errors name the first one.
-        return Path(next(filter(None, [*named, *usual]), os.curdir)).absolute()
+        return Path(next(iter(candidates), os.curdir)).absolute()
 
 
 @contextmanager

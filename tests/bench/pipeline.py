@@ -76,8 +76,9 @@ class PipelineBench:
         started = time.time()
         with sampled_threads(self.lab.folder / "muxer.cfg") as samples:
             self.run_muxer()
-        begun = started + self.startups[-1]
-        for name, begin, end in (("start", started, begun), ("from the first RWS request on", begun, time.time())):
+        first_request = started + self.startups[-1]
+        parts = (("start", started, first_request), ("from the first RWS request on", first_request, time.time()))
+        for name, begin, end in parts:
             for kind, text in {NONE: "nothing", MUXER: "one thread of the muxer", OTHER: "one of another program"}.items():
                 yield f"{name}: {text} runs", samples.share(kind, begin, end)
 

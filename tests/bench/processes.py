@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,16 +22,28 @@ class PeakMemory:
 @contextmanager
 def watch_memory(pid: int) -> Iterator[PeakMemory]:
     """Sample the memory of a process and its children until the end of the block."""
-    peak, over = PeakMemory(), threading.Event()
+    peak = PeakMemory()
 
     def sample_memory() -> None:
-        while not over.wait(SAMPLE_INTERVAL):
-            peak.megabytes = max(peak.megabytes, sum(map(_read_pss_kilobytes, process_tree(pid))) / 1024)
+        peak.megabytes = max(peak.megabytes, sum(map(_read_pss_kilobytes, process_tree(pid))) / 1024)
 
-    thread = threading.Thread(target=sample_memory, daemon=True)
+    with repeated_call(sample_memory, SAMPLE_INTERVAL):
+        yield peak
+
+
+@contextmanager
+def repeated_call(action: Callable[[], None], seconds: float) -> Iterator[None]:
+    """Call `action` every `seconds` in another thread until the end of the block."""
+    over = threading.Event()
+
+    def call_repeatedly() -> None:
+        while not over.wait(seconds):
+            action()
+
+    thread = threading.Thread(target=call_repeatedly, daemon=True)
     thread.start()
     try:
-        yield peak
+        yield
     finally:
         over.set()
         thread.join()
@@ -41,7 +53,7 @@ def process_tree(pid: int) -> list[int]:
     """Return the ids of a process and of all its descendants."""
     children: dict[int, list[int]] = {}
     for folder in Path("/proc").iterdir():
-        if folder.name.isdigit() and (fields := _read_stat(int(folder.name))):
+        if folder.name.isdigit() and (fields := read_stat(folder)):
             children.setdefault(int(fields[1]), []).append(int(folder.name))
     found, new = [], [pid]
     while new:
@@ -52,13 +64,13 @@ def process_tree(pid: int) -> list[int]:
 
 def cpu_seconds(pid: int) -> float:
     """Return the processor seconds of a process, including its ended children."""
-    return sum(int(one) for one in _read_stat(pid)[11:15]) / TICKS
+    return sum(int(one) for one in read_stat(Path(f"/proc/{pid}"))[11:15]) / TICKS
 
 
-def _read_stat(pid: int) -> list[str]:
-    """Return the fields of /proc/PID/stat from the state on; an empty list when the process has ended."""
+def read_stat(folder: Path) -> list[str]:
+    """Return the fields of the file stat of a process or a thread from the state on; an empty list when it has ended."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return (folder / "stat").read_text().rpartition(")")[2].split()
     except OSError:
         return []
 

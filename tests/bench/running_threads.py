@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from tests.bench.processes import read_stat, repeated_call
 
 INTERVAL_SECONDS = 0.02
 PROC = Path("/proc")
@@ -30,19 +31,13 @@ class ThreadSamples:
 @contextmanager
 def sampled_threads(config: Path) -> Iterator[ThreadSamples]:
     """Sample all threads but those of this process; the muxer is the process with `config` in its command line."""
-    samples, ended = ThreadSamples(), threading.Event()
+    samples = ThreadSamples()
 
-    def take_samples() -> None:
-        while not ended.wait(INTERVAL_SECONDS):
-            samples.taken.append((time.time(), _find_running(str(config).encode())))
+    def take_sample() -> None:
+        samples.taken.append((time.time(), _find_running(str(config).encode())))
 
-    thread = threading.Thread(target=take_samples, daemon=True)
-    thread.start()
-    try:
+    with repeated_call(take_sample, INTERVAL_SECONDS):
         yield samples
-    finally:
-        ended.set()
-        thread.join()
 
 
 def _find_running(config: bytes) -> str:
@@ -51,7 +46,7 @@ def _find_running(config: bytes) -> str:
         for process in PROC.iterdir()
         if process.name.isdigit() and int(process.name) != os.getpid()
         for task in _list_tasks(process)
-        if _is_running(task)
+        if read_stat(task)[:1] == ["R"]
     ]
     if len(running) != 1:
         return SEVERAL if running else NONE
@@ -64,10 +59,3 @@ def _list_tasks(process: Path) -> list[Path]:
     with suppress(OSError):
         return list((process / "task").iterdir())
     return []
-
-
-def _is_running(task: Path) -> bool:
-    with suppress(OSError):
-        # The state follows the name of the program, which may contain anything.
-        return (task / "stat").read_bytes().rpartition(b")")[2].split()[0] == b"R"
-    return False

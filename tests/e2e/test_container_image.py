@@ -47,7 +47,7 @@ def settings(builder: ContainerBuilder) -> dict[str, Any]:
 
 
 def run_in_container(builder: ContainerBuilder, command: list[str], mounts: dict[Path, str]) -> tuple[int, str]:
-    # A container of its own: a second buildah may not use one in which a program runs.
+    # A separate container: no run of buildah shares one with a program that runs.
     process = builder.start_program(builder.call("from", "--pull-never", IMAGE), command, mounts)
     out, err = process.communicate(timeout=TIMEOUT_SECONDS)
     return process.returncode, out + err

@@ -82,7 +82,8 @@ def _build_media_info(path: Path, packets: dict[int, Packets], streams: list[Fie
     start = container.get("start_time", "N/A")
     start_us = 0 if start == "N/A" else round(Fraction(start) * 1_000_000)
     video = audio = None
-    lost_us, number, audio_count, name = 0, 0, 0, container.get("format_name", "")
+    audio_packets: list[Packets] = []
+    lost_us, name = 0, container.get("format_name", "")
     edited = "mp4" in name
     for entry in streams:
         stream_packets = packets.get(int(entry["index"]), Packets())
@@ -93,13 +94,14 @@ def _build_media_info(path: Path, packets: dict[int, Packets], streams: list[Fie
         if is_video and video is None and stream_packets.pts:
             video, lost_us = _read_video(entry, stream_packets, name)
         elif entry.get("codec_type") == "audio":
+            audio_packets.append(stream_packets)
             if audio is None and stream_packets.pts:
-                audio = Audio(entry, stream_packets, start_us, number)
+                audio = Audio(entry, stream_packets, start_us, len(audio_packets) - 1)
                 _require_positive(audio.time_base, int(entry["sample_rate"]))
-            number, audio_count = number + 1, audio_count + bool(stream_packets.pts)
     late = video.ticks_to_us(video.first_pts) - lost_us - start_us if video and audio else 0
     late = late if late >= MIN_START_OFFSET_US else 0
     empty = start_us if edited and audio is None and start_us >= MIN_START_OFFSET_US else 0
+    audio_count = sum(bool(one.pts) for one in audio_packets)
     found = MediaInfo(path, name, start_us, len(streams), video, audio, audio_count=audio_count)
     return replace(found, audio_only_us=late, empty_us=empty, lost_us=lost_us)
 

@@ -6,7 +6,7 @@ import struct
 from dataclasses import dataclass
 
 IDR, SEQUENCE_SET, PICTURE_SET = 5, 7, 8
-# The units with the data of a picture, slices and their partitions. Before them come others, such as the prefix (14) of a
+# The units with the data of a frame: slices and their partitions. Before them come others, such as the prefix (14) of a
 # slice with temporal layers.
 SLICES = range(1, IDR + 1)
 UNIT_LENGTH_BYTES = 4
