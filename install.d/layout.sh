@@ -21,7 +21,7 @@ stage() { # staging folder
     mkdir "$staging/thirdparty"
     cp -- "$ROOT/thirdparty/requirements.txt" "$ROOT/thirdparty/README.md" "$staging/thirdparty/"
     if ((FLEET)); then cp -- "$ROOT/thirdparty/requirements-fleet.txt" "$staging/thirdparty/"; fi
-    for name in muxer.cfg.sample encryptPassword.py README.md SECURITY.md CHANGELOG.md LICENSE docs; do
+    for name in muxer.cfg.sample encryptPassword.py README.md SECURITY.md CHANGELOG.md CONTRIBUTING.md LICENSE docs; do
         if [[ -e $ROOT/$name ]]; then cp -R -- "$ROOT/$name" "$staging/"; fi
     done
     for name in muxer.cfg.sample encryptPassword.py; do

@@ -7,6 +7,7 @@ executables on a PATH that holds nothing else. What works is tested with the rea
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -118,6 +119,16 @@ def test_prefix_has_the_layout_of_the_guide(installation: tuple[Path, Path]) -> 
     assert "recording-muxer" in (prefix / ".installed").read_text().splitlines()
     started = start_muxer(prefix)
     assert started.returncode == 0, started.stderr
+
+
+def test_links_between_documents_work_in_an_installation(installation: tuple[Path, Path]) -> None:
+    _, prefix = installation
+    documents = [prefix / name for name in (prefix / ".installed").read_text().splitlines() if name.endswith(".md")]
+    links = [
+        (page, link) for page in documents for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text("utf-8"))
+    ]
+    assert len(links) > 100
+    assert [f"{page.relative_to(prefix)}: {link}" for page, link in links if not (page.parent / link).exists()] == []
 
 
 @pytest.mark.parametrize("through_a_link", [False, True])

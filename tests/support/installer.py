@@ -15,7 +15,7 @@ TIMEOUT_SECONDS = 120
 
 SHIPPED_FILES = (
     *("install.sh", "install.d", "muxer", "thirdparty", "docs"),
-    *("muxer.cfg.sample", "encryptPassword.py", "README.md", "SECURITY.md", "CHANGELOG.md", "LICENSE"),
+    *("muxer.cfg.sample", "encryptPassword.py", "README.md", "SECURITY.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE"),
 )
 SCRIPT_TOOLS = (
     *("bash", "basename", "cat", "chmod", "comm", "cp", "cut", "dirname", "env", "find", "grep", "head", "ln", "mkdir"),
