@@ -31,8 +31,8 @@ class PageWalk:
     """The pages of one query, each id once. Memory does not grow with the window.
 
     `seen` are the ids that are left out. `has_link` and `has_recordings` are whether a response had any, `last` is the
-    latest one, `longest_ms` the length of the longest call. `went_round`: links led back to pages read before. `refusal` is
-    why it may lack a page for good.
+    latest one, `longest_ms` the length of the longest call. `went_round`: its links led back to pages read before, or have
+    expired at the same page twice. `refusal` is why it may lack a page for good.
     """
 
     def __init__(self, fetch: FetchPage, first: str, seen: BoundedSet | None = None) -> None:
@@ -64,6 +64,8 @@ class PageWalk:
             may_restart = (is_further or restarts < MAX_RESTARTS) and (not furthest or self._fresh_since_restart > 0)
             if expiry is None or (expiry.is_same_end(earlier) and self.number == furthest):
                 if not self._lost.pages:
+                    # The end, or the longest time that RWS keeps a scroll: a full page is no end.
+                    self.went_round = self.went_round or expiry is not None
                     return
                 if not may_restart:
                     self.refusal = f"RWS skips page {min(self._lost.pages)} of a scroll, or one near it, at each reading"
