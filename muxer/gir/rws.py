@@ -199,8 +199,12 @@ class RwsClient(LabelClient):
         return merge_recordings([*found, *self._fetch_singly([*remaining, *odd], streak)])
 
     def take_missed_screens(self) -> bool:
-        """Return, once, whether RWS ignores ids, and an earlier bulk response that lacks recordings was trusted."""
-        has_missed, self._trusts_gaps = self._ignores_ids and self._trusts_gaps, False
+        """Return, once, whether a bulk response that lacks recordings was trusted, and RWS ignores ids.
+
+        When bulk queries have returned nothing at all, that is unknown: they are not used any more.
+        """
+        has_missed, self._trusts_gaps = self._trusts_gaps and (self._ignores_ids or not self._has_returned), False
+        self._bulk = self._bulk and not has_missed
         return has_missed
 
     def _leave_bulk(self, kind: Deviation, text: str) -> None:
