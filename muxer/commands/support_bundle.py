@@ -93,7 +93,8 @@ def _write_bundle(arguments: argparse.Namespace) -> int:
     if os.path.lexists(target):
         return fail(f"{target} exists already and is not overwritten; select another path with --output", None)
     if not os.access(target.parent, os.W_OK | os.X_OK):
-        return fail(f"cannot write {target}: this account may not write to the folder; select another with --output", None)
+        problem = "the folder does not exist, or this account may not write to it"
+        return fail(f"cannot write {target}: {problem}; select another with --output", None)
     bundle = _Bundle(reading, path)
     bundle.collect_all(with_check=not arguments.no_check)
     try:

@@ -131,7 +131,11 @@ class RecordingListing:
         if not walk.went_round and (walk.has_link or is_scan_query(walk.first) in self._linked):
             return False
         # A server may have any limit below a large one that was asked for.
-        return _is_full(walk) or (len(walk.recordings) >= DEFAULT_LIMIT and not self._links_small_pages(walk.first))
+        return (
+            walk.is_cut
+            or _is_full(walk)
+            or (len(walk.recordings) >= DEFAULT_LIMIT and not self._links_small_pages(walk.first))
+        )
 
     def _links_small_pages(self, url: str) -> bool:
         """Return whether RWS links the pages of a query when they are small: then a large page without a link is the end."""

@@ -31,8 +31,9 @@ class PageWalk:
     """The pages of one query, each id once. Memory does not grow with the window.
 
     `seen` are the ids that are left out. `has_link` and `has_recordings` are whether a response had any, `last` is the
-    latest one, `longest_ms` the length of the longest call. `went_round`: links led back to pages read before. `refusal` is
-    why it may lack a page for good.
+    latest one, `longest_ms` the length of the longest call. `went_round`: its links led back to pages read before, or have
+    expired at the same page twice. `is_cut`: that page was not shorter than those before it. `refusal` is why it may lack a
+    page for good.
     """
 
     def __init__(self, fetch: FetchPage, first: str, seen: BoundedSet | None = None) -> None:
@@ -42,8 +43,8 @@ class PageWalk:
         self._fresh_since_restart = 0
         self._has_progress = False
         self._lost = LostPages()
-        self.number = self.longest_ms = 0
-        self.has_link = self.has_recordings = self.went_round = False
+        self.number = self.longest_ms = self._longest_page = 0
+        self.has_link = self.has_recordings = self.went_round = self.is_cut = False
         self.refusal = ""
         self.last: Mapping[str, Any] = {}
         self.recordings: list[object] = []
@@ -64,6 +65,9 @@ class PageWalk:
             may_restart = (is_further or restarts < MAX_RESTARTS) and (not furthest or self._fresh_since_restart > 0)
             if expiry is None or (expiry.is_same_end(earlier) and self.number == furthest):
                 if not self._lost.pages:
+                    # The end, or the longest time that RWS keeps a scroll: a full page is no end.
+                    self.went_round = self.went_round or expiry is not None
+                    self.is_cut = expiry is not None and 0 < self._longest_page <= len(self.recordings)
                     return
                 if not may_restart:
                     self.refusal = f"RWS skips page {min(self._lost.pages)} of a scroll, or one near it, at each reading"
@@ -109,6 +113,8 @@ class PageWalk:
         self.went_round = self.has_link and bool(self.recordings) and (link is not None or not self._has_progress)
 
     def _record_response(self, response: Mapping[str, Any]) -> str | None:
+        if self.number:
+            self._longest_page = max(self._longest_page, len(self.recordings))
         self.last, self.recordings = response, _recordings_in(response)
         self.longest_ms = max(self.longest_ms, *(_length_ms(raw) for raw in self.recordings), 0)
         self.has_recordings = self.has_recordings or bool(self.recordings)

@@ -72,6 +72,8 @@ class _FailureStreak:
         self._skip = skip
         self._failures = 0
         self.skipped: set[str] = set()
+        # Whether a bulk query had to be sent in parts.
+        self.has_parts = False
 
     def skip_recording(self, recording_id: str, error: Exception) -> None:
         self.skipped.add(recording_id)
@@ -197,8 +199,12 @@ class RwsClient(LabelClient):
         return merge_recordings([*found, *self._fetch_singly([*remaining, *odd], streak)])
 
     def take_missed_screens(self) -> bool:
-        """Return, once, whether RWS ignores ids, and an earlier bulk response that lacks recordings was trusted."""
-        has_missed, self._trusts_gaps = self._ignores_ids and self._trusts_gaps, False
+        """Return, once, whether a bulk response that lacks recordings was trusted, and RWS ignores ids.
+
+        When bulk queries have returned nothing at all, that is unknown: they are not used any more.
+        """
+        has_missed, self._trusts_gaps = self._trusts_gaps and (self._ignores_ids or not self._has_returned), False
+        self._bulk = self._bulk and not has_missed
         return has_missed
 
     def _leave_bulk(self, kind: Deviation, text: str) -> None:
@@ -230,7 +236,9 @@ class RwsClient(LabelClient):
             again = self._fetch_in_parts(ids, streak) if late and self._has_returned else []
             if late <= {one.id for one in again if one.media}:
                 screens += (one for one in again if one.id not in shown)
-                self._confirmed, self._trusts_gaps = max(self._confirmed, len(shown)), True
+                # Where responses are cut, several together may be longer than one.
+                self._confirmed = self._confirmed if streak.has_parts else max(self._confirmed, len(shown))
+                self._trusts_gaps = True
                 return True
         what = "returns others than those requested"
         if shown <= wanted:
@@ -251,7 +259,7 @@ class RwsClient(LabelClient):
                 streak.record_failure(error)
             if len(ids) == 1:
                 return self._fetch_alone(ids[0], error, streak)
-            half = len(ids) // 2
+            half, streak.has_parts = len(ids) // 2, True
             return [*self._fetch_in_parts(ids[:half], streak), *self._fetch_in_parts(ids[half:], streak)]
         streak.record_success()
         return screens

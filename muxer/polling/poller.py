@@ -132,7 +132,7 @@ class Poller:
         result = self._read_query()
         # Other polls find later what was taken for calls without a screen; a migration has no other.
         if self._migrates and self._rws.take_missed_screens():
-            log.info("the query is read again: RWS may have left out screen recordings before that was found out")
+            log.info("the query is read again, and screen recordings one by one: bulk responses may have left some out")
             result = self._read_query()
         return result
 

@@ -248,6 +248,16 @@ def test_further_audio_tracks_of_a_call_are_reported(tmp_path: Path, screen: Pat
     assert "the audio file has 2 audio tracks; only the first one is heard" in caplog.text
 
 
+def test_the_audio_track_of_a_transport_stream_is_one_track(
+    tmp_path: Path, screen: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """ffprobe prints it twice: for its program, too."""
+    call = tmp_path / "call.ts"
+    run_ffmpeg("-i", screen, "-i", single_file("wav")(tmp_path), "-map", "0:v", "-map", "1:a", "-c:v", "copy", *AAC, call)
+    mux_call(tmp_path, call, screen, "copy")
+    assert "audio tracks" not in caplog.text
+
+
 @pytest.mark.parametrize("codec", spread_variants(["flac", "pcm_s16le"], 2))
 def test_an_empty_audio_track_before_that_of_the_call_is_ignored(tmp_path: Path, screen: Path, codec: str) -> None:
     empty = ("-filter_complex", "[0:a]atrim=end_sample=0[empty]", "-map", "[empty]", "-map", "0:a", "-c:a", codec)

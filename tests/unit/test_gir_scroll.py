@@ -35,8 +35,10 @@ class ScrollSession(ServiceSession):
     """A session with one scroll. `lost` are pages whose response is lost, `expires` those before which it expires.
 
     With `ends` it ends by 404; `slow` is a page whose response is lost each time. Without a scroll, all of a query's times
-    is on one page.
+    is on one page. No scroll has more than `longest` pages, each of `size` recordings.
     """
+
+    count, longest, size = COUNT, COUNT, LIMIT
 
     def __init__(
         self, *, keeps_id: bool, lost: Sequence[int] = (), expires: Sequence[int] = (), ends: bool = False, slow: int = -1
@@ -56,15 +58,15 @@ class ScrollSession(ServiceSession):
         if self._page in self._expires:
             self._expires.remove(self._page)
             self._is_open = False
-        first = self._page * LIMIT
-        if not self._is_open or (self._ends and first >= COUNT):
+        first = self._page * self.size
+        if not self._is_open or (self._ends and first >= self.count) or self._page == self.longest:
             raise NotFound("HTTP 404, statusCode 6", 404, 6)
         self._page += 1
         number = self._page - 1
         if number == self._slow or number in self._lost:
             self._lost = [one for one in self._lost if one != number]
             raise ServiceUnavailable("RWS GET: connection reset")
-        found = [{"id": f"call-{number}"} for number in range(first, min(first + LIMIT, COUNT))]
+        found = [{"id": f"call-{number}"} for number in range(first, min(first + self.size, self.count))]
         id_ = "same" if self._keeps_id else f"page-{self._page}"
         link = {"paging": {"next": f"api/v2/ops/contact-centers/c/recordings?scrollId={id_}"}} if found else {}
         return HttpResponse("RWS GET", 200, {}, json.dumps({"statusCode": 0, "recordings": found} | link).encode())
@@ -121,7 +123,21 @@ def test_a_scroll_that_is_not_disturbed_is_read_once(keeps_id: bool) -> None:
 def test_a_scroll_that_ends_by_an_error_each_time_is_complete() -> None:
     """Its id is the same for all pages, so the error is either its end or its expiry: it is read twice."""
     pages = ScrollSession(keeps_id=True, ends=True)
-    assert len(read_all(pages)) == COUNT and pages.requests == 2 * (COUNT // LIMIT + 1)
+    pages.count = COUNT - LIMIT // 2 + 5
+    assert len(read_all(pages)) == pages.count and pages.requests == 2 * (COUNT // LIMIT + 1)
+
+
+@pytest.mark.parametrize("size", [LIMIT, LIMIT - 30])
+@pytest.mark.parametrize("longest", [2, 4, COUNT // LIMIT])
+def test_a_scroll_that_expires_at_the_same_page_each_time_does_not_end_there(
+    longest: int, size: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A server may keep a scroll for a fixed time or number of pages, whether its pages are read or not."""
+    pages = ScrollSession(keeps_id=True)
+    pages.longest, pages.size = longest, size
+    assert sorted(read_all(pages)) == sorted(f"call-{number}" for number in range(COUNT))
+    is_cut = longest * size < COUNT
+    assert ("call recordings are read in time windows instead" in caplog.text) == is_cut
 
 
 @pytest.mark.parametrize("keeps_id", [True, False])
@@ -256,6 +272,22 @@ def test_a_screen_that_arrives_for_calls_without_any_does_not_end_bulk_reading()
     assert client.reads_in_bulk
 
 
+def test_a_server_whose_bulk_responses_are_always_empty_is_not_trusted_at_the_end() -> None:
+    """The few that are read one by one may all have no screen recording."""
+
+    class EmptySession(ScreenSession):
+        def _send_and_read(self, method: str, target: str, body: Any = None) -> HttpResponse:
+            if target.endswith("/call-1"):
+                return super()._send_and_read(method, target)
+            if "?ids=" not in target:
+                raise NotFound("HTTP 404", 404)
+            return HttpResponse("RWS GET", 200, {}, b'{"statusCode": 0, "recordings": []}')
+
+    client, ids = RwsClient(EmptySession((), ServiceFailed("unused")), "c"), [f"call-{number}" for number in range(100)]
+    assert not client.fetch_screen_recordings(ids) and client.take_missed_screens()
+    assert set(client.fetch_screen_recordings(ids)) == {"call-1"} and not client.take_missed_screens()
+
+
 def test_a_server_that_cuts_bulk_responses_is_found_out_whatever_a_smaller_query_has_shown() -> None:
     """A response of the same length was complete by chance before."""
 
@@ -267,6 +299,11 @@ def test_a_server_that_cuts_bulk_responses_is_found_out_whatever_a_smaller_query
                 raise NotFound("HTTP 404", 404)
             return super()._send_and_read(method, f"{head}?ids={','.join(ids)}" if is_bulk else target)
 
+    # A bad recording divides a query: its parts together return more than one response does.
+    client = RwsClient(CuttingSession([1], ServiceFailed("HTTP 500")), "c")
+    client.fetch_screen_recordings([f"{'none' if number % 4 == 0 else 'call'}-{number}" for number in range(100)])
+    ids = [f"call-{number}" for number in range(100, 200)]
+    assert set(client.fetch_screen_recordings(ids)) == set(ids)
     client = RwsClient(CuttingSession((), ServiceFailed("unused")), "c")
     client.fetch_screen_recordings([f"{'call' if number < 50 else 'none'}-{number}" for number in range(100)])
     # The one that is left out is not among those that are read one by one, because they are missing.

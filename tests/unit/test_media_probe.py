@@ -39,6 +39,15 @@ def test_streams_and_packets_are_read() -> None:
     assert (found.start_us, found.stream_count, found.container) == (50_000, 2, "mov,mp4")
 
 
+def test_the_streams_of_a_program_are_counted_once_and_in_their_order() -> None:
+    """In a transport stream, ffprobe prints them for the program, the first one on its line, and once more for the file."""
+    empty = AUDIO.replace("index=1", "index=2")
+    sounds = [one.replace("stream_index=1", "stream_index=3") for one in SOUNDS]
+    last = AUDIO.replace("index=1", "index=3")
+    found = parse_lines(*PICTURES, *sounds, f"program|{empty}", last, VIDEO, VIDEO, empty, last, FORMAT)
+    assert (found.stream_count, found.audio_count, require_audio(found).number) == (3, 1, 1)
+
+
 def test_the_audio_length_excludes_what_decoders_skip() -> None:
     assert require_audio(parse_lines(*SOUNDS, AUDIO, FORMAT)).length_us == 200_000 - 50_000 - 10_000
 

@@ -55,7 +55,8 @@ def parse_ffprobe(path: Path, out: IO[bytes]) -> MediaInfo:
 
 def _parse_output(out: IO[bytes]) -> tuple[dict[int, Packets], list[Fields], Fields]:
     packets: dict[int, Packets] = {}
-    streams: list[Fields] = []
+    # ffprobe also prints the streams of each program of a transport stream.
+    streams: dict[int, Fields] = {}
     container: Fields = {}
     count = 0
     for line in iter(lambda: out.readline(_MAX_LINE_BYTES).decode(errors="replace"), ""):
@@ -66,10 +67,10 @@ def _parse_output(out: IO[bytes]) -> tuple[dict[int, Packets], list[Fields], Fie
             limits.check_frames(count)
             packets.setdefault(int(entry["stream_index"]), Packets()).add_packet(entry)
         elif kind == "stream":
-            streams.append(entry)
+            streams[int(entry["index"])] = entry
         elif kind == "format":
             container = entry
-    return packets, streams, container
+    return packets, [streams[index] for index in sorted(streams)], container
 
 
 def _parse_field(part: str) -> tuple[str, str]:
