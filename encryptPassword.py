@@ -29,6 +29,7 @@ try:
     from muxer.config.schema import all_options
     from muxer.errors import ConfigError, Problem
     from muxer.log.terminal import escape_unencodable_output
+    from muxer.system import files
 except ImportError as error:
     sys.exit(report_import_error(error))
 
@@ -82,7 +83,7 @@ def _config_path(config_file: str | None) -> Path:
 
 def _is_file(path: Path) -> bool:
     try:
-        return path.is_file()
+        return files.is_file(path)
     except OSError as error:  # A folder above it is closed to this account.
         raise ConfigError([Problem(str(path), f"{error.strerror}; nothing was changed")]) from error
 

@@ -17,6 +17,7 @@ from typing import Any
 from muxer.audit.call_rules import CallVerdict, Recipients
 from muxer.audit.findings import Finding, FindingKind
 from muxer.errors import Code, ConfigError, LocalResourceError, Problem
+from muxer.system import files
 
 LEDGER_FILE = "audit.sqlite3"
 _VERSION = 2
@@ -49,7 +50,7 @@ class AuditLedger:
         """
         self._path, self._lock = path, threading.RLock()
         try:
-            is_new = not path.exists() or not path.stat().st_size
+            is_new = not files.exists(path) or not path.stat().st_size
             if is_new:
                 os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))
             self._database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)

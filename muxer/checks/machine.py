@@ -21,6 +21,7 @@ from muxer.log.outputs import describe_output, find_loss, find_output_problem, l
 from muxer.pipeline.disk_space import MEGABYTE, TempDisk, is_short, reserved_bytes
 from muxer.pipeline.workspace import LOCK_FILE, temp_folder_for
 from muxer.status import state_file
+from muxer.system import files
 from muxer.system.file_lock import lock_holder
 from muxer.system.folder_owner import check_folder
 from muxer.system.packages import find_package_problems, package_advice
@@ -75,7 +76,7 @@ class MachineChecks:
             yield passed_finding(name, f"{path}: {version}{', with libx264' if name == 'ffmpeg' else ''}")
 
     def _check_temp_dir(self) -> Iterator[Finding]:
-        if self._temp.exists():
+        if files.exists(self._temp):
             try:
                 check_folder(self._temp)
             except PermissionError as error:
@@ -124,7 +125,7 @@ class MachineChecks:
         yield passed_finding("lock", f"held by a running muxer ({held}{version}); a second one would not start")
 
     def _check_room(self) -> Iterator[Finding]:
-        folder = self._temp if self._temp.exists() else self._temp.parent
+        folder = self._temp if files.exists(self._temp) else self._temp.parent
         TempDisk(folder, self._config.processing.min_free_megabytes)  # Raises when the disk is too small for the option.
         usage = shutil.disk_usage(folder)
         reserved = reserved_bytes(usage.total, self._config.processing.min_free_megabytes)

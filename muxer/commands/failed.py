@@ -24,6 +24,7 @@ from muxer.journal.history import TargetRecord
 from muxer.journal.journal import RETRY, SET_ASIDE
 from muxer.status.error_help import help_for
 from muxer.status.formatting import format_ago, format_datetime
+from muxer.system import files
 from muxer.system.exit_codes import EXIT_OK
 
 TABLE_HEADER = ("recording", "agent", "code", "attempts", "last", "next attempt", "reason")
@@ -44,7 +45,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _list_failures(arguments: argparse.Namespace) -> int:
     journal = find_instance(load_configuration(arguments, needs_secrets=False).config).journal_path
-    if not journal.exists():
+    if not files.exists(journal):
         return fail(NO_JOURNAL.format(journal), [] if arguments.json else None)
     states = (SET_ASIDE,) if arguments.aside else (RETRY,) if arguments.waiting else (SET_ASIDE, RETRY)
     try:

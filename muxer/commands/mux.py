@@ -123,9 +123,9 @@ def _copy_output(muxed: Path, output: Path, force: bool, stopped: Callable[[], b
 def _check_output(output: Path, force: bool) -> None:
     """Raise LocalResourceError when `output` cannot be written, also where only an attempt shows that."""
     try:
-        if not output.parent.is_dir():
+        if not files.is_folder(output.parent):
             raise _output_error(output, f"there is no folder {output.parent}")
-        if output.is_dir():
+        if files.is_folder(output):
             raise _output_error(output, "it is a folder; name a file")
         if os.path.lexists(output) and not force:
             raise _output_error(output, "it exists already; remove it or overwrite it with --force")

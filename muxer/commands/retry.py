@@ -11,6 +11,7 @@ from muxer.commands._shared.common import create_parser, exit_code_of, fail, loa
 from muxer.commands._shared.running_instance import NO_JOURNAL, RUNS, find_instance
 from muxer.journal.journal import epoch_now, reset_failures
 from muxer.log.setup import escape_control
+from muxer.system import files
 from muxer.system.exit_codes import EXIT_FAILED, EXIT_OK
 
 
@@ -27,7 +28,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _retry_failures(arguments: argparse.Namespace) -> int:
     instance = find_instance(load_configuration(arguments, needs_secrets=False).config)
-    if not instance.journal_path.exists():
+    if not files.exists(instance.journal_path):
         return fail(NO_JOURNAL.format(instance.journal_path), {"put_back": []} if arguments.json else None)
     try:
         names = reset_failures(instance.journal_path, epoch_now(), recording=arguments.recording, code=arguments.code)

@@ -39,6 +39,7 @@ from muxer.status.fleet_status import BROKER, fleet_from_dict
 from muxer.status.formatting import format_ago, format_datetime, format_span
 from muxer.status.last_audit import LastAudit, read_last_audit
 from muxer.status.state_file import running_jobs
+from muxer.system import files
 from muxer.system.exit_codes import EXIT_FAILED, EXIT_OK
 
 WATCH_INTERVAL = 2.0
@@ -114,7 +115,7 @@ def gather_status(config: Config) -> StatusView:
     workers = () if instance.standing == RUNS else find_local_workers(config)
     of_workers = [f"{worker.folder.name}: {problem}" for worker in workers for problem in process_problems(worker)]
     of_instance = [] if instance.state is None and workers else instance_problems(instance, config)
-    past = history.read_history(instance.journal_path if instance.journal_path.exists() else None, time.time())
+    past = history.read_history(instance.journal_path if files.exists(instance.journal_path) else None, time.time())
     codes, audit = history.count_by_code(instance.journal_path), read_last_audit(instance.folder)
     return StatusView(instance, workers, past, (*of_instance, *of_workers), codes, audit)
 

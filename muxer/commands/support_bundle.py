@@ -42,6 +42,7 @@ from muxer.log.outputs import REFUSED_NAME, describe_output, log_path_for
 from muxer.log.setup import escape_control
 from muxer.monitoring.person_mask import PersonMask
 from muxer.status.error_help import help_for
+from muxer.system import files
 from muxer.system.exit_codes import EXIT_OK
 from muxer.system.masking import Mask
 from muxer.system.process import Runner
@@ -243,7 +244,7 @@ class _Bundle:
 
     def _journal_path(self) -> Path:
         journal = find_instance(self._config).journal_path
-        if not journal.exists():
+        if not files.exists(journal):
             raise FileNotFoundError(NO_JOURNAL.format(journal))
         return journal
 

@@ -122,7 +122,7 @@ class KeptResults:
             if number >= MAX_KEPT or now - _changed_at(record) > MAX_RESULT_AGE_SECONDS:
                 self._remove_record(record)
         for path in self._folder.glob("*"):
-            if not path.with_suffix(_RECORD).exists() and now - _changed_at(path) > MAX_WRITING_SECONDS:
+            if not files.exists(path.with_suffix(_RECORD)) and now - _changed_at(path) > MAX_WRITING_SECONDS:
                 self._remove_record(path.with_suffix(_RECORD))
         self._close()
 

@@ -103,7 +103,7 @@ def _adopt_records(path: Path, destination: Path) -> None:
         remove_folder(folder)
     for record in _pending_records(path):
         target = destination / record.parent.name / record.name
-        if not target.exists():
+        if not files.exists(target):
             files.replace_file(record, target)
 
 

@@ -1,9 +1,10 @@
-"""Creates private files, and deletes and replaces files that another program (Windows: a scanner) holds open for a while."""
+"""Finds and creates files, and deletes and replaces those that another program (Windows: a scanner) holds for a while."""
 
 from __future__ import annotations
 
 import errno
 import os
+import stat
 import sys
 import tempfile
 import time
@@ -20,6 +21,36 @@ BUFFER_BYTES = 256 * 1024
 RETRY_SECONDS = 2.0
 RETRY_INTERVAL = 0.1
 _NO_SPACE = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
+
+
+def exists(path: Path) -> bool:
+    """Whether there is something at `path`. Raises OSError when that cannot be found out.
+
+    The methods of Path return False then, for a closed folder or an unavailable server, since Python 3.14.
+    """
+    return _read_mode(path) != 0
+
+
+def is_file(path: Path) -> bool:
+    """Whether `path` leads to a file. Raises OSError when that cannot be found out."""
+    return stat.S_ISREG(_read_mode(path))
+
+
+def is_folder(path: Path) -> bool:
+    """Whether `path` leads to a folder. Raises OSError when that cannot be found out."""
+    return stat.S_ISDIR(_read_mode(path))
+
+
+def _read_mode(path: Path) -> int:
+    try:
+        return path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return 0
+    except OSError as error:
+        # A link that leads to itself; on Windows, a drive without a medium, an invalid name.
+        if error.errno == errno.ELOOP or getattr(error, "winerror", 0) in (21, 123, 1921):
+            return 0
+        raise
 
 
 def retry_while_busy(do: Callable[[], T], seconds: float | None = None) -> T:

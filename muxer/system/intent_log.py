@@ -89,7 +89,7 @@ class IntentLog:
 
         Raises Transient and OSError when it fails for now.
         """
-        if not path.exists():
+        if not files.exists(path):
             return False
         if self._settle_usable(path, settle):
             remove_record(path)

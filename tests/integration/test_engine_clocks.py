@@ -62,7 +62,7 @@ def test_a_pause_in_the_audio_is_heard_as_long_as_it_was(tmp_path: Path, kind: s
 def test_a_pause_before_a_clock_that_starts_over_is_shown(tmp_path: Path, audio: Path) -> None:
     first, second, joined = (tmp_path / name for name in ("first.ts", "second.ts", "joined.ts"))
     later = f"setpts='PTS+gt(T,2)*{PAUSE}/TB'"
-    run_ffmpeg(*SCREEN, "-vf", later, "-vsync", "0", *ENCODE, "-muxdelay", "0", first)
+    run_ffmpeg(*SCREEN, "-vf", later, "-fps_mode", "passthrough", *ENCODE, "-muxdelay", "0", first)
     run_ffmpeg(*SCREEN, *ENCODE, "-muxdelay", "0", second)
     joined.write_bytes(first.read_bytes() + second.read_bytes())
     pieces = mux(audio, joined, tmp_path).timeline.pieces

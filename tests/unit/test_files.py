@@ -96,3 +96,18 @@ def test_a_job_folder_that_stays_held_is_left_to_the_clean_up(
         assert not remove_folder(folder)
     assert workspace.clean_abandoned() == 1
     assert not folder.exists()
+
+
+@pytest.mark.posix
+def test_what_is_at_a_path_is_known_or_an_error(tmp_path: Path) -> None:
+    """Path.is_file and the like hide errors since Python 3.14: a folder that is closed looks like a missing file."""
+    file, loop = tmp_path / "file", tmp_path / "loop"
+    file.touch()
+    loop.symlink_to(loop)
+    seen = [(files.exists(path), files.is_file(path), files.is_folder(path)) for path in (file, tmp_path)]
+    assert seen == [(True, True, False), (True, False, True)]
+    for path in (tmp_path / "missing", file / "below", loop):
+        assert not files.exists(path) and not files.is_file(path) and not files.is_folder(path)
+    for look in (files.exists, files.is_file, files.is_folder):
+        with pytest.raises(OSError, match="name too long"):
+            look(tmp_path / ("x" * 300))

@@ -36,7 +36,11 @@ def test_a_build_without_a_required_feature_is_refused_by_its_name(tmp_path: Pat
 
 
 def test_an_option_with_an_older_name_is_found(tmp_path: Path) -> None:
-    program = write_lacking(tmp_path, "ffmpeg", "-fps_mode", "-nosuchoption")
+    present, _ = find_keep_times(Runner(), "ffmpeg")
+    program = tmp_path / "ffmpeg"
+    names = f"case $word in -fps_mode) word=-nosuchoption ;; -vsync) word={present} ;; esac"
+    program.write_text(f'#!/bin/bash\nfor word; do {names}; words+=("$word"); done\nexec ffmpeg "${{words[@]}}"\n')
+    program.chmod(0o755)
     assert find_keep_times(Runner(), str(program)) == ("-vsync", "passthrough")
 
 

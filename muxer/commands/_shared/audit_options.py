@@ -19,6 +19,7 @@ from muxer.commands._shared.common import create_parser
 from muxer.config import types
 from muxer.config.schema import Config
 from muxer.errors import ConfigError, Problem
+from muxer.system import files
 from muxer.system.allowed_hours import AllowedHours
 
 
@@ -148,11 +149,11 @@ def _find_conflicts(arguments: argparse.Namespace) -> list[Problem]:
 
 
 def _state_obstacle(state: Path) -> str:
-    return f"{state} is no file" if state.exists() and not state.is_file() else ""
+    return f"{state} is no file" if files.exists(state) and not files.is_file(state) else ""
 
 
 def _report_obstacle(report: Path) -> str:
     folder = report.absolute().parent
-    if report.is_dir():
+    if files.is_folder(report):
         return f"{report} is a folder; name a file"
     return "" if os.access(folder, os.W_OK) else f"the folder {folder} does not exist or is not writable"

@@ -20,6 +20,7 @@ from muxer.status.fleet_status import fleet_from_dict, fleet_problems
 from muxer.status.formatting import format_megabytes
 from muxer.status.poll_age import expected_seconds, overdue_seconds
 from muxer.status.service_state import UNREACHED_TEXT
+from muxer.system import files
 from muxer.system.file_lock import lock_holder
 
 # The state file is written every two seconds; a busy machine may delay that.
@@ -65,7 +66,7 @@ def _read_instance(folder: Path) -> RunningInstance:
         return RunningInstance(folder, DOWN, None)
     is_fresh = time.time() - state["at"] <= MAX_STATE_AGE_SECONDS
     # A cleaner of /tmp may have removed the lock file of a process that runs.
-    if not _is_held(folder) and not (is_fresh and not (folder / LOCK_FILE).exists()):
+    if not _is_held(folder) and not (is_fresh and not files.exists(folder / LOCK_FILE)):
         return RunningInstance(folder, DIED, state)
     return RunningInstance(folder, RUNS if is_fresh else HANGS, state)
 
