@@ -110,7 +110,7 @@ def wait_for_label(lab: Lab, call: AddedCall, log: Path) -> None:
 
 @pytest.mark.parametrize("size", spread_variants(["right", "45", ""], 3))
 def test_truncated_call_is_awaited_and_muxed_in_full(lab: Lab, size: str) -> None:
-    (call,) = add_short(lab, [0], plan=PLAN)
+    (call,) = add_short(lab, [0], plan=PLAN, shows_its_time=True)
     path = audio_path(lab, call)
     if size != "right":
         set_size(lab, call, size)
@@ -135,7 +135,7 @@ def test_truncated_call_is_awaited_and_muxed_in_full(lab: Lab, size: str) -> Non
 
 @pytest.mark.parametrize("index", spread_variants(REMUX_FLAGS, 9))
 def test_truncated_screen_is_awaited_and_muxed_in_full(lab: Lab, index: str) -> None:
-    (call,) = add_short(lab, [0], plan=PLAN)
+    (call,) = add_short(lab, [0], plan=PLAN, shows_its_time=True)
     path = screen_path(lab, call)
     remux_file(path, *REMUX_FLAGS[index])
     set_screen_size(lab, call, "0")
@@ -155,7 +155,7 @@ def test_truncated_screen_is_awaited_and_muxed_in_full(lab: Lab, index: str) -> 
 
 @pytest.mark.long
 def test_empty_file_is_awaited(lab: Lab) -> None:
-    (call,) = add_short(lab, [0], plan=PLAN)
+    (call,) = add_short(lab, [0], plan=PLAN, shows_its_time=True)
     path = screen_path(lab, call)
     whole = truncate_file(path, 0)
     config, log = write_config(lab)
@@ -206,7 +206,7 @@ def test_available_part_of_file_that_no_longer_grows_is_muxed(lab: Lab, minutes:
 
 @pytest.mark.long
 def test_available_part_of_screen_is_shown_after_restart(lab: Lab) -> None:
-    good, call = add_short(lab, [0, 1], plan=PLAN)
+    good, call = add_short(lab, [0, 1], plan=PLAN, shows_its_time=True)
     path = screen_path(lab, call)
     remux_file(path, *REMUX_FLAGS["front"])
     set_screen_size(lab, call, str(path.stat().st_size))
@@ -237,7 +237,7 @@ def test_available_part_of_screen_is_shown_after_restart(lab: Lab) -> None:
 
 
 def test_invalid_size_in_metadata_delays_nothing(lab: Lab) -> None:
-    (call,) = add_short(lab, [0], plan=PLAN)
+    (call,) = add_short(lab, [0], plan=PLAN, shows_its_time=True)
     set_size(lab, call, "45")
     config, log = write_config(lab)
     with MuxerProcess(config) as muxer:

@@ -28,11 +28,13 @@ from tests.support.calls import TWO_AGENTS, add_short, muxed_entries, screen_fil
 from tests.support.commands import run_in_process, run_subprocess, start_command
 from tests.support.daemon import run_muxer, wait_until
 from tests.support.disk import KILOBYTE, fill_disk, small_disk
+from tests.support.tiers import spread_variants
 
 Make = Callable[..., Lab]
 AGE = timedelta(days=3)
 EVERYTHING = {"advanced__call_recording_query_string": "startTime=0"}
 WEEK_SECONDS = 7 * 86_400
+with_five_calls = pytest.mark.parametrize("calls", [5], indirect=True)
 
 
 @pytest.fixture
@@ -41,8 +43,9 @@ def lab(make_lab: Make) -> Lab:
 
 
 @pytest.fixture
-def calls(lab: Lab) -> list[AddedCall]:
-    return add_short(lab, range(5), AGE)
+def calls(lab: Lab, request: pytest.FixtureRequest) -> list[AddedCall]:
+    """Return two calls, or as many as the test asks for."""
+    return add_short(lab, range(getattr(request, "param", 2)), AGE)
 
 
 @pytest.fixture
@@ -92,6 +95,7 @@ def remove_label(lab: Lab, call: AddedCall) -> None:
     lab.store.add_call(recording | {"labels": []})
 
 
+@with_five_calls
 def test_a_complete_site_has_no_findings(lab: Lab, calls: list[AddedCall], config: Path) -> None:
     report = run_audit(config, "--orphans", "--deep", code=0)
     assert report["complete"] is True and report["list"] == []
@@ -104,7 +108,7 @@ def test_an_audit_that_finds_no_call_is_no_proof(lab: Lab, calls: list[AddedCall
     assert code == 4 and out.startswith("nothing was proved: no call recording was found"), (code, out, err)
 
 
-@pytest.mark.parametrize("form", [(), ("--json",)])
+@pytest.mark.parametrize("form", [(), pytest.param(("--json",), marks=pytest.mark.long)])
 def test_findings_keep_their_exit_code_when_the_reader_has_left(
     lab: Lab, calls: list[AddedCall], form: tuple[str, ...], tmp_path: Path
 ) -> None:
@@ -114,7 +118,7 @@ def test_findings_keep_their_exit_code_when_the_reader_has_left(
     process.stdout.close()
     with process.stderr as stream:
         err = stream.read()
-    assert process.wait(timeout=60) == 4 and not err and "5 findings" in page.read_text(encoding="utf-8"), err
+    assert process.wait(timeout=60) == 4 and not err and "2 findings" in page.read_text(encoding="utf-8"), err
 
 
 def test_programs_are_tried_only_for_a_comparison(lab: Lab, calls: list[AddedCall], config: Path, tmp_path: Path) -> None:
@@ -128,6 +132,7 @@ def test_programs_are_tried_only_for_a_comparison(lab: Lab, calls: list[AddedCal
         assert code == 2 and "[processing] ffmpeg" in err and not out
 
 
+@with_five_calls
 def test_every_kind_of_damage_is_found_and_nothing_else(lab: Lab, config: Path, calls: list[AddedCall]) -> None:
     missing, no_file, short, unlabelled, sourceless = calls
     [entry] = muxed_entries(lab, missing.id)
@@ -152,6 +157,7 @@ def test_every_kind_of_damage_is_found_and_nothing_else(lab: Lab, config: Path, 
     assert "orphan" not in run_audit(config)["findings"]
 
 
+@with_five_calls
 def test_repair_corrects_what_it_can_and_a_second_audit_is_clean(lab: Lab, config: Path, calls: list[AddedCall]) -> None:
     missing, no_file, short, unlabelled, clear = calls
     [entry] = muxed_entries(lab, missing.id)
@@ -196,7 +202,7 @@ def test_files_published_twice_and_superseded_ones_are_reduced_to_one(
 
 
 def test_a_flipped_byte_and_a_file_of_other_sources_are_found_by_comparison(
-    lab: Lab, config: Path, calls: list[AddedCall], make_lab: Make
+    make_lab: Make,
 ) -> None:
     clear_site = make_lab(encryption_group="empty")
     added = add_short(clear_site, range(3), AGE)
@@ -275,7 +281,7 @@ class TestDamageOfASource:
         finding = self.audit_and_repair(clear_lab, call)
         assert (finding["kind"], finding["file"]) == ("source_damaged", call.audio_id), finding
 
-    @pytest.mark.parametrize("in_source", [True, False])
+    @pytest.mark.parametrize("in_source", spread_variants([False, True], 2))
     def test_what_is_not_shown_to_be_wrong_is_kept(self, clear_lab: Lab, call: AddedCall, in_source: bool) -> None:
         """Filler bytes of MP3 frames can have any value."""
         stored = muxed_path(clear_lab, muxed_entries(clear_lab, call.id)[0]["mediaId"])
@@ -298,7 +304,7 @@ class TestDamageOfASource:
         assert self.audit_and_repair(clear_lab, call) == finding
 
 
-@pytest.mark.parametrize("length", [0, 0.5])
+@pytest.mark.parametrize("length", spread_variants([0.5, 0], 2))
 def test_an_encrypted_source_that_is_cut_is_not_waited_for(
     lab: Lab, config: Path, calls: list[AddedCall], length: float
 ) -> None:
@@ -312,16 +318,16 @@ def test_an_encrypted_source_that_is_cut_is_not_waited_for(
 
 
 def test_a_ciphertext_that_cannot_be_decrypted_is_repaired(lab: Lab, config: Path, calls: list[AddedCall]) -> None:
-    path = muxed_path(lab, muxed_entries(lab, calls[2].id)[0]["mediaId"])
+    path = muxed_path(lab, muxed_entries(lab, calls[1].id)[0]["mediaId"])
     # In CBC, a byte of the block before the last one changes the length of the padding, which is invalid then.
     flip_byte(path, path.stat().st_size - 17)
     report = run_audit(config, "--deep", "--repair", "--yes", code=0)
-    assert kinds_of(report) == {("damaged", calls[2].id)} and report["counts"]["deep"] == len(calls) - 1
+    assert kinds_of(report) == {("damaged", calls[1].id)} and report["counts"]["deep"] == len(calls) - 1
     assert run_audit(config, "--deep", code=0)["counts"]["deep"] == len(calls)
 
 
 def test_a_stored_file_is_never_replaced_from_a_damaged_source(lab: Lab, config: Path, calls: list[AddedCall]) -> None:
-    call = calls[4]
+    call = calls[1]
     change_entry(lab, call, pkcs7=None, certAlias=None)
     source, before = screen_file(lab, call), sorted(stored_muxed(lab))
     flip_byte(source, source.stat().st_size // 2)
@@ -330,7 +336,7 @@ def test_a_stored_file_is_never_replaced_from_a_damaged_source(lab: Lab, config:
     assert source.name in finding["repair"] and sorted(stored_muxed(lab)) == before
 
 
-@pytest.mark.parametrize(("status", "times", "kinds"), [(500, 4, []), (404, 100, ["unchecked"])])
+@pytest.mark.parametrize(("status", "times", "kinds"), spread_variants([(404, 100, ["unchecked"]), (500, 4, [])], 2))
 def test_what_rcs_fails_for_proves_no_damage(
     lab: Lab, config: Path, calls: list[AddedCall], status: int, times: int, kinds: list[str]
 ) -> None:
@@ -351,7 +357,7 @@ def test_every_case_of_the_lab_is_complete_when_it_is_muxed(lab: Lab, start: dat
     assert report["counts"]["files"] == report["counts"]["deep"] == 7
 
 
-@pytest.mark.parametrize(("group", "suffix"), [("certificates", ".bin"), ("empty", "")])
+@pytest.mark.parametrize(("group", "suffix"), spread_variants([("certificates", ".bin"), ("empty", "")], 2))
 def test_the_muxed_call_of_the_lab_is_as_the_muxer_would_have_muxed_it(make_lab: Make, group: str, suffix: str) -> None:
     lab = make_lab(encryption_group=group)
     call = next(one for one in lab.add_case(Case.NOTHING) if one.plan.muxed)
@@ -378,6 +384,7 @@ def test_a_superseded_file_is_found_and_deleted(lab: Lab) -> None:
     assert fewest not in stored_muxed(lab)
 
 
+@with_five_calls
 @pytest.mark.long
 def test_a_file_that_is_encrypted_for_a_stranger_is_found(
     lab: Lab, config: Path, calls: list[AddedCall], tmp_path: Path
@@ -468,6 +475,7 @@ def test_a_muxed_file_with_more_sources_than_rws_shows_cannot_be_compared(
     assert (finding["kind"], finding["file"]) == ("unchecked", entry["mediaId"]) and "more sources" in finding["detail"]
 
 
+@with_five_calls
 @pytest.mark.long
 def test_a_comparison_that_was_killed_goes_on_with_the_calls_that_were_not_compared(
     lab: Lab, config: Path, calls: list[AddedCall], tmp_path: Path
@@ -619,6 +627,7 @@ def count_calls(state: Path) -> int:
     return 0
 
 
+@with_five_calls
 def test_an_audit_without_a_service_fails_and_says_nothing_of_completeness(lab: Lab, calls: list[AddedCall]) -> None:
     lab.store.fail_next("rws", "GET", "screen-recordings", 503, times=1000, headers={"Retry-After": "0"})
     code, out, err = run_subprocess(write_config(lab), "audit", "--query", "startTime=0")

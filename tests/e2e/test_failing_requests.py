@@ -45,7 +45,8 @@ def list_kept_results(lab: Lab) -> list[Path]:
 def test_all_recordings_are_muxed_when_a_third_of_requests_fail(make_lab: Make, tmp_path: Path) -> None:
     """The servers and the steps count what is fetched and muxed; the limits allow for unlucky runs."""
     lab = make_lab()
-    calls = [*add_short(lab, range(CALL_COUNT // 2)), *add_short(lab, range(CALL_COUNT // 2), plan=CLOSED)]
+    half = range(CALL_COUNT // 2)
+    calls = [*add_short(lab, half, shows_its_time=True), *add_short(lab, half, plan=CLOSED, shows_its_time=True)]
     config, log = write_config(lab)
     lab.store.fail_at_random(0.3, seed=14)
     with MuxerProcess(config) as muxer:
@@ -76,7 +77,7 @@ def test_all_recordings_are_muxed_when_a_third_of_requests_fail(make_lab: Make, 
 @pytest.mark.long
 def test_outage_between_mux_and_publication_needs_no_second_mux(make_lab: Make, tmp_path: Path) -> None:
     lab = make_lab()
-    (call,) = add_short(lab, [1], plan=CLOSED)
+    (call,) = add_short(lab, [1], plan=CLOSED, shows_its_time=True)
     config, log = write_config(lab)
     lab.store.fail_next("rws", "POST", "/screen-recordings", 503, times=10**6)
     with MuxerProcess(config, **FAST_RETRY) as muxer:

@@ -11,6 +11,7 @@ from lab.build import AddedCall, build_calls
 from lab.cases import BRUNO, CallPlan, Case, ScreenPart
 from lab.lab import Lab
 from tests.support.daemon import log_lines
+from tests.support.media import CachedMediaLab
 
 CALL_SECONDS = 4
 SHORT_PLAN = CallPlan("short", CALL_SECONDS, (ScreenPart(0, CALL_SECONDS),))
@@ -18,13 +19,28 @@ TWO_AGENTS = CallPlan(
     "two-agents", 2 * CALL_SECONDS, (ScreenPart(0, CALL_SECONDS), ScreenPart(CALL_SECONDS, CALL_SECONDS, BRUNO))
 )
 CALL_AGE = timedelta(minutes=10)
+# What the media of call 0 show; those of the next ones show a second more each.
+SHOWN_TIME = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def add_short(lab: Lab, serials: Sequence[int], ago: timedelta = CALL_AGE, plan: CallPlan = SHORT_PLAN) -> list[AddedCall]:
-    """Add a short call for each serial number; the first one started `ago`, each next one a second later."""
+def add_short(
+    lab: Lab,
+    serials: Sequence[int],
+    ago: timedelta = CALL_AGE,
+    plan: CallPlan = SHORT_PLAN,
+    *,
+    shows_its_time: bool = False,
+) -> list[AddedCall]:
+    """Add a short call for each serial number; the first one started `ago`, each next one a second later.
+
+    The media of each serial number are the same in all tests, unless the call `shows_its_time`.
+    """
     first = (datetime.now(UTC) - ago).replace(microsecond=0)
     wanted = [(Case.PLAIN, plan, first + timedelta(seconds=number), serial) for number, serial in enumerate(serials)]
-    return build_calls(lab.site, wanted)[0]
+    if shows_its_time or not isinstance(lab, CachedMediaLab):
+        return build_calls(lab.site, wanted)[0]
+    with lab.use_cached_makers(first - SHOWN_TIME - timedelta(seconds=serials[0])):
+        return build_calls(lab.site, wanted)[0]
 
 
 def muxed_entries(lab: Lab, recording_id: str) -> list[dict[str, Any]]:

@@ -31,16 +31,18 @@ class MediaCache:
         folder.mkdir(exist_ok=True)
         self._folder = folder
 
-    def cached_maker(self, make: Maker) -> Maker:
-        """Return a function like `make` (``make_audio`` or ``make_screen``) that creates each file only once."""
+    def cached_maker(self, make: Maker, shift: timedelta = timedelta(0)) -> Maker:
+        """Return a function like `make` (``make_audio`` or ``make_screen``) that creates each file only once.
 
-        def copy_or_create(path: Path, *arguments: object, **options: object) -> None:
-            wanted = repr((make.__name__, path.suffix, arguments, sorted(options.items())))
+        The media show times that are earlier by `shift`."""
+
+        def copy_or_create(path: Path, start: datetime, *arguments: object, **options: object) -> None:
+            wanted = repr((make.__name__, path.suffix, start - shift, *arguments, sorted(options.items())))
             stored = self._folder / (hashlib.sha256(wanted.encode()).hexdigest() + path.suffix)
             if not stored.exists():
                 with TemporaryDirectory(dir=self._folder) as folder:
                     new = Path(folder) / path.name
-                    make(new, *arguments, **options)
+                    make(new, start - shift, *arguments, **options)
                     new.replace(stored)
             shutil.copyfile(stored, path)
 
@@ -58,18 +60,19 @@ class CachedMediaLab(Lab):
         super().__init__(folder, *arguments, **options)
 
     def add_case(self, case: Case, start: datetime | None = None, serial: int = 0) -> tuple[AddedCall, ...]:
-        with self._use_cached_makers():
+        with self.use_cached_makers():
             return super().add_case(case, start or LAB_START, serial)
 
     def add_cases(self, cases: Sequence[Case] = ALL_CASES, start: datetime | None = None) -> tuple[AddedCall, ...]:
-        with self._use_cached_makers():
+        with self.use_cached_makers():
             return super().add_cases(cases, start or LAB_START)
 
     @contextmanager
-    def _use_cached_makers(self) -> Iterator[None]:
+    def use_cached_makers(self, shift: timedelta = timedelta(0)) -> Iterator[None]:
+        """Reuse existing media, which show times that are earlier by `shift`, while the context is entered."""
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(build, "make_audio", self.shelf.cached_maker(make_audio))
-            patch.setattr(build, "make_screen", self.shelf.cached_maker(make_screen))
+            patch.setattr(build, "make_audio", self.shelf.cached_maker(make_audio, shift))
+            patch.setattr(build, "make_screen", self.shelf.cached_maker(make_screen, shift))
             yield
 
 

@@ -14,21 +14,25 @@ from xdist.scheduler import LoadScopeScheduling
 ROOT = Path(__file__).resolve().parents[2]
 
 
+# Modules that use the RabbitMQ of their process stay together: its start takes as long as a hundred tests.
+RABBITMQ_IMPORTS = ("from tests.support.rabbitmq import", "from tests.support.queues import")
+
+
 @cache
-def shares_resources(module: str) -> bool:
-    """Return whether the tests of a module share a fixture with module scope or a RabbitMQ."""
+def shared_scope(module: str) -> str | None:
+    """Return what the tests of a module share with each other: the module itself, RabbitMQ, or None."""
     text = (ROOT / module).read_text(encoding="utf-8")
-    shared = ('scope="module"', "from tests.support.rabbitmq import", "from tests.support.queues import")
-    return any(words in text for words in shared)
+    if any(words in text for words in RABBITMQ_IMPORTS):
+        return "RabbitMQ"
+    return module if 'scope="module"' in text else None
 
 
 class ModuleScheduling(LoadScopeScheduling):  # type: ignore[misc]
-    """A scheduler that keeps a module with shared fixtures in one worker.
+    """A scheduler that keeps tests which share fixtures in one worker.
 
-    Any other test goes to the next free worker. Modules come first, the largest before all, so that single tests fill the
-    end of the run.
+    Any other test goes to the next free worker. Tests that stay together come first, the largest group before all, so that
+    single tests fill the end of the run.
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        module = nodeid.partition("::")[0]
-        return module if shares_resources(module) else nodeid
+        return shared_scope(nodeid.partition("::")[0]) or nodeid

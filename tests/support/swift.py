@@ -34,13 +34,27 @@ for kind, port in zip(("object", "container", "account"), ports):
     builder.rebalance()
     builder.get_ring().save(f"{folder}/{kind}.ring.gz")
 """
-# Replaces the swift-…-server commands, which are in other packages and read swift.conf only in /etc.
+# Replaces the swift-…-server commands, which are in other packages and read swift.conf only in /etc. One process loads
+# Swift, which takes longer than all else, and each server is a fork of it.
 _SERVE = """
+import os
 import sys
 from swift.common import utils
-configuration, section, utils.SWIFT_CONF_FILE = sys.argv[1:]
+folder, *kinds = sys.argv[1:]
+utils.SWIFT_CONF_FILE = f"{folder}/swift.conf"
 from swift.common.wsgi import run_wsgi
-sys.exit(run_wsgi(configuration, section))
+import swift.account.server, swift.container.server, swift.obj.server, swift.proxy.server
+import swift.common.middleware.s3api.s3api
+for kind in kinds[1:]:
+    if not os.fork():
+        break
+else:
+    kind = kinds[0]
+os.setsid = lambda: None  # the servers remain in the process group of the first one, and end with it
+with open(f"{folder}/{kind}.log", "wb") as log:
+    os.dup2(log.fileno(), 1)
+    os.dup2(log.fileno(), 2)
+sys.exit(run_wsgi(f"{folder}/{kind}.conf", f"{kind}-server"))
 """
 _DEFAULT = """\
 [DEFAULT]
@@ -87,7 +101,7 @@ class Swift:
     def __init__(self, folder: Path, region: str = REGION) -> None:
         self.folder = folder
         self._region = region
-        self._servers: list[subprocess.Popen[bytes]] = []
+        self._servers: subprocess.Popen[bytes] | None = None
         self._held = ExitStack()
         self.port = 0
 
@@ -106,7 +120,12 @@ class Swift:
         (self.folder / "swift.conf").write_text("[swift-hash]\nswift_hash_path_suffix = tests\n")
         try:
             for kind, port in zip(_SERVERS, ports, strict=True):
-                self._start_server(kind, port)
+                self._write_configuration(kind, port)
+            command = [PYTHON, "-c", _SERVE, str(self.folder), *_SERVERS]
+            with (self.folder / "start.log").open("wb") as log:
+                self._servers = subprocess.Popen(
+                    command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                )
             for port in ports:
                 self._wait_for(port)
         except BaseException:
@@ -115,27 +134,23 @@ class Swift:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for server in self._servers:
+        if self._servers:
             with suppress(ProcessLookupError):
-                os.killpg(server.pid, signal.SIGKILL)
-            server.wait(TIMEOUT_SECONDS)
+                os.killpg(self._servers.pid, signal.SIGKILL)
+            self._servers.wait(TIMEOUT_SECONDS)
         self._held.close()
 
-    def _start_server(self, kind: str, port: int) -> None:
+    def _write_configuration(self, kind: str, port: int) -> None:
         path = self.folder / f"{kind}.conf"
         user = "root" if os.getuid() == 0 else os.environ.get("USER", "nobody")
         text = _DEFAULT.format(port=port, folder=self.folder, user=user)
         proxy = _PROXY.format(region=self._region, account=ACCOUNT, secret=SECRET)
         path.write_text(text + (proxy if kind == "proxy" else _BACKEND.format(kind=kind)))
-        command = [PYTHON, "-c", _SERVE, str(path), f"{kind}-server", str(self.folder / "swift.conf")]
-        with (self.folder / f"{kind}.log").open("wb") as log:
-            server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
-        self._servers.append(server)
 
     def _wait_for(self, port: int) -> None:
         deadline = time.monotonic() + TIMEOUT_SECONDS
         while time.monotonic() < deadline:
-            assert all(server.poll() is None for server in self._servers), self._read_logs()
+            assert self._servers is not None and self._servers.poll() is None, self._read_logs()
             with socket.socket() as probe:
                 if probe.connect_ex((HOST, port)) == 0:
                     return

@@ -12,11 +12,11 @@ from tests.support.schedule import ModuleScheduling
     [
         ("tests/e2e/test_install.py::test_usage[arguments0]", "tests/e2e/test_install.py"),
         ("tests/e2e/test_main_job.py::test_every_label_is_set_once[apache, clear]", "tests/e2e/test_main_job.py"),
-        ("tests/integration/test_rabbitmq_node.py::test_a_thing", "tests/integration/test_rabbitmq_node.py"),
+        ("tests/integration/test_rabbitmq_node.py::test_a_thing", "RabbitMQ"),
         ("tests/e2e/test_running.py::test_a_thing[a::b]", "tests/e2e/test_running.py::test_a_thing[a::b]"),
     ],
 )
-def test_a_module_with_shared_fixtures_stays_in_one_worker(test: str, scope: str) -> None:
+def test_tests_with_shared_fixtures_stay_in_one_worker(test: str, scope: str) -> None:
     assert ModuleScheduling._split_scope(ModuleScheduling.__new__(ModuleScheduling), test) == scope
 
 
