@@ -121,6 +121,7 @@ def test_findings_keep_their_exit_code_when_the_reader_has_left(
     assert process.wait(timeout=60) == 4 and not err and "2 findings" in page.read_text(encoding="utf-8"), err
 
 
+@pytest.mark.long
 def test_programs_are_tried_only_for_a_comparison(lab: Lab, calls: list[AddedCall], config: Path, tmp_path: Path) -> None:
     broken = tmp_path / "ffmpeg"
     broken.write_text("#!/bin/sh\nexit 1\n")
@@ -272,6 +273,7 @@ class TestDamageOfASource:
         assert "a source is damaged" in finding["repair"] and source.name in finding["repair"]
         assert path.exists()
 
+    @pytest.mark.long
     def test_an_audio_file_that_cannot_be_decoded(self, clear_lab: Lab, call: AddedCall) -> None:
         path = clear_lab.site.media.folder / "calls" / call.audio_id
         content = bytearray(path.read_bytes())
@@ -437,6 +439,7 @@ def test_an_outage_of_rws_while_orphans_are_looked_for_ends_the_audit(
     assert code == 1 and not out and "503" in err, (code, out, err)
 
 
+@pytest.mark.long
 def test_a_full_disk_ends_a_comparison_which_goes_on_later(lab: Lab, calls: list[AddedCall], tmp_path: Path) -> None:
     done = run_muxer(write_config(lab, "migration", **EVERYTHING))
     assert done.process.returncode == 0, done.err
@@ -452,6 +455,7 @@ def test_a_full_disk_ends_a_comparison_which_goes_on_later(lab: Lab, calls: list
     assert report["list"] == [] and report["counts"]["deep"] == len(calls)
 
 
+@pytest.mark.long
 def test_a_source_that_was_cut_off_long_ago_is_compared_as_it_was_muxed(make_lab: Make) -> None:
     lab = make_lab(encryption_group="empty")
     [call] = add_short(lab, [0], AGE)
@@ -464,6 +468,7 @@ def test_a_source_that_was_cut_off_long_ago_is_compared_as_it_was_muxed(make_lab
     assert report["list"] == [] and report["counts"]["deep"] == 1
 
 
+@pytest.mark.long
 def test_a_muxed_file_with_more_sources_than_rws_shows_cannot_be_compared(
     lab: Lab, config: Path, calls: list[AddedCall]
 ) -> None:
@@ -503,6 +508,7 @@ def test_orphans_are_deleted_after_a_week_only(lab: Lab, config: Path, calls: li
     assert young in stored_muxed(lab) and old not in stored_muxed(lab)
 
 
+@pytest.mark.long
 def test_orphans_of_one_name_in_two_folders_are_two_findings(
     lab: Lab, config: Path, calls: list[AddedCall], tmp_path: Path
 ) -> None:

@@ -17,6 +17,7 @@ from tests.support.calls import add_short, log_messages, log_of, muxed_entries, 
 from tests.support.commands import run_subprocess
 from tests.support.daemon import MuxerProcess, log_lines, run_muxer, wait_until
 from tests.support.ports import free_port
+from tests.support.tiers import spread_variants
 
 Make = Callable[..., Lab]
 AGE = timedelta(minutes=30)
@@ -88,7 +89,7 @@ def test_findings_are_a_warning_with_the_command_and_in_metrics_status_and_page(
     assert "Last audit" in page and "2 findings" in page
 
 
-@pytest.mark.parametrize(("since", "findings"), [("", {"not_encrypted": 1}), ("2100-01-01", {})])
+@pytest.mark.parametrize(("since", "findings"), spread_variants([("", {"not_encrypted": 1}), ("2100-01-01", {})], 2))
 def test_what_is_known_of_earlier_times_counts_in_regular_audits(lab: Lab, since: str, findings: dict[str, int]) -> None:
     """A call was muxed unencrypted, while the certificates of the site were valid."""
     [recording, *_] = lab.store.find_calls(lambda one: True)

@@ -52,6 +52,7 @@ def add_encrypted(lab: Lab, serial: int) -> None:
 class TestCertificatesThatChange:
     """A site replaces its certificates; RCS keeps the keys of the earlier ones."""
 
+    @pytest.mark.long
     def test_screen_files_show_those_of_earlier_times(self, make_lab: Make) -> None:
         lab = make_lab()
         for serial in range(2):
@@ -107,6 +108,7 @@ def test_two_shards_together_audit_each_call_once(make_lab: Make) -> None:
     assert run_audit(write_config(lab, **options), code=4)["counts"]["calls"] == len(calls)
 
 
+@pytest.mark.long
 def test_each_request_waits_for_its_turn(make_lab: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     lab = make_lab()
     add_short(lab, range(4), AGE)

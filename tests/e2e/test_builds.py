@@ -16,7 +16,7 @@ from tests.builds import fetch
 from tests.support.checklist import run_check
 from tests.support.commands import run_main_in_process
 
-pytestmark = pytest.mark.machine_ffmpeg
+pytestmark = [pytest.mark.machine_ffmpeg, pytest.mark.long]
 
 SCRIPT = Path(fetch.__file__)
 

@@ -42,7 +42,7 @@ def test_recordings_are_muxed_although_bulk_query_ignores_ids(make_lab: Make, he
     assert len([request for request in lab.store.served_requests if "ids=" in request.path]) == 1
 
 
-@pytest.mark.parametrize("held", spread_variants(["nothing", "bare"], 1))
+@pytest.mark.parametrize("held", spread_variants(["nothing", "bare"], 2))
 def test_migration_reads_again_what_it_took_for_calls_without_a_screen(make_lab: Make, held: str) -> None:
     """The second slice shows that RWS ignores the ids: in the first one, no call that was read alone has a screen."""
     lab = make_lab(bulk_ids=held)
@@ -79,7 +79,7 @@ def test_check_reports_ignored_ids(make_lab: Make, tmp_path: Path, held: str, co
         assert line.status == "ok"
 
 
-@pytest.mark.parametrize("count", [2, 4, 8])
+@pytest.mark.parametrize("count", spread_variants([8, 2, 4], 3))
 def test_check_reports_an_account_that_may_not_read_screen_recordings(make_lab: Make, tmp_path: Path, count: int) -> None:
     lab = make_lab()
     add_short(lab, range(count))

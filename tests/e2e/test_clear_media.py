@@ -11,6 +11,7 @@ from lab.cases import Case
 from lab.lab import Lab
 from tests.support.daemon import MuxerProcess, run_muxer, wait_until
 from tests.support.muxer_runs import log_messages, write_config, write_slow_program
+from tests.support.tiers import spread_variants
 
 Make = Callable[..., Lab]
 TIMEOUT_SECONDS = 60
@@ -35,7 +36,7 @@ def test_sources_are_deleted_as_soon_as_they_are_muxed(make_lab: Make) -> None:
     assert "muxed.mp4" in held and set(held.values()) == {0o600}
 
 
-@pytest.mark.parametrize("timeout", ["43200", "-1", "1"])
+@pytest.mark.parametrize("timeout", spread_variants(["43200", "-1", "1"], 3))
 def test_leftover_files_are_deleted_before_first_poll(make_lab: Make, timeout: str) -> None:
     lab = make_lab()
     config, log = write_config(lab, **MIGRATION, processing__clean_temp_folder_timeout=timeout)

@@ -254,8 +254,8 @@ def test_three_more_wrong_repetitions_end_the_program(stored: ProgramCopy) -> No
     assert is_unchanged(stored)
 
 
-@pytest.mark.parametrize("key", ["\x03", "\x04"], ids=["Ctrl-C", "Ctrl-D"])
-@pytest.mark.parametrize("at", spread_variants([0, 1, 2], 2))
+@pytest.mark.parametrize("key", spread_variants(["\x03", "\x04"], 2), ids=["Ctrl-C", "Ctrl-D"])
+@pytest.mark.parametrize("at", spread_variants([1, 0, 2], 3))
 def test_interrupt_at_prompt_changes_nothing(stored: ProgramCopy, at: int, key: str) -> None:
     with ProgramTerminal(stored) as terminal:
         if at:
@@ -340,10 +340,17 @@ def test_stdin_adds_to_stored_secrets(stored: ProgramCopy) -> None:
 
 @pytest.mark.parametrize(
     ("lines", "what"),
-    [
-        *(("", "is empty"), ("\n\r\n", "is empty"), ("rcs=new\nhtcc=\n", "line 2"), ("hunter2\n", "line 1")),
-        *(("rcs=new\n\nprocessing=hunter2\n", "line 3"), ("rcs=hunter2\nrcs=hunter3\n", "line 2"), (b"rcs=\xff", "UTF-8")),
-    ],
+    spread_variants(
+        [
+            *(("", "is empty"), ("\n\r\n", "is empty"), ("rcs=new\nhtcc=\n", "line 2"), ("hunter2\n", "line 1")),
+            *(
+                ("rcs=new\n\nprocessing=hunter2\n", "line 3"),
+                ("rcs=hunter2\nrcs=hunter3\n", "line 2"),
+                (b"rcs=\xff", "UTF-8"),
+            ),
+        ],
+        2,
+    ),
 )
 def test_invalid_stdin_stores_nothing(stored: ProgramCopy, lines: str | bytes, what: str) -> None:
     done = stored.run_program("--stdin", stdin=lines)
@@ -410,7 +417,7 @@ def test_remove_deletes_one_secret_and_reports_it(stored: ProgramCopy) -> None:
     assert open_keystore(stored.folder) == {HTCC: SECRET}
 
 
-@pytest.mark.parametrize("name", ["rcs", "nonsense", ""])
+@pytest.mark.parametrize("name", spread_variants(["nonsense", "rcs", ""], 3))
 def test_remove_of_unknown_secret_is_refused(stored: ProgramCopy, name: str) -> None:
     done = stored.run_program("--remove", name)
     assert (done.returncode, done.stdout) == (2, "")
@@ -459,7 +466,13 @@ def test_help_names_every_section_and_option(site: ProgramCopy) -> None:
     assert set(re.findall(r"--[a-z-]+", done.stdout)) == {"--help", "--config-file", "--stdin", "--list", "--remove"}
 
 
-@pytest.mark.parametrize("arguments", [("--list", "--stdin"), ("--list", "--remove", "s3"), ("--nonsense",)])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--list", "--stdin"),
+        *(pytest.param(one, marks=pytest.mark.long) for one in (("--list", "--remove", "s3"), ("--nonsense",))),
+    ],
+)
 def test_wrong_usage_is_refused(stored: ProgramCopy, arguments: tuple[str, ...]) -> None:
     assert stored.run_program(*arguments).returncode == 2
     assert is_unchanged(stored)

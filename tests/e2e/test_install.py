@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.installer import NO_VENV_OUTPUT, ROOT, TIMEOUT_SECONDS, FakeMachine, copy_source, run_installer
+from tests.support.tiers import spread_variants
 
 
 @pytest.fixture
@@ -131,7 +132,7 @@ def test_links_between_documents_work_in_an_installation(installation: tuple[Pat
     assert [f"{page.relative_to(prefix)}: {link}" for page, link in links if not (page.parent / link).exists()] == []
 
 
-@pytest.mark.parametrize("through_a_link", [False, True])
+@pytest.mark.parametrize("through_a_link", spread_variants([True, False], 2))
 def test_the_command_of_an_installation_works_in_any_folder(
     installation: tuple[Path, Path], tmp_path: Path, through_a_link: bool
 ) -> None:
@@ -372,6 +373,7 @@ def test_red_hat_without_repository_is_explained(source: Path, tmp_path: Path) -
     assert "dnf install -y ffmpeg openssl\n" in result.stderr
 
 
+@pytest.mark.long
 def test_environment_for_tests_includes_browsers(source: Path, tmp_path: Path) -> None:
     debian = FakeMachine(tmp_path / "debian", "debian", user=0).with_python().with_tools()
     debian.add_program("apt-get", 'echo "$*" >>"$LOG"')
@@ -480,6 +482,7 @@ def ready_environments(source: Path) -> dict[str, str]:
     return {"PATH": f"{python.parent}:{os.environ['PATH']}"}
 
 
+@pytest.mark.long
 def test_npm_failure_without_network_is_reported(source: Path, tmp_path: Path) -> None:
     packages = source / "tests" / "s3rver"
     packages.mkdir(parents=True)

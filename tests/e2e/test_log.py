@@ -18,6 +18,7 @@ from lab.lab import Lab
 from tests.support.daemon import FAST_RETRY, MuxerProcess, log_lines, run_muxer, wait_until
 from tests.support.disk import fill_disk, small_disk, without_privilege
 from tests.support.muxer_runs import labelled_ids, log_messages, write_config
+from tests.support.tiers import spread_variants
 
 Make = Callable[..., Lab]
 TIMEOUT_SECONDS = 60
@@ -25,7 +26,7 @@ MIGRATION = {"advanced__call_recording_query_string": "startTime=0"}
 STEPS = ["check", "fetch", "mux", "store", "publish", "label"]
 
 
-@pytest.mark.parametrize("encrypted", [False, True])
+@pytest.mark.parametrize("encrypted", spread_variants([True, False], 2))
 def test_each_step_is_logged_and_last_line_has_all_timings(make_lab: Make, encrypted: bool) -> None:
     lab = make_lab(encryption_group="certificates" if encrypted else "empty")
     (call,) = lab.add_case(Case.ENCRYPTED if encrypted else Case.PLAIN)
@@ -95,6 +96,7 @@ def test_debug_log_files_contain_everything_but_secrets(make_lab: Make) -> None:
     assert passwords and not [one for one in passwords if one in written]
 
 
+@pytest.mark.long
 def test_warning_level_hides_normal_work(make_lab: Make) -> None:
     lab = make_lab()
     (good,) = lab.add_case(Case.PLAIN, serial=1)

@@ -19,6 +19,7 @@ from lab.lab import Lab
 from tests.support.commands import clean_environment, run_in_process, run_json_in_process
 from tests.support.daemon import PACKAGE, PYTHON, MuxerProcess, run_muxer, wait_until
 from tests.support.muxer_runs import muxed_entries, write_config
+from tests.support.tiers import spread_variants
 
 Make = Callable[..., Lab]
 TIMEOUT_SECONDS = 60
@@ -137,7 +138,7 @@ def test_journal_is_refused_where_stderr_goes_elsewhere(make_lab: Make, tmp_path
     assert "[logfile] output = 'journald': needs the journal of systemd on stderr" in done.err
 
 
-@pytest.mark.parametrize("kind", ["socket", "udp"])
+@pytest.mark.parametrize("kind", spread_variants(["socket", "udp"], 2))
 def test_syslog_gets_each_line_with_its_priority(make_lab: Make, tmp_path: Path, kind: str) -> None:
     lab = make_lab()
     (call,) = lab.add_case(Case.PLAIN)
@@ -189,6 +190,7 @@ def test_an_output_that_this_machine_lacks_is_refused(
     assert reason in (tmp_path / "recording-muxer-single.log").read_text()
 
 
+@pytest.mark.long
 def test_an_unknown_syslog_host_does_not_prevent_the_work(make_lab: Make) -> None:
     lab = make_lab()
     (call,) = lab.add_case(Case.PLAIN)

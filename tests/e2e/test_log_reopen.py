@@ -28,6 +28,7 @@ from tests.support.muxer_runs import (
     write_slow_program,
 )
 from tests.support.queues import VirtualHost
+from tests.support.tiers import spread_variants
 
 Make = Callable[..., Lab]
 TIMEOUT_SECONDS = 60
@@ -61,7 +62,7 @@ def test_hangup_after_a_rotation_opens_a_new_file_and_loses_no_line(make_lab: Ma
     assert log_messages(log)[0] == HANGUP_LINE and HANGUP_LINE not in log_messages(rotated)
 
 
-@pytest.mark.parametrize("how", ["renamed", "deleted"])
+@pytest.mark.parametrize("how", spread_variants(["renamed", "deleted"], 2))
 def test_a_log_file_that_is_gone_is_created_again_without_a_signal(make_lab: Make, how: str) -> None:
     """At level warning no line is written, so only the muxer itself can create the file."""
     config, log = write_config(make_lab(), logfile__level="warning")
@@ -88,6 +89,7 @@ def test_a_log_file_that_is_copied_and_truncated_has_no_hole(make_lab: Make) -> 
     assert not log.with_name(f"{log.name}.1").exists()
 
 
+@pytest.mark.long
 def test_hangup_of_a_log_folder_that_is_gone_ends_nothing(make_lab: Make) -> None:
     config, log = write_config(make_lab())
     with MuxerProcess(config) as muxer:
@@ -100,6 +102,7 @@ def test_hangup_of_a_log_folder_that_is_gone_ends_nothing(make_lab: Make) -> Non
     assert "Traceback" not in muxer.err
 
 
+@pytest.mark.long
 def test_hangup_does_not_end_a_migration(make_lab: Make, tmp_path: Path) -> None:
     lab = make_lab()
     (call,) = lab.add_case(Case.PLAIN)

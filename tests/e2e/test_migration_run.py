@@ -26,6 +26,7 @@ from tests.support.calls import (
     write_config,
 )
 from tests.support.daemon import FAST_RETRY, PACKAGE, PYTHON, MuxerProcess, run_muxer, wait_until
+from tests.support.tiers import spread_variants
 
 Make = Callable[..., Lab]
 TIMEOUT_SECONDS = 60
@@ -163,7 +164,7 @@ def test_two_sharded_migrations_share_the_work(make_lab: Make) -> None:
     assert all(len(muxed_entries(lab, call.id)) == 1 for call in calls)
 
 
-@pytest.mark.parametrize("hard", [True, False], ids=["kill -9", "SIGTERM"])
+@pytest.mark.parametrize("hard", spread_variants([True, False], 2), ids=["kill -9", "SIGTERM"])
 def test_interrupted_migration_is_finished_by_second_run(make_lab: Make, hard: bool) -> None:
     lab = make_lab()
     calls = add_short(lab, range(3))

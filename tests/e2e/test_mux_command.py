@@ -242,7 +242,7 @@ def test_failed_target_does_not_prevent_the_other(make_lab: Make) -> None:
     assert outcomes["agent1"]["remedy"].startswith("Look at its first bytes.")
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), spread_variants([(signal.SIGTERM, 143), (signal.SIGINT, 130)], 2))
 @pytest.mark.parametrize("program", spread_variants(["ffmpeg", "openssl"], 2))
 def test_a_signal_ends_the_command_and_leaves_nothing(lab: Lab, number: int, code: int, program: str) -> None:
     slow = write_slow_program(lab.folder, program)
@@ -265,6 +265,7 @@ def test_terminal_shows_a_bar_for_each_step_and_the_result(lab: Lab, config: Pat
     assert plain.rstrip().splitlines()[-1].startswith("muxed of agent1: ")
 
 
+@pytest.mark.long
 def test_a_recording_that_was_set_aside_is_done_in_the_journal(lab: Lab) -> None:
     config, log = write_config(lab)
     [screen] = (lab.site.media.folder / "screens").glob(f"agent1_{PLAIN}*")

@@ -16,6 +16,7 @@ import pytest
 
 from tests.support import own_openssl
 from tests.support.installer import NO_VENV_OUTPUT, TIMEOUT_SECONDS, FakeMachine, copy_source, run_installer
+from tests.support.tiers import spread_variants
 
 VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 
@@ -103,13 +104,16 @@ def test_wheels_for_another_system_are_reported(filled: Path, tmp_path: Path) ->
 
 @pytest.mark.parametrize(
     ("action", "purpose"),
-    [
-        ((), ""),
-        (("--prefix", "{tmp}/prefix"), ""),
-        (("--prefix", "{tmp}/prefix", "--fleet"), " --for fleet"),
-        (("--demo",), " --for lab"),
-        (("--test",), " --for test"),
-    ],
+    spread_variants(
+        [
+            ((), ""),
+            (("--prefix", "{tmp}/prefix"), ""),
+            (("--prefix", "{tmp}/prefix", "--fleet"), " --for fleet"),
+            (("--demo",), " --for lab"),
+            (("--test",), " --for test"),
+        ],
+        2,
+    ),
 )
 def test_all_missing_programs_are_reported(source: Path, tmp_path: Path, action: tuple[str, ...], purpose: str) -> None:
     machine = FakeMachine(tmp_path / "machine", "debian", user=0).with_python()

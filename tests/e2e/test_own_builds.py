@@ -12,6 +12,7 @@ from lab.cases import Case
 from lab.lab import Lab
 from tests.support import own_openssl
 from tests.support.daemon import PACKAGE, MuxerProcess, run_muxer
+from tests.support.tiers import spread_variants
 
 pytestmark = pytest.mark.machine_ffmpeg
 
@@ -45,7 +46,9 @@ def test_command_of_the_guide_works_without_shell_expansion(make_lab: Make, tmp_
     assert f"openssl is {openssl}: OpenSSL" in read_log(lab)
 
 
-@pytest.mark.parametrize("by_a_shell", [True, False], ids=["the command of the guide", "nothing but the path"])
+@pytest.mark.parametrize(
+    "by_a_shell", spread_variants([True, False], 2), ids=["the command of the guide", "nothing but the path"]
+)
 def test_muxer_starts_with_own_openssl(make_lab: Make, tmp_path: Path, by_a_shell: bool) -> None:
     openssl = own_openssl.build_openssl(tmp_path / "openssl")
     lab = make_lab()

@@ -35,7 +35,7 @@ def matching_messages(config: Path, text: str) -> list[str]:
     return [message for message in log_messages(log_of(config)) if text in message]
 
 
-@pytest.mark.parametrize("form", spread_variants(LINK_FORMS, 6))
+@pytest.mark.parametrize("form", spread_variants(LINK_FORMS, 12))
 def test_every_link_form_is_followed_to_the_last_page(make_lab: Make, form: str) -> None:
     lab = make_lab(link_form=form)
     calls = add_short(lab, range(CALL_COUNT))
@@ -142,7 +142,7 @@ def test_check_reports_an_empty_scan_page_and_a_refused_page(make_lab: Make, tmp
     assert done.line_of("RWS window").found.endswith(f"{CALL_COUNT} call recordings")
 
 
-@pytest.mark.parametrize("form", spread_variants(["paging", *LINK_FORMS], 6))
+@pytest.mark.parametrize("form", spread_variants(["paging", *LINK_FORMS], 12))
 def test_check_does_not_report_known_links(make_lab: Make, tmp_path: Path, form: str) -> None:
     lab = make_lab(link_form=form)
     add_short(lab, range(CALL_COUNT))

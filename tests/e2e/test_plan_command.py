@@ -91,6 +91,7 @@ def test_no_fetch_sends_nothing_to_a_storage(lab: Lab, config: Path) -> None:
     assert {request.service for request in lab.store.served_requests[seen:]} == {"rws"}
 
 
+@pytest.mark.long
 def test_the_shard_is_reported_when_sharding_is_on(lab: Lab, config: Path, tmp_path: Path) -> None:
     assert "shard" not in run_json_in_process(config, "plan", IDS["transfer"], "--no-fetch")
     mine = shard_of(IDS["transfer"], 3)
@@ -166,6 +167,7 @@ def test_without_rcs_the_plan_of_an_encrypted_call_is_an_error(lab: Lab, config:
     assert expected[kind] in out
 
 
+@pytest.mark.long
 def test_on_a_terminal_the_timeline_has_colours_and_fits(lab: Lab, config: Path) -> None:
     code, written = run_on_terminal(72, config, "plan", IDS["before"], "--no-fetch")
     assert code == 0

@@ -137,7 +137,7 @@ MISTAKES = {
 }
 
 
-@pytest.mark.parametrize("name", spread_variants(MISTAKES, 2))
+@pytest.mark.parametrize("name", spread_variants(MISTAKES, 4))
 def test_a_failing_poll_names_its_option_everywhere(servers: Servers, name: str) -> None:
     mistake, port = MISTAKES[name], free_port()
     options = {f"htcc__{option}": value for option, value in mistake.options(servers).items()}

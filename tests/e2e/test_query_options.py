@@ -29,14 +29,17 @@ def first_query(lab: Lab) -> dict[str, str]:
 
 @pytest.mark.parametrize(
     ("version", "configured", "extra"),
-    [
-        ("8.5.201.14", "", BUILT_IN),
-        ("8.5.201.13", "", {}),
-        ("8.5.205", "", {}),
-        ("8.5.205.40", "disable", {}),
-        ("8.5.201.13", "userName=Alice AND Amber", {"userName": "Alice AND Amber"}),
-        ("8.5.205.40", "userData=SRSScreenRecordingStateStarted>anAndScroll=true", BUILT_IN),
-    ],
+    spread_variants(
+        [
+            ("8.5.201.14", "", BUILT_IN),
+            ("8.5.201.13", "", {}),
+            ("8.5.205", "", {}),
+            ("8.5.205.40", "disable", {}),
+            ("8.5.201.13", "userName=Alice AND Amber", {"userName": "Alice AND Amber"}),
+            ("8.5.205.40", "userData=SRSScreenRecordingStateStarted>anAndScroll=true", BUILT_IN),
+        ],
+        2,
+    ),
     ids=["just new enough", "too old", "unreadable", "disabled", "own", "misprint"],
 )
 def test_the_extra_query_of_a_poll(make_lab: Make, version: str, configured: str, extra: dict[str, str]) -> None:
@@ -90,13 +93,16 @@ SIX_PARAMETERS = {
 
 @pytest.mark.parametrize(
     ("changed", "found"),
-    [
-        ({}, True),
-        ({"userName": "nobody müller", "userData": "jerry tom*"}, True),
-        ({"dialedPhoneNumber": "s*100"}, False),
-        ({"userName": "Jörg AND nobody"}, False),
-        ({"userData": "100% tom"}, False),
-    ],
+    spread_variants(
+        [
+            ({}, True),
+            ({"userName": "nobody müller", "userData": "jerry tom*"}, True),
+            ({"dialedPhoneNumber": "s*100"}, False),
+            ({"userName": "Jörg AND nobody"}, False),
+            ({"userData": "100% tom"}, False),
+        ],
+        2,
+    ),
     ids=str,
 )
 def test_all_six_parameters_reach_rws_unchanged_and_match_the_guide(

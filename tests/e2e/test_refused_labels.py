@@ -21,7 +21,7 @@ def count_posts(lab: Lab, part: str) -> int:
     return len([request for request in lab.store.served_requests if request.method == "POST" and part in request.path])
 
 
-@pytest.mark.parametrize("status", spread_variants(REFUSALS, 4))
+@pytest.mark.parametrize("status", spread_variants(REFUSALS, 8))
 @pytest.mark.parametrize("envelope_only", spread_variants([False, True], 2))
 def test_a_refused_label_is_a_warning_and_no_failure(make_lab: Make, status: int, envelope_only: bool) -> None:
     lab = make_lab(label_refusal=status, error_in_envelope=envelope_only)
@@ -36,7 +36,7 @@ def test_a_refused_label_is_a_warning_and_no_failure(make_lab: Make, status: int
 
 
 @pytest.mark.parametrize("count", spread_variants([1, 3], 2))
-@pytest.mark.parametrize("envelope_only", [False, True])
+@pytest.mark.parametrize("envelope_only", spread_variants([False, True], 2))
 def test_a_label_that_always_fails_is_a_warning_and_no_failure(make_lab: Make, envelope_only: bool, count: int) -> None:
     lab = make_lab(label_refusal=500, error_in_envelope=envelope_only)
     calls = add_short(lab, range(count))

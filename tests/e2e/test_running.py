@@ -94,7 +94,7 @@ def test_a_refused_start_on_a_terminal_leaves_no_files(tmp_path: Path, arguments
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("program", ["ffmpeg", "ffprobe", "openssl"])
+@pytest.mark.parametrize("program", spread_variants(["ffprobe", "ffmpeg", "openssl"], 3))
 def test_program_that_does_not_run_is_reported(make_lab: Make, tmp_path: Path, program: str) -> None:
     broken = tmp_path / "broken"
     broken.write_text("#!/bin/sh\necho 'no such library' >&2\nexit 127\n")
@@ -142,7 +142,7 @@ def test_second_instance_on_same_temporary_folder_is_refused(make_lab: Make, tmp
         assert first.stop() == 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", spread_variants([signal.SIGTERM, signal.SIGINT], 2))
 def test_an_idle_muxer_stops_at_once_with_code_0(make_lab: Make, number: int) -> None:
     config, log = write_config(make_lab(), processing__min_poll_interval="5")
     with MuxerProcess(config) as muxer:

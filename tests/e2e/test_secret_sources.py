@@ -86,7 +86,9 @@ def site(tmp_path_factory: pytest.TempPathFactory, kept_lab: type[Lab]) -> Itera
         yield SecretsLab(lab, bucket, dict(zip(VARIABLES, secrets, strict=True)))
 
 
-@pytest.mark.parametrize("from_environment", [(0, 1), (2, 3)], ids=["htcc and rcs", "webdav and s3"])
+@pytest.mark.parametrize(
+    "from_environment", [(0, 1), pytest.param((2, 3), marks=pytest.mark.long)], ids=["htcc and rcs", "webdav and s3"]
+)
 def test_environment_overrides_file_and_file_overrides_keystore(site: SecretsLab, from_environment: tuple[int, ...]) -> None:
     site.store_secrets(site.wrong_values)
     chosen = [name for number, name in enumerate(VARIABLES) if number in from_environment]
@@ -168,7 +170,7 @@ BROKEN_KEYSTORES = {
 }
 
 
-@pytest.mark.parametrize("damage", spread_variants(BROKEN_KEYSTORES, 2), ids=lambda damage: damage.__name__)
+@pytest.mark.parametrize("damage", spread_variants(BROKEN_KEYSTORES, 4), ids=lambda damage: damage.__name__)
 def test_unusable_keystore_ends_both_programs_with_code_2(tmp_path: Path, damage: Callable[[Path], None]) -> None:
     if damage is change_owner and os.geteuid() != 0:
         pytest.skip("only root can give a file to another account")

@@ -165,6 +165,7 @@ def test_a_journal_that_cannot_be_read_is_an_error(make_lab: Callable[..., Lab])
         assert json.loads(run_named(config, *arguments, "--json").stdout) in ([], {"put_back": []})
 
 
+@pytest.mark.long
 def test_on_a_terminal_there_is_a_table(scene: RunningLab) -> None:
     with MuxerProcess(scene.config) as muxer:
         wait_until(lambda: read_json(scene.config, "failed"), TIMEOUT_SECONDS, "the failure", scene.log)

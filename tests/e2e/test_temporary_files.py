@@ -16,6 +16,7 @@ from lab.lab import Lab
 from tests.support.daemon import MuxerProcess, log_lines, run_muxer, wait_until
 from tests.support.disk import KILOBYTE, fill_disk, small_disk, without_privilege
 from tests.support.muxer_runs import labelled_ids, log_messages, muxed_entries, write_config, write_slow_program
+from tests.support.tiers import spread_variants
 
 Make = Callable[..., Lab]
 TIMEOUT_SECONDS = 60
@@ -120,7 +121,7 @@ def strangers(tmp_path: Path) -> Iterator[Callable[[Path], None]]:
     assert kept and all(path.exists() for path in kept)
 
 
-@pytest.mark.parametrize(("enabled", "timeout"), [("1", "43200"), ("1", "1"), ("1", "-1"), ("0", "1")])
+@pytest.mark.parametrize(("enabled", "timeout"), spread_variants([("1", "43200"), ("1", "-1"), ("0", "1"), ("1", "1")], 2))
 def test_leftover_files_are_cleaned_up_as_configured(
     make_lab: Make, strangers: Callable[[Path], None], enabled: str, timeout: str
 ) -> None:

@@ -95,7 +95,7 @@ REFUSALS = {
 }
 
 
-@pytest.mark.parametrize("name", REFUSALS)
+@pytest.mark.parametrize("name", spread_variants(REFUSALS, 2))
 def test_refusal_is_named_and_never_set_aside(make_site: Callable[[Serve], WebdavLab], name: str) -> None:
     site = make_site(REFUSALS[name].serve)
     config = write_config(site.lab, processing__min_poll_interval="0.01")
@@ -112,7 +112,7 @@ def test_refusal_is_named_and_never_set_aside(make_site: Callable[[Serve], Webda
     assert not any(muxed_entries(site.lab, call.id) for call in site.calls) and stored_muxed(site.lab) == []
 
 
-@pytest.mark.parametrize("name", REFUSALS)
+@pytest.mark.parametrize("name", spread_variants(REFUSALS, 2))
 def test_refused_migration_reports_cause_and_exits_with_4(make_site: Callable[[Serve], WebdavLab], name: str) -> None:
     site = make_site(REFUSALS[name].serve)
     config = write_config(site.lab, **MIGRATION)

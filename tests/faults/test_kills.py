@@ -28,7 +28,7 @@ def victim(scene: FaultLab) -> Iterator[KillableMuxer]:
         yield victim
 
 
-@pytest.mark.parametrize("point", spread_variants(POINTS, 4))
+@pytest.mark.parametrize("point", spread_variants(POINTS, 6))
 def test_next_start_recovers_from_kill_at_every_point(scene: FaultLab, victim: KillableMuxer, point: str) -> None:
     scene.lab.switches = replace(scene.lab.switches, replacing_post=point in REPLACING_POINTS)
     victim.arm_point(point)
@@ -52,7 +52,7 @@ def test_kill_during_recovery_from_earlier_kill(scene: FaultLab, victim: Killabl
     scene.check_recordings([recording], victim)
 
 
-@pytest.mark.parametrize("point", ["before publish", "before the first post"])
+@pytest.mark.parametrize("point", spread_variants(["before the first post", "before publish"], 2))
 def test_unpublished_stored_file_is_deleted_when_fuller_file_is_published(
     scene: FaultLab, victim: KillableMuxer, point: str
 ) -> None:

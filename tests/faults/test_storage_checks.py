@@ -187,7 +187,7 @@ def test_superseded_file_is_deleted_after_new_file_is_published_and_verified(
     assert not [one for one in seen if "DELETE" in one and old not in one]
 
 
-@pytest.mark.parametrize("trouble", spread_variants(["full", "locked", "mangled", "replaced", "refused", "forgotten"], 2))
+@pytest.mark.parametrize("trouble", spread_variants(["full", "locked", "mangled", "replaced", "refused", "forgotten"], 3))
 def test_nothing_is_deleted_when_publication_fails(
     late: tuple[Lab, AddedCall, SequentialJobs], monkeypatch: pytest.MonkeyPatch, trouble: str
 ) -> None:

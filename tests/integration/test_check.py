@@ -194,7 +194,7 @@ MISTAKES = {
 }
 
 
-@pytest.mark.parametrize("name", spread_variants(MISTAKES, 2))
+@pytest.mark.parametrize("name", spread_variants(MISTAKES, 3))
 def test_a_wrong_option_is_explained(site: CheckLab, name: str) -> None:
     mistake = MISTAKES[name]
     found = site.run_checks(**mistake.options)
@@ -510,7 +510,7 @@ def test_webdav_over_tls_with_its_folders(make_lab: Make, root, tmp_path: Path) 
 
 @pytest.mark.posix
 @pytest.mark.parametrize("interrupts", [False, True], ids=["time limit", "Ctrl-C"])
-@pytest.mark.parametrize("step", ["upload_file", "_upload_checked"])
+@pytest.mark.parametrize("step", spread_variants(["upload_file", "_upload_checked"], 2))
 def test_the_test_file_of_an_upload_that_does_not_end_is_deleted(
     site: CheckLab, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], interrupts: bool, step: str
 ) -> None:

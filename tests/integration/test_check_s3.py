@@ -76,11 +76,14 @@ def test_keys_without_read_permission_are_not_reported_as_missing_file(site: S3C
 
 @pytest.mark.parametrize(
     ("method", "query", "check", "right"),
-    [
-        ("PUT", "", FOLDER, "s3:PutObject"),
-        ("POST", "uploads", f"S3 upload in parts to {BUCKET_NAME}", "s3:PutObject"),
-        ("DELETE", "uploadId", f"S3 upload in parts to {BUCKET_NAME}", "s3:AbortMultipartUpload"),
-    ],
+    spread_variants(
+        [
+            ("PUT", "", FOLDER, "s3:PutObject"),
+            ("POST", "uploads", f"S3 upload in parts to {BUCKET_NAME}", "s3:PutObject"),
+            ("DELETE", "uploadId", f"S3 upload in parts to {BUCKET_NAME}", "s3:AbortMultipartUpload"),
+        ],
+        3,
+    ),
 )
 def test_missing_write_permission_is_named(site: S3CheckLab, method: str, query: str, check: str, right: str) -> None:
     found = site.run_checks(
@@ -92,12 +95,15 @@ def test_missing_write_permission_is_named(site: S3CheckLab, method: str, query:
 
 @pytest.mark.parametrize(
     ("refusal", "found", "advice"),
-    [
-        (SubstituteResponse(403, "RequestTimeTooSkewed"), "the clock of this machine is wrong", "follow the text"),
-        (SubstituteResponse(400, "AuthorizationHeaderMalformed"), "[s3] region", "follow the text"),
-        (SubstituteResponse(400, text="Bad Request"), "[s3] endpoint_url", "follow the text"),
-        (SubstituteResponse(403, "InvalidAccessKeyId"), "[s3] access_key_id", "S3_SECRET_ACCESS_KEY"),
-    ],
+    spread_variants(
+        [
+            (SubstituteResponse(403, "RequestTimeTooSkewed"), "the clock of this machine is wrong", "follow the text"),
+            (SubstituteResponse(400, "AuthorizationHeaderMalformed"), "[s3] region", "follow the text"),
+            (SubstituteResponse(400, text="Bad Request"), "[s3] endpoint_url", "follow the text"),
+            (SubstituteResponse(403, "InvalidAccessKeyId"), "[s3] access_key_id", "S3_SECRET_ACCESS_KEY"),
+        ],
+        2,
+    ),
     ids=["clock", "region", "no store", "keys"],
 )
 def test_refusal_of_store_is_named(site: S3CheckLab, refusal: SubstituteResponse, found: str, advice: str) -> None:

@@ -77,7 +77,7 @@ def folder_line(found: Checklist) -> ChecklistLine:
     return line
 
 
-@pytest.mark.parametrize("name", spread_variants(SETUPS, 2))
+@pytest.mark.parametrize("name", spread_variants(SETUPS, 3))
 def test_each_server_setup_is_reported(kept_lab: type[Lab], tmp_path: Path, name: str) -> None:
     setup = SETUPS[name]
     with setup.server() as server, kept_lab(tmp_path / "lab", dav=server) as lab:

@@ -144,7 +144,7 @@ def is_written(kind: str, track: int) -> bool:
 class TestIndex:
     """A changed byte in the index of a muxed file."""
 
-    @pytest.mark.parametrize(("track", "kind", "place"), spread_variants(CHANGES, 5))
+    @pytest.mark.parametrize(("track", "kind", "place"), spread_variants(CHANGES, 10))
     def test_each_changed_byte_is_found(self, muxed: Path, tmp_path: Path, kind: str, place: int, track: int) -> None:
         content = bytearray(muxed.read_bytes())
         begin = content.find(kind.encode(), content.find(b"trak", content.find(b"trak") + 4) if track else 0)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from lab.cases import Case
 from lab.lab import Lab
 from tests.support.daemon import wait_until
@@ -29,6 +31,7 @@ SHORT_DELAYS = {
 }
 
 
+@pytest.mark.long
 def test_no_task_is_abandoned_while_rabbitmq_lacks_memory(
     make_lab: Callable[..., Lab], vhost: VirtualHost, tmp_path: Path
 ) -> None:

@@ -19,7 +19,13 @@ from tests.support.tiers import spread_variants
 pytestmark = pytest.mark.usefixtures("models_read_once", "no_keys_around")
 
 
-@pytest.fixture(scope="module", params=STORES)
+# What the others show for each protocol, these show, too.
+ALSO = ("apache", "lighttpd that ignores case", "moto")
+
+
+@pytest.fixture(
+    scope="module", params=[pytest.param(name, marks=pytest.mark.long) if name in ALSO else name for name in STORES]
+)
 def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealStore]:
     with STORES[request.param](tmp_path_factory.mktemp("store")) as running:
         yield running

@@ -413,6 +413,7 @@ def test_true_trusts_the_authorities_of_the_system(
     assert found == dict.fromkeys(CONNECTIONS, "ok") | {"s3, empty": "ServiceUnavailable", "plain requests": "SSLError"}
 
 
+@pytest.mark.long
 def test_true_trusts_a_system_that_keeps_its_authorities_in_a_folder(
     tmp_path: Path, serve: Serve, bundle: Bundle, pki: CertificateSet
 ) -> None:

@@ -37,7 +37,7 @@ def add_short(
     """
     first = (datetime.now(UTC) - ago).replace(microsecond=0)
     wanted = [(Case.PLAIN, plan, first + timedelta(seconds=number), serial) for number, serial in enumerate(serials)]
-    if shows_its_time or not isinstance(lab, CachedMediaLab):
+    if not wanted or shows_its_time or not isinstance(lab, CachedMediaLab):
         return build_calls(lab.site, wanted)[0]
     with lab.use_cached_makers(first - SHOWN_TIME - timedelta(seconds=serials[0])):
         return build_calls(lab.site, wanted)[0]

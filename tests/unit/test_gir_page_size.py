@@ -12,6 +12,7 @@ from muxer.gir.links import query_parameter, with_parameters
 from muxer.gir.listing import RecordingListing
 from muxer.gir.page_size import MAX_LIMIT
 from muxer.gir.responses import HttpResponse, response_error, too_long_error
+from tests.support.tiers import spread_variants
 from tests.unit.test_gir_listing import FakeListing, JsonResponse, call_ids, listing_url, spaced_calls
 
 Refusal = Callable[[int, int], MuxerError | None]
@@ -125,7 +126,7 @@ def test_no_more_is_asked_for_than_elasticsearch_allows() -> None:
     assert server.first_limits == [MAX_LIMIT]
 
 
-@pytest.mark.parametrize("cap", [100, 101, 120, 300, 768, 999])
+@pytest.mark.parametrize("cap", spread_variants([101, 100, 120, 768, 300, 999], 3))
 def test_a_server_with_another_limit_and_without_links_loses_nothing(cap: int) -> None:
     """Such a page is shorter than what was asked for, and no usual limit of a server."""
 

@@ -10,6 +10,7 @@ from muxer.errors import MuxerError, ToolError
 from muxer.media.ffmpeg_trial import find_keep_times, try_ffprobe
 from muxer.system.process import Runner
 from tests.support.fake_program import write_lacking
+from tests.support.tiers import spread_variants
 
 pytestmark = [pytest.mark.servers, pytest.mark.machine_ffmpeg]
 
@@ -28,7 +29,7 @@ def test_the_installed_ffmpeg_has_all_required_features() -> None:
     assert find_keep_times(Runner(), "ffmpeg")[1] == "passthrough"
 
 
-@pytest.mark.parametrize("name", LACKING)
+@pytest.mark.parametrize("name", spread_variants(LACKING, 3))
 def test_a_build_without_a_required_feature_is_refused_by_its_name(tmp_path: Path, name: str) -> None:
     word, other, message = LACKING[name]
     with pytest.raises(MuxerError, match=message):

@@ -44,7 +44,7 @@ def finish(run: ClockedPolls, recording: str) -> None:
     run.journal.record_done(target_key(run.sink.targets[recording]), run.clock.wall, {}, is_muxed=True)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", spread_variants(LAYOUTS, 3))
 @pytest.mark.parametrize(
     ("what", "length", "known", "screen", "age"),
     spread_variants(
