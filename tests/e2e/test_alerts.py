@@ -115,6 +115,7 @@ def test_a_program_that_hangs_or_fails_delays_nothing(make_lab: Make, tmp_path: 
         assert muxer.stop() == 0, "also the stop does not wait for its end"
 
 
+@pytest.mark.long
 def test_a_failing_program_is_a_warning_once(make_lab: Make, tmp_path: Path) -> None:
     lab = make_lab()
     bad = add_short(lab, [0, 1, 2])

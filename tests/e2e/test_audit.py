@@ -254,6 +254,7 @@ class TestDamageOfASource:
         assert finding["recording"] == call.id and not finding["repair"]
         return dict(finding)
 
+    @pytest.mark.long
     def test_a_screen_file_that_cannot_be_decoded(self, clear_lab: Lab, call: AddedCall) -> None:
         path = screen_file(clear_lab, call)
         track = read_tracks(path)[0]
@@ -293,7 +294,7 @@ class TestDamageOfASource:
         assert (finding["kind"], finding["file"]) == ("unchecked", stored.name), finding
         assert "audio samples have other bytes" in finding["detail"] and "not muxed again" in finding["detail"]
 
-    @pytest.mark.parametrize("length", [0, 0.5])
+    @pytest.mark.parametrize("length", spread_variants([0.5, 0], 2))
     def test_a_source_that_is_shorter_than_its_metadata_say(self, clear_lab: Lab, call: AddedCall, length: float) -> None:
         path = screen_file(clear_lab, call)
         whole = path.stat().st_size
@@ -306,7 +307,8 @@ class TestDamageOfASource:
         assert self.audit_and_repair(clear_lab, call) == finding
 
 
-@pytest.mark.parametrize("length", spread_variants([0.5, 0], 2))
+@pytest.mark.long
+@pytest.mark.parametrize("length", [0.5, 0])
 def test_an_encrypted_source_that_is_cut_is_not_waited_for(
     lab: Lab, config: Path, calls: list[AddedCall], length: float
 ) -> None:
@@ -359,7 +361,8 @@ def test_every_case_of_the_lab_is_complete_when_it_is_muxed(lab: Lab, start: dat
     assert report["counts"]["files"] == report["counts"]["deep"] == 7
 
 
-@pytest.mark.parametrize(("group", "suffix"), spread_variants([("certificates", ".bin"), ("empty", "")], 2))
+@pytest.mark.long
+@pytest.mark.parametrize(("group", "suffix"), [("certificates", ".bin"), ("empty", "")])
 def test_the_muxed_call_of_the_lab_is_as_the_muxer_would_have_muxed_it(make_lab: Make, group: str, suffix: str) -> None:
     lab = make_lab(encryption_group=group)
     call = next(one for one in lab.add_case(Case.NOTHING) if one.plan.muxed)

@@ -71,6 +71,7 @@ def test_fleet_works_over_tls_and_exposes_no_password(
     assert exposed == []
 
 
+@pytest.mark.long
 def test_broker_connection_problems_are_reported_and_fixed_at_run_time(
     make_lab: Make, vhost: VirtualHost, tmp_path: Path
 ) -> None:

@@ -102,6 +102,7 @@ def test_promtool_accepts_fleet_metrics(tmp_path: Path) -> None:
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
 
 
+@pytest.mark.long
 def test_promtool_accepts_alert_rules_and_they_fire() -> None:
     checked = run_promtool("check", "rules", DOCS / "alerts.yml")
     assert checked.returncode == 0 and "19 rules found" in checked.stdout, checked.stderr

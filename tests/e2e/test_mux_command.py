@@ -117,7 +117,7 @@ def test_recording_is_muxed_then_reported_then_remuxed_with_force(lab: Lab, conf
             ("published", ["--force"]),
             ("entry deleted", []),
         ],
-        2,
+        4,
     ),
 )
 def test_remuxed_recording_stays_playable_after_kill_at_any_point(

@@ -25,7 +25,6 @@ from tests.support.s3 import BUCKET, KEY, SECRET, S3Server
 from tests.support.s3_front import S3Request, SubstituteResponse, serve_front
 from tests.support.s3rver import S3rver
 from tests.support.swift import Swift
-from tests.support.tiers import spread_variants
 from tests.support.tls import HOST, pem_bundle, self_signed
 
 TIMEOUT_SECONDS = 60
@@ -149,7 +148,8 @@ def test_encrypted_sources_and_results_in_s3(make_site: Make) -> None:
     assert {key.rpartition("/")[2] for key in site.server.list_objects()} == known
 
 
-@pytest.mark.parametrize("store", spread_variants(["s3rver, http", "moto"], 2))
+@pytest.mark.long
+@pytest.mark.parametrize("store", ["s3rver, http", "moto"])
 def test_mixed_call_is_muxed_next_to_its_screens(make_site: Make, store: str) -> None:
     site = make_site(store, SCREENS_ONLY, encryption_group="empty")
     (call,) = site.lab.add_case(Case.PLAIN)

@@ -84,5 +84,6 @@ def test_no_duplicates_or_leftovers_at_the_end(scene: FaultLab, victim: Killable
     assert scene.find_leftovers(victim) == []
 
 
+@pytest.mark.long
 def test_an_audit_finds_nothing_afterwards(victim: KillableMuxer) -> None:
     assert find_wrong(victim.config) == []
