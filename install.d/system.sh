@@ -9,7 +9,7 @@ readonly MIN_OPENSSL=1.1.1
 OS_RELEASE=${MUXER_OS_RELEASE:-/etc/os-release}
 POLICY=${MUXER_POLICY_RC_D:-/usr/sbin/policy-rc.d} # what it says decides whether Debian's packages start their services
 MODULES=${MUXER_MODULES:-/usr/lib} # where the modules of nginx and lighttpd are, which their programs do not tell
-SYSTEM_PYTHON=${MUXER_SYSTEM_PYTHON:-/usr/bin/python3} # the one of --prefix; and for which Debian packages Swift
+SYSTEM_PYTHON=${MUXER_SYSTEM_PYTHON:-/usr/bin/python3} # the first choice, and that for which Debian packages Swift
 RABBITMQ=${MUXER_RABBITMQ:-/usr/lib/rabbitmq/bin/rabbitmq-server} # as the tests start it; the one on PATH asks who starts it
 ROOT_PREFIX=() # what to put before a command so that root runs it
 
@@ -145,9 +145,9 @@ for path in sys.argv[1:] or (sys.executable, sysconfig.get_path("stdlib")):
 END
 }
 
-python_candidates() { # for an installation, which another account may run, the Python of the system goes first
+python_candidates() { # the Python of the system goes first: an installation uses it, so the tests do, too
     local name
-    if ((FOR_OTHERS)) && [[ -x $SYSTEM_PYTHON ]]; then say "$SYSTEM_PYTHON"; fi
+    if [[ -x $SYSTEM_PYTHON ]]; then say "$SYSTEM_PYTHON"; fi
     for name in python3 python3.13 python3.12 python3.11 python3.14; do type -aP "$name" || true; done
 }
 

@@ -82,7 +82,8 @@ def test_the_python_of_the_system_is_preferred_to_that_on_path(machine: FakeMach
     fake_python(machine.bin / "python3", "the first on PATH")
     fake_python(machine.system_python, "that of the system")
     source = copy_source(tmp_path / "source")
-    assert "this is that of the system" in machine.run_installer("--prefix", tmp_path / "to", source=source).stderr
+    for action in (("--prefix", tmp_path / "to"), ("--demo",)):
+        assert "this is that of the system" in machine.run_installer(*action, source=source).stderr, "the tests use it, too"
     chosen = fake_python(tmp_path / "chosen", "the chosen one")
     result = machine.run_installer("--prefix", tmp_path / "to", "--python", chosen, source=source)
     assert "this is the chosen one" in result.stderr
