@@ -51,6 +51,10 @@ log = logging.getLogger(__name__)
 # Calls whose screen recordings are read, and whose files are looked at, by one thread at a time.
 CALLS_AT_A_TIME = 50
 STEP = "audit"
+MISSED_SCREENS = (
+    "RWS turned out late to ignore the ids of the bulk query, so calls before that may have screen recordings that it did "
+    "not return: audit again with [processing] batch_read_screen_recording_metadata = 0"
+)
 # Findings that compare what was read at different times.
 _CHANGING = frozenset(
     (
@@ -128,6 +132,8 @@ class Auditor:
                 self._ledger.end_slice(number + 1)
         finally:
             self._ahead.close()
+        if self._services.rws.take_missed_screens() and self._services.rws.ignores_ids:
+            self._ledger.add_findings([Finding(FindingKind.UNCHECKED, "", "screen recordings", MISSED_SCREENS)])
         self._judge_recipients()
 
     def _read_rules(self) -> SiteRules:

@@ -198,6 +198,11 @@ class RwsClient(LabelClient):
                     remaining = remaining[len(slice_) :]
         return merge_recordings([*found, *self._fetch_singly([*remaining, *odd], streak)])
 
+    @property
+    def ignores_ids(self) -> bool:
+        """Whether RWS was found to ignore the ids of the bulk query."""
+        return self._ignores_ids
+
     def take_missed_screens(self) -> bool:
         """Return, once, whether a bulk response that lacks recordings was trusted, and RWS ignores ids.
 

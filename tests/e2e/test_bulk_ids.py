@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from lab.lab import Lab
+from muxer.audit import auditor
 from tests.support.calls import add_short, log_messages, log_of, muxed_entries, write_config
 from tests.support.checklist import run_check as check
 from tests.support.checklist import write_check_config
+from tests.support.commands import run_in_process
 from tests.support.daemon import run_muxer
 from tests.support.tiers import spread_variants
 
@@ -52,6 +56,25 @@ def test_migration_reads_again_what_it_took_for_calls_without_a_screen(make_lab:
     config = write_config(lab, **MIGRATION, processing__query_slice_size="6", advanced__concurrent_queries="1")
     done = run_muxer(config, seconds=TIMEOUT_SECONDS)
     assert done.process.returncode == 0 and "4 files muxed" in done.out, done.out
+
+
+@pytest.mark.parametrize("held", spread_variants(["nothing", "bare"], 2))
+def test_an_audit_says_that_it_may_have_missed_screens(make_lab: Make, monkeypatch: pytest.MonkeyPatch, held: str) -> None:
+    """As above: only the second part of the audit shows that RWS ignores the ids."""
+    lab = make_lab(bulk_ids=held)
+    calls = add_short(lab, range(9), timedelta(days=3))
+    for number in (0, 2, 3, 4, 5):
+        lab.store._screens.pop(calls[number].id)
+    monkeypatch.setattr(auditor, "CALLS_AT_A_TIME", 6)
+    config = write_config(lab, advanced__concurrent_queries="1")
+    code, out, err = run_in_process(config, "audit", "--json", "--query", "startTime=0")
+    report = json.loads(out)
+    assert (code, report["findings"], report["complete"]) == (4, {"missing": 3, "unchecked": 1}, False), (out, err)
+    [unchecked] = [one for one in report["list"] if one["kind"] == "unchecked"]
+    assert "batch_read_screen_recording_metadata = 0" in unchecked["detail"]
+    again = write_config(lab, processing__batch_read_screen_recording_metadata="0")
+    code, out, err = run_in_process(again, "audit", "--json", "--query", "startTime=0")
+    assert (code, json.loads(out)["findings"]) == (4, {"missing": 4}), (out, err)
 
 
 def test_bulk_query_that_omits_unknown_ids_stays_in_use(make_lab: Make) -> None:

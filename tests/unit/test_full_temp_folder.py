@@ -59,7 +59,7 @@ def test_an_instance_keeps_its_folder_when_it_is_full(monkeypatch: pytest.Monkey
     assert temp_folder_for(None, "single") == full / "recording-muxer-single"
 
 
-def test_the_first_folder_stands_for_all_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_first_folder_is_used_when_none_can_be(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def find_none() -> str:
         raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
 
