@@ -145,6 +145,7 @@ def test_a_full_disk_is_reported_with_its_end(make_lab: Make, tmp_path: Path) ->
     assert read_events(tmp_path)[0]["disk"] == os.uname().nodename
 
 
+@pytest.mark.long
 def test_a_migration_reports_its_failures_once(make_lab: Make, tmp_path: Path) -> None:
     lab = make_lab()
     bad = add_short(lab, [0, 1, 2])

@@ -371,6 +371,7 @@ def test_the_muxed_call_of_the_lab_is_as_the_muxer_would_have_muxed_it(make_lab:
     assert run_audit(write_config(lab), "--deep", "--query", "startTime=0", code=0)["counts"]["deep"] == 1
 
 
+@pytest.mark.long
 def test_a_superseded_file_is_found_and_deleted(lab: Lab) -> None:
     plan = CallPlan("late", 8, (ScreenPart(0, 4), ScreenPart(4, 4, late=True)))
     [call], late = build_calls(lab.site, [(Case.LATE, plan, datetime.now(UTC) - AGE, 0)])

@@ -257,6 +257,7 @@ def test_default_installation_reports_missing_fleet_packages(make_lab: Make) -> 
     assert not [log for log in config.parent.rglob("*.log") if "starts as" in log.read_text()]
 
 
+@pytest.mark.long
 def test_fleet_packages_are_not_imported_without_a_fleet(make_lab: Make) -> None:
     """The Python environment of the tests has these packages installed."""
     lab = make_lab()

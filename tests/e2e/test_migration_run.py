@@ -187,6 +187,7 @@ def test_interrupted_migration_is_finished_by_second_run(make_lab: Make, hard: b
     assert stored_muxed(lab) == sorted(muxed_entries(lab, call.id)[0]["mediaId"] for call in calls)
 
 
+@pytest.mark.long
 @pytest.mark.machine_ffmpeg  # slow enough for more than one bar
 def test_terminal_shows_progress_bar_and_complete_log_lines(make_lab: Make) -> None:
     lab = make_lab()

@@ -111,13 +111,13 @@ def test_recording_is_muxed_then_reported_then_remuxed_with_force(lab: Lab, conf
     ("point", "next_time"),
     spread_variants(
         [
+            ("posted", ["--force"]),
             ("fetched", None),
             ("stored", None),
-            ("posted", ["--force"]),
             ("published", ["--force"]),
             ("entry deleted", []),
         ],
-        4,
+        5,
     ),
 )
 def test_remuxed_recording_stays_playable_after_kill_at_any_point(

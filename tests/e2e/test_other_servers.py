@@ -45,6 +45,7 @@ def test_error_page_as_response_to_write_is_a_failure(make_lab: Make) -> None:
     assert done.process.returncode == 0 and len(muxed_entries(lab, call.id)) == 1 and len(lab.store.screen_posts) == 1
 
 
+@pytest.mark.long
 def test_proxy_page_as_response_to_write_is_a_failure(make_lab: Make) -> None:
     lab = make_lab()
     (call,) = add_short(lab, [0])

@@ -31,6 +31,7 @@ def read_log(lab: Lab) -> str:
     return (lab.folder / "log" / "recording-muxer-single.log").read_text()
 
 
+@pytest.mark.long
 def test_command_of_the_guide_works_without_shell_expansion(make_lab: Make, tmp_path: Path) -> None:
     """A complete run, started as by LCA: the variable arrives unexpanded."""
     openssl = own_openssl.build_openssl(tmp_path / "openssl")
@@ -80,6 +81,7 @@ def test_builds_in_thirdparty_are_used_without_configuration(make_lab: Make, tmp
     assert f"ffprobe is {shutil.which('ffprobe')}: ffprobe version" in log
 
 
+@pytest.mark.long
 def test_missing_libraries_are_reported_at_start(make_lab: Make, tmp_path: Path) -> None:
     openssl = own_openssl.build_openssl(tmp_path / "openssl", "bin/openssl", "elsewhere")
     with MuxerProcess(write_config(make_lab(), str(openssl), NO_SUCH_CALL)) as muxer:

@@ -24,6 +24,7 @@ from tests.support.moto_server import moto_server
 from tests.support.muxer_runs import labelled_ids, muxed_entries, write_config
 from tests.support.read_only_sources import ReadOnlySources
 from tests.support.s3 import BUCKET, KEY, SECRET, S3Server
+from tests.support.tiers import spread_variants
 
 TIMEOUT_SECONDS = 60
 CLEAR_SWITCHES = Switches(encryption_group="empty")
@@ -36,7 +37,7 @@ class GuardedLab:
         self.lab, self.store, self.digests, self.options = lab, store, digests, options
 
 
-@pytest.fixture(params=["webdav", "s3"])
+@pytest.fixture(params=spread_variants(["webdav", "s3"], 2))
 def site(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[GuardedLab]:
     logging.getLogger("werkzeug").setLevel(logging.WARNING)
     with ExitStack() as stack:

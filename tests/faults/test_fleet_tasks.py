@@ -108,6 +108,7 @@ def test_five_hundred_targets_over_four_workers(
     assert [one for one in (QUEUE, f"{QUEUE}.XQ") if vhost.ready_count(one)] == []
 
 
+@pytest.mark.long
 def test_invalid_and_unknown_tasks_become_dead_letters(lab: Lab, copies: RecordingCopies, vhost: VirtualHost) -> None:
     (id,) = copies.add_copies()
     with FleetProcesses(lab, vhost.url, "letters", SHORT_DELAYS, advanced__worker_threads="1") as crew:
