@@ -28,7 +28,6 @@ def test_demo_muxes_every_recording_and_leaves_a_file_to_play(tmp_path: Path) ->
     assert Path(done.stdout.rsplit("One to play: ", 1)[1].strip()).stat().st_size > 0
 
 
-@pytest.mark.long
 def test_on_a_terminal_the_status_page_is_served_until_enter(tmp_path: Path) -> None:
     controller, terminal = pty.openpty()
     command = [sys.executable, "-m", "lab", "demo", "--python", PYTHON]

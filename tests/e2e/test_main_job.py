@@ -21,7 +21,6 @@ from tests.support import av_sync
 from tests.support.apache import GENESYS_FOLDER, run_apache
 from tests.support.daemon import MuxerProcess, log_lines, wait_until
 from tests.support.metadata import entry_problems
-from tests.support.tiers import spread_variants
 
 pytestmark = pytest.mark.machine_ffmpeg
 
@@ -54,7 +53,7 @@ class FinishedLab:
         return path
 
 
-@pytest.fixture(scope="module", params=spread_variants(["wsgidav, encrypted", "apache, clear"], 2))
+@pytest.fixture(scope="module", params=["wsgidav, encrypted", "apache, clear"])
 def done(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, kept_lab: type[Lab]
 ) -> Iterator[FinishedLab]:
