@@ -113,6 +113,8 @@ class Auditor:
         # By kind of sources: how many have the size in their metadata, less those that have another one.
         self._sizes: Counter[str] = Counter()
         self._sizes_lock = threading.Lock()
+        # How many bulk responses with gaps were trusted before, and whether that was also done in this audit.
+        self._earlier_gaps, self._trusts_gaps = 0, False
 
     def audit_calls(self) -> Iterator[None]:
         """Audit everything that was not audited yet. Yields after each part, which is recorded then.
@@ -122,6 +124,8 @@ class Auditor:
         slices, done = self._scope.divide(), self._ledger.read_fact("slices_done", 0)
         self._pace.await_turn()
         self._rules = self._read_rules()
+        self._earlier_gaps = self._services.rws.trusted_gaps
+        self._trusts_gaps = self._ledger.read_fact("trusts_gaps", False)
         activity.begin_step(STEP)
         if self._scope.span is not None:
             activity.set_expected_amount(len(slices) * SLICE_MS * 1000)
@@ -132,9 +136,20 @@ class Auditor:
                 self._ledger.end_slice(number + 1)
         finally:
             self._ahead.close()
-        if self._services.rws.take_missed_screens() and self._services.rws.ignores_ids:
-            self._ledger.add_findings([Finding(FindingKind.UNCHECKED, "", "screen recordings", MISSED_SCREENS)])
+        self._record_missed_screens()
         self._judge_recipients()
+
+    def _record_missed_screens(self) -> None:
+        """Record whether calls may have been taken for calls without a screen, also for an audit that goes on later.
+
+        Other threads of the process read with the same client: what they have trusted before is not of this audit.
+        """
+        rws = self._services.rws
+        if not self._trusts_gaps and rws.trusted_gaps > self._earlier_gaps:
+            self._trusts_gaps = True
+            self._ledger.write_facts({"trusts_gaps": True})
+        if self._trusts_gaps and rws.ignores_ids:
+            self._ledger.add_findings([Finding(FindingKind.UNCHECKED, "", "screen recordings", MISSED_SCREENS)])
 
     def _read_rules(self) -> SiteRules:
         processing = self._config.processing
@@ -152,6 +167,7 @@ class Auditor:
                 self._read_calls(migration_query(query, self._config.advanced.pagination), span), CALLS_AT_A_TIME
             )
             for part, audited in self._ahead.read_slices(calls, self._audit_part):
+                self._record_missed_screens()
                 if self._compare is None:
                     self._record_part(audited)
                 else:  # one after the other: each comparison takes as long as a mux step

@@ -116,7 +116,7 @@ class RecordingListing:
             return True
         if walk.number >= self._refused_page:
             self._refused_page, self._refusals = 0, 0
-        if walk.has_link and walk.has_recordings and not walk.went_round:
+        if walk.has_link and walk.has_recordings and not (walk.went_round or walk.has_expired):
             self._linked.add(is_scan_query(walk.first))
         return False
 
@@ -128,14 +128,12 @@ class RecordingListing:
         return self._refusals >= MAX_REFUSALS
 
     def _may_be_cut(self, walk: PageWalk) -> bool:
+        if walk.has_expired:  # Its last page is compared with those before it, which show what a page can hold.
+            return walk.is_cut or walk.count < _stated_total(walk.last)
         if not walk.went_round and (walk.has_link or is_scan_query(walk.first) in self._linked):
             return False
         # A server may have any limit below a large one that was asked for.
-        return (
-            walk.is_cut
-            or _is_full(walk)
-            or (len(walk.recordings) >= DEFAULT_LIMIT and not self._links_small_pages(walk.first))
-        )
+        return _is_full(walk) or (len(walk.recordings) >= DEFAULT_LIMIT and not self._links_small_pages(walk.first))
 
     def _links_small_pages(self, url: str) -> bool:
         """Return whether RWS links the pages of a query when they are small: then a large page without a link is the end."""

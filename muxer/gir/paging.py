@@ -31,9 +31,9 @@ class PageWalk:
     """The pages of one query, each id once. Memory does not grow with the window.
 
     `seen` are the ids that are left out. `has_link` and `has_recordings` are whether a response had any, `last` is the
-    latest one, `longest_ms` the length of the longest call. `went_round`: its links led back to pages read before, or have
-    expired at the same page twice. `is_cut`: that page was not shorter than those before it. `refusal` is why it may lack a
-    page for good.
+    latest one, `longest_ms` the length of the longest call, `count` the number of recordings in the latest reading.
+    `went_round`: its links led back to pages read before. `has_expired`: they have expired at the same page twice. `is_cut`:
+    that page was not shorter than those before it. `refusal` is why it may lack a page for good.
     """
 
     def __init__(self, fetch: FetchPage, first: str, seen: BoundedSet | None = None) -> None:
@@ -43,8 +43,8 @@ class PageWalk:
         self._fresh_since_restart = 0
         self._has_progress = False
         self._lost = LostPages()
-        self.number = self.longest_ms = self._longest_page = 0
-        self.has_link = self.has_recordings = self.went_round = self.is_cut = False
+        self.number = self.count = self.longest_ms = self._longest_page = 0
+        self.has_link = self.has_recordings = self.went_round = self.has_expired = self.is_cut = False
         self.refusal = ""
         self.last: Mapping[str, Any] = {}
         self.recordings: list[object] = []
@@ -66,8 +66,8 @@ class PageWalk:
             if expiry is None or (expiry.is_same_end(earlier) and self.number == furthest):
                 if not self._lost.pages:
                     # The end, or the longest time that RWS keeps a scroll: a full page is no end.
-                    self.went_round = self.went_round or expiry is not None
-                    self.is_cut = expiry is not None and 0 < self._longest_page <= len(self.recordings)
+                    self.has_expired = expiry is not None
+                    self.is_cut = self.has_expired and 0 < self._longest_page <= len(self.recordings)
                     return
                 if not may_restart:
                     self.refusal = f"RWS skips page {min(self._lost.pages)} of a scroll, or one near it, at each reading"
@@ -85,7 +85,7 @@ class PageWalk:
     def _walk_pages(self) -> Iterator[list[object]]:
         link: str | None = self.first
         followed, walked, stale = BoundedSet(MAX_REMEMBERED_LINKS), BoundedSet(MAX_REMEMBERED_IDS), 0
-        self.number = 0
+        self.number = self.count = 0
         while link is not None and stale < MAX_STALE_PAGES:
             is_repeated = not followed.add(link)
             # Each request for a scroll returns the next page: one whose response was lost is not returned again.
@@ -102,7 +102,8 @@ class PageWalk:
                 self._lost.record_retry(self.number + 1)
             link = self._record_response(response)
             # Not only the first one: all of them are to be remembered.
-            has_new = sum(walked.add(_recording_id(raw)) for raw in self.recordings) > 0
+            new = sum(walked.add(_recording_id(raw)) for raw in self.recordings)
+            self.count, has_new = self.count + new, new > 0
             if fresh := self._new_recordings(self.recordings):
                 yield fresh
             self._has_progress = self._has_progress or (has_new and self.number > 1)

@@ -105,8 +105,8 @@ class RwsClient(LabelClient):
         # Whether a bulk query has returned anything that was requested, and the greatest number of recordings in a response
         # that single reads have confirmed.
         self._has_returned, self._confirmed = False, 0
-        # Whether bulk responses were trusted that lack some of the recordings.
-        self._trusts_gaps = False
+        # How many bulk responses were trusted that lack some of the recordings; and of these, how many a migration knows.
+        self._trusted_gaps = self._taken_gaps = 0
         self._version_warned = False
         self._certificates: tuple[Certificate, ...] = ()
 
@@ -203,12 +203,18 @@ class RwsClient(LabelClient):
         """Whether RWS was found to ignore the ids of the bulk query."""
         return self._ignores_ids
 
+    @property
+    def trusted_gaps(self) -> int:
+        """How many bulk responses that lack recordings were trusted so far."""
+        return self._trusted_gaps
+
     def take_missed_screens(self) -> bool:
         """Return, once, whether a bulk response that lacks recordings was trusted, and RWS ignores ids.
 
         When bulk queries have returned nothing at all, that is unknown: they are not used any more.
         """
-        has_missed, self._trusts_gaps = self._trusts_gaps and (self._ignores_ids or not self._has_returned), False
+        has_gaps, self._taken_gaps = self._trusted_gaps > self._taken_gaps, self._trusted_gaps
+        has_missed = has_gaps and (self._ignores_ids or not self._has_returned)
         self._bulk = self._bulk and not has_missed
         return has_missed
 
@@ -230,7 +236,7 @@ class RwsClient(LabelClient):
             if not missing:
                 return True
             if 0 < len(shown) < self._confirmed:
-                self._trusts_gaps = True
+                self._trusted_gaps += 1
                 return True
             sample = missing[:: -(-len(missing) // MAX_CROSS_CHECKS)]
             others = list(self._fetch_singly(sample, streak))
@@ -243,7 +249,7 @@ class RwsClient(LabelClient):
                 screens += (one for one in again if one.id not in shown)
                 # Where responses are cut, several together may be longer than one.
                 self._confirmed = self._confirmed if streak.has_parts else max(self._confirmed, len(shown))
-                self._trusts_gaps = True
+                self._trusted_gaps += 1
                 return True
         what = "returns others than those requested"
         if shown <= wanted:

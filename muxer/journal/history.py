@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -132,7 +133,8 @@ def read_counts(path: Path | None) -> dict[str, int] | None:
 @contextmanager
 def _read_transaction(path: Path) -> Iterator[sqlite3.Connection]:
     """Yield a read-only connection in one transaction, so that all numbers are consistent."""
-    address = f"{path.resolve().as_uri()}?mode=ro"
+    # Path.resolve raises RuntimeError for a link that leads to itself, before Python 3.13.
+    address = f"{Path(os.path.realpath(path)).as_uri()}?mode=ro"
     with contextlib.closing(
         sqlite3.connect(address, uri=True, timeout=READ_TIMEOUT_SECONDS, isolation_level=None)
     ) as database:

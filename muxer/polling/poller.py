@@ -129,12 +129,23 @@ class Poller:
     def poll(self) -> PollResult:
         """Go through the query, as far back as is due. Raises the errors of RwsClient and the sink, QueryIncomplete at the
         end."""
-        result = self._read_query()
-        # Other polls find later what was taken for calls without a screen; a migration has no other.
-        if self._migrates and self._rws.take_missed_screens():
-            log.info("the query is read again, and screen recordings one by one: bulk responses may have left some out")
+        try:
             result = self._read_query()
-        return result
+        except QueryIncomplete:
+            if not self._has_missed_screens():
+                raise
+        else:
+            if not self._has_missed_screens():
+                return result
+        log.info("the query is read again, and screen recordings one by one: bulk responses may have left some out")
+        return self._read_query()
+
+    def _has_missed_screens(self) -> bool:
+        """Return whether calls were taken for calls without a screen that only another reading of the query would find.
+
+        Other polls find these later; a migration has no other, also when its query is incomplete.
+        """
+        return self._migrates and self._rws.take_missed_screens()
 
     def _read_query(self) -> PollResult:
         """Go once through the query."""

@@ -160,8 +160,8 @@ def tls_advice(error: ssl.SSLError, section: str, issuer: str = "", names: str =
         return f"this port does not use TLS: write {scheme}:// or the TLS port in {address_option(section)}"
     if error.reason in _OLD_VERSION_REASONS:
         return "the server has only TLS versions that are no longer secure: enable TLS 1.2 or later there"
-    # Python 3.11.2, that of Debian 12, raises an error without a reason where later ones name it.
-    if error.reason == _CLOSED_REASON or isinstance(error, ssl.SSLZeroReturnError):
+    # Python 3.11.2, that of Debian 12, raises an error without a reason where later ones name it, as any with OpenSSL 1.1.1.
+    if error.reason == _CLOSED_REASON or isinstance(error, (ssl.SSLZeroReturnError, ssl.SSLEOFError)):
         return (
             "the other side closed the connection during the TLS handshake: a firewall, a proxy or the server; read their "
             f"logs, and make sure that {address_option(section)} names the TLS port"

@@ -676,6 +676,7 @@ def test_files_that_cannot_be_used_are_refused_before_anything_is_sent(lab: Lab,
     config, foreign, state = write_config(lab), tmp_path / "foreign.sqlite3", tmp_path / "state"
     with contextlib.closing(sqlite3.connect(foreign)) as database:
         database.execute("CREATE TABLE invoices (number INTEGER)")
+    (loop := tmp_path / "loop").symlink_to(loop)
     (damaged := tmp_path / "damaged").write_bytes(foreign.read_bytes()[:100] + bytes(900))
     text, requests = config.read_text(), len(lab.store.served_requests)
     for arguments, problem in (
@@ -687,6 +688,7 @@ def test_files_that_cannot_be_used_are_refused_before_anything_is_sent(lab: Lab,
         (("--html", str(config)), f"--html: {config} is the file of --config-file"),
         (("--html", str(tmp_path)), f"--html: {tmp_path} is a folder"),
         (("--state", "x" * 300), "cannot be used: File name too long"),
+        (("--html", str(loop), "--state", str(foreign)), f"--state: {foreign} is not the state file of an audit"),
         (("--html", "x" * 300), "cannot be used: File name too long"),
     ):
         code, _, err = run_in_process(config, "audit", "--from", "2026-01-01", *arguments)

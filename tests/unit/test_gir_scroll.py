@@ -35,10 +35,10 @@ class ScrollSession(ServiceSession):
     """A session with one scroll. `lost` are pages whose response is lost, `expires` those before which it expires.
 
     With `ends` it ends by 404; `slow` is a page whose response is lost each time. Without a scroll, all of a query's times
-    is on one page. No scroll has more than `longest` pages, each of `size` recordings.
+    is on one page. No scroll has more than `longest` pages, each of `size` recordings. Its pages state a `total`.
     """
 
-    count, longest, size = COUNT, COUNT, LIMIT
+    count, longest, size, total = COUNT, COUNT, LIMIT, 0
 
     def __init__(
         self, *, keeps_id: bool, lost: Sequence[int] = (), expires: Sequence[int] = (), ends: bool = False, slow: int = -1
@@ -69,7 +69,8 @@ class ScrollSession(ServiceSession):
         found = [{"id": f"call-{number}"} for number in range(first, min(first + self.size, self.count))]
         id_ = "same" if self._keeps_id else f"page-{self._page}"
         link = {"paging": {"next": f"api/v2/ops/contact-centers/c/recordings?scrollId={id_}"}} if found else {}
-        return HttpResponse("RWS GET", 200, {}, json.dumps({"statusCode": 0, "recordings": found} | link).encode())
+        stated = {"statusCode": 0, "total": self.total, "recordings": found}
+        return HttpResponse("RWS GET", 200, {}, json.dumps(stated | link).encode())
 
     def _find_in_window(self, target: str) -> HttpResponse:
         start, end = (int(parse_qs(urlsplit(target).query)[name][0]) // 1000 for name in ("startTime", "endTime"))
@@ -120,11 +121,22 @@ def test_a_scroll_that_is_not_disturbed_is_read_once(keeps_id: bool) -> None:
     assert pages.requests == COUNT // LIMIT + 1
 
 
-def test_a_scroll_that_ends_by_an_error_each_time_is_complete() -> None:
-    """Its id is the same for all pages, so the error is either its end or its expiry: it is read twice."""
+@pytest.mark.parametrize("last", [LIMIT // 2 + 5, LIMIT // 2])
+@pytest.mark.parametrize("total", [0, COUNT - LIMIT])
+def test_a_scroll_that_ends_by_an_error_each_time_is_complete(last: int, total: int) -> None:
+    """Its id is the same for all pages, so the error is either its end or its expiry: it is read twice.
+
+    The last page is shorter than the others, also when another server may have that limit, and it is less than a total.
+    """
     pages = ScrollSession(keeps_id=True, ends=True)
-    pages.count = COUNT - LIMIT // 2 + 5
+    pages.count, pages.total = COUNT - LIMIT + last, total and total + last
     assert len(read_all(pages)) == pages.count and pages.requests == 2 * (COUNT // LIMIT + 1)
+
+
+def test_a_scroll_that_expires_twice_before_its_stated_total_does_not_end_there() -> None:
+    pages = ScrollSession(keeps_id=True, ends=True)
+    pages.count, pages.total = COUNT - LIMIT // 2 + 5, COUNT
+    assert len(read_all(pages)) == COUNT
 
 
 @pytest.mark.parametrize("size", [LIMIT, LIMIT - 30])

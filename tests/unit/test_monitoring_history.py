@@ -96,3 +96,9 @@ def test_an_unreadable_journal_says_nothing_about_failures(tmp_path: Path) -> No
     (tmp_path / "journal.sqlite3").write_bytes(b"not a database")
     assert history.read_failures_since_muxed(tmp_path / "journal.sqlite3") is None
     assert history.read_failures_since_muxed(None) is None
+
+
+@pytest.mark.posix
+def test_a_journal_that_is_a_link_to_itself_cannot_be_read(tmp_path: Path) -> None:
+    (loop := tmp_path / "journal.sqlite3").symlink_to(loop)
+    assert history.read_counts(loop) is None and not history.count_by_code(loop)

@@ -117,8 +117,14 @@ def test_only_a_port_without_tls_is_to_be_used_without_it(reason: str, says: str
     assert says in text and ("http://" in text) is (reason == "HTTP_REQUEST")
 
 
-def test_a_closed_connection_is_named_with_the_python_of_debian_12() -> None:
-    error = ssl.SSLZeroReturnError(6, "TLS/SSL connection has been closed (EOF) (_ssl.c:992)")
+@pytest.mark.parametrize(
+    "error",
+    [
+        ssl.SSLZeroReturnError(6, "TLS/SSL connection has been closed (EOF) (_ssl.c:992)"),
+        ssl.SSLEOFError(8, "EOF occurred in violation of protocol (_ssl.c:1131)"),
+    ],
+)
+def test_a_closed_connection_is_named_with_the_python_of_debian_12_and_with_openssl_1_1_1(error: ssl.SSLError) -> None:
     error.reason = None  # type: ignore[assignment]
     assert "the other side closed the connection" in tls_advice(error, "htcc")
 

@@ -125,7 +125,8 @@ def _find_unusable_files(arguments: argparse.Namespace) -> list[Problem]:
         "--former-certificates": arguments.former_certificates,
     }
     for option, other in others.items():
-        if other is not None and report.resolve() == Path(other).resolve():
+        # Path.resolve raises RuntimeError for a link that leads to itself, before Python 3.13.
+        if other is not None and os.path.realpath(report) == os.path.realpath(other):
             problems.append(Problem("--html", f"{report} is the file of {option}; name another"))
     return problems
 
