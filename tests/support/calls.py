@@ -33,7 +33,7 @@ def add_short(
 ) -> list[AddedCall]:
     """Add a short call for each serial number; the first one started `ago`, each next one a second later.
 
-    The media of each serial number are the same in all tests, unless the call `shows_its_time`.
+    All tests share the media, which differ between the calls of one list, unless a call `shows_its_time`.
     """
     first = (datetime.now(UTC) - ago).replace(microsecond=0)
     wanted = [(Case.PLAIN, plan, first + timedelta(seconds=number), serial) for number, serial in enumerate(serials)]
